@@ -1,0 +1,75 @@
+# Every path is relative, so the checkout may lie in a folder with spaces in its name.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += -j2
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 8000
+PYTEST_ARGS ?= -n 2
+
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+EXTRAS := book,test$(if $(shell command -v npm),,$(shell printf ,)node)
+CHAPTERS := $(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/[0-9]*.py))
+LIBRARY := $(shell find qkutils -type f -not -path '*/__pycache__/*')
+PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')
+
+# Read by book/_tools/parameters.py
+export MODEL IMAGES PARAMETERS
+
+.PHONY: help book test lint serve lab bench clean FORCE
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@echo "Other models and images: make book MODEL=name IMAGES=folder, or PARAMETERS=file.yaml"
+
+book: _build/html/index.html ## run the chapters that changed, once each, and build the book
+	@echo "The book is in _build/html/index.html (make serve shows it)"
+
+test: lint book ## check the code, run the tests, look at the built book in a browser
+	$(RUN) -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m codespell_lib .
+	$(RUN) -m mypy
+
+serve: book ## show the book at http://localhost:8000 (or PORT=)
+	$(RUN) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+lab: $(READY) ## open the chapters as notebooks in JupyterLab
+	$(RUN) -m jupytext_config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer python
+	$(RUN) -m jupyterlab notebooks
+
+bench: $(READY) ## run every benchmark
+	@for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(RUN) "$$script" || exit 1; done
+
+clean: ## remove all that was built, but not the environment
+	rm -rf _build book/assets/vendor .pytest_cache .mypy_cache .ruff_cache
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed (PYTHON=path)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+# Rewritten only if the parameters are other ones than last time.
+_build/parameters.yaml: FORCE $(READY)
+	@$(RUN) book/_tools/parameters.py $@
+
+RUNNER := $(addprefix book/_tools/,run_chapter.py chapter_client.py faults.py exercise_widgets.py)
+$(CHAPTERS): _build/executed/%.ipynb: notebooks/%.py $(RUNNER) $(LIBRARY) _build/parameters.yaml $(READY)
+	@$(RUN) book/_tools/run_chapter.py $< $@ --parameters _build/parameters.yaml
+
+book/assets/vendor/.stamp: book/_tools/vendor_web.py $(READY)
+	$(RUN) book/_tools/vendor_web.py
+
+# From a clean tree: with old doctrees, Jupyter Book forgets the warnings of the pages it does not read again.
+_build/html/index.html: $(CHAPTERS) $(PAGES) book/assets/vendor/.stamp
+	$(RUN) book/_tools/stage.py _build/stage
+	rm -rf _build/site
+	$(VENV)/bin/jupyter-book build _build/stage --path-output _build/site -W -n --keep-going
+	rm -rf _build/html
+	mv _build/site/_build/html _build/html

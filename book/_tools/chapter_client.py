@@ -1,0 +1,76 @@
+"""The papermill engine that runs a chapter, checks what it shows and tries its widgets."""
+
+import copy
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import faults
+import nbformat
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.output_widget import OutputWidget
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine
+from traitlets.config import Config
+
+EXERCISE = Path(__file__).resolve().with_name("exercise_widgets.py")
+
+
+class QuietOutput(OutputWidget):
+    """An Output widget that tells the kernel nothing back: nbclient can stall when it does."""
+
+    def send(self, *_: Any, **__: Any) -> None:
+        """Send nothing."""
+
+
+class ChapterClient(PapermillNotebookClient):
+    """Runs the cells, then the widgets' callbacks, and raises a Fault when either fails."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.widget_registry = {"@jupyter-widgets/output": {"OutputModel": QuietOutput}}
+
+    def execute_cell(self, cell: Any, index: int, **kwargs: Any) -> Any:
+        """Run one cell; one that hangs or kills the kernel is a Fault of that cell."""
+        try:
+            return super().execute_cell(cell, index, **kwargs)
+        except (CellTimeoutError, DeadKernelError) as error:
+            raise faults.Fault(f"{type(error).__name__}: {error}", cell.get("id", "")) from None
+
+    def papermill_execute_cells(self) -> None:
+        """Run the cells and check them; then try the widgets, and undo what that changed."""
+        super().papermill_execute_cells()
+        faults.check(self.nb.cells, self.widget_state)
+        if self.widget_state:
+            before = copy.deepcopy((self.nb.cells, self.widget_state, self.widget_buffers))
+            self.exercise_widgets()
+            self.nb.cells, self.widget_state, self.widget_buffers = before
+
+    def exercise_widgets(self) -> None:
+        """Use every control inside the kernel, by a cell that is not part of the chapter."""
+        source = f"import runpy\nrunpy.run_path({str(EXERCISE)!r})['exercise_all']()"
+        self.nb.cells.append(nbformat.v4.new_code_cell(source))
+        try:
+            self.execute_cell(self.nb.cells[-1], len(self.nb.cells) - 1)
+        except CellExecutionError as error:
+            raise faults.Fault(f"a widget fails when it is used: {error.evalue}") from None
+
+
+class ChapterEngine(NBClientEngine):
+    """Runs chapters with a ChapterClient, each in a kernel with a folder of its own."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+        """Run a notebook over sockets in a fresh folder: chapters run at once share no port."""
+        with tempfile.TemporaryDirectory(prefix="qk-") as folder:
+            config = Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/kernel"}})
+            client = ChapterClient(
+                nb_man,
+                config=config,
+                kernel_name=kernel_name,
+                timeout=options["execution_timeout"],
+                startup_timeout=options["start_timeout"],
+            )
+            # An empty IPYTHONDIR keeps the user's own start-up files out of the book.
+            return client.execute(env={**os.environ, "IPYTHONDIR": folder})

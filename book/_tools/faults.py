@@ -1,0 +1,51 @@
+"""What makes a chapter unfit to publish: errors and warnings in what its cells and widgets show."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+PROGRESS = re.compile(r"\d+%\|.*\||[\d?](it/s|s/it)|\dit \[")
+WARNING = re.compile(r"^.*\b\w*Warning:.*$", re.MULTILINE)
+CELL_LINE = re.compile(r"Cell In\[\d+\], line (\d+)")
+
+
+class Fault(Exception):
+    """One fault of a chapter, with the id of its cell and the line in that cell where known."""
+
+    def __init__(self, text: str, cell: str = "", line: int = 0):
+        super().__init__(text)
+        self.cell, self.line = cell, line
+
+
+def without_progress_bars(text: str) -> str:
+    """Drop the lines of stderr that are the states of a progress bar."""
+    parts = re.split(r"(?<=[\r\n])", text)
+    kept = "".join(part for part in parts if not PROGRESS.search(part))
+    return kept if kept.strip() else ""
+
+
+def check_output(output: Any, cell: str, where: str = "") -> None:
+    """Raise a Fault if this output is an error or holds a Python warning."""
+    if output["output_type"] == "error":
+        traceback = ANSI.sub("", "\n".join(output["traceback"]))
+        lines = CELL_LINE.findall(traceback)
+        text = f"{where}{output['ename']}: {output['evalue']}\n{traceback}"
+        raise Fault(text, cell, int(lines[0]) if lines else 0)
+    if output.get("name") == "stderr" and (found := WARNING.search(output["text"])):
+        raise Fault(f"{where}a warning: {found.group()}", cell)
+
+
+def outputs_of_widgets(state: dict[str, Any]) -> Iterator[Any]:
+    """Yield the outputs that Output widgets hold."""
+    for model in state.values():
+        yield from model.get("outputs") or ()
+
+
+def check(cells: list[Any], widget_state: dict[str, Any]) -> None:
+    """Raise the first Fault that the cells or the Output widgets show."""
+    for cell in cells:
+        for output in cell.get("outputs", ()):
+            check_output(output, cell.id)
+    for output in outputs_of_widgets(widget_state):
+        check_output(output, "", "inside an Output widget: ")

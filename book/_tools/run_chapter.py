@@ -1,0 +1,137 @@
+"""Execute one chapter, once: percent script in, notebook with outputs out.
+
+usage: run_chapter.py SCRIPT OUT.ipynb [--parameters FILE] [--execution-timeout SECONDS]
+"""
+
+import argparse
+import ast
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import faults
+import jupytext
+import nbformat
+import papermill
+import yaml
+from chapter_client import ChapterEngine
+from papermill.engines import papermill_engines
+
+
+def read_chapter(script: Path) -> tuple[Any, dict[str, int]]:
+    """Read a script as a notebook; also give the line at which each cell starts, by cell id."""
+    notebook = jupytext.read(script)
+    lines = script.read_text().splitlines()
+    starts = [number for number, line in enumerate(lines, 1) if line.startswith("# %%")]
+    if len(starts) != len(notebook.cells):
+        raise faults.Fault("every cell has to start with a line `# %%` of its own")
+    for number, cell in enumerate(notebook.cells, 1):
+        cell["id"] = f"cell-{number}"
+    return notebook, {f"cell-{number}": line for number, line in enumerate(starts, 1)}
+
+
+def known_parameters(notebook: Any) -> set[str]:
+    """Collect the names that the cell tagged `parameters` assigns."""
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    names = set()
+    for statement in ast.parse("\n".join(cell.source for cell in tagged)).body:
+        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def chosen_parameters(file: Path | None, script: Path, known: set[str]) -> dict[str, Any]:
+    """Take what a parameters file says to this chapter; papermill would accept any name."""
+    given = (yaml.safe_load(file.read_text()) or {}) if file else {}
+    stems = {path.stem for path in script.parent.glob("*.py")}
+    chosen = {name: value for name, value in given.items() if name not in stems}
+    chosen |= given.get(script.stem) or {}
+    if unknown := sorted(set(chosen) - known):
+        names = ", ".join(sorted(known)) or "none"
+        raise faults.Fault(f"no such parameter: {', '.join(unknown)} (it has: {names})")
+    return chosen
+
+
+def set_environment() -> None:
+    """Make runs repeatable, and leave cores to the other chapter that Make runs at the same time."""
+    os.environ["PYTHONHASHSEED"] = "0"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    os.environ.pop("MPLBACKEND", None)  # else the figures of a user's own back end stay unseen
+
+
+def tidy(notebook: Any) -> None:
+    """Remove papermill's notes, which hold times and paths of this machine, and progress bars."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":
+                output["text"] = faults.without_progress_bars(output["text"])
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell.outputs if output.get("text") != ""]
+
+
+def execute(notebook: Any, parameters: dict[str, Any], folder: Path, timeout: int) -> Any:
+    """Execute a notebook with papermill in the given folder."""
+    papermill_engines.register("chapter", ChapterEngine)
+    done = papermill.execute_notebook(
+        notebook,
+        None,
+        parameters=parameters,
+        engine_name="chapter",
+        kernel_name="python3",
+        language="python",
+        progress_bar=False,
+        cwd=folder,
+        execution_timeout=timeout,
+    )
+    tidy(done)
+    return done
+
+
+def write(notebook: Any, out: Path) -> None:
+    """Write the notebook whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".part")
+    nbformat.write(notebook, part)
+    part.replace(out)
+
+
+def explain(fault: faults.Fault, script: Path, lines: dict[str, int]) -> str:
+    """Say in which chapter, cell and line a fault lies, and what it is."""
+    where = str(script)
+    if fault.cell in lines:
+        number = re.sub(r"\D", "", fault.cell)
+        where += f", cell {number}, line {lines[fault.cell] + fault.line}"
+    return f"{where}: {fault}"
+
+
+def main() -> None:
+    """Run the chapter named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("script", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--parameters", type=Path)
+    parser.add_argument("--execution-timeout", type=int, default=600, help="seconds for each cell")
+    given = parser.parse_args()
+    set_environment()
+    lines: dict[str, int] = {}
+    start = time.monotonic()
+    try:
+        notebook, lines = read_chapter(given.script)
+        known = known_parameters(notebook)
+        parameters = chosen_parameters(given.parameters, given.script, known)
+        folder = given.script.parent
+        write(execute(notebook, parameters, folder, given.execution_timeout), given.out)
+    except faults.Fault as fault:
+        sys.exit(explain(fault, given.script, lines))
+    print(f"{given.script}: executed in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
