@@ -1,0 +1,25 @@
+"""Query-key interaction in vision transformers: decompose heads, study what tokens attend to."""
+
+from qkutils._torchvision import ensure_torchvision
+
+ensure_torchvision()
+
+from qkutils.attention import observed_attention, rebuild_attention  # noqa: E402
+from qkutils.models import catalogue, load  # noqa: E402
+from qkutils.modes import (  # noqa: E402
+    decompose,
+    null_band,
+    null_weighted_cosine,
+    weighted_cosine,
+)
+
+__all__ = [
+    "catalogue",
+    "decompose",
+    "load",
+    "null_band",
+    "null_weighted_cosine",
+    "observed_attention",
+    "rebuild_attention",
+    "weighted_cosine",
+]

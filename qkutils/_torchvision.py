@@ -1,0 +1,21 @@
+"""Lets timm import where a CPU build of torch meets a CUDA build of torchvision."""
+
+import importlib
+import sys
+
+import torch
+
+
+def ensure_torchvision() -> None:
+    """Imports torchvision, declaring its two missing operators first where its binary can't load."""
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for operator in ("nms", "qnms"):
+            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{operator}", schema)
+        importlib.import_module("torchvision")

@@ -1,0 +1,134 @@
+"""Attention: the model's own, and the same rebuilt from modes and key salience."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from qkutils import models
+from qkutils.heads import Heads, key_salience, read
+from qkutils.models import Model
+from qkutils.modes import AnyModel, decompose, provenance
+from qkutils.tokens import check_images, normalise, visit_layers
+
+DIMS = ("layer", "image", "head", "query", "key")
+SALIENCE = ("bias", "shift")
+
+
+def rebuild_attention(
+    model: AnyModel,
+    images: Float[Tensor, "image channel height width"],
+    modes: int | Sequence[int] | None = None,
+    salience: Sequence[str] = SALIENCE,
+) -> xr.DataArray:
+    """Attention [layer, image, head, query, key] as the softmax of modes plus key salience.
+
+    `modes`: all (None), the first k (an integer), or a list of mode numbers.  `salience`: which
+    parts of κ to keep, from the query bias (`bias`) and from LayerNorm's shift (`shift`).  Always
+    in the exact convention: with everything kept it is the model's own attention.  Taught in
+    chapter 1.
+    """
+    loaded = models.load(model)
+    heads = read(loaded)
+    parts = decompose(loaded, "exact")
+    chosen = _choose(modes, parts.sizes["mode"])
+    u, v = (
+        torch.from_numpy(parts[k].values[:, :, chosen]).to(loaded.device).float() for k in "uv"
+    )
+    sigma = torch.from_numpy(parts.sigma.values[:, :, chosen]).to(loaded.device).float()
+    kappa = _kappa(heads, salience).float()
+    out = _empty(loaded, heads, images)
+
+    def visit(layer: int, which: slice, x: Tensor) -> None:
+        z = normalise(x.float(), heads.ln_eps)[:, None]
+        logits = scores(z, u[layer], sigma[layer], v[layer], kappa[layer]) * heads.scale
+        out[layer, which] = logits.softmax(-1).cpu().numpy()
+
+    visit_layers(loaded, images, visit)
+    attributes = provenance(heads, "exact") | {"salience": "+".join(salience) or "none"}
+    return _label(out, attributes | {"modes": "all" if modes is None else str(modes)})
+
+
+def scores(
+    z: Float[Tensor, "image 1 token d_model"],
+    u: Float[Tensor, "head mode d_model"],
+    sigma: Float[Tensor, "head mode"],
+    v: Float[Tensor, "head mode d_model"],
+    kappa: Float[Tensor, "head d_model"],
+) -> Float[Tensor, "image head query key"]:
+    """Σ_n σ_n (z_i·u_n)(z_j·v_n) + κ·z_j for every pair of tokens, before scaling."""
+    query = (z @ u.mT) * sigma[:, None]
+    key = z @ v.mT
+    return query @ key.mT + (z @ kappa[..., None]).mT
+
+
+def _choose(modes: int | Sequence[int] | None, count: int) -> list[int]:
+    """Mode numbers that were asked for; raises ValueError for one that the head does not have."""
+    chosen = list(range(count if modes is None else modes)) if not isinstance(modes, Sequence) else list(modes)
+    wrong = [n for n in chosen if not 0 <= n < count]
+    if wrong:
+        raise ValueError(f"modes={modes!r}: heads of this model have modes 0 to {count - 1}")
+    return chosen
+
+
+def _kappa(heads: Heads, salience: Sequence[str]) -> Float[Tensor, "layer head d_model"]:
+    unknown = set(salience) - set(SALIENCE)
+    if unknown or isinstance(salience, str):
+        raise ValueError(f"salience={salience!r}: a list that may hold {', '.join(SALIENCE)}")
+    parts = dict(zip(SALIENCE, key_salience(heads), strict=True))
+    return sum((parts[s] for s in salience), torch.zeros_like(parts["bias"]))
+
+
+def observed_attention(
+    model: AnyModel, images: Float[Tensor, "image channel height width"]
+) -> xr.DataArray:
+    """The model's own attention [layer, image, head, query, key], read inside its forward pass."""
+    loaded = models.load(model)
+    heads = read(loaded)
+    out = _empty(loaded, heads, images)
+    current = slice(0, 0)
+    fused = [block.attn.fused_attn for block in loaded.net.blocks]
+
+    def visit(_: int, which: slice, __: Tensor) -> None:
+        nonlocal current
+        current = which
+
+    def keep(layer: int, attention: Tensor) -> None:
+        out[layer, current] = attention.float().cpu().numpy()
+
+    hooks = [
+        block.attn.attn_drop.register_forward_pre_hook(lambda _, args, n=n: keep(n, args[0]))
+        for n, block in enumerate(loaded.net.blocks)
+    ]
+    try:
+        for block in loaded.net.blocks:  # the fused kernel never shows its attention
+            block.attn.fused_attn = False
+        visit_layers(loaded, images, visit)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for block, was in zip(loaded.net.blocks, fused, strict=True):
+            block.attn.fused_attn = was
+    return _label(out, provenance(heads, "observed"))
+
+
+def _empty(model: Model, heads: Heads, images: Tensor) -> np.ndarray:
+    check_images(model, images)
+    layers, per_layer = heads.w_q.shape[:2]
+    tokens = model.grid[0] * model.grid[1] + model.prefix_tokens
+    return np.empty((layers, len(images), per_layer, tokens, tokens), dtype=np.float32)
+
+
+def _label(values: np.ndarray, attributes: dict) -> xr.DataArray:
+    coords = {dim: np.arange(n) for dim, n in zip(DIMS, values.shape, strict=True)}
+    return xr.DataArray(values, coords, DIMS, "attention", attributes)
+
+
+def total_variation(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
+    """How much attention two maps place differently: half the sum over keys of |a − b|, 0 to 1."""
+    return abs(a - b).sum("key") / 2

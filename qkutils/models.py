@@ -1,0 +1,186 @@
+"""Models: the catalogue, and `load`, which turns a name, a file or a timm module into one object."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from timm.data import create_transform, resolve_model_data_config
+from timm.models import get_pretrained_cfg, is_model
+from torch import Tensor, nn
+
+from qkutils import checkpoints
+from qkutils.tiny import architecture
+
+WEIGHTS_VARIABLE = "QKUTILS_WEIGHTS"
+_FILE_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A vision transformer in eval mode with what is needed to feed it and to read its tokens."""
+
+    name: str
+    net: nn.Module
+    transform: Callable[[Image.Image], Tensor]
+    grid: tuple[int, int]
+    prefix_tokens: int
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.net.parameters()).device
+
+
+@cache
+def _entries() -> list[dict[str, str]]:
+    text = resources.files("qkutils").joinpath("catalogue.toml").read_text("utf-8")
+    return tomllib.loads(text)["model"]
+
+
+def catalogue() -> pd.DataFrame:
+    """The models of the book and of the paper, one row each: name, objective, where the tensors are."""
+    return pd.DataFrame(_entries()).set_index("name")
+
+
+def load(
+    model: str | Path | nn.Module | Model,
+    num_heads: int | None = None,
+    device: str | torch.device = "cpu",
+) -> Model:
+    """Loads a model by name, from a checkpoint file, or from a timm module; taught in chapter 1.
+
+    A name is looked for among the embedded models, then as NAME.safetensors in the folder that
+    QKUTILS_WEIGHTS names, then on the hub through timm.  `num_heads` is for files whose shapes do
+    not tell it.  Raises ValueError for what is unknown or can't be treated, FileNotFoundError for
+    tensors that are nowhere, RuntimeError for a GPU that is not there.
+    """
+    place = _device(device)
+    if isinstance(model, Model):
+        return replace(model, net=model.net.to(place))
+    if isinstance(model, nn.Module):
+        return _wrap(type(model).__name__, model, place)
+    path = Path(model)
+    if path.suffix in _FILE_SUFFIXES or path.is_file():
+        return _from_file(path, num_heads, place)
+    return _by_name(str(model), place)
+
+
+def _device(device: str | torch.device) -> torch.device:
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device={str(device)!r} was asked for, but torch sees no GPU; use device='cpu', or "
+            "install a CUDA build of torch and check the driver"
+        )
+    return place
+
+
+def _wrap(name: str, net: nn.Module, device: torch.device) -> Model:
+    """Reads grid, prefix tokens and preprocessing off a timm module."""
+    grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    if grid is None or not hasattr(net, "blocks"):
+        raise ValueError(
+            f"{name} ({type(net).__name__}) is not a vision transformer with one patch grid and a "
+            "list of blocks; pass a plain timm vision transformer"
+        )
+    net = net.eval().requires_grad_(False).to(device)
+    transform = create_transform(**resolve_model_data_config(net), is_training=False)
+    facts = next((e for e in _entries() if e["name"] == name), {"objective": "unknown"})
+    prefix = int(getattr(net, "num_prefix_tokens", 0))
+    return Model(name, net, transform, (int(grid[0]), int(grid[1])), prefix, facts)
+
+
+def _from_file(path: Path, num_heads: int | None, device: torch.device) -> Model:
+    """A checkpoint file: by its name where that is a timm model's, else by its tensors' shapes."""
+    tensors = checkpoints.read_tensors(path)
+    if path.suffix == ".safetensors" and is_model(path.stem):
+        return _wrap(path.stem, _fill(path.stem, tensors, path), device)
+    return _wrap(path.stem, checkpoints.build_from_shapes(tensors, num_heads, path), device)
+
+
+def _fill(name: str, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """The timm architecture of this name with these tensors."""
+    net = timm.create_model(name)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: its tensors are not those of timm's {name}: {error}") from error
+    return net
+
+
+def _by_name(name: str, device: torch.device) -> Model:
+    embedded = resources.files("qkutils.tiny").joinpath("weights", f"{name}.safetensors")
+    if embedded.is_file():
+        return _embedded(name, Path(str(embedded)), device)
+    _refuse_unknown(name)
+    folder = os.environ.get(WEIGHTS_VARIABLE, "")
+    path = Path(folder) / f"{name}.safetensors"
+    if folder and path.is_file():
+        return _wrap(name, _fill(name, checkpoints.read_tensors(path), path), device)
+    return _wrap(name, _from_hub(name, folder), device)
+
+
+def _embedded(name: str, path: Path, device: torch.device) -> Model:
+    """An embedded model; its file holds half precision, its module computes in float32."""
+    net = architecture.build()
+    net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    return _wrap(name, net, device)
+
+
+def _refuse_unknown(name: str) -> None:
+    """Raises ValueError for a name that is neither in timm nor in the catalogue, or can't be fetched."""
+    entry = next((e for e in _entries() if e["name"] == name or name == e["paper"] != ""), None)
+    if entry and entry["source"] != "timm":
+        raise ValueError(
+            f"{name!r}: timm does not hold these tensors ({entry['note']}); get the file of "
+            f"{entry['name']!r} and pass its path"
+        )
+    if entry and entry["name"] != name:
+        raise ValueError(f"{name!r} is the paper's name; load it as {entry['name']!r}")
+    try:
+        if is_model(name) and get_pretrained_cfg(name) is not None:
+            return
+    except RuntimeError as error:
+        raise ValueError(f"{name!r}: timm knows no such weights: {error}") from error
+    known = [e["name"] for e in _entries()] + timm.list_models() + timm.list_pretrained()
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {', '.join(close)}?" if close else "see qkutils.catalogue()"
+    raise ValueError(f"{name!r} is neither an embedded model, nor a timm model, nor a file; {hint}")
+
+
+def _from_hub(name: str, folder: str) -> nn.Module:
+    """Fetches a timm model from the hub, or says where it was looked for and how to get it."""
+    try:
+        return timm.create_model(name, pretrained=True)
+    except Exception as error:  # the hub's client raises some ten unrelated classes when offline
+        looked = f"{folder}/{name}.safetensors" if folder else f"{WEIGHTS_VARIABLE} (not set)"
+        raise FileNotFoundError(
+            f"{name}: not an embedded model; not in {looked}; and the hub gave nothing "
+            f"({type(error).__name__}: {error}).  With a network, fetch it once with: "
+            f"python -m qkutils.models fetch {name}"
+        ) from error
+
+
+def fetch(name: str, folder: Path) -> Path:
+    """Fetches a model from the hub and keeps it as NAME.safetensors in a folder."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path, partial = folder / f"{name}.safetensors", folder / f"{name}.partial"
+    _refuse_unknown(name)
+    save_file(_from_hub(name, str(folder)).state_dict(), partial)
+    os.replace(partial, path)
+    return path

@@ -1,0 +1,252 @@
+"""Modes: the singular value decomposition of every head's W_qᵀW_k, without ever forming it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import scipy.linalg
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from qkutils import models
+from qkutils.heads import Convention, Heads, centre, fold, read
+from qkutils.models import Model
+
+AnyModel = str | Path | nn.Module | Model
+
+RESIDUAL_LIMIT = 1e-9  # of σ₁: far above rounding in float64, far below anything we report
+_FLOAT32 = torch.finfo(torch.float32).eps
+
+
+def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
+    """The modes of every head: sigma, cosine over (layer, head, mode), and u, v over (…, d_model).
+
+    σ and cosines are computed in float64; u and v are handed out in float32, each u with its
+    largest component positive.  `null_mode` marks σ that the float32 weights can't tell from zero,
+    `degenerate` marks modes whose σ is so close to a neighbour's that rounding of the weights
+    alone would turn the vectors by more than one per cent.  Raises ArithmeticError where no
+    decomposition reproduces a head.  Paper section 3; taught in chapter 1.
+    """
+    heads = read(models.load(model))
+    layers = [_decompose_layer(heads, layer, convention) for layer in range(len(heads.w_q))]
+    dims = ("layer", "head", "mode")
+    fields: dict = {
+        key: (dims, torch.stack([layer[key] for layer in layers]).cpu().numpy())
+        for key in ("sigma", "cosine", "null_mode", "degenerate")
+    }
+    for key in ("u", "v"):
+        fields[key] = ((*dims, "d_model"), torch.stack([m[key] for m in layers]).cpu().numpy())
+    residual = torch.stack([layer["residual"] for layer in layers]).max().item()
+    attributes = provenance(heads, convention) | {"residual": residual}
+    return xr.Dataset(fields, coords=_coordinates(heads), attrs=attributes)
+
+
+def _coordinates(heads: Heads) -> dict[str, np.ndarray]:
+    return {
+        name: np.arange(n)
+        for name, n in zip(("layer", "head", "mode"), heads.w_q.shape[:3], strict=True)
+    }
+
+
+def provenance(heads: Heads, convention: str) -> dict[str, str]:
+    """What a result says about where it comes from."""
+    return {
+        "model": heads.name,
+        "fingerprint": heads.fingerprint,
+        "convention": convention,
+        "dtype": "float64",
+        "code_version": version("qkutils"),
+    }
+
+
+def _decompose_layer(heads: Heads, layer: int, convention: Convention) -> dict[str, Tensor]:
+    w_q, w_k = fold(heads, layer, convention)
+    u, sigma, v, residual = verified_svd(w_q, w_k)
+    if not (residual <= RESIDUAL_LIMIT).all():
+        bad = (~(residual <= RESIDUAL_LIMIT)).nonzero().flatten().tolist()
+        raise ArithmeticError(
+            f"{heads.name}, layer {layer}, heads {bad}: the decomposition misses the head by "
+            f"{residual.max():.1e} of its largest singular value; please report this checkpoint"
+        )
+    u, v = fix_signs(u, v)
+    return {
+        "u": u.float(),
+        "v": v.float(),
+        "sigma": sigma,
+        "cosine": (u * v).sum(-1),
+        "residual": residual,
+        **_unreliable(sigma),
+    }
+
+
+def _unreliable(sigma: Float[Tensor, "head mode"]) -> dict[str, Bool[Tensor, "head mode"]]:
+    """Modes that rounding of float32 weights alone would lose (null) or turn (degenerate)."""
+    largest = sigma[..., :1]
+    null_mode = sigma <= sigma.shape[-1] * _FLOAT32 * largest
+    gap = sigma[..., :-1] - sigma[..., 1:]
+    infinite = torch.full_like(largest, torch.inf)
+    nearest = torch.minimum(torch.cat([infinite, gap], -1), torch.cat([gap, infinite], -1))
+    return {"null_mode": null_mode, "degenerate": nearest <= 100 * _FLOAT32 * largest}
+
+
+def verified_svd(
+    w_q: Float[Tensor, "head d_head d_model"], w_k: Float[Tensor, "head d_head d_model"]
+) -> tuple[
+    Float[Tensor, "head mode d_model"],
+    Float[Tensor, "head mode"],
+    Float[Tensor, "head mode d_model"],
+    Float[Tensor, " head"],
+]:
+    """u, σ, v of every head's W_qᵀW_k, and how far they miss it, as a share of σ₁.
+
+    The fast route (Cholesky factors of the Gram matrices) serves almost every head.  It loses
+    accuracy where a projection is nearly rank-deficient: such heads take the slow, safe route
+    (Householder QR and LAPACK's gesvd), so that no head depends on the fast one being right.
+    """
+    u, sigma, v = cholesky_svd(w_q, w_k)
+    residual = residual_of(w_q, w_k, u, sigma, v)
+    for head in (~(residual <= RESIDUAL_LIMIT)).nonzero().flatten().tolist():
+        one = slice(head, head + 1)
+        u[head], sigma[head], v[head] = safe_svd(w_q[head], w_k[head])
+        residual[one] = residual_of(w_q[one], w_k[one], u[one], sigma[one], v[one])
+    return u, sigma, v, residual
+
+
+def cholesky_svd(
+    w_q: Float[Tensor, "head d_head d_model"], w_k: Float[Tensor, "head d_head d_model"]
+) -> tuple[
+    Float[Tensor, "head mode d_model"], Float[Tensor, "head mode"], Float[Tensor, "head mode d_model"]
+]:
+    """u, σ, v of W_qᵀW_k from thin factors: W_qᵀ = Q L_qᵀ with L_q L_qᵀ = W_q W_qᵀ, and so for W_k.
+
+    Heads whose Gram matrix has no Cholesky factor come back as NaN.
+    """
+    (l_q, bad_q), (l_k, bad_k) = (torch.linalg.cholesky_ex(w @ w.mT) for w in (w_q, w_k))
+    bad = (bad_q != 0) | (bad_k != 0)
+    eye = torch.eye(w_q.shape[1], dtype=w_q.dtype, device=w_q.device)
+    l_q, l_k = (torch.where(bad[:, None, None], eye, factor) for factor in (l_q, l_k))
+    a, sigma, b = torch.linalg.svd(l_q.mT @ l_k)
+    u = torch.linalg.solve_triangular(l_q.mT, a, upper=True).mT @ w_q
+    v = torch.linalg.solve_triangular(l_k.mT, b.mT, upper=True).mT @ w_k
+    sigma = sigma.masked_fill(bad[:, None], torch.nan)
+    return u, sigma, v
+
+
+def safe_svd(
+    w_q: Float[Tensor, "d_head d_model"], w_k: Float[Tensor, "d_head d_model"]
+) -> tuple[Float[Tensor, "mode d_model"], Float[Tensor, " mode"], Float[Tensor, "mode d_model"]]:
+    """u, σ, v of one head by Householder QR and gesvd, which holds for any rank."""
+    (q_q, r_q), (q_k, r_k) = (torch.linalg.qr(w.mT) for w in (w_q, w_k))
+    core = (r_q @ r_k.mT).cpu().numpy()
+    parts = scipy.linalg.svd(core, lapack_driver="gesvd")
+    a, sigma, b = (torch.from_numpy(np.ascontiguousarray(p)).to(w_q.device) for p in parts)
+    return (q_q @ a).mT, sigma, (q_k @ b.mT).mT
+
+
+def residual_of(
+    w_q: Float[Tensor, "head d_head d_model"],
+    w_k: Float[Tensor, "head d_head d_model"],
+    u: Float[Tensor, "head mode d_model"],
+    sigma: Float[Tensor, "head mode"],
+    v: Float[Tensor, "head mode d_model"],
+) -> Float[Tensor, " head"]:
+    """How far u, σ, v miss a head: the larger of two errors, each zero for an exact decomposition.
+
+    Orthonormality of u and v to each other; and ‖(W_qᵀW_k − Σ σ u vᵀ) X‖ for eight fixed random
+    columns X, as a share of σ₁, which estimates the Frobenius norm without forming the matrix.
+    """
+    eye = torch.eye(w_q.shape[1], dtype=w_q.dtype, device=w_q.device)
+    skew = torch.stack([(m @ m.mT - eye).abs().amax((-1, -2)) for m in (u, v)]).amax(0)
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(w_q.shape[-1], 8, dtype=w_q.dtype, generator=generator).to(w_q.device)
+    miss = w_q.mT @ (w_k @ probe) - u.mT @ (sigma[..., None] * (v @ probe))
+    size = miss.flatten(1).norm(dim=-1) / 8**0.5
+    largest = sigma[..., 0].clamp(min=torch.finfo(sigma.dtype).tiny)
+    return torch.maximum(skew, size / largest)
+
+
+def fix_signs(
+    u: Float[Tensor, "head mode d_model"], v: Float[Tensor, "head mode d_model"]
+) -> tuple[Float[Tensor, "head mode d_model"], Float[Tensor, "head mode d_model"]]:
+    """Turns each mode so that u's component of largest magnitude is positive, as scikit-learn does."""
+    largest = u.gather(-1, u.abs().argmax(-1, keepdim=True))
+    sign = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)
+    return u * sign, v * sign
+
+
+def weighted_cosine(model: AnyModel, convention: Convention = "paper") -> xr.DataArray:
+    """Σ σ cos / Σ σ per (layer, head), by its closed form ⟨W_q, W_k⟩ / nuclear norm.
+
+    It needs no singular vectors, so neither signs nor degenerate modes matter.  Paper figure 3;
+    taught in chapter 2.
+    """
+    heads = read(models.load(model))
+    values = [
+        _closed_form(*fold(heads, layer, convention)).cpu().numpy()
+        for layer in range(len(heads.w_q))
+    ]
+    coords = {k: v for k, v in _coordinates(heads).items() if k != "mode"}
+    attributes = provenance(heads, convention)
+    return xr.DataArray(
+        np.stack(values), coords, ("layer", "head"), "weighted_cosine", attrs=attributes
+    )
+
+
+def _closed_form(
+    w_q: Float[Tensor, "head d_head d_model"], w_k: Float[Tensor, "head d_head d_model"]
+) -> Float[Tensor, " head"]:
+    """tr(M)/‖M‖_* of every head; 0 for a head that is zero."""
+    r_q, r_k = (torch.linalg.qr(w.mT, mode="r").R for w in (w_q, w_k))
+    nuclear = torch.linalg.svdvals(r_q @ r_k.mT).sum(-1)
+    trace = (w_q * w_k).sum((-1, -2))
+    return trace / nuclear.clamp(min=torch.finfo(nuclear.dtype).tiny)
+
+
+def null_band(
+    model: AnyModel, convention: Convention = "paper", level: float = 0.95
+) -> xr.DataArray:
+    """Half width per layer of the band that holds a share `level` of cosines of random directions.
+
+    With isotropic directions the cosine has standard deviation 1/√d (`paper`).  Directions that
+    pass LayerNorm's gain and centring, P = C diag(g²) C, have √tr(P²) / tr(P) (`exact`), which is
+    wider.  Paper figures S1 and S2; taught in chapter 2.
+    """
+    heads = read(models.load(model))
+    layers, _, _, d_model = heads.w_q.shape
+    if convention == "paper":
+        spread = torch.full((layers,), d_model**-0.5, dtype=torch.float64)
+    else:
+        squared = heads.ln_gain.double() ** 2
+        total, fourth = squared.sum(1), (squared**2).sum(1)
+        spread = (fourth * (1 - 2 / d_model) + (total / d_model) ** 2).sqrt()
+        spread = spread / (total * (1 - 1 / d_model))
+    width = NormalDist().inv_cdf(0.5 + level / 2) * spread.cpu().numpy()
+    attributes = provenance(heads, convention) | {"level": level}
+    return xr.DataArray(width, {"layer": np.arange(layers)}, ("layer",), "null_band", attributes)
+
+
+def null_weighted_cosine(
+    model: AnyModel, convention: Convention = "paper", draws: int = 200, seed: int = 0
+) -> xr.DataArray:
+    """Standard deviation per layer of one head's weighted cosine when its weights are random.
+
+    W_q and W_k are drawn as independent Gaussians of the head's shape and pass the layer's own
+    LayerNorm.  A mean over h heads has this over √h.  Taught in chapter 2.
+    """
+    heads = read(models.load(model))
+    layers, _, d_head, d_model = heads.w_q.shape
+    generator = torch.Generator().manual_seed(seed)
+    shape = (2, draws, d_head, d_model)
+    w_q, w_k = torch.randn(shape, generator=generator, dtype=torch.float64)
+    if convention == "paper":
+        spread = np.full(layers, _closed_form(w_q, w_k).std())
+    else:
+        gains = heads.ln_gain.double().cpu()
+        spread = np.array([_closed_form(centre(w_q * g), centre(w_k * g)).std() for g in gains])
+    attributes = provenance(heads, convention) | {"draws": draws, "seed": seed}
+    return xr.DataArray(spread, {"layer": np.arange(layers)}, ("layer",), "null_sd", attributes)

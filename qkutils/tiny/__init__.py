@@ -1,0 +1,1 @@
+"""The embedded models: small vision transformers trained on the procedural world."""
