@@ -68,7 +68,7 @@ book/assets/vendor/.stamp: book/_tools/vendor_web.py $(READY)
 
 # From a clean tree: with old doctrees, Jupyter Book forgets the warnings of the pages it does not read again.
 _build/html/index.html: $(CHAPTERS) $(PAGES) book/assets/vendor/.stamp
-	$(RUN) book/_tools/stage.py _build/stage
+	$(RUN) book/_tools/stage.py _build/stage $(CHAPTERS)
 	rm -rf _build/site
 	$(VENV)/bin/jupyter-book build _build/stage --path-output _build/site -W -n --keep-going
 	rm -rf _build/html

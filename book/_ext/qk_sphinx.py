@@ -1,0 +1,27 @@
+"""What this book asks of Sphinx beyond its settings."""
+
+from pathlib import Path
+from typing import Any
+
+import sphinx_thebe
+from sphinx.errors import ExtensionError
+
+
+def drop_thebe(app: Any, config: Any) -> None:
+    """Leave out sphinx-thebe's script, which asks another host on every page."""
+    for name, listeners in app.events.listeners.items():
+        kept = [each for each in listeners if each.handler is not sphinx_thebe.init_thebe_core]
+        app.events.listeners[name] = kept
+
+
+def require_vendor(app: Any) -> None:
+    """Stop if the scripts are not there that mathematics and views need."""
+    if not (Path(app.srcdir) / "book" / "assets" / "vendor" / ".stamp").exists():
+        raise ExtensionError("book/assets/vendor is empty: run book/_tools/vendor_web.py first")
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Connect the functions of this file."""
+    app.connect("config-inited", drop_thebe, priority=900)
+    app.connect("builder-inited", require_vendor)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,100 @@
+"""Fill book/assets/vendor with the scripts that the book's pages load, so that they ask no other host.
+
+Three npm packages are fetched by name and checked against the sha512 written here; anywidget's
+script is copied from the installed Python package, so that the two always match.
+"""
+
+import base64
+import fnmatch
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+VENDOR = Path(__file__).resolve().parents[1] / "assets" / "vendor"
+
+
+class Package(NamedTuple):
+    """An npm package, and which files below which folder of it are wanted."""
+
+    spec: str
+    sha512: str
+    base: str
+    wanted: tuple[str, ...]
+
+
+PACKAGES = {
+    "requirejs": Package(
+        "requirejs@2.3.8",
+        "7/cTSLOdYkNBNJcDMWf+luFvMriVm7eYxp4BcFCsAX0wF421Vyce5SXP17c+Jd5otXKGNehIonFlyQXSowL6Mw==",
+        "package/",
+        ("require.js",),
+    ),
+    "html-manager": Package(
+        "@jupyter-widgets/html-manager@1.0.15",
+        "5thBIV6ymNgmPVOHvzx+gGy8ZSKmSazhtGw4/c4xJDVzRhG9PTeQsRjF3FUTopvFi//SABeNz1yp47bCrJ3CQA==",
+        "package/dist/",
+        ("embed-amd.js", "*.woff2"),
+    ),
+    "mathjax": Package(
+        "mathjax@3.2.2",
+        "Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
+        "package/es5/",
+        (
+            "tex-mml-chtml.js",
+            "input/tex/extensions/*.js",
+            "output/chtml/fonts/woff-v2/*",
+            "a11y/*.js",
+            "sre/mathmaps/base.json",
+            "sre/mathmaps/en.json",
+        ),
+    ),
+}
+
+
+def fetch(package: Package, folder: Path) -> Path:
+    """Download a package with npm (the system's, else the environment's) and check it."""
+    npm = shutil.which("npm") or str(Path(sys.executable).with_name("npm"))
+    command = [npm, "pack", "--silent", package.spec]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+    archive = folder / done.stdout.split()[-1]
+    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if digest != package.sha512:
+        sys.exit(f"{package.spec}: its sha512 is {digest}, not {package.sha512}")
+    return archive
+
+
+def unpack(archive: Path, package: Package, target: Path) -> None:
+    """Write the wanted files, and the licence, and nothing else, below the target folder."""
+    with tarfile.open(archive) as tar:
+        for member in tar.getmembers():
+            name = Path(member.name.removeprefix(package.base).removeprefix("package/"))
+            patterns = (*package.wanted, "LICENSE*")
+            wanted = any(fnmatch.fnmatchcase(str(name), pattern) for pattern in patterns)
+            if not wanted or not member.isfile() or ".." in name.parts or name.is_absolute():
+                continue
+            stream = tar.extractfile(member)
+            assert stream is not None
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(stream.read())
+
+
+def main() -> None:
+    """Make the vendor folder anew; its stamp, written last, tells Make that it is whole."""
+    shutil.rmtree(VENDOR, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, package in PACKAGES.items():
+            unpack(fetch(package, Path(folder)), package, VENDOR / name)
+    anywidget = find_spec("anywidget")
+    assert anywidget and anywidget.origin
+    shutil.copyfile(Path(anywidget.origin).parent / "nbextension/index.js", VENDOR / "anywidget.js")
+    (VENDOR / ".stamp").touch()
+
+
+if __name__ == "__main__":
+    main()
