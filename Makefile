@@ -70,6 +70,6 @@ book/assets/vendor/.stamp: book/_tools/vendor_web.py $(READY)
 _build/html/index.html: $(CHAPTERS) $(PAGES) book/assets/vendor/.stamp
 	$(RUN) book/_tools/stage.py _build/stage $(CHAPTERS)
 	rm -rf _build/site
-	$(VENV)/bin/jupyter-book build _build/stage --path-output _build/site -W -n --keep-going
+	$(VENV)/bin/jupyter-book build _build/stage --path-output _build/site -q -W -n --keep-going >/dev/null
 	rm -rf _build/html
 	mv _build/site/_build/html _build/html

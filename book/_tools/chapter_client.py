@@ -27,6 +27,9 @@ class QuietOutput(OutputWidget):
 class ChapterClient(PapermillNotebookClient):
     """Runs the cells, then the widgets' callbacks, and raises a Fault when either fails."""
 
+    widget_state: dict[str, Any]
+    widget_buffers: dict[str, Any]
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.widget_registry = {"@jupyter-widgets/output": {"OutputModel": QuietOutput}}
@@ -44,8 +47,10 @@ class ChapterClient(PapermillNotebookClient):
         faults.check(self.nb.cells, self.widget_state)
         if self.widget_state:
             before = copy.deepcopy((self.nb.cells, self.widget_state, self.widget_buffers))
-            self.exercise_widgets()
-            self.nb.cells, self.widget_state, self.widget_buffers = before
+            try:
+                self.exercise_widgets()
+            finally:
+                self.nb.cells, self.widget_state, self.widget_buffers = before
 
     def exercise_widgets(self) -> None:
         """Use every control inside the kernel, by a cell that is not part of the chapter."""
@@ -71,6 +76,7 @@ class ChapterEngine(NBClientEngine):
                 kernel_name=kernel_name,
                 timeout=options["execution_timeout"],
                 startup_timeout=options["start_timeout"],
+                shutdown_kernel="immediate",
             )
             # An empty IPYTHONDIR keeps the user's own start-up files out of the book.
             return client.execute(env={**os.environ, "IPYTHONDIR": folder})

@@ -7,13 +7,13 @@ from typing import Any
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 PROGRESS = re.compile(r"\d+%\|.*\||[\d?](it/s|s/it)|\dit \[")
 WARNING = re.compile(r"^.*\b\w*Warning:.*$", re.MULTILINE)
-CELL_LINE = re.compile(r"Cell In\[\d+\], line (\d+)")
+CELL_LINE = re.compile(r"Cell In\[\d+\], line (\d+)|ipykernel_\d+/\d+\.py:(\d+)")
 
 
 class Fault(Exception):
     """One fault of a chapter, with the id of its cell and the line in that cell where known."""
 
-    def __init__(self, text: str, cell: str = "", line: int = 0):
+    def __init__(self, text: str, cell: str = "", line: int = 1):
         super().__init__(text)
         self.cell, self.line = cell, line
 
@@ -25,15 +25,20 @@ def without_progress_bars(text: str) -> str:
     return kept if kept.strip() else ""
 
 
+def cell_line(text: str) -> int:
+    """Find the line, in its cell, that a traceback or a warning speaks of; else take the first."""
+    found = CELL_LINE.search(text)
+    return int(found[1] or found[2]) if found else 1
+
+
 def check_output(output: Any, cell: str, where: str = "") -> None:
     """Raise a Fault if this output is an error or holds a Python warning."""
     if output["output_type"] == "error":
         traceback = ANSI.sub("", "\n".join(output["traceback"]))
-        lines = CELL_LINE.findall(traceback)
         text = f"{where}{output['ename']}: {output['evalue']}\n{traceback}"
-        raise Fault(text, cell, int(lines[0]) if lines else 0)
+        raise Fault(text, cell, cell_line(traceback))
     if output.get("name") == "stderr" and (found := WARNING.search(output["text"])):
-        raise Fault(f"{where}a warning: {found.group()}", cell)
+        raise Fault(f"{where}a warning: {found.group()}", cell, cell_line(found.group()))
 
 
 def outputs_of_widgets(state: dict[str, Any]) -> Iterator[Any]:

@@ -56,7 +56,7 @@ def chosen_parameters(file: Path | None, script: Path, known: set[str]) -> dict[
 
 
 def set_environment() -> None:
-    """Make runs repeatable, and leave cores to the other chapter that Make runs at the same time."""
+    """Make runs repeatable, and leave cores to the chapter that Make runs at the same time."""
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))

@@ -1,4 +1,4 @@
-"""Fill book/assets/vendor with the scripts that the book's pages load, so that they ask no other host.
+"""Fill book/assets/vendor with the scripts that pages load, so that they ask no other host.
 
 Three npm packages are fetched by name and checked against the sha512 written here; anywidget's
 script is copied from the installed Python package, so that the two always match.

