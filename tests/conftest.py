@@ -1,0 +1,106 @@
+"""Models and pictures that several test modules use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import qkutils as qk  # before timm, which it helps to import
+
+# isort: split
+import pytest
+import torch
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+
+torch.set_num_threads(2)
+
+# Small vision transformers that differ in everything an attention head can differ in.
+SHAPES: dict[str, dict] = {
+    "plain": {"embed_dim": 64, "num_heads": 4},
+    "no-class-token": {"embed_dim": 48, "num_heads": 3, "class_token": False, "global_pool": "avg"},
+    "registers": {"embed_dim": 64, "num_heads": 2, "reg_tokens": 3, "no_embed_class": True},
+    "no-bias": {"embed_dim": 64, "num_heads": 4, "qkv_bias": False},
+    "odd-d-head": {"embed_dim": 45, "num_heads": 5},
+    "one-head": {"embed_dim": 24, "num_heads": 1},
+}
+REAL = ("deit_tiny_patch16_224.fb_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+
+
+def fill_at_random(net: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Gives every parameter a random value of a size that makes attention neither flat nor hard."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in net.named_parameters():
+            noise = torch.randn(tensor.shape, generator=generator)
+            if "norm" in name and name.endswith("weight"):
+                tensor.copy_(1 + 0.3 * noise)
+            elif tensor.ndim > 1 and "embed" not in name and "token" not in name:
+                tensor.copy_(noise * 1.2 / tensor.shape[-1] ** 0.5)
+            else:
+                tensor.copy_(0.5 * noise)
+    return net.eval()
+
+
+def random_vit(seed: int = 0, **changes) -> VisionTransformer:
+    """A random plain vision transformer for 32 × 32 pixels with three layers."""
+    small = {"img_size": 32, "patch_size": 8, "depth": 3, "num_classes": 7}
+    small |= {"embed_dim": 64, "num_heads": 4}
+    return fill_at_random(VisionTransformer(**(small | changes)), seed)
+
+
+@pytest.fixture(scope="session")
+def make_vit():
+    """The function that makes a random vision transformer of a given shape."""
+    return random_vit
+
+
+@pytest.fixture(scope="session")
+def fill():
+    """The function that gives a module random parameters."""
+    return fill_at_random
+
+
+@pytest.fixture(scope="session", params=SHAPES)
+def vit(request) -> VisionTransformer:
+    """Each of the small random vision transformers."""
+    return random_vit(seed=1, **SHAPES[request.param])
+
+
+@pytest.fixture(scope="session")
+def plain_vit() -> VisionTransformer:
+    """One small random vision transformer, for what does not depend on its shape."""
+    return random_vit(seed=1, **SHAPES["plain"])
+
+
+@pytest.fixture(scope="session")
+def images() -> torch.Tensor:
+    """Three random images for the small models."""
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def folder_of(variable: str) -> Path:
+    """The folder that an environment variable names; skips the test where there is none."""
+    folder = Path(os.environ.get(variable) or "")
+    if not os.environ.get(variable) or not folder.is_dir():
+        pytest.skip(f"{variable} names no folder on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session", params=REAL)
+def real_model(request) -> qk.models.Model:
+    """Each of the two real models."""
+    path = folder_of("QKUTILS_WEIGHTS") / f"{request.param}.safetensors"
+    if not path.is_file():
+        pytest.skip(f"QKUTILS_WEIGHTS holds no {path.name}")
+    return qk.load(request.param)
+
+
+@pytest.fixture(scope="session")
+def real_images(real_model) -> torch.Tensor:
+    """Three photographs, as the real model takes them."""
+    folder = folder_of("QKUTILS_IMAGES") / "imagenet-sample"
+    paths = sorted(folder.glob("*.jpg"))[:3]
+    if not paths:
+        pytest.skip(f"{folder} holds no photographs")
+    return torch.stack([real_model.transform(Image.open(p).convert("RGB")) for p in paths])
