@@ -11,7 +11,9 @@ NAMES = ("MODEL", "IMAGES")
 
 
 def absolute(value: Any) -> Any:
-    """Turn a path that exists into an absolute one, because chapters run in another folder."""
+    """Make paths that exist absolute, because chapters run in another folder."""
+    if isinstance(value, dict):
+        return {name: absolute(each) for name, each in value.items()}
     if isinstance(value, str) and Path(value).expanduser().exists():
         return str(Path(value).expanduser().absolute())
     return value
@@ -24,7 +26,7 @@ def collect(environment: dict[str, str]) -> dict[str, Any]:
     if not isinstance(given, dict):
         sys.exit(f"{file}: a parameters file holds `name: value` lines")
     given |= {name: environment[name] for name in NAMES if environment.get(name)}
-    return {name: absolute(value) for name, value in given.items()}
+    return absolute(given)
 
 
 def main() -> None:
