@@ -7,7 +7,7 @@ import torch
 
 
 def ensure_torchvision() -> None:
-    """Imports torchvision, declaring its two missing operators first where its binary can't load."""
+    """Imports torchvision; where its binary can't load, declares its two missing operators first."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:

@@ -37,9 +37,7 @@ def rebuild_attention(
     heads = read(loaded)
     parts = decompose(loaded, "exact")
     chosen = _choose(modes, parts.sizes["mode"])
-    u, v = (
-        torch.from_numpy(parts[k].values[:, :, chosen]).to(loaded.device).float() for k in "uv"
-    )
+    u, v = (torch.from_numpy(parts[k].values[:, :, chosen]).to(loaded.device).float() for k in "uv")
     sigma = torch.from_numpy(parts.sigma.values[:, :, chosen]).to(loaded.device).float()
     kappa = _kappa(heads, salience).float()
     out = _empty(loaded, heads, images)
@@ -68,11 +66,16 @@ def scores(
 
 
 def _choose(modes: int | Sequence[int] | None, count: int) -> list[int]:
-    """Mode numbers that were asked for; raises ValueError for one that the head does not have."""
-    chosen = list(range(count if modes is None else modes)) if not isinstance(modes, Sequence) else list(modes)
-    wrong = [n for n in chosen if not 0 <= n < count]
-    if wrong:
-        raise ValueError(f"modes={modes!r}: heads of this model have modes 0 to {count - 1}")
+    """Mode numbers that were asked for; raises ValueError for any that the head does not have."""
+    if modes is None:
+        return list(range(count))
+    chosen = list(modes) if isinstance(modes, Sequence) else list(range(count))[:modes]
+    wanted = modes if isinstance(modes, int) else len(set(chosen))
+    if len(chosen) != wanted or not set(chosen) <= set(range(count)):
+        raise ValueError(
+            f"modes={modes!r}: heads of this model have modes 0 to {count - 1}; ask for the first "
+            f"0 to {count} of them, or for a list of different ones"
+        )
     return chosen
 
 

@@ -31,12 +31,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise ValueError(
-            f"{path}: not a complete safetensors file ({error}); fetch it again and compare its size"
+            f"{path}: not a complete safetensors file ({error}); fetch it again"
         ) from error
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: holds pickled Python objects, which could run code when read; where you trust "
-            "it, load it yourself and save its state dict with safetensors.torch.save_file"
+            f"{path}: holds pickled Python objects, which could run code when read; where you "
+            "trust it, load it yourself and save its state dict with safetensors.torch.save_file"
         ) from error
     except (RuntimeError, EOFError, BadZipFile) as error:
         raise ValueError(
@@ -46,7 +46,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _unwrap(state: object, path: Path) -> dict[str, Tensor]:
-    """Finds the tensors in what a training script saved, and strips the prefix of a parallel run."""
+    """Finds the tensors in what a training script saved; strips the prefix of a parallel run."""
     for key in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

@@ -1,4 +1,4 @@
-"""Attention heads: the weights of every layer as stacked tensors, and what LayerNorm does to them."""
+"""Attention heads: the weights of every layer, stacked, and what LayerNorm does to them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Heads:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that tell this checkpoint's queries and keys from any other's."""
+        """Twelve hexadecimal digits that tell this checkpoint's queries and keys from others'."""
         digest = hashlib.sha256()
         for tensor in (self.w_q, self.w_k, self.b_q, self.b_k, self.ln_gain, self.ln_shift):
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
@@ -79,11 +79,11 @@ def _refusal(net: nn.Module, block: nn.Module) -> str | None:
     ):
         return "relative position bias is not part of the scores that the book derives"
     if getattr(net, "rope", None) is not None or "Rope" in type(attn).__name__:
-        return "rotary embeddings turn queries and keys by position, so no one matrix describes a head"
+        return "rotary embeddings turn queries and keys by position: no one matrix is the head"
     if not isinstance(getattr(attn, "q_norm", nn.Identity()), nn.Identity):
         return "qk-norm divides each query and key by its length, so scores are not bilinear"
     if not isinstance(block.norm1, nn.LayerNorm) or block.norm1.weight is None:
-        return f"{type(block.norm1).__name__} in front of attention; a LayerNorm with gain is needed"
+        return f"{type(block.norm1).__name__} before attention; a LayerNorm with gain is needed"
     if not _has_projections(attn):
         return f"{type(attn).__name__} has no query, key and value projections that can be read"
     return None

@@ -120,7 +120,9 @@ def verified_svd(
 def cholesky_svd(
     w_q: Float[Tensor, "head d_head d_model"], w_k: Float[Tensor, "head d_head d_model"]
 ) -> tuple[
-    Float[Tensor, "head mode d_model"], Float[Tensor, "head mode"], Float[Tensor, "head mode d_model"]
+    Float[Tensor, "head mode d_model"],
+    Float[Tensor, "head mode"],
+    Float[Tensor, "head mode d_model"],
 ]:
     """u, σ, v of W_qᵀW_k from thin factors: W_qᵀ = Q L_qᵀ with L_q L_qᵀ = W_q W_qᵀ, and so for W_k.
 
@@ -173,7 +175,7 @@ def residual_of(
 def fix_signs(
     u: Float[Tensor, "head mode d_model"], v: Float[Tensor, "head mode d_model"]
 ) -> tuple[Float[Tensor, "head mode d_model"], Float[Tensor, "head mode d_model"]]:
-    """Turns each mode so that u's component of largest magnitude is positive, as scikit-learn does."""
+    """Turns each mode so that u's largest component is positive, as scikit-learn does."""
     largest = u.gather(-1, u.abs().argmax(-1, keepdim=True))
     sign = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)
     return u * sign, v * sign

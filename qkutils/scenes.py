@@ -137,7 +137,7 @@ def make(
 
 
 def draw(seed: int, start: int, stop: int) -> Factors:
-    """Draws the factors of scenes `start` to `stop`: scene i is the same in whatever run it is drawn."""
+    """Draws the factors of scenes `start` to `stop`: scene i is the same in every range."""
     if not 0 <= start < stop:
         raise ValueError(f"scenes {start} to {stop}: the range is empty; ask for start < stop")
     scene, slot = _uniforms(seed, start, stop)
@@ -150,9 +150,7 @@ def draw(seed: int, start: int, stop: int) -> Factors:
     role = _roles(_centres(pitch, tilt, shift, offset), radius * pitch[:, None], slot[..., 4:6])
     odd, kind, colour = _identities(scene[:, 4:9], role)
     background = scene[:, 12:32]
-    return Factors(
-        kind, colour, role, radius, angle, offset, odd, pitch, tilt, shift, background
-    )
+    return Factors(kind, colour, role, radius, angle, offset, odd, pitch, tilt, shift, background)
 
 
 def _uniforms(
@@ -180,7 +178,7 @@ def _centres(
     shift: Float[Tensor, "scene 2"],
     offset: Float[Tensor, "scene slot 2"],
 ) -> Float[Tensor, "scene slot 2"]:
-    """Pixel position (x, y) of every slot's object, from the picture's centre, for 64 × 64 pixels."""
+    """Position (x, y) of every slot's object from the picture's centre, for 64 × 64 pixels."""
     cell = _lattice() + offset - (shift[:, None] - 0.5)
     cos, sin = tilt.cos()[:, None], tilt.sin()[:, None]
     x, y = cell.unbind(-1)
@@ -192,7 +190,7 @@ def _roles(
     radius: Float[Tensor, "scene slot"],
     chance: Float[Tensor, "scene slot 2"],
 ) -> Int[Tensor, "scene slot"]:
-    """Fills nine cells in ten, and makes one object that lies wholly inside the picture the target."""
+    """Fills nine cells in ten, and makes one object wholly inside the picture the target."""
     reach = centre.abs().amax(-1)
     inside = reach + radius <= 32
     filled = chance[..., 0] < 0.9
@@ -225,7 +223,7 @@ def _identities(
 
 
 def render(factors: Factors, size: int = 64, device: str | torch.device = "cpu") -> Scenes:
-    """Paints scenes from their factors, with anti-aliased edges; masks are coverage of a half or more."""
+    """Paints scenes with anti-aliased edges; masks are coverage of a half or more."""
     # One object per lattice cell: each pixel needs to know its own cell's object only.
     factors_there = Factors(*(getattr(factors, f).to(device) for f in Factors.__dataclass_fields__))
     slot, frame, unit = _pixel_frame(factors_there, size)
@@ -255,7 +253,7 @@ def _pixel_frame(
     Float[Tensor, "scene height width 2"],
     Float[Tensor, "scene height width"],
 ]:
-    """The slot of every pixel, its position in that object's own frame, and the frame's unit in pixels."""
+    """Every pixel's slot, position in that object's own frame, and the frame's unit in pixels."""
     device, zoom = factors.pitch.device, size / 64
     axis = (torch.arange(size, device=device) + 0.5 - size / 2) / zoom
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -279,7 +277,7 @@ def _pixel_frame(
 def _distance(
     frame: Float[Tensor, "*at 2"], primitive: Float[Tensor, "*at 6"]
 ) -> Float[Tensor, "*at"]:
-    """Signed distance of a point to a primitive's edge, negative inside, in units of the object's radius."""
+    """Signed distance to a primitive's edge, negative inside; the object's radius is one."""
     shape, cx, cy, half_width, half_height, _ = primitive.unbind(-1)
     x, y = (frame[..., 0] - cx).abs(), frame[..., 1] - cy
     from_centre = torch.hypot(x, y)

@@ -1,4 +1,4 @@
-"""Tokens: one streaming forward pass that hands on each layer's residual stream and keeps nothing."""
+"""Tokens: one streaming forward pass that hands on each layer's tokens and keeps nothing."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_images(model: Model, images: Tensor) -> None:
 
 @contextmanager
 def full_precision():
-    """Turns off TF32, which would round a GPU's float32 products to ten bits, and restores it after."""
+    """Turns off TF32, which rounds a GPU's float32 products to ten bits; restores it after."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False

@@ -63,7 +63,7 @@ def optimiser_for(net: VisionTransformer, config: Config) -> torch.optim.Optimiz
 def train(
     config: Config, checkpoint: Path, device: str = "cpu", save_every: int = 250
 ) -> tuple[VisionTransformer, list[float]]:
-    """Trains to the end of the budget, from the checkpoint file where there is one; also returns the losses."""
+    """Trains to the end of the budget, from the checkpoint where there is one; model and losses."""
     net = architecture.build(config.seed).to(device).train()
     optimiser = optimiser_for(net, config)
     losses = _resume(checkpoint, config, net, optimiser)
@@ -88,7 +88,7 @@ def train(
 
 
 def _resume(checkpoint: Path, config: Config, net, optimiser) -> list[float]:
-    """Restores a run's state and returns its losses so far; refuses a checkpoint of another config."""
+    """Restores a run and returns its losses so far; refuses a checkpoint of another config."""
     if not checkpoint.exists():
         return []
     state = torch.load(checkpoint, weights_only=True)
@@ -103,7 +103,7 @@ def _resume(checkpoint: Path, config: Config, net, optimiser) -> list[float]:
 
 
 def _save(checkpoint: Path, config: Config, net, optimiser, losses: list[float]) -> None:
-    """Writes the run's state to a temporary file and renames it, so no half-written file can exist."""
+    """Writes the run's state beside its place and renames it, so that it is never half-written."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     partial = checkpoint.with_suffix(".partial")
     state = {
@@ -126,7 +126,11 @@ def accuracy(net: VisionTransformer, count: int = 8192, batch: int = 256) -> dic
         held_out = scenes.make(HELD_OUT_SCENES, start, min(start + batch, count))
         guess = net(normalise(held_out.image).to(device)).argmax(1).cpu()
         label = held_out.factors.label
-        hits = [guess == label, guess // colours == label // colours, guess % colours == label % colours]
+        hits = [
+            guess == label,
+            guess // colours == label // colours,
+            guess % colours == label % colours,
+        ]
         right += torch.stack(hits).sum(1)
     return dict(zip(("class", "kind", "colour"), (right / count).tolist(), strict=True))
 
