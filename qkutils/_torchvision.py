@@ -7,7 +7,7 @@ import torch
 
 
 def ensure_torchvision() -> None:
-    """Imports torchvision; where its binary can't load, declares its two missing operators first."""
+    """Imports torchvision, with its two missing operators declared where its binary can't load."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from timm.layers import Attention
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ CONVENTIONS: tuple[Convention, ...] = ("paper", "exact")
 
 # Blocks that normalise first and then attend: the only ones whose scores are as the book derives.
 _PRE_NORM_BLOCKS = (vision_transformer.Block, eva.EvaBlock, beit.Block)
+# Attention that is one softmax of queries times keys: not differential, not multi-query.
+_ONE_SOFTMAX = (Attention, eva.EvaAttention, beit.Attention)
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,9 @@ def _refusal(net: nn.Module, block: nn.Module) -> str | None:
         return "qk-norm divides each query and key by its length, so scores are not bilinear"
     if not isinstance(block.norm1, nn.LayerNorm) or block.norm1.weight is None:
         return f"{type(block.norm1).__name__} before attention; a LayerNorm with gain is needed"
-    if not _has_projections(attn):
-        return f"{type(attn).__name__} has no query, key and value projections that can be read"
+    if type(attn) not in _ONE_SOFTMAX:
+        return f"{type(attn).__name__} is not one softmax over products of queries and keys"
     return None
-
-
-def _has_projections(attn: nn.Module) -> bool:
-    fused = isinstance(getattr(attn, "qkv", None), nn.Linear)
-    return fused or all(isinstance(getattr(attn, f"{p}_proj", None), nn.Linear) for p in "qkv")
 
 
 def _read_layer(block: nn.Module) -> dict[str, Tensor]:
@@ -114,7 +112,8 @@ def _fused(attn: nn.Module) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     parts = [getattr(attn, f"{p}_bias", None) for p in "qkv"]
     bias = attn.qkv.bias
     if bias is None:
-        bias = weight.new_zeros(len(weight)) if None in parts else torch.cat(parts)
+        missing = any(part is None for part in parts)
+        bias = weight.new_zeros(len(weight)) if missing else torch.cat(parts)
     return weight.chunk(3), bias.chunk(3)
 
 

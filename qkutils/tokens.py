@@ -56,6 +56,12 @@ def check_images(model: Model, images: Tensor) -> None:
             f"images of {images.shape[-2]} × {images.shape[-1]} pixels: {model.name} takes "
             f"{wanted[0]} × {wanted[1]}; model.transform resizes and crops"
         )
+    channels = model.net.patch_embed.proj.weight.shape[1]
+    if images.shape[1] != channels or not images.is_floating_point():
+        raise ValueError(
+            f"images with {images.shape[1]} channels of {images.dtype}: {model.name} takes "
+            f"{channels} channels of floating-point numbers; model.transform makes them"
+        )
     if not images.isfinite().all():
         raise ValueError("images hold NaN or infinity; look at how they were read")
 
