@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -16,6 +15,15 @@ from torch import Tensor
 
 _WRAPPERS = ("model", "state_dict")  # keys under which training scripts keep the weights
 
+# Tensors that tell the architecture, with their numbers of dimensions.
+_REQUIRED = {
+    "patch_embed.proj.weight": 4,
+    "pos_embed": 3,
+    "blocks.0.attn.qkv.weight": 2,
+    "blocks.0.mlp.fc1.weight": 2,
+}
+_OPTIONAL = {"reg_token": 3, "head.weight": 2}
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Reads the tensors of a safetensors or torch file; never runs code that a file carries.
@@ -27,20 +35,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path}: there is no such file; check the path")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _unwrap(load_file(path), path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise ValueError(
             f"{path}: not a complete safetensors file ({error}); fetch it again"
         ) from error
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path}: holds pickled Python objects, which could run code when read; where you "
-            "trust it, load it yourself and save its state dict with safetensors.torch.save_file"
-        ) from error
     except (RuntimeError, EOFError, BadZipFile) as error:
         raise ValueError(
             f"{path}: not a complete torch checkpoint ({error}); fetch it again"
+        ) from error
+    except Exception as error:  # torch's safe unpickler meets foreign bytes with many classes
+        raise ValueError(
+            f"{path}: not a torch checkpoint of tensors alone; it may hold other pickled Python "
+            "objects, which could run code when read; where you trust it, load it yourself and "
+            "save its state dict with safetensors.torch.save_file"
         ) from error
     return _unwrap(state, path)
 
@@ -50,9 +59,11 @@ def _unwrap(state: object, path: Path) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not any(isinstance(v, Tensor) for v in state.values()):
+    named = state.items() if isinstance(state, dict) else ()
+    tensors = {str(k).removeprefix("module."): v for k, v in named if isinstance(v, Tensor)}
+    if not tensors:
         raise ValueError(f"{path}: holds no named tensors; save the model's state dict")
-    return {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+    return tensors
 
 
 def build_from_shapes(
@@ -63,12 +74,18 @@ def build_from_shapes(
     Raises ValueError where keys or shapes are not those of a plain timm vision transformer, and
     where the number of heads can't be told from the width.
     """
-    missing = {"patch_embed.proj.weight", "pos_embed", "blocks.0.attn.qkv.weight"} - tensors.keys()
+    missing = _REQUIRED.keys() - tensors.keys()
     if missing:
         raise ValueError(
             f"{where}: not a plain vision transformer with timm's key names: {sorted(missing)} "
             f"missing, first keys are {sorted(tensors)[:4]}; load a timm module instead of a file"
         )
+    for key, ndim in (_REQUIRED | _OPTIONAL).items():
+        if key in tensors and tensors[key].ndim != ndim:
+            raise ValueError(
+                f"{where}: {key} has shape {tuple(tensors[key].shape)}, but {ndim} dimensions are "
+                "those of a plain vision transformer; load a timm module instead of a file"
+            )
     distilled = "dist_token" in tensors
     kind = VisionTransformerDistilled if distilled else VisionTransformer
     net = kind(**_arguments(tensors, num_heads, where), weight_init="skip")
@@ -128,7 +145,7 @@ def _heads(tensors: dict[str, Tensor], width: int, num_heads: int | None, where:
         raise ValueError(
             f"{where}: a width of {width} does not tell its number of heads; pass num_heads="
         )
-    heads = num_heads or width // 64
+    heads = width // 64 if num_heads is None else num_heads
     if heads < 1 or width % heads:
         raise ValueError(f"{where}: num_heads={heads} does not divide the width {width}")
     return heads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -72,7 +72,7 @@ def read(model: Model) -> Heads:
     return Heads(**stacked, ln_eps=first.norm1.eps, scale=float(first.attn.scale), name=model.name)
 
 
-def _refusal(net: nn.Module, block: nn.Module) -> str | None:
+def _refusal(net: Any, block: Any) -> str | None:
     """Why this block can't be treated, in words; None where it can."""
     attn = getattr(block, "attn", None)
     if type(block) not in _PRE_NORM_BLOCKS or attn is None:
@@ -92,7 +92,7 @@ def _refusal(net: nn.Module, block: nn.Module) -> str | None:
     return None
 
 
-def _read_layer(block: nn.Module) -> dict[str, Tensor]:
+def _read_layer(block: Any) -> dict[str, Tensor]:
     """One block's projections per head, biases (zeros where it has none) and LayerNorm."""
     attn, norm = block.attn, block.norm1
     heads = attn.num_heads
@@ -106,10 +106,10 @@ def _read_layer(block: nn.Module) -> dict[str, Tensor]:
     return {key: tensor.detach() for key, tensor in layer.items()}
 
 
-def _fused(attn: nn.Module) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def _fused(attn: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Weights and biases of a fused projection; some models keep its biases as three parameters."""
     weight = attn.qkv.weight
-    parts = [getattr(attn, f"{p}_bias", None) for p in "qkv"]
+    parts: Any = [getattr(attn, f"{p}_bias", None) for p in "qkv"]
     bias = attn.qkv.bias
     if bias is None:
         missing = any(part is None for part in parts)
@@ -117,7 +117,7 @@ def _fused(attn: nn.Module) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     return weight.chunk(3), bias.chunk(3)
 
 
-def _separate(attn: nn.Module) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def _separate(attn: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Weights and biases of three projections; a missing bias is a bias of zero."""
     parts = [getattr(attn, f"{p}_proj") for p in "qkv"]
     biases = [

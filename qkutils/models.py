@@ -1,4 +1,4 @@
-"""Models: the catalogue, and `load`, which turns a name, a file or a timm module into one object."""
+"""Models: the catalogue, and `load`, which takes a name, a file or a timm module."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import get_pretrained_cfg, is_model
 from torch import Tensor, nn
@@ -32,16 +33,32 @@ class Model:
     """A vision transformer in eval mode with what is needed to feed it and to read its tokens."""
 
     name: str
-    net: nn.Module
+    net: Any  # a timm module, whose attributes no type checker can know
     transform: Callable[[Image.Image], Tensor]
     grid: tuple[int, int]
     prefix_tokens: int
     facts: dict[str, str] = field(default_factory=dict)
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images it takes, in pixels."""
+        height, width = self.net.patch_embed.img_size
+        return int(height), int(width)
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.net.parameters()).device
+
+
+def at_hand() -> list[str]:
+    """Names that `load` can load with no network: embedded models, then QKUTILS_WEIGHTS."""
+    weights = resources.files("qkutils.tiny").joinpath("weights")
+    folders = [Path(str(weights))]
+    if os.environ.get(WEIGHTS_VARIABLE):
+        folders.append(Path(os.environ[WEIGHTS_VARIABLE]))
+    found = [sorted(p.stem for p in folder.glob("*.safetensors")) for folder in folders]
+    return [name for names in found for name in names]
 
 
 @cache
@@ -51,7 +68,7 @@ def _entries() -> list[dict[str, str]]:
 
 
 def catalogue() -> pd.DataFrame:
-    """The models of the book and of the paper, one row each: name, objective, where the tensors are."""
+    """The models of the book and of the paper, one row each, with their facts."""
     return pd.DataFrame(_entries()).set_index("name")
 
 
@@ -88,7 +105,7 @@ def _device(device: str | torch.device) -> torch.device:
     return place
 
 
-def _wrap(name: str, net: nn.Module, device: torch.device) -> Model:
+def _wrap(name: str, net: Any, device: torch.device) -> Model:
     """Reads grid, prefix tokens and preprocessing off a timm module."""
     grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
     if grid is None or not hasattr(net, "blocks"):
@@ -97,7 +114,9 @@ def _wrap(name: str, net: nn.Module, device: torch.device) -> Model:
             "list of blocks; pass a plain timm vision transformer"
         )
     net = net.eval().requires_grad_(False).to(device)
-    transform = create_transform(**resolve_model_data_config(net), is_training=False)
+    config = resolve_model_data_config(net)
+    config["input_size"] = (3, *net.patch_embed.img_size)  # the module's own, if built otherwise
+    transform = create_transform(**config, is_training=False)
     facts = next((e for e in _entries() if e["name"] == name), {"objective": "unknown"})
     prefix = int(getattr(net, "num_prefix_tokens", 0))
     return Model(name, net, transform, (int(grid[0]), int(grid[1])), prefix, facts)
@@ -141,7 +160,7 @@ def _embedded(name: str, path: Path, device: torch.device) -> Model:
 
 
 def _refuse_unknown(name: str) -> None:
-    """Raises ValueError for a name that is neither in timm nor in the catalogue, or can't be fetched."""
+    """Raises ValueError for a name that nobody knows, or that timm can't fetch."""
     entry = next((e for e in _entries() if e["name"] == name or name == e["paper"] != ""), None)
     if entry and entry["source"] != "timm":
         raise ValueError(
@@ -170,14 +189,12 @@ def _from_hub(name: str, folder: str) -> nn.Module:
         raise FileNotFoundError(
             f"{name}: not an embedded model; not in {looked}; and the hub gave nothing "
             f"({type(error).__name__}: {error}).  With a network, fetch it once with: "
-            f"python -m qkutils.models fetch {name}"
+            f"python -m qkutils fetch {name}"
         ) from error
 
 
 def fetch(name: str, folder: Path) -> Path:
     """Fetches a model from the hub and keeps it as NAME.safetensors in a folder."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     path, partial = folder / f"{name}.safetensors", folder / f"{name}.partial"
     _refuse_unknown(name)

@@ -1,7 +1,11 @@
 """The one architecture that all embedded models share."""
 
+from typing import Any
+
 import timm.models.vision_transformer as vit
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from qkutils import scenes
 
@@ -13,7 +17,7 @@ def build(seed: int = 0) -> vit.VisionTransformer:
     """A plain timm vision transformer for 64 × 64 pixels with the random weights of this seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return vit.VisionTransformer(
+        net = vit.VisionTransformer(
             img_size=SIZE,
             patch_size=PATCH,
             embed_dim=96,
@@ -21,3 +25,11 @@ def build(seed: int = 0) -> vit.VisionTransformer:
             num_heads=4,
             num_classes=CLASSES,
         )
+    config: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
+    net.pretrained_cfg = config
+    return net
+
+
+def normalise(image: Float[Tensor, "scene 3 h w"]) -> Float[Tensor, "scene 3 h w"]:
+    """Maps pixel values from [0, 1] to [-1, 1], as the embedded models expect them."""
+    return (image - 0.5) / 0.5

@@ -9,37 +9,21 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import scenes
 from qkutils.tiny import architecture
+from qkutils.tiny.architecture import normalise
+from qkutils.tiny.config import Config
+from qkutils.tiny.evaluate import accuracy
+from qkutils.tiny.publish import publish
 
-TRAINING_SCENES, HELD_OUT_SCENES = 1_000_000, 2_000_000  # world seeds that nothing else uses
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a run depends on; the budget is `steps × batch` scenes, each seen once."""
-
-    objective: str = "supervised"
-    seed: int = 0
-    steps: int = 5000
-    batch: int = 128
-    learning_rate: float = 1e-3
-    warmup: int = 200
-    weight_decay: float = 0.05
-
-
-def normalise(image: Float[Tensor, "scene 3 h w"]) -> Float[Tensor, "scene 3 h w"]:
-    """Maps pixel values from [0, 1] to [-1, 1], as the embedded models expect them."""
-    return (image - 0.5) / 0.5
+TRAINING_SCENES = 1_000_000  # a world seed that nothing else uses
 
 
 def learning_rate(step: int, config: Config) -> float:
@@ -116,25 +100,6 @@ def _save(checkpoint: Path, config: Config, net, optimiser, losses: list[float])
     os.replace(partial, checkpoint)
 
 
-@torch.inference_mode()
-def accuracy(net: VisionTransformer, count: int = 8192, batch: int = 256) -> dict[str, float]:
-    """Share of held-out scenes whose odd object gets the right class, kind and colour."""
-    right = torch.zeros(3)
-    device = next(net.parameters()).device
-    colours = len(scenes.COLOURS)
-    for start in range(0, count, batch):
-        held_out = scenes.make(HELD_OUT_SCENES, start, min(start + batch, count))
-        guess = net(normalise(held_out.image).to(device)).argmax(1).cpu()
-        label = held_out.factors.label
-        hits = [
-            guess == label,
-            guess // colours == label // colours,
-            guess % colours == label % colours,
-        ]
-        right += torch.stack(hits).sum(1)
-    return dict(zip(("class", "kind", "colour"), (right / count).tolist(), strict=True))
-
-
 def main() -> None:
     """Trains one model from the command line and prints its accuracy on held-out scenes."""
     parser = argparse.ArgumentParser(prog="python -m qkutils.tiny.train", description=__doc__)
@@ -143,10 +108,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Config.steps)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("_build/training"))
+    parser.add_argument("--publish", action="store_true", help="put the result into the package")
     args = parser.parse_args()
     config = Config(args.objective, args.seed, args.steps)
     net, _ = train(config, args.out / f"{args.objective}-{args.seed}.pt", args.device)
     print({name: round(value, 4) for name, value in accuracy(net).items()})
+    if args.publish:
+        print(publish(net.cpu(), config))
 
 
 if __name__ == "__main__":

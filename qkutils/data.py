@@ -1,0 +1,67 @@
+"""Images: pictures from a folder or from the embedded world, ready for a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from qkutils import scenes
+from qkutils.models import Model
+
+BOOK_SCENES = 0  # the world seed whose scenes the chapters show
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+
+
+def pictures(source: str | Path, count: int, size: int = 64) -> list[Image.Image]:
+    """`count` pictures spread evenly over a folder's files; scenes where source is "".
+
+    Scenes come in `size` × `size` pixels, files in their own size.  Raises FileNotFoundError for a
+    folder that is missing or holds no picture, ValueError for a file that can't be read.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}: ask for at least one picture")
+    if not str(source):
+        image = scenes.make(BOOK_SCENES, 0, count, size).image
+        pixels = (image * 255).round().byte().movedim(1, -1).numpy()
+        return [Image.fromarray(np.ascontiguousarray(p)) for p in pixels]
+    files = _files(Path(source))
+    chosen = sorted({i * len(files) // count for i in range(count)})
+    return [_open(files[i]) for i in chosen]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder of pictures; check the path")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise FileNotFoundError(
+            f"{folder}: holds no picture ({', '.join(sorted(_SUFFIXES))}); name another folder"
+        )
+    return files
+
+
+def _open(path: Path) -> Image.Image:
+    """Reads one file as an upright RGB picture, whatever its colour mode."""
+    try:
+        with Image.open(path) as picture:
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(
+            f"{path}: can't be read as a picture ({error}); remove or mend it"
+        ) from error
+
+
+def images(
+    source: str | Path, model: Model, count: int = 16
+) -> Float[Tensor, "image channel height width"]:
+    """`count` pictures of a source through the model's own resize, crop and normalisation.
+
+    Taught in chapter 1.
+    """
+    size = model.image_size[0]
+    return torch.stack([model.transform(p) for p in pictures(source, count, size)])
