@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -15,11 +14,11 @@ from typing import Any
 import pandas as pd
 import timm
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from timm.data import create_transform, resolve_model_data_config
 from timm.models import get_pretrained_cfg, is_model
 from torch import Tensor, nn
+from torchvision.transforms import Compose
 
 from qkutils import checkpoints
 from qkutils.tiny import architecture
@@ -34,7 +33,7 @@ class Model:
 
     name: str
     net: Any  # a timm module, whose attributes no type checker can know
-    transform: Callable[[Image.Image], Tensor]
+    transform: Compose
     grid: tuple[int, int]
     prefix_tokens: int
     facts: dict[str, str] = field(default_factory=dict)
@@ -75,18 +74,19 @@ def catalogue() -> pd.DataFrame:
 def load(
     model: str | Path | nn.Module | Model,
     num_heads: int | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
 ) -> Model:
     """Loads a model by name, from a checkpoint file, or from a timm module; taught in chapter 1.
 
     A name is looked for among the embedded models, then as NAME.safetensors in the folder that
     QKUTILS_WEIGHTS names, then on the hub through timm.  `num_heads` is for files whose shapes do
-    not tell it.  Raises ValueError for what is unknown or can't be treated, FileNotFoundError for
+    not tell it.  What is loaded already stays on its device unless `device` names one; a timm
+    module is not copied, but put in eval mode with its gradients off.  Raises ValueError for what is unknown or can't be treated, FileNotFoundError for
     tensors that are nowhere, RuntimeError for a GPU that is not there.
     """
     place = _device(device)
     if isinstance(model, Model):
-        return replace(model, net=model.net.to(place))
+        return model if place is None else replace(model, net=model.net.to(place))
     if isinstance(model, nn.Module):
         return _wrap(type(model).__name__, model, place)
     path = Path(model)
@@ -95,7 +95,9 @@ def load(
     return _by_name(str(model), place)
 
 
-def _device(device: str | torch.device) -> torch.device:
+def _device(device: str | torch.device | None) -> torch.device | None:
+    if device is None:
+        return None
     place = torch.device(device)
     if place.type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
@@ -105,24 +107,31 @@ def _device(device: str | torch.device) -> torch.device:
     return place
 
 
-def _wrap(name: str, net: Any, device: torch.device) -> Model:
-    """Reads grid, prefix tokens and preprocessing off a timm module."""
+def _check_kind(name: str, net: Any) -> None:
+    """Raises ValueError for a module that is no transformer over one grid of patches."""
     grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
     if grid is None or not hasattr(net, "blocks"):
         raise ValueError(
             f"{name} ({type(net).__name__}) is not a vision transformer with one patch grid and a "
             "list of blocks; pass a plain timm vision transformer"
         )
-    net = net.eval().requires_grad_(False).to(device)
+
+
+def _wrap(name: str, net: Any, device: torch.device | None) -> Model:
+    """Reads grid, prefix tokens and preprocessing off a timm module."""
+    _check_kind(name, net)
+    net = net.eval().requires_grad_(False)
+    net = net if device is None else net.to(device)
     config = resolve_model_data_config(net)
     config["input_size"] = (3, *net.patch_embed.img_size)  # the module's own, if built otherwise
     transform = create_transform(**config, is_training=False)
     facts = next((e for e in _entries() if e["name"] == name), {"objective": "unknown"})
     prefix = int(getattr(net, "num_prefix_tokens", 0))
-    return Model(name, net, transform, (int(grid[0]), int(grid[1])), prefix, facts)
+    rows, columns = net.patch_embed.grid_size
+    return Model(name, net, transform, (rows, columns), prefix, facts)
 
 
-def _from_file(path: Path, num_heads: int | None, device: torch.device) -> Model:
+def _from_file(path: Path, num_heads: int | None, device: torch.device | None) -> Model:
     """A checkpoint file: by its name where that is a timm model's, else by its tensors' shapes."""
     tensors = checkpoints.read_tensors(path)
     if path.suffix == ".safetensors" and is_model(path.stem):
@@ -140,7 +149,7 @@ def _fill(name: str, tensors: dict[str, Tensor], path: Path) -> nn.Module:
     return net
 
 
-def _by_name(name: str, device: torch.device) -> Model:
+def _by_name(name: str, device: torch.device | None) -> Model:
     embedded = resources.files("qkutils.tiny").joinpath("weights", f"{name}.safetensors")
     if embedded.is_file():
         return _embedded(name, Path(str(embedded)), device)
@@ -152,7 +161,7 @@ def _by_name(name: str, device: torch.device) -> Model:
     return _wrap(name, _from_hub(name, folder), device)
 
 
-def _embedded(name: str, path: Path, device: torch.device) -> Model:
+def _embedded(name: str, path: Path, device: torch.device | None) -> Model:
     """An embedded model; its file holds half precision, its module computes in float32."""
     net = architecture.build()
     net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
@@ -182,6 +191,8 @@ def _refuse_unknown(name: str) -> None:
 
 def _from_hub(name: str, folder: str) -> nn.Module:
     """Fetches a timm model from the hub, or says where it was looked for and how to get it."""
+    with torch.device("meta"):  # its architecture without its tensors
+        _check_kind(name, timm.create_model(name))
     try:
         return timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises some ten unrelated classes when offline
