@@ -81,8 +81,9 @@ def load(
     A name is looked for among the embedded models, then as NAME.safetensors in the folder that
     QKUTILS_WEIGHTS names, then on the hub through timm.  `num_heads` is for files whose shapes do
     not tell it.  What is loaded already stays on its device unless `device` names one; a timm
-    module is not copied, but put in eval mode with its gradients off.  Raises ValueError for what is unknown or can't be treated, FileNotFoundError for
-    tensors that are nowhere, RuntimeError for a GPU that is not there.
+    module is not copied, but put in eval mode with its gradients off.  Raises ValueError for what
+    is unknown or can't be treated, FileNotFoundError for tensors that are nowhere, RuntimeError for
+    a GPU that is not there.
     """
     place = _device(device)
     if isinstance(model, Model):

@@ -1,0 +1,380 @@
+"""Loading: what is found where, what shapes tell, and what is said about bad input."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.swin_transformer import SwinTransformer
+
+import qkutils as qk
+from qkutils.models import Model
+
+NAME = "test_vit.r160_in1k"  # timm's smallest: 160 × 160 pixels, 64 wide, two heads
+SMALL = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 64, "num_classes": 7}
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    """No test of this module asks the network, and no folder of weights is set."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("QKUTILS_WEIGHTS", raising=False)
+
+
+def outputs(net, size: int = 32) -> torch.Tensor:
+    """What a module answers to two fixed random images."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        return net(torch.randn(2, 3, size, size, generator=generator))
+
+
+def written(net, path: Path) -> Path:
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture
+def named(fill, tmp_path):
+    """A folder with random weights of a timm model, and the module they belong to."""
+    net = fill(timm.create_model(NAME), seed=3)
+    return written(net, tmp_path / f"{NAME}.safetensors"), net
+
+
+def test_embedded_model_loads_by_name():
+    model = qk.load("tiny-supervised")
+    assert model.name == "tiny-supervised" and model.facts["objective"] == "classification"
+    assert model.grid == (8, 8) and model.prefix_tokens == 1
+    assert not model.net.training
+    assert all(p.dtype == torch.float32 for p in model.net.parameters())
+
+
+def test_model_of_the_weights_folder_loads_by_name(named, monkeypatch):
+    path, net = named
+    monkeypatch.setenv("QKUTILS_WEIGHTS", str(path.parent))
+    model = qk.load(NAME)
+    assert model.name == NAME and model.grid == (10, 10)
+    assert torch.equal(outputs(model.net, 160), outputs(net, 160))
+
+
+def test_file_named_as_a_timm_model_loads(named):
+    path, net = named
+    for given in (path, str(path)):
+        assert torch.equal(outputs(qk.load(given).net, 160), outputs(net, 160))
+
+
+def test_timm_module_is_used_as_it_is(make_vit):
+    net = make_vit().train()
+    model = qk.load(net)
+    assert model.net is net and not net.training
+    assert model.name == "VisionTransformer" and model.device == torch.device("cpu")
+
+
+def test_model_passes_through(plain_vit):
+    model = qk.load(plain_vit)
+    assert qk.load(model) is model
+    again = qk.load(model, device="cpu")
+    assert isinstance(again, Model) and again.net is model.net
+
+
+def distilled() -> VisionTransformerDistilled:
+    return VisionTransformerDistilled(**SMALL, num_heads=1)
+
+
+FILES = {
+    "plain": ({"num_heads": 1}, 1),
+    "no-bias": ({"num_heads": 1, "qkv_bias": False}, 1),
+    "no-class-token": ({"num_heads": 1, "class_token": False, "global_pool": "avg"}, 0),
+    "registers": ({"num_heads": 1, "reg_tokens": 4}, 5),
+    "registers-without-position": (
+        {"num_heads": 1, "reg_tokens": 4, "no_embed_class": True},
+        5,
+    ),
+    "average-pool": ({"num_heads": 1, "global_pool": "avg"}, 1),
+    "clip": ({"num_heads": 1, "pre_norm": True}, 1),
+    "layer-scale": ({"num_heads": 1, "init_values": 0.1}, 1),
+    "headless": ({"num_heads": 1, "num_classes": 0}, 1),
+    "narrow-mlp": ({"num_heads": 1, "mlp_ratio": 2.5}, 1),
+    "wide": ({"embed_dim": 128, "num_heads": 2}, 1),
+}
+
+
+@pytest.mark.parametrize("shape", [*FILES, "distilled"])
+def test_shapes_of_a_file_tell_its_architecture(shape, make_vit, fill, tmp_path):
+    changes, prefix_tokens = FILES.get(shape, ({}, 2))
+    net = fill(distilled(), 4) if shape == "distilled" else make_vit(**changes)
+    model = qk.load(written(net, tmp_path / "mine.safetensors"))
+    assert model.name == "mine" and type(model.net) is type(net)
+    assert model.prefix_tokens == prefix_tokens and model.grid == (4, 4)
+    assert torch.equal(outputs(model.net), outputs(net))
+
+
+def test_number_of_heads_is_taken_as_given(make_vit, tmp_path):
+    net = make_vit(embed_dim=60, num_heads=5)
+    model = qk.load(written(net, tmp_path / "mine.safetensors"), num_heads=5)
+    assert torch.equal(outputs(model.net), outputs(net))
+
+
+@pytest.mark.parametrize("wrap", ["bare", "model", "state_dict", "parallel", "old-format"])
+def test_torch_checkpoints_load_however_they_are_wrapped(wrap, make_vit, tmp_path):
+    net, path = make_vit(num_heads=1), tmp_path / "mine.pt"
+    state = net.state_dict()
+    if wrap == "parallel":
+        state = {"model": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}
+    elif wrap in ("model", "state_dict"):
+        state = {wrap: state}
+    torch.save(state, path, _use_new_zipfile_serialization=wrap != "old-format")
+    assert torch.equal(outputs(qk.load(path).net), outputs(net))
+
+
+@pytest.mark.parametrize("channels", ["RGB", "L"])
+def test_transform_makes_what_the_model_takes(plain_vit, channels):
+    model = qk.load(plain_vit)
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    ).convert(channels)
+    image = model.transform(picture.convert("RGB"))
+    assert image.shape == (3, 32, 32) and image.dtype == torch.float32
+    assert qk.observed_attention(model, image[None]).sizes["image"] == 1
+
+
+def test_catalogue_has_the_papers_sixteen_models():
+    table = qk.catalogue()
+    assert (table.paper != "").sum() == 16
+    assert table.index.is_unique and (table.objective != "").all()
+
+
+def test_every_timm_name_of_the_catalogue_is_a_plain_vision_transformer():
+    table = qk.catalogue()
+    for name in table.index[table.source == "timm"]:
+        assert timm.is_model(name) and name in timm.list_pretrained("*" + name.split(".")[-1])
+
+
+# What goes wrong, and what is said about it
+
+
+def test_truncated_safetensors(named):
+    path, _ = named
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(
+        ValueError, match=f"{NAME}.*not a complete safetensors file.*fetch it again"
+    ):
+        qk.load(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
+def test_truncated_torch_file(make_vit, tmp_path, share):
+    path = tmp_path / "cut.pt"
+    torch.save(make_vit().state_dict(), path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match=r"cut\.pt: not a complete torch.*fetch it again"):
+        qk.load(path)
+
+
+@pytest.mark.parametrize("data", [b"some text\n", b"\x89PNG\r\n\x1a\n", b"<!DOCTYPE html>"])
+def test_file_that_is_no_checkpoint(tmp_path, data):
+    path = tmp_path / "foreign.pth"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"foreign\.pth: not a"):
+        qk.load(path)
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_code_in_a_pickle_file_is_refused_and_does_not_run(tmp_path, by_torch):
+    path, folder = tmp_path / "bomb.pkl", tmp_path / "went-off"
+    if by_torch:
+        torch.save({"model": Bomb(folder)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Bomb(folder)))
+    with pytest.raises(ValueError, match=r"bomb\.pkl: .*pickled.*could run code.*safetensors"):
+        qk.load(path)
+    assert not folder.exists()
+    if not by_torch:
+        pickle.loads(path.read_bytes())
+        assert folder.exists()  # the bomb was a live one
+
+
+def test_foreign_checkpoint(tmp_path):
+    path = tmp_path / "bert.safetensors"
+    save_file({"encoder.layer.0.attention.self.query.weight": torch.ones(4, 4)}, path)
+    with pytest.raises(ValueError, match=r"bert.*patch_embed.*missing.*first keys are \['encoder"):
+        qk.load(path)
+
+
+def test_file_without_tensors(tmp_path):
+    path = tmp_path / "list.pt"
+    torch.save([1, 2], path)
+    with pytest.raises(ValueError, match=r"list\.pt: holds no named tensors; save"):
+        qk.load(path)
+
+
+WRONG_SHAPES = {
+    "patch_embed.proj.weight": (64, 192),
+    "pos_embed": (64,),
+    "blocks.0.attn.qkv.weight": (190, 64),
+    "blocks.0.mlp.fc1.weight": (),
+    "blocks.1.norm1.weight": (63,),
+}
+
+
+@pytest.mark.parametrize("key", WRONG_SHAPES)
+def test_wrong_shapes_in_a_file_are_named(key, make_vit, tmp_path):
+    state = make_vit(num_heads=1).state_dict() | {key: torch.ones(WRONG_SHAPES[key])}
+    path = tmp_path / "mine.pt"
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=rf"(?s)mine\.pt: .*{key}"):
+        qk.load(path)
+
+
+def test_positions_that_are_no_square_grid(make_vit, tmp_path):
+    path = tmp_path / "mine.pt"
+    torch.save(make_vit(num_heads=1).state_dict() | {"pos_embed": torch.ones(1, 7, 64)}, path)
+    with pytest.raises(ValueError, match="7 positions are no square patch grid"):
+        qk.load(path)
+
+
+def test_missing_layer_in_a_file_is_named(make_vit, tmp_path):
+    state = {k: v for k, v in make_vit(num_heads=1).state_dict().items() if ".1.attn" not in k}
+    path = tmp_path / "mine.pt"
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"(?s)mine\.pt: .*blocks\.1\.attn"):
+        qk.load(path)
+
+
+def test_file_with_the_tensors_of_another_architecture(make_vit, tmp_path):
+    path = written(make_vit(), tmp_path / f"{NAME}.safetensors")
+    with pytest.raises(ValueError, match=f"its tensors are not those of timm's {NAME}"):
+        qk.load(path)
+
+
+@pytest.mark.parametrize("heads", [0, -1, 5])
+def test_number_of_heads_that_does_not_divide_the_width(heads, make_vit, tmp_path):
+    path = written(make_vit(num_heads=1), tmp_path / "mine.safetensors")
+    with pytest.raises(ValueError, match=f"num_heads={heads} does not divide the width 64"):
+        qk.load(path, num_heads=heads)
+
+
+def test_width_that_does_not_tell_the_number_of_heads(make_vit, tmp_path):
+    path = written(make_vit(embed_dim=60, num_heads=5), tmp_path / "mine.safetensors")
+    with pytest.raises(ValueError, match="width of 60 .* pass num_heads="):
+        qk.load(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors: there is no such file"):
+        qk.load(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("vit_base_patch16_242.dino", "vit_base_patch16_224.dino"),
+        ("tiny-superwised", "tiny-supervised"),
+        ("zzzzzz", r"qkutils\.catalogue"),
+    ],
+)
+def test_unknown_name_gets_a_suggestion(name, meant):
+    with pytest.raises(ValueError, match=f"{name}.*{meant}"):
+        qk.load(name)
+
+
+def test_known_model_with_an_unknown_tag_is_refused():
+    with pytest.raises(ValueError, match=r"vit_base_patch16_224\.nothing"):
+        qk.load("vit_base_patch16_224.nothing")
+
+
+def test_paper_names_point_to_loadable_ones():
+    with pytest.raises(ValueError, match=r"load it as 'vit_base_patch16_224\.dino'"):
+        qk.load("DINO B/16")
+    with pytest.raises(ValueError, match="google/vit-base-patch32-384.* pass its path"):
+        qk.load("ViT-B/32-384")
+
+
+def test_offline_and_not_found_says_where_it_looked_and_what_fetches_it(monkeypatch, tmp_path):
+    command = r"python -m qkutils fetch vit_small_patch16_224\.dino"
+    with pytest.raises(FileNotFoundError, match=rf"QKUTILS_WEIGHTS \(not set\).*{command}"):
+        qk.load("vit_small_patch16_224.dino")
+    monkeypatch.setenv("QKUTILS_WEIGHTS", str(tmp_path))
+    place = f"{tmp_path}/vit_small_patch16_224.dino.safetensors"
+    with pytest.raises(FileNotFoundError, match=f"not in {place}.*{command}"):
+        qk.load("vit_small_patch16_224.dino")
+
+
+def test_fetched_model_loads_by_name(monkeypatch, fill, tmp_path):
+    net = fill(timm.create_model(NAME), seed=6)
+    monkeypatch.setattr(qk.models, "_from_hub", lambda *_: net)
+    path = qk.models.fetch(NAME, tmp_path / "new")
+    assert [p.name for p in path.parent.iterdir()] == [f"{NAME}.safetensors"]
+    monkeypatch.setenv("QKUTILS_WEIGHTS", str(path.parent))
+    assert torch.equal(outputs(qk.load(NAME).net, 160), outputs(net, 160))
+
+
+def test_other_architectures_are_refused_by_name_without_fetching_them():
+    for name, kind in (("resnet18", "ResNet"), ("swin_tiny_patch4_window7_224", "Swin")):
+        with pytest.raises(ValueError, match=rf"{name} \({kind}.*plain timm vision transformer"):
+            qk.load(name)
+
+
+def test_other_modules_are_refused_by_name():
+    swin = SwinTransformer(img_size=32, patch_size=4, embed_dim=12, depths=(1,), num_heads=(2,))
+    for net in (timm.create_model("resnet10t"), swin, torch.nn.Linear(2, 2)):
+        with pytest.raises(ValueError, match=rf"{type(net).__name__}.*is not a vision transf"):
+            qk.load(net)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((0, 3, 32, 32), "at least one image"),
+        ((2, 3, 32, 40), "32 × 40 pixels: .* takes 32 × 32.*transform"),
+        ((2, 3, 16, 16), "16 × 16 pixels"),
+        ((2, 1, 32, 32), "1 channels .* takes 3"),
+    ],
+)
+@pytest.mark.parametrize("function", [qk.rebuild_attention, qk.observed_attention])
+def test_images_that_the_model_does_not_take(plain_vit, function, shape, message):
+    with pytest.raises(ValueError, match=message):
+        function(plain_vit, torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_images_that_are_not_finite(plain_vit, images, value):
+    spoiled = images.clone()
+    spoiled[1, 2, 3, 4] = value
+    with pytest.raises(ValueError, match="images hold NaN or infinity"):
+        qk.rebuild_attention(plain_vit, spoiled)
+
+
+def test_missing_gpu(plain_vit, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "cuda:1", torch.device("cuda")):
+        with pytest.raises(RuntimeError, match="cuda.*torch sees no GPU; use device='cpu'"):
+            qk.load(plain_vit, device=device)
+
+
+def test_load_leaves_a_model_on_its_device(make_vit):
+    net = make_vit().to("meta")
+    model = qk.load(net)
+    assert model.device.type == "meta"
+    assert qk.load(model).device.type == "meta"
