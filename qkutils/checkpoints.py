@@ -47,9 +47,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch's safe unpickler meets foreign bytes with many classes
         raise ValueError(
-            f"{path}: not a complete torch checkpoint of tensors alone: cut short, foreign, or with "
-            "other pickled Python objects, which could run code when read; fetch it again, or, "
-            "where you trust it, load it and save its state dict with safetensors.torch.save_file"
+            f"{path}: not a complete torch checkpoint of tensors alone: cut short, foreign, or "
+            "with other pickled Python objects, which could run code when read; fetch it again, "
+            "or, where you trust it, load it and save its state dict with safetensors"
         ) from error
     return _unwrap(state, path)
 
