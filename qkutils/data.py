@@ -65,3 +65,12 @@ def images(
     """
     size = model.image_size[0]
     return torch.stack([model.transform(p) for p in pictures(source, count, size)])
+
+
+def visible(
+    model: Model, images: Float[Tensor, "image channel height width"]
+) -> Float[np.ndarray, "image height width channel"]:
+    """Images as a person sees them: the model's normalisation undone, its resize and crop kept."""
+    normalise = model.transform.transforms[-1]
+    mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (normalise.mean, normalise.std))
+    return (images * std + mean).clamp(0, 1).movedim(1, -1).numpy()

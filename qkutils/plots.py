@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from qkutils.models import Model
 
 # Okabe and Ito's palette: told apart with any kind of colour vision, and in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -56,21 +60,16 @@ def spectrum(ax: Axes, sigma: xr.DataArray, cosine: xr.DataArray, colour: str) -
 def token_map(
     ax: Axes,
     values: np.ndarray,
-    picture: np.ndarray | None = None,
     limit: float | None = None,
     title: str = "",
     cmap: str = DIVERGING,
 ) -> AxesImage:
-    """A value per patch of the grid, laid over its picture; ±limit is the colour scale."""
+    """A value per patch of the grid on a scale of ±limit, or from 0 where sequential."""
     rows, columns = values.shape
+    high = limit or float(abs(values).max())
+    low = 0 if cmap == SEQUENTIAL else -high
     extent = (0, columns, rows, 0)
-    if picture is not None:
-        ax.imshow(picture, extent=extent)
-    low = 0 if cmap == SEQUENTIAL else -(limit or abs(values).max())
-    alpha = None if picture is None else 0.7
-    drawn = ax.imshow(
-        values, cmap=cmap, vmin=low, vmax=limit or abs(values).max(), alpha=alpha, extent=extent
-    )
+    drawn = ax.imshow(values, cmap=cmap, vmin=low, vmax=high, extent=extent)
     ax.set(xticks=[], yticks=[], title=title)
     return drawn
 
@@ -80,3 +79,57 @@ def mark_patch(ax: Axes, patch: int, columns: int, colour: str = "#D55E00") -> A
     x, y = patch % columns, patch // columns
     ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=colour, lw=2))
     return ax
+
+
+def over_depth(ax: Axes, values: xr.DataArray, label: str, colour: str, style: str = "-") -> Axes:
+    """One value per layer as a line over relative depth."""
+    depth = values.layer / max(int(values.layer[-1]), 1)
+    ax.plot(depth, values, style, marker="o", ms=3.5, lw=1.5, color=colour, label=label or None)
+    ax.set_xlabel("depth (layer ÷ last layer)")
+    return ax
+
+
+def shades(count: int) -> list[tuple[float, ...]]:
+    """Colours from dark to light for things that have an order, such as layers."""
+    return [tuple(colour) for colour in colormaps[SEQUENTIAL](np.linspace(0, 0.9, count))]
+
+
+def favourite_keys(head: np.ndarray, u: np.ndarray, v: np.ndarray, title: str) -> Figure:
+    """Tokens on a circle, each with an arrow to the key that a 2-D head likes best."""
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    ax = figure.subplots()
+    around = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    token = np.stack([np.cos(around), np.sin(around)], -1)
+    wanted = token @ head  # row i is Mᵀ z_i
+    ax.quiver(*token.T, *wanted.T, color="0.55", angles="xy", scale_units="xy", scale=2.2)
+    for vector, colour, name in ((u[:, 0], PALETTE[1], "$u_1$"), (v[:, 0], PALETTE[0], "$v_1$")):
+        tip = (float(vector[0]), float(vector[1]))
+        arrow = FancyArrowPatch((0, 0), tip, color=colour, mutation_scale=14, arrowstyle="-|>")
+        ax.add_patch(arrow)
+        ax.annotate(name, (0.72 * tip[0] + 0.04, 0.72 * tip[1] + 0.06), color=colour, fontsize=13)
+    ax.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
+    cosine = float(u[:, 0] @ v[:, 0])
+    ax.set(xlabel="first dimension", ylabel="second dimension", title=f"{title}: cos {cosine:+.2f}")
+    return figure
+
+
+def patch_attention(attention: xr.DataArray, patch: int, model: Model) -> np.ndarray:
+    """One patch's attention [query, key] over the patch grid, without the prefix tokens' share."""
+    row = attention.isel(query=model.prefix_tokens + patch).values
+    return row[model.prefix_tokens :].reshape(model.grid)
+
+
+def attention_frame(
+    values: np.ndarray, picture: np.ndarray, patch: int, limit: float, title: str
+) -> Figure:
+    """A picture, and beside it the attention of one framed patch over the patch grid."""
+    figure = Figure(figsize=(7, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows, columns = values.shape
+    left.imshow(picture, extent=(0, columns, rows, 0))
+    left.set(xticks=[], yticks=[], title="the framed patch asks")
+    drawn = token_map(right, values, limit=limit, title=title, cmap=SEQUENTIAL)
+    for ax in (left, right):
+        mark_patch(ax, patch, columns)
+    figure.colorbar(drawn, ax=right, label="attention")
+    return figure

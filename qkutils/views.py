@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 
 def stepper(
-    figures: Sequence[Figure], names: Sequence[str], alt_texts: Sequence[str], description: str
+    figures: Sequence[Figure], names: Sequence[object], alt_texts: Sequence[str], description: str
 ) -> widgets.VBox:
     """A slider that steps through finished figures; the browser does it, so it works on any page.
 
@@ -28,7 +28,7 @@ def stepper(
     layout = widgets.Layout(width="min(100%, 30rem)")
     style = {"description_width": "initial"}
     slider = widgets.SelectionSlider(
-        options=list(names), description=description, layout=layout, style=style
+        options=[str(name) for name in names], description=description, layout=layout, style=style
     )
     stack = widgets.Stack(frames, selected_index=0)
     widgets.jslink((slider, "index"), (stack, "selected_index"))

@@ -1,0 +1,21 @@
+"""From a run to its page: numbers and verdicts that the prose of a chapter quotes."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+
+def tell(**values: float | int | str | Figure) -> None:
+    """Hands values of this run to the chapter's prose, which quotes them by name.
+
+    In the prose, {glue:text}`name:.2f` stands for the number, and nothing is typed in.
+    """
+    from myst_nb import glue  # the book's own dependency; the library runs without it
+
+    for name, value in values.items():
+        glue(name, value, display=False)
+
+
+def verdict(holds: bool, yes: str = "holds", no: str = "does not hold") -> str:
+    """The word that a claim gets from this run's numbers."""
+    return yes if holds else no
