@@ -102,11 +102,13 @@ def favourite_keys(head: np.ndarray, u: np.ndarray, v: np.ndarray, title: str) -
     token = np.stack([np.cos(around), np.sin(around)], -1)
     wanted = token @ head  # row i is Mᵀ z_i
     ax.quiver(*token.T, *wanted.T, color="0.55", angles="xy", scale_units="xy", scale=2.2)
-    for vector, colour, name in ((u[:, 0], PALETTE[1], "$u_1$"), (v[:, 0], PALETTE[0], "$v_1$")):
+    ax.plot(*token.T, ".", color="0.55")
+    modes = ((u[:, 0], PALETTE[1], "$u_0$", 0.08), (v[:, 0], PALETTE[0], "$v_0$", -0.16))
+    for vector, colour, name, aside in modes:
         tip = (float(vector[0]), float(vector[1]))
         arrow = FancyArrowPatch((0, 0), tip, color=colour, mutation_scale=14, arrowstyle="-|>")
         ax.add_patch(arrow)
-        ax.annotate(name, (0.72 * tip[0] + 0.04, 0.72 * tip[1] + 0.06), color=colour, fontsize=13)
+        ax.annotate(name, (0.72 * tip[0] + 0.04, 0.72 * tip[1] + aside), color=colour, fontsize=13)
     ax.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
     cosine = float(u[:, 0] @ v[:, 0])
     ax.set(xlabel="first dimension", ylabel="second dimension", title=f"{title}: cos {cosine:+.2f}")
@@ -132,4 +134,13 @@ def attention_frame(
     for ax in (left, right):
         mark_patch(ax, patch, columns)
     figure.colorbar(drawn, ax=right, label="attention")
+    return figure
+
+
+def layer_histogram(cosines: xr.DataArray, half_width: float, title: str) -> Figure:
+    """The cosines of one layer's modes over the null band, as a figure of its own."""
+    figure = Figure(figsize=(6.5, 3), layout="constrained")
+    ax = cosine_histogram(figure.subplots(), cosines, half_width, PALETTE[0])
+    ax.set_title(title)
+    ax.legend(fontsize=8)
     return figure
