@@ -317,15 +317,22 @@ def test_every_result_says_where_it_comes_from(plain_vit, convention):
         assert re.fullmatch("[0-9a-f]{12}", result.attrs["fingerprint"])
 
 
-def test_fingerprint_tells_checkpoints_apart(make_vit):
-    def fingerprint(net):
-        return qk.weighted_cosine(net).attrs["fingerprint"]
+def fingerprint(net) -> str:
+    return qk.weighted_cosine(net).attrs["fingerprint"]
 
+
+def test_fingerprint_tells_checkpoints_apart(make_vit):
     first, same, other = make_vit(seed=5), make_vit(seed=5), make_vit(seed=6)
     assert fingerprint(first) == fingerprint(same) != fingerprint(other)
+
+
+@pytest.mark.parametrize("part", ["attn.qkv.weight", "attn.qkv.bias", "norm1.weight", "norm1.bias"])
+@pytest.mark.parametrize("place", [0, 63])
+def test_fingerprint_changes_with_each_thing_that_scores_depend_on(make_vit, part, place):
+    net = make_vit(seed=5)
     with torch.no_grad():
-        same.blocks[2].attn.qkv.weight[0, 0] += 1e-6
-    assert fingerprint(first) != fingerprint(same)
+        net.blocks[2].get_parameter(part).view(-1)[place] += 1e-6
+    assert fingerprint(net) != fingerprint(make_vit(seed=5))
 
 
 def test_unknown_convention_is_refused(plain_vit):
