@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,12 @@ def test_folding_equals_explicit_matrices(vit):
             w = w[layer].double().numpy()
             np.testing.assert_allclose(folded, w @ through, atol=1e-13)
             np.testing.assert_array_equal(raw, w)
+
+
+def test_unknown_convention_is_refused(plain_vit):
+    fold = inspect.unwrap(heads_module.fold)  # without the type checks that only tests have
+    with pytest.raises(ValueError, match="convention='folded': it is one of paper, exact"):
+        fold(heads_module.read(qk.load(plain_vit)), 0, "folded")
 
 
 def test_key_salience_equals_explicit_matrices(vit):

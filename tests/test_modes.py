@@ -335,11 +335,6 @@ def test_fingerprint_changes_with_each_thing_that_scores_depend_on(make_vit, par
     assert fingerprint(net) != fingerprint(make_vit(seed=5))
 
 
-def test_unknown_convention_is_refused(plain_vit):
-    with pytest.raises(Exception, match="convention"):
-        qk.decompose(plain_vit, "folded")
-
-
 def test_real_models_have_the_reference_weighted_cosines(real_model):
     found = qk.weighted_cosine(real_model).mean("head")
     np.testing.assert_allclose(found, REFERENCE[real_model.name], atol=1e-3)
