@@ -86,12 +86,15 @@ def load(
     a GPU that is not there.
     """
     place = _device(device)
+    path = Path(model) if isinstance(model, str | Path) else None
+    in_file = path is not None and (path.suffix in _FILE_SUFFIXES or path.is_file())
+    if num_heads is not None and not in_file:
+        raise ValueError(f"num_heads={num_heads}: only a checkpoint file needs it; leave it out")
     if isinstance(model, Model):
         return model if place is None else replace(model, net=model.net.to(place))
     if isinstance(model, nn.Module):
         return _wrap(type(model).__name__, model, place)
-    path = Path(model)
-    if path.suffix in _FILE_SUFFIXES or path.is_file():
+    if path is not None and in_file:
         return _from_file(path, num_heads, place)
     return _by_name(str(model), place)
 
@@ -135,7 +138,7 @@ def _wrap(name: str, net: Any, device: torch.device | None) -> Model:
 def _from_file(path: Path, num_heads: int | None, device: torch.device | None) -> Model:
     """A checkpoint file: by its name where that is a timm model's, else by its tensors' shapes."""
     tensors = checkpoints.read_tensors(path)
-    if path.suffix == ".safetensors" and is_model(path.stem):
+    if path.suffix == ".safetensors" and is_model(path.stem) and num_heads is None:
         return _wrap(path.stem, _fill(path.stem, tensors, path), device)
     return _wrap(path.stem, checkpoints.build_from_shapes(tensors, num_heads, path), device)
 
@@ -174,8 +177,8 @@ def _refuse_unknown(name: str) -> None:
     entry = next((e for e in _entries() if e["name"] == name or name == e["paper"] != ""), None)
     if entry and entry["source"] != "timm":
         raise ValueError(
-            f"{name!r}: timm does not hold these tensors ({entry['note']}); get the file of "
-            f"{entry['name']!r} and pass its path"
+            f"{name!r}: timm does not hold the tensors of {entry['name']!r} ({entry['note']}); "
+            "put them into a timm module and pass that"
         )
     if entry and entry["name"] != name:
         raise ValueError(f"{name!r} is the paper's name; load it as {entry['name']!r}")

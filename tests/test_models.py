@@ -378,3 +378,9 @@ def test_load_leaves_a_model_on_its_device(make_vit):
     model = qk.load(net)
     assert model.device.type == "meta"
     assert qk.load(model).device.type == "meta"
+
+
+def test_number_of_heads_is_for_files_only(plain_vit):
+    for model in ("tiny-supervised", plain_vit):
+        with pytest.raises(ValueError, match="num_heads=4: only a checkpoint file needs it"):
+            qk.load(model, num_heads=4)
