@@ -31,8 +31,8 @@
 # **You need** matrices, dot products and softmax, and to have seen a transformer once. No
 # knowledge of the singular value decomposition: we build it.
 #
-# **Time**: 40 minutes to read, under a minute to run on a laptop, 90 minutes to teach. Runs with no
-# GPU and no network.
+# **Time**: 40 minutes to read, under a minute to run on a laptop, 20 minutes for the explorations,
+# 90 minutes to teach. Runs with no GPU and no network.
 # :::
 
 # %% tags=["parameters"]
@@ -59,15 +59,15 @@ from qkutils.report import tell, verdict
 # %% [markdown]
 # ## A model and what it sees
 #
-# The book carries small models, trained on drawn scenes in which one object is the odd one out:
-# another kind, another colour, or both. They run anywhere, and their world is known exactly.
-# The same lines take any plain vision transformer: build the book with `make book MODEL=…`.
+# The repository carries a small model, trained on drawn scenes to name the object that is the odd
+# one out. It runs anywhere, and its world is known exactly. The same lines take any plain vision
+# transformer: build the book with `make book MODEL=…`.
 
 # %%
 model = qk.load(MODEL)
 images = data.images(IMAGES, model, count=8)
 pictures = data.visible(model, images)
-weights = heads.read(model)
+weights = heads.read(model)  # every layer's W_q, W_k, biases and LayerNorm, stacked
 layers, per_layer, d_head, d_model = weights.w_q.shape
 tell(
     model=model.name,
@@ -84,6 +84,7 @@ for ax, picture in zip(axes, pictures, strict=True):
     ax.set_axis_off()
 
 # %% [markdown]
+# (`tell` hands numbers of this run to the text: no number on this page is typed in.)
 # The model of this page is {glue:text}`model`: {glue:text}`layers` layers of {glue:text}`per_layer`
 # heads, `d_model` = {glue:text}`d_model`, `d_head` = {glue:text}`d_head`. A picture is cut into a
 # {term}`patch grid`; each patch becomes a token, and a {term}`prefix token` or two may stand before
@@ -114,7 +115,9 @@ list(x.shape)
 # $$
 #
 # So one matrix decides who looks for whom: $M = W_q^\top W_k$. It has `d_model` rows and columns,
-# but rank at most `d_head`.
+# but rank at most `d_head`. Attention is then the softmax over $j$ of $s_{ij} / \sqrt{d_\text{head}}$.
+#
+# For once we form this matrix, to see that both ways of scoring agree. The library never does.
 
 # %%
 w_q, w_k = weights.w_q[LAYER, HEAD].double(), weights.w_k[LAYER, HEAD].double()
@@ -130,10 +133,10 @@ list(M.shape), list(by_matrix.shape)
 
 # %% [markdown]
 # The two ways of scoring differ by {glue:text}`bilinear:.0e` at most, which is rounding. $M$ has
-# {glue:text}`d_model` rows and columns, and rank {glue:text}`rank`: most directions do not count.
+# {glue:text}`d_model` rows and columns, and rank {glue:text}`rank`: the other directions do not count.
 
 # %% [markdown]
-# ## Queries and keys are arbitrary, their product is not
+# ### Queries and keys are arbitrary, their product is not
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -160,7 +163,7 @@ for name, (before, after) in pairs.items():
 # %% [markdown]
 # Each line is the size of the change, relative to what there was before.
 #
-# :::{dropdown} What the table says
+# :::{dropdown} What the run says
 # The queries change completely, and so does any picture that one would draw of a single query
 # coordinate. Scores, $M$ and its singular values do not move beyond rounding. What depends on $M$
 # alone is {term}`basis-free`: it belongs to the head. The last line is a mistake seen in the wild:
@@ -170,8 +173,11 @@ for name, (before, after) in pairs.items():
 # %% [markdown]
 # ## Two directions and a strength
 #
-# Every matrix can be written as a sum of pairs of directions. The singular value decomposition of
-# $M$ has orthonormal $u_0, u_1, \dots$ and orthonormal $v_0, v_1, \dots$ with strengths
+# Which key direction does a head like best, and for which query direction? Among all unit vectors
+# there is a pair $u_0, v_0$ that makes $u^\top M v$ largest; call that largest value $\sigma_0$. Now
+# look among the directions orthogonal to these two for the next best pair, $u_1, v_1$ with
+# $\sigma_1$, and so on until nothing is left. This is the singular value decomposition. It writes
+# every matrix as a sum of pairs of directions: $M$ has orthonormal $u_0, u_1, \dots$ and orthonormal $v_0, v_1, \dots$ with strengths
 # $\sigma_0 \ge \sigma_1 \ge \dots \ge 0$:
 #
 # $$
@@ -220,23 +226,24 @@ views.stepper(circles, angles, [what.format(a) for a in angles], "angle from u t
 # `strengths=(1, 1)` and think of which pairs would do as well.)
 #
 # :::{dropdown} Answers
-# At 90°, cosine 0. With equal strengths any rotated pair $(Ru_0, Rv_0)$ serves as well as
-# $(u_0, v_0)$: only the space that the two modes span is determined. That is a
-# {term}`degenerate mode`, and `qk.decompose` marks them.
+# At 90°, cosine 0. With equal strengths any mixture $(c\,u_0 + s\,u_1,\; c\,v_0 + s\,v_1)$ with
+# $c^2 + s^2 = 1$, the same on both sides, serves as well as $(u_0, v_0)$: only the space that the two
+# modes span is determined. That is a {term}`degenerate mode`, and `qk.decompose` marks them.
 # :::
 
 # %% [markdown]
 # ## The modes of a real head, without its matrix
 #
-# $M$ is large and mostly empty: {glue:text}`rank` of its possible directions are used. Both thin
-# matrices can be split into an orthonormal frame and a small square rest, the {term}`thin QR`:
-# $W_q^\top = Q_q R_q$ and $W_k^\top = Q_k R_k$. Then
+# $M$ is large, but of rank {glue:text}`rank`. Both thin matrices can be split into a frame of
+# orthonormal columns and a small square rest, the {term}`thin QR`: $W_q^\top = Q_q R_q$ and
+# $W_k^\top = Q_k R_k$. Then
 #
 # $$
 # M = Q_q\, (R_q R_k^\top)\, Q_k^\top ,
 # $$
 #
-# and the decomposition of the small matrix in the middle, `d_head` × `d_head`, gives everything.
+# and the decomposition of the small matrix in the middle, `d_head` × `d_head`, gives everything: a
+# frame times orthonormal vectors gives orthonormal vectors, so this *is* the decomposition of $M$.
 
 
 # %%
@@ -253,9 +260,10 @@ u, sigma, v = thin_svd(w_q, w_k)
 by_numpy = np.linalg.svd(M.numpy()).S[:d_head]
 slow = timeit.repeat(lambda: np.linalg.svd((w_q.T @ w_k).numpy()), number=1)
 thin = timeit.repeat(lambda: thin_svd(w_q, w_k), number=1)
+missed = float((M - u.T @ torch.diag(sigma) @ v).norm() / M.norm())
 tell(
     sigma_error=float(abs(by_numpy - sigma.numpy()).max() / by_numpy[0]),
-    missed=float((M - u.T @ torch.diag(sigma) @ v).norm() / M.norm()),
+    missed=missed,
     speedup=min(slow) / min(thin),
 )
 list(u.shape), list(sigma.shape), list(v.shape)
@@ -263,12 +271,12 @@ list(u.shape), list(sigma.shape), list(v.shape)
 # %% [markdown]
 # Against numpy's decomposition of the full matrix, the strengths agree to
 # {glue:text}`sigma_error:.0e` of the largest one, and the modes give $M$ back to
-# {glue:text}`missed:.0e`. For this one head of {glue:text}`model` the thin way took
-# 1/{glue:text}`speedup:.0f` of the time on the machine that made this page; the gain grows with
+# {glue:text}`missed:.0e`. For this one head of {glue:text}`model` the thin way was
+# {glue:text}`speedup:.1f` times as fast on the machine that made this page; the gain grows with
 # `d_model` (`make bench` measures it at the size of ViT-B).
 #
 # The library does the same for all heads at once, checks every result against its head, and
-# labels what comes out:
+# labels what comes out. `convention="paper"` says: raw weights, as here so far.
 
 # %%
 parts = qk.decompose(model, convention="paper")
@@ -284,41 +292,15 @@ parts[["sigma", "cosine"]]
 # for `sel(layer=…, head=…)`. The first mode of this head has cosine {glue:text}`cos_first:+.2f`.
 
 # %% [markdown]
-# ## A mode on a picture
-#
-# Now look at what the strongest mode of this head asks and answers. For each patch we plot
-# $z_i \cdot u$ (how much it asks) and $z_j \cdot v$ (how much it answers). The sign of a mode is
-# arbitrary: $(-u, -v)$ is the same mode. So orange-brown and purple may be swapped, but in both maps at once.
-
-# %%
-exact = qk.decompose(model, convention="exact")
-strongest = exact.sel(layer=LAYER, head=HEAD, mode=0)
-patches = z[:, model.prefix_tokens :].reshape(len(z), *model.grid, d_model).numpy()
-asks, answers = (
-    patches @ strongest.u.values,
-    patches @ strongest.v.values,
-)  # [image, row, column]
-tell(cos_strongest=float(strongest.cosine))
-
-# %% mystnb={"figure": {"name": "fig-mode", "caption": "The strongest mode of one head on five pictures. Top: the pictures. Middle: how much each patch asks. Bottom: how much each patch answers. One colour scale for all maps."}, "image": {"alt": "Three rows of five panels: pictures, and over them the maps of the query projection and of the key projection of the strongest mode, with one colour bar."}}
-fig, axes = plt.subplots(3, 5, figsize=(10, 6), layout="constrained")
-limit = float(max(abs(asks).max(), abs(answers).max()))
-for column in range(5):
-    axes[0, column].imshow(pictures[column])
-    axes[0, column].set(xticks=[], yticks=[])
-    plots.token_map(axes[1, column], asks[column], limit=limit)
-    drawn = plots.token_map(axes[2, column], answers[column], limit=limit)
-for ax, label in zip(axes[:, 0], ["picture", "asks: z · u", "answers: z · v"], strict=True):
-    ax.set_ylabel(label)
-_ = fig.colorbar(drawn, ax=axes, label="projection of the normalised token", shrink=0.7)
-
-# %% [markdown]
-# Where the two maps of a picture have the same colour, patches look for patches like themselves.
-# Where they differ, one kind of patch looks for another. The cosine of this mode, in the convention
-# of the next section, is {glue:text}`cos_strongest:+.2f`: it sums up the two maps in one number.
-
-# %% [markdown]
 # ## What a head really sees
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# A model's queries and keys have biases, $b_q$ and $b_k$, and a LayerNorm with a gain $g$ and a
+# shift $\beta$ stands before them. The paper drops the biases, since they would cancel in the
+# softmax. For which of the two is that true? What share of a token's attention do you expect to
+# move to other tokens if the rest is left out as well?
+# :::
 #
 # Three things stand between the residual stream and the scores: LayerNorm's normalisation, its gain
 # $g$ and shift $\beta$, and the biases $b_q$ and $b_k$. The paper decomposes the raw weights and
@@ -329,7 +311,9 @@ _ = fig.colorbar(drawn, ax=axes, label="projection of the normalised token", shr
 # $$
 #
 # Multiply out and sort the terms by what they depend on. Terms with $i$ alone add the same number
-# to a whole row, and the softmax does not see them. So $b_k$ drops out altogether. What stays is
+# to a whole row, and the softmax does not see them: every term with $b_k$ is of this sort or the
+# same for all, so $b_k$ drops out altogether. A term with both $i$ and $j$ is the bilinear form, and
+# one term depends on $j$ alone: $(W_q \beta + b_q)^\top W_k\, (g \odot z_j)$. What stays is
 #
 # $$
 # z_i^\top \tilde M z_j + \kappa \cdot z_j , \qquad
@@ -337,17 +321,13 @@ _ = fig.colorbar(drawn, ax=axes, label="projection of the normalised token", shr
 # \kappa = C\, G\, W_k^\top (b_q + W_q \beta) ,
 # $$
 #
-# with $G = \operatorname{diag}(g)$, and $C$ the matrix that subtracts a vector's mean. That is
-# convention `exact`. The vector $\kappa$ is the {term}`key salience`: how attractive a token is to
+# with $G = \operatorname{diag}(g)$, and $C$ the matrix that subtracts a vector's mean. Normalised tokens
+# have mean zero, $Cz = z$, so $C$ changes no score; it takes from the directions a part that no token
+# has. That is convention `exact`. The vector $\kappa$ is the {term}`key salience`: how attractive a token is to
 # *every* query, whatever the query asks. It has a part from $b_q$ and a part from $\beta$.
-#
-# :::{admonition} Predict, then look
-# :class: tip
-# The paper drops the biases because "they cancel in the softmax". For which of the two is that
-# true? If we leave $\kappa$ out, what share of a token's attention will move to other tokens?
-# :::
 
 # %%
+exact = qk.decompose(model, convention="exact")
 few = images[:4]
 own = qk.observed_attention(model, few)  # [layer, image, head, query, key]
 rebuilt = qk.rebuild_attention(model, few)  # softmax of all modes plus key salience
@@ -363,25 +343,30 @@ tell(rebuilt_error=difference, moved_all=moved_all, moved_bias=moved_bias)
 
 # %% [markdown]
 # Rebuilt from modes and key salience, every attention weight of every head equals the model's own to
-# {glue:text}`rebuilt_error:.1e`. So modes and $\kappa$ are the whole story: nothing else is in there.
+# {glue:text}`rebuilt_error:.1e`, and $b_k$ was never used. So modes and $\kappa$ are the whole story.
 # (How we compare two attention rows: *total variation*, half the sum of absolute differences. It is
-# the share of attention that has to be moved to turn one row into the other, from 0 to 1.)
+# the share of attention that has to be moved to turn one row into the other, from 0 to 1. Means here
+# are over four pictures, all heads, and all tokens as queries, prefix tokens too.)
 
 # %% mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed). Black: the model of this page. Colours: real models, computed elsewhere; their provenance stands in the table below."}, "image": {"alt": "Lines over depth: for each model, how much of a token's attention moves without key salience, and without its part from the query bias."}}
 elsewhere = {name: stored.salience(name).total_variation for name in stored.names()}
 fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+black = {"color": "black", "marker": "."}
 for values, style in zip(moved.values(), ["-", "--"], strict=True):
-    plots.over_depth(ax, values, model.name if style == "-" else "", "black", style)
-for colour, (name, table) in zip(plots.PALETTE, elsewhere.items(), strict=False):
+    plots.over_depth(ax, values, model.name if style == "-" else "", black, style)
+for name, look in plots.looks(elsewhere).items():
     for removed, style in [("all", "-"), ("bias", "--")]:
-        label = f"{name.split('.')[0]} (computed elsewhere)" if style == "-" else ""
-        plots.over_depth(ax, table.sel(removed=removed), label, colour, style)
+        label = f"{name} (computed elsewhere)" if style == "-" else ""
+        plots.over_depth(ax, elsewhere[name].sel(removed=removed), label, look, style)
 ax.set(ylabel="attention that moves\n(mean total variation)", ylim=(0, 1))
 _ = ax.legend(fontsize=8)
 
 # %% [markdown]
-# For {glue:text}`model`, leaving out $\kappa$ moves {glue:text}`moved_all:.2f` of a
-# token's attention on average, and leaving out $b_q$ alone {glue:text}`moved_bias:.2f`.
+# :::{dropdown} What the run says
+# In {numref}`fig-salience`, for {glue:text}`model`, leaving out $\kappa$ moves {glue:text}`moved_all:.2f`
+# of a token's attention on average, and leaving out $b_q$ alone {glue:text}`moved_bias:.2f`. So the
+# argument holds for $b_k$ and fails for $b_q$; how much that matters differs from model to model.
+# :::
 
 # %%
 kept = ["images", "fingerprint", "code_version", "computed"]
@@ -393,7 +378,7 @@ rows = {
 real = [table.sel(removed="all") for table in elsewhere.values()]
 real_means = [float(table.mean()) for table in real]
 late = all(int(table.argmax("layer")) >= len(table) * 2 // 3 for table in real)
-where = "their last third of layers" if late else "other layers in each"
+where = "the last third of their layers" if late else "layers that differ between them"
 tell(real_least=min(real_means), real_most=max(real_means), real_where=where)
 pd.DataFrame(rows).rename(index={"all": "moved without κ", "bias": "moved without b_q"})
 
@@ -401,9 +386,58 @@ pd.DataFrame(rows).rename(index={"all": "moved without κ", "bias": "moved witho
 # *Computed elsewhere*, on photographs, with this package. In the real models between
 # {glue:text}`real_least:.2f` and {glue:text}`real_most:.2f` of a token's attention hangs on key
 # salience, which the convention `paper` drops; the loss is largest in {glue:text}`real_where`.
+#
 # This does not make the decomposition wrong: modes describe how a pair of tokens interacts, and
 # $\kappa$ does not depend on the pair. But a picture of attention drawn from modes alone is not the
 # attention of the model.
+
+# %% [markdown]
+# ### A mode on a picture
+#
+# Now look at what the strongest mode of our head asks and answers, in the convention `exact`. For
+# each patch we plot $z_i \cdot u$ (how much it asks) and $z_j \cdot v$ (how much it answers). The sign
+# of a mode is arbitrary: $(-u, -v)$ is the same mode. So the two colours may be swapped, but in both
+# maps at once.
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# The mode's cosine compares its two directions. Must the two maps of a picture then be alike if
+# the cosine is positive, and opposite if it is negative?
+# :::
+
+# %%
+strongest = exact.sel(layer=LAYER, head=HEAD, mode=0)
+patches = z[:, model.prefix_tokens :].reshape(len(z), *model.grid, d_model).numpy()
+asks = patches @ strongest.u.values  # [image, row, column]
+answers = patches @ strongest.v.values
+alike = [
+    float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    for a, b in zip(asks, answers, strict=True)
+]
+tell(cos_strongest=float(strongest.cosine), least_alike=min(alike), most_alike=max(alike))
+
+# %% mystnb={"figure": {"name": "fig-mode", "caption": "The strongest mode of one head on five pictures. Top: the pictures. Middle: how much each patch asks. Bottom: how much each patch answers. One colour scale for all maps."}, "image": {"alt": "Three rows of five panels: pictures, and under them the maps of the query projection and of the key projection of the strongest mode, with one colour bar."}}
+fig, axes = plt.subplots(3, 5, figsize=(10, 6), layout="constrained")
+limit = float(max(abs(asks).max(), abs(answers).max()))
+for column in range(5):
+    axes[0, column].imshow(pictures[column])
+    axes[0, column].set(xticks=[], yticks=[])
+    plots.token_map(axes[1, column], asks[column], limit=limit)
+    drawn = plots.token_map(axes[2, column], answers[column], limit=limit)
+for ax, label in zip(axes[:, 0], ["picture", "asks: z · u", "answers: z · v"], strict=True):
+    ax.set_ylabel(label)
+_ = fig.colorbar(drawn, ax=axes, label="projection of the normalised token", shrink=0.7)
+
+# %% [markdown]
+# In {numref}`fig-mode`, a patch that is dark in the middle row looks for patches that are dark, in the
+# same colour, in the bottom row.
+#
+# :::{dropdown} What the run says
+# The cosine is {glue:text}`cos_strongest:+.2f`. The correlation of the two maps runs from
+# {glue:text}`least_alike:+.2f` to {glue:text}`most_alike:+.2f` over the eight pictures. The two differ,
+# because the cosine is about weights alone, and tokens do not fill all directions evenly. A cosine
+# says what a mode *would* relate if tokens were everywhere; the maps say what is there.
+# :::
 
 # %% [markdown]
 # ## How many modes carry a head?
@@ -413,8 +447,8 @@ pd.DataFrame(rows).rename(index={"all": "moved without κ", "bias": "moved witho
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# Say the strongest quarter of the modes holds more than half of a head's squared strength. Does it
-# then also give more than half of the head's attention?
+# Take the strongest quarter of a head's modes. What share of its squared strength,
+# $\sum_n \sigma_n^2$, do they hold? And what share of its attention do they put in the right place?
 # :::
 
 # %%
@@ -423,17 +457,17 @@ counts = sorted({0, 1, 2, 4, 8, quarter, d_head // 2, d_head})
 by_count = {k: qk.rebuild_attention(model, few, modes=k) for k in counts}
 missing = [distance(own, a).mean(over) for a in by_count.values()]
 missing = xr.concat(missing, pd.Index(counts, name="modes"))
-kept = (exact.sigma**2).cumsum("mode") / (exact.sigma**2).sum("mode")
+held = (exact.sigma**2).cumsum("mode") / (exact.sigma**2).sum("mode")
 tell(
     quarter=quarter,
-    quarter_kept=float(kept.sel(mode=quarter - 1).mean()),
+    quarter_kept=float(held.sel(mode=quarter - 1).mean()),
     quarter_missing=float(missing.sel(modes=quarter).mean()),
     none_missing=float(missing.sel(modes=0).mean()),
 )
 
 # %% mystnb={"figure": {"name": "fig-count", "caption": "What the first k modes leave out. Left: the share of a head's squared strength that they miss, mean and range over heads. Right: the share of attention that they misplace, per layer, with key salience kept."}, "image": {"alt": "Two panels over the number of modes kept, both falling to zero when all modes are kept. Left, missing squared strength. Right, misplaced attention, one line per layer."}}
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-gone, blue = 1 - kept.stack(any_head=("layer", "head")), plots.PALETTE[0]
+gone, blue = 1 - held.stack(any_head=("layer", "head")), plots.PALETTE[0]
 left.plot(gone.mode + 1, gone.mean("any_head"), color=blue)
 least, most = gone.min("any_head"), gone.max("any_head")
 left.fill_between(gone.mode + 1, least, most, color=blue, alpha=0.2)
@@ -451,8 +485,8 @@ _ = right.legend(fontsize=7, ncols=2)
 # On average over heads, the first {glue:text}`quarter` modes hold
 # {glue:text}`quarter_kept:.2f` of the squared strength, and with them
 # {glue:text}`quarter_missing:.2f` of the attention is misplaced. With no mode at all, key salience
-# alone, it is {glue:text}`none_missing:.2f`. Strength is not the same as use: $\sigma_n$ does not
-# know whether tokens ever have anything along $u_n$ and $v_n$.
+# alone, it is {glue:text}`none_missing:.2f`. Strength and use need not agree, though: $\sigma_n$ does
+# not know whether tokens ever have anything along $u_n$ and $v_n$.
 # :::
 
 # %%
@@ -461,7 +495,10 @@ patch = rows // 2 * columns + columns // 2  # one in the middle, in reading orde
 shown = {str(k): a for k, a in by_count.items()} | {"the model": own}
 maps = {n: plots.patch_attention(a[LAYER, 0, HEAD], patch, model) for n, a in shown.items()}
 top = max(float(m.max()) for m in maps.values())
-frames = [plots.attention_frame(m, pictures[0], patch, top, n) for n, m in maps.items()]
+titles = {n: f"{n} modes + κ" if n.isdigit() else n for n in maps}
+frames = [
+    plots.attention_frame(m, pictures[0], patch, top, titles[n]) for n, m in maps.items()
+]
 what = "Attention of the framed patch, rebuilt with this many modes: {}."
 views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes kept")
 
@@ -473,10 +510,9 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 # another head in a notebook (`make lab`) and see whether it needs more.
 
 # %%
-missed = float((M - u.T @ torch.diag(sigma) @ v).norm() / M.norm())
 tell(
     verdict_svd=verdict(missed < 1e-9),
-    verdict_bias=verdict(moved_bias < 0.01, "holds for this model"),
+    verdict_bias=verdict(moved_bias < 0.05, "small", "not small"),
     verdict_exact=verdict(difference < 2e-5),
 )
 
@@ -486,7 +522,7 @@ tell(
 # | claim | this run | verdict |
 # |---|---|---|
 # | Section 3: a head's scores are $x_i^\top W_q^\top W_k x_j$, and the SVD splits them into modes | the two ways of scoring differ by {glue:text}`bilinear:.0e`; modes give $M$ back to {glue:text}`missed:.0e` | {glue:text}`verdict_svd` |
-# | Section 3: biases may be dropped, since they cancel | true of $b_k$ only; without $b_q$, {glue:text}`moved_bias:.2f` of the attention moves | {glue:text}`verdict_bias` |
+# | Section 3: biases may be dropped, since they cancel | the rebuilding never uses $b_k$; without $b_q$, {glue:text}`moved_bias:.2f` of the attention moves | holds for $b_k$ only; the loss is {glue:text}`verdict_bias` here |
 # | (ours) modes and key salience are the whole attention | largest difference {glue:text}`rebuilt_error:.1e` | {glue:text}`verdict_exact` |
 
 # %% [markdown]
@@ -495,9 +531,10 @@ tell(
 # - A head compares tokens through one matrix. Its queries and keys are coordinates; the matrix, its
 #   modes and its cosines belong to the head.
 # - A mode is a question, an answer and a strength. Cosine near 1: like looks for like. Near 0:
-#   for something unrelated. Below 0: for contrast.
+#   for something unrelated. Below 0: for its opposite.
 # - Two thin factorisations give all modes; the large matrix is never needed.
-# - Modes tell how pairs interact. Key salience tells what everybody looks at. Attention is both.
+# - Modes tell how pairs interact. Key salience adds what every query prefers, whatever it asks.
+#   Attention is the softmax of both.
 #
 # **Limits.** Modes are ordered by $\sigma$, which says how strong a mode could be and not how much
 # it is used. A decomposition describes; it does not say what causes a prediction.

@@ -18,7 +18,7 @@
 # One number per head tells whether its modes look for like or for unlike. This chapter follows that
 # number from the first layer to the last, for every model at hand, and earns figures 3, S1 and S2
 # of the paper {cite}`pan2024dissecting`. Next to every value stands what chance would give, for
-# which the published code needs a correction.
+# which the published figures need a correction.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
@@ -28,17 +28,17 @@
 # - tell which conclusions depend on whether LayerNorm is left out.
 #
 # **You need** chapter 1, {doc}`01_svd_derivation`: modes, cosines, the conventions `paper` and
-# `exact`. Mean, standard deviation, and what a bootstrap is.
+# `exact`. Mean and standard deviation.
 #
-# **Time**: 30 minutes to read, under a minute to run on a laptop, 60 minutes to teach. Runs with no
-# GPU and no network.
+# **Time**: 30 minutes to read, under a minute to run on a laptop, 20 minutes for the explorations,
+# 60 minutes to teach. Runs with no GPU and no network.
 # :::
 
 # %% tags=["parameters"]
-MODEL = (
-    "tiny-supervised"  # a name that qkutils.load takes, or the path of a checkpoint file
-)
-IMAGES = ""  # no images are needed here: cosines come from the weights alone
+# MODEL: a name that qkutils.load takes, or the path of a checkpoint file
+MODEL = "tiny-supervised"
+# IMAGES: not needed here, since cosines come from the weights alone
+IMAGES = ""
 
 # %%
 import matplotlib.pyplot as plt
@@ -47,7 +47,7 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import heads, models, plots, stored, trends, views
+from qkutils import heads, models, modes, plots, stored, trends, views
 from qkutils.report import tell, verdict
 from qkutils.tiny import architecture
 
@@ -55,20 +55,21 @@ from qkutils.tiny import architecture
 # ## One number for a head
 #
 # A head has `d_head` modes, each with a strength $\sigma_n$ and a cosine $\cos_n = u_n \cdot v_n$.
-# Strong modes shape the scores more, so the paper weights them:
+# Strong modes shape the scores more, so the paper weights the cosines by strength:
 #
 # $$
 # \overline{\cos} = \frac{\sum_n \sigma_n \cos_n}{\sum_n \sigma_n} .
 # $$
 #
-# Near 1 the head groups like with like; near 0 it relates things that have nothing to do with each
-# other; below 0 it looks for contrast.
+# Near 1 the head groups like with like; below 0 it looks for contrast. Near 0 there are two
+# possibilities, and this number can't tell them apart: the modes relate things that have nothing to
+# do with each other, or grouping and opposing modes cancel.
 
 # %%
 model = qk.load(MODEL)
 parts = qk.decompose(model, convention="paper")
 the_long_way = parts.cosine.weighted(parts.sigma).mean("mode")  # (layer, head)
-tell(model=model.name, layers=parts.sizes["layer"], per_layer=parts.sizes["head"])
+tell(model=model.name)  # hands the name to the text below: nothing there is typed in
 the_long_way.to_pandas().round(2)
 
 # %% [markdown]
@@ -76,27 +77,28 @@ the_long_way.to_pandas().round(2)
 #
 # ### The same number without a single singular vector
 #
-# The sum on top is a trace. Put the decomposition into it, and turn the factors round:
+# The sum on top is a trace, the sum of a matrix's diagonal entries, since
+# $u \cdot v = \operatorname{tr}(u v^\top)$. Put the decomposition in, and write the product out with
+# $(W_q)_{ec}$ for the entry in row $e$ and column $c$:
 #
 # $$
 # \sum_n \sigma_n\, u_n \cdot v_n = \operatorname{tr} \sum_n \sigma_n\, u_n v_n^\top
 # = \operatorname{tr} M = \operatorname{tr} W_q^\top W_k = \sum_{e,c} (W_q)_{ec} (W_k)_{ec} .
 # $$
 #
-# So the numerator is the sum of products of the entries of the two matrices, and the denominator
-# is the sum of all strengths, the nuclear norm:
+# So the numerator is the sum of products of the entries of the two matrices. The denominator, the
+# sum of all strengths, is called the nuclear norm of $M$:
 #
 # $$
 # \overline{\cos} = \frac{\langle W_q, W_k \rangle}{\lVert M \rVert_*} .
 # $$
 #
-# No directions, so no signs to fix and no {term}`degenerate mode` to worry about. Whoever reads
-# this chapter's curves need not trust any singular vector of ours.
+# No directions, so no signs to fix and no {term}`degenerate mode` to worry about.
 
 # %%
 weights = heads.read(model)
-trace = (weights.w_q.double() * weights.w_k.double()).sum((-1, -2)).numpy()  # (layer, head)
-closed_form = trace / parts.sigma.sum("mode")
+trace = (weights.w_q.double() * weights.w_k.double()).sum((-1, -2)).numpy()
+closed_form = trace / parts.sigma.sum("mode")  # (layer, head)
 weighted = qk.weighted_cosine(model)  # the library's own closed form
 tell(
     long_way_error=float(abs(the_long_way - weighted).max()),
@@ -107,108 +109,123 @@ list(closed_form.shape)
 # %% [markdown]
 # The three agree to {glue:text}`long_way_error:.0e` and {glue:text}`closed_error:.0e`.
 #
-# :::{admonition} Predict, then look
-# :class: tip
-# Two random directions in 96 dimensions: how large is their cosine, typically? In 768 dimensions?
-# Would you call a mode with cosine 0.15 a grouping mode?
-# :::
-
-# %% [markdown]
 # ## What chance would give
 #
-# The cosine of two random directions has mean 0 and standard deviation $1/\sqrt{d}$: they are nearly
-# orthogonal, the more so the more dimensions there are. So 95 % of random cosines lie
-# within $\pm 1.96/\sqrt{d}$, the {term}`null band`. A mode inside it says nothing.
+# :::{admonition} Predict, then look
+# :class: tip
+# Take two random directions in 768 dimensions, the width of ViT-B. How large is their cosine,
+# typically? Would you call a mode with cosine 0.15 a grouping mode? And in 96 dimensions?
+# :::
 
 # %%
-d_model = parts.sizes["d_model"]
+widths = [96, 192, 384, 768, 1024, 1280]
 generator = torch.Generator().manual_seed(0)
-a, b = torch.randn(2, 20_000, d_model, generator=generator)
-random_cosines = torch.cosine_similarity(a, b)
-band = qk.null_band(model)  # (layer,)
-tell(
-    d_model=d_model,
-    band=float(band[0]),
-    simulated=float(random_cosines.abs().quantile(0.95)),
-    published=float(np.sin(0.123)),
+pairs = {d: torch.randn(2, 4000, d, generator=generator) for d in widths}
+simulated = {
+    d: float(torch.cosine_similarity(a, b).abs().quantile(0.95))
+    for d, (a, b) in pairs.items()
+}
+table = pd.DataFrame(
+    {"simulated": simulated, "1.96 / √d": {d: 1.96 / d**0.5 for d in widths}}
 )
+tell(published=float(np.sin(0.123)), wide=simulated[768], narrow=simulated[96])
+table.rename_axis("d").round(3)
 
 # %% [markdown]
-# For `d_model` = {glue:text}`d_model` the formula gives ±{glue:text}`band:.3f`, and 20,000 random
-# pairs give ±{glue:text}`simulated:.3f`.
+# :::{dropdown} What the table says
+# In 768 dimensions 95 of 100 random cosines lie within ±{glue:text}`wide:.3f`: there, 0.15 is far more
+# than chance. In 96 dimensions the same band is ±{glue:text}`narrow:.3f`, and 0.15 is nothing special.
+# :::
+#
+# The cosine of two random directions has mean 0 and standard deviation $1/\sqrt{d}$, where $d$ is
+# the number of dimensions: the more there are, the closer to a right angle. So 95 % lie within
+# $\pm 1.96/\sqrt{d}$, the {term}`null band`. The cosine of a mode inside it can't be told from chance.
 #
 # The band in the published figures is another one. The authors' code fixes it at ±0.123 radians
-# around a right angle, a cosine of ±{glue:text}`published:.3f`, for every model. That is the right
-# width for about 255 dimensions and for no model in the paper: it is too wide for 384 and more,
-# where it hides modes that do say something, and too narrow for 192. The published code that would
-# compute it draws uniform numbers where normal ones are needed, builds its second vector from the
-# first, and takes the 99th percentile where the caption says 95.
+# around a right angle, a cosine of ±{glue:text}`published:.3f`, for every model. That fits about 255
+# dimensions: it is too wide for 384 and more, where it hides modes that do say something, and too
+# narrow for 192. The published code that would compute it draws uniform numbers where normal ones
+# are needed, builds its second vector from the first, and takes the 99th percentile where the
+# caption says 95.
 #
-# A *mean* of many modes varies less than one cosine does. What a head with random weights of the
-# same shape gives is best simulated:
+# ### Chance for a mean
+#
+# A weighted mean of many cosines varies less than one of them does: by how much depends on how
+# many modes carry the weight. If a head kept its strengths and its directions were random, the mean
+# would have standard deviation $\sqrt{\sum_n \sigma_n^2} \,/ \sum_n \sigma_n$ times that of one cosine.
+# For $m$ equal strengths that is $1/\sqrt{m}$ times; for a single strong mode there is no gain at all.
 
 # %%
-head_sd = qk.null_weighted_cosine(model)  # (layer,): standard deviation of one head
-layer_band = 1.96 * head_sd / parts.sizes["head"] ** 0.5
-untrained = qk.weighted_cosine(architecture.build(seed=1))
+band = qk.null_band(model)  # (layer,): 95 % of single cosines
+head_sd = modes.null_from_strengths(parts.sigma, band)  # (layer, head)
+layer_band = 1.96 * (head_sd**2).mean("head") ** 0.5 / head_sd.sizes["head"] ** 0.5
+random_sd = qk.null_weighted_cosine(model, draws=1000)  # strengths of random weights
 outside = abs(parts.cosine) > band  # (layer, head, mode)
 tell(
-    head_sd=float(head_sd[0]),
-    layer_band=float(layer_band[0]),
-    untrained_sd=float(untrained.std()),
+    band=float(band[0]),
+    head_sd_mean=float(head_sd.mean()),
+    layer_band_mean=float(layer_band.mean()),
+    random_sd=float(random_sd[0]),
     share_outside=float(outside.mean()),
 )
 
 # %% [markdown]
-# One random head has a weighted cosine of 0 ± {glue:text}`head_sd:.3f`, and the mean of a layer falls
-# within ±{glue:text}`layer_band:.3f` in 95 of 100 cases. A freshly initialised embedded model, which
-# is one such draw, spreads by {glue:text}`untrained_sd:.3f`.
+# For {glue:text}`model` a single cosine has the band ±{glue:text}`band:.3f`. A head's weighted cosine
+# has a standard deviation of {glue:text}`head_sd_mean:.3f` by chance, on average over heads, and the
+# mean of a layer falls within ±{glue:text}`layer_band_mean:.3f` in 95 of 100 cases. With *random
+# weights* of the same shape a head would vary by {glue:text}`random_sd:.3f` only: their strengths are
+# even, those of trained heads are not. We use the wider one.
 
 # %% [markdown]
 # ## The modes, layer by layer
 #
-# Now the cosines themselves, all modes of all heads of a layer: figure S1. If training had not
-# touched the head, 95 % would lie in the grey band.
+# Now the cosines themselves, all modes of all heads of a layer: figure S1. If directions were
+# random, 95 % would lie in the grey band.
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# Will most modes of a trained layer lie outside the band, or only a few?
+# :::
 
 # %%
 frames, texts = [], []
 for layer in parts.layer.values:
-    of_layer, half_width = (
-        parts.cosine.sel(layer=layer),
-        float(band.sel(layer=layer)),
-    )
     share = float(outside.sel(layer=layer).mean())
     title = f"layer {layer}: {share:.0%} of the modes lie outside the band"
-    frames.append(plots.layer_histogram(of_layer, half_width, title))
-    texts.append(
-        f"Histogram of the cosines of layer {layer}. {share:.0%} lie outside the null band."
-    )
+    of_layer = parts.cosine.sel(layer=layer)
+    frames.append(plots.layer_histogram(of_layer, float(band.sel(layer=layer)), title))
+    texts.append(f"Histogram of the cosines of all modes; {title}.")
 views.stepper(frames, list(parts.layer.values), texts, "layer")
 
 # %% [markdown]
-# Step through the layers. Over the whole model {glue:text}`share_outside:.2f` of the modes lie outside
-# the band, where chance would leave 0.05.
+# Step through the layers.
 #
-# **Try it.** In which layer do the cosines lean to the right, and where to the left? Are there
-# layers that do both at once, so that the mean hides them? Look for two heaps.
+# :::{dropdown} What the run says
+# Over the whole model {glue:text}`share_outside:.2f` of the modes lie outside the band, where chance
+# would leave 0.05.
+# :::
+#
+# **Try it.** In which layer do the cosines lean to the right, and where to the left? Is there a
+# layer that does both, so that its mean hides it? Look for two heaps, one on each side.
 #
 # A histogram hides which modes are strong. Figure S2 shows single heads: strengths as bars,
 # cosines as dots.
 
-# %% mystnb={"figure": {"name": "fig-spectrum", "caption": "Strength (bars, as a share of the largest) and cosine (dots) of every mode of one head, in the first, a middle and the last layer. The grey band holds 95 % of random cosines."}, "image": {"alt": "Three panels, one head each from an early, a middle and a late layer: bars of falling strength, with a dot for the cosine of each mode, over a grey band around zero."}}
+# %% mystnb={"figure": {"name": "fig-spectrum", "caption": "Strength (bars, as a share of the largest) and cosine (dots) of every mode of one head, in the first, a middle and the last layer. Between the dashed lines lie 95 % of random cosines."}, "image": {"alt": "Three panels, one head each from an early, a middle and a late layer: bars of falling strength, with a dot for the cosine of each mode, and two dashed lines around zero."}}
 chosen = [0, parts.sizes["layer"] // 2, parts.sizes["layer"] - 1]
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True, layout="constrained")
 for ax, layer in zip(axes, chosen, strict=True):
     one = parts.sel(layer=layer, head=0)
     plots.spectrum(ax, one.sigma, one.cosine, plots.PALETTE[1])
-    ax.axhspan(-float(band[layer]), float(band[layer]), color="0.6", alpha=0.3, lw=0)
+    for edge in (-float(band[layer]), float(band[layer])):
+        ax.axhline(edge, color="0.3", lw=0.8, ls="--")
     ax.set_title(f"layer {layer}, head 0")
 axes[0].set_ylabel("strength, cosine")
 _ = axes[0].legend(fontsize=8, loc="lower right")
 
 # %% [markdown]
 # In {numref}`fig-spectrum`, look at the strong modes on the left of each panel first: they carry the
-# weighted cosine. Dots far from the band with short bars beside them count for little.
+# weighted cosine. A dot far from the band counts for little if its bar is short.
 
 # %% [markdown]
 # ## The trend
@@ -216,11 +233,20 @@ _ = axes[0].legend(fontsize=8, loc="lower right")
 # Figure 3 of the paper: the mean of the weighted cosine over the heads of a layer, against depth.
 # We draw every model that can be loaded here, and real models whose numbers are stored.
 #
+# The paper finds that the curve falls with depth in models that were trained to classify. A curve
+# can be told as many stories, so we fix our questions before we look:
+#
+# 1. *Does it fall?* The mean over the last third of the layers minus that over the first third.
+# 2. *Does it rise again?* The last layer minus the mean over the middle third.
+# 3. *Does it end below zero?* The mean over the last third.
+#
+# Each gets an interval by the bootstrap: draw the heads of each layer again, with replacement,
+# compute the number again, and take the middle 95 % of many such draws.
+#
 # :::{admonition} Predict, then look
 # :class: tip
-# The paper finds that the curve falls with depth in models that were trained to classify. Our
-# small model was trained to name the *odd* object of a scene. Where would you expect it to look
-# for contrast? Will the first layer be positive or negative?
+# Our small model was trained to name the *odd* object among its like. Will its curve fall? Where
+# should it look for contrast? And the real classifiers?
 # :::
 
 # %%
@@ -228,62 +254,61 @@ names = [name for name in models.at_hand() if name != model.name]
 curves = {model.name: weighted} | {name: qk.weighted_cosine(name) for name in names}
 tables = {name: stored.modes(name) for name in stored.names()}
 by_stored = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in tables.items()}
-checked = {
-    name: float(abs(curves[name] - by_stored[name].sel(convention="paper")).max())
-    for name in by_stored
-    if name in curves
-}
-shown = ", ".join(f"{name}: {difference:.0e}" for name, difference in checked.items())
-tell(checked=shown or "none of them is at hand in this run, so they are shown as stored")
-
-# %% mystnb={"figure": {"name": "fig-trend", "caption": "Weighted cosine over depth, convention paper. Lines: mean over heads; dots: heads of models at hand. The grey band is where 95 % of the layer means of the first model would fall with random weights."}, "image": {"alt": "Curves of weighted cosine over relative depth for each model, with heads as dots and a narrow grey null band around zero."}}
-fig, ax = plt.subplots(figsize=(8, 4.4), layout="constrained")
-plots.band(ax, layer_band, "random weights (95 %)")
-colours = iter(plots.PALETTE)
-for name, curve in curves.items():
-    plots.trend(ax, curve, name.split(".")[0], next(colours))
-for name in by_stored.keys() - curves.keys():
-    label = f"{name.split('.')[0]} (computed elsewhere)"
-    curve = by_stored[name].sel(convention="paper")
-    plots.trend(ax, curve, label, next(colours), "s", dots=False)
-plots.trend(ax, untrained, "untrained", "0.5", ".", dots=False)
-ax.set_ylabel("weighted cosine")
-_ = ax.legend(fontsize=8)
-
-# %% [markdown]
-# Curves that are *computed elsewhere* come from tables in the repository. Where such a model is at
-# hand, this run computes it again and compares; largest difference: {glue:text}`checked`.
-
-# %%
-kept = ["fingerprint", "code_version", "computed", "dtype"]
-pd.DataFrame({name: {k: table.attrs[k] for k in kept} for name, table in tables.items()}).T
-
-# %% [markdown]
-# ## Does it fall? One contrast, stated before looking
-#
-# A curve with twelve points can be told as many stories. We fix one question: the mean over the
-# last third of the layers, minus the mean over the first third. The interval resamples heads. It says
-# how much the answer hangs on single heads. It does *not* say how another training run would turn
-# out: heads of one network are not independent networks.
-
-# %%
 stored_only = {
     n: v.sel(convention="paper") for n, v in by_stored.items() if n not in curves
 }
 everything = curves | stored_only
-contrasts = {name: trends.late_minus_early(curve) for name, curve in everything.items()}
-layer_means = {name: curve.mean("head") for name, curve in everything.items()}
-rises_again = {name: float(mean[-1] - mean.min()) for name, mean in layer_means.items()}
-table = {
-    "late − early [95 %]": contrasts,
-    "verdict": {name: contrast.word for name, contrast in contrasts.items()},
-    "last − lowest layer": pd.Series(rises_again).round(2),
+looks = plots.looks(everything)
+untrained = qk.weighted_cosine(architecture.build(seed=1))
+
+# %% mystnb={"figure": {"name": "fig-trend", "caption": "Weighted cosine over depth, convention paper. Lines: mean over heads; dots: heads of models at hand. The grey band holds 95 % of the layer means that random directions would give the model of this page."}, "image": {"alt": "Curves of weighted cosine over relative depth for each model, with heads as dots and a grey null band around zero."}}
+fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
+plots.band(ax, layer_band, "random directions (95 %)")
+for name, curve in everything.items():
+    label = name if name in curves else f"{name} (computed elsewhere)"
+    plots.trend(ax, curve, label, looks[name], dots=name in curves)
+plots.trend(
+    ax, untrained, "untrained embedded model", {"color": "0.5", "marker": "."}, dots=False
+)
+ax.set_ylabel("weighted cosine")
+_ = ax.legend(fontsize=7)
+
+# %%
+answers = {
+    "late − early": {n: trends.late_minus_early(c) for n, c in everything.items()},
+    "last − middle": {n: trends.last_minus_middle(c) for n, c in everything.items()},
+    "late": {n: trends.late(c) for n, c in everything.items()},
 }
-pd.DataFrame(table)
+own = {question: by_model[model.name] for question, by_model in answers.items()}
+words = {-1: "falls", 0: "does not clearly change", 1: "rises"}
+ends = {-1: "below zero", 0: "about zero", 1: "above zero"}
+tell(own_fall=words[own["late − early"].sign], own_end=ends[own["late"].sign])
+pd.DataFrame(answers).rename_axis("estimate and 95 % interval")
 
 # %% [markdown]
-# The last column says how far the last layer has come up again from the lowest one. A fall with a
-# large last column is a valley, not a slope.
+# :::{dropdown} What the run says
+# In {numref}`fig-trend`, from the first to the last third, the curve of {glue:text}`model`
+# {glue:text}`own_fall`, and its last third lies {glue:text}`own_end`. An interval on one side of zero
+# answers a question; one that covers zero leaves it open. A model whose first number is negative and
+# whose second is positive has a valley, not a slope.
+# :::
+#
+# With three or four heads in a layer such intervals are too narrow. And they say nothing about
+# another training run: heads of one network are not independent networks.
+#
+# Curves that are *computed elsewhere* come from tables in the repository, made with this package:
+
+# %%
+kept = ["fingerprint", "code_version", "computed"]
+rows = {name: {k: table.attrs[k] for k in kept} for name, table in tables.items()}
+for name in rows:
+    same = (
+        name in curves and abs(curves[name] - by_stored[name].sel(convention="paper")).max()
+    )
+    rows[name]["computed again here"] = (
+        f"differs by {float(same):.0e}" if name in curves else "no"
+    )
+pd.DataFrame(rows).T
 
 # %% [markdown]
 # ## What LayerNorm changes
@@ -291,93 +316,97 @@ pd.DataFrame(table)
 # All this was convention `paper`: raw weights. What the head works on is the normalised token, with
 # LayerNorm's gain in its weights. In the convention `exact` the band widens, since a gain that
 # stretches some coordinates makes random directions less orthogonal.
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# Could a layer attend to *similar* tokens in one convention and to *dissimilar* ones in the other?
+# :::
 
 # %%
-exact_curve = qk.weighted_cosine(model, convention="exact")
-both = {model.name: (weighted, exact_curve)} | {
-    name: tuple(values.sel(convention=c) for c in heads.CONVENTIONS)
-    for name, values in by_stored.items()
-    if name != model.name
+both = {model.name: (weighted, qk.weighted_cosine(model, convention="exact"))}
+for name, values in by_stored.items():
+    both[name] = tuple(values.sel(convention=c) for c in heads.CONVENTIONS)
+means = {n: (a.mean("head"), b.mean("head")) for n, (a, b) in both.items()}
+shift = {n: float(abs(b - a).max()) for n, (a, b) in means.items()}
+turned = {
+    n: np.flatnonzero(np.sign(a) != np.sign(b)).tolist() for n, (a, b) in means.items()
 }
-shift = {name: float(abs((b - a).mean("head")).max()) for name, (a, b) in both.items()}
 tell(
     shift=shift[model.name],
     largest_shift=max(shift.values()),
     largest_shift_model=max(shift, key=shift.get),
     exact_band=float(qk.null_band(model, "exact").max()),
+    turned="; ".join(f"{n}: {at}" for n, at in turned.items() if at) or "none",
 )
 
-# %% mystnb={"figure": {"name": "fig-conventions", "caption": "The same curves in both conventions: paper (solid, raw weights) and exact (dashed, LayerNorm's gain and centring folded in)."}, "image": {"alt": "For each model a solid and a dashed curve of weighted cosine over depth, one for each convention."}}
-fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-for (name, (raw, folded)), colour in zip(both.items(), plots.PALETTE, strict=False):
-    plots.over_depth(ax, raw.mean("head"), f"{name.split('.')[0]}: paper", colour, "-")
-    plots.over_depth(ax, folded.mean("head"), f"{name.split('.')[0]}: exact", colour, "--")
-ax.axhline(0, color="0.4", lw=0.8)
+# %% mystnb={"figure": {"name": "fig-conventions", "caption": "The same curves in both conventions: paper (solid, raw weights) and exact (dashed, LayerNorm's gain and centring folded in). Real models: computed elsewhere."}, "image": {"alt": "For each model a solid and a dashed curve of weighted cosine over depth, one for each convention."}}
+fig, ax = plt.subplots(figsize=(8, 4.2), layout="constrained")
+plots.band(ax, layer_band, "random directions (95 %)")
+for name, (raw, folded) in means.items():
+    plots.over_depth(ax, raw, f"{name}: paper", looks[name], "-")
+    plots.over_depth(ax, folded, f"{name}: exact", looks[name], "--")
 ax.set_ylabel("weighted cosine")
 _ = ax.legend(fontsize=7, handlelength=4)
 
 # %% [markdown]
-# For {glue:text}`model`, a layer's mean moves by {glue:text}`shift:.2f` at most; over all models here
-# the largest move is {glue:text}`largest_shift:.2f`, in {glue:text}`largest_shift_model`. The null
-# band of single cosines grows to ±{glue:text}`exact_band:.3f` in the layer with the most uneven gain.
-#
-# :::{dropdown} Which conclusions depend on the convention?
-# Compare the solid with the dashed line of each model in {numref}`fig-conventions`. Where they cross
-# zero at different layers, the statement "this layer attends to dissimilar tokens" depends on the
-# convention, and should not be made without naming it. Where the two lines run together, it does not.
+# :::{dropdown} What the run says
+# Layers whose mean changes its sign between the conventions: {glue:text}`turned`. For such a layer
+# the statement "it attends to dissimilar tokens" depends on the convention, and should not be made
+# without naming it.
 # :::
+#
+# For {glue:text}`model`, a layer's mean moves by {glue:text}`shift:.2f` at most; over all models in
+# {numref}`fig-conventions` the largest move is {glue:text}`largest_shift:.2f`, in
+# {glue:text}`largest_shift_model`. The null band of single cosines grows to
+# ±{glue:text}`exact_band:.3f` in the layer with the most uneven gain.
 
 # %% [markdown]
 # ## Did we reproduce it?
 
 # %%
-own, own_mean = contrasts[model.name], curves[model.name].mean("head")
-real = {name.split(".")[0]: contrasts[name] for name in by_stored}
-fall = sum(c.word == "falls" for c in real.values())
-deit = max((v for n, v in rises_again.items() if "deit" in n), default=np.nan)
+falls = {n: answers["late − early"][n] for n in by_stored}
+rises = {n: answers["last − middle"][n] for n in by_stored if "deit" in n}
+classifies = model.facts["objective"] == "classification"
 tell(
-    own_contrast=str(own),
-    verdict_own=verdict(own.word == "falls"),
-    real_contrasts="; ".join(f"{name} {c}" for name, c in real.items()),
-    verdict_real=f"{fall} of {len(real)} fall",
-    deit_rise=f"{deit:+.2f}",
-    verdict_deit=verdict(deit > float(layer_band[0])),
-)
-
-# %%
-lowest_layer = int(own_mean.argmin("layer"))
-tell(
-    lowest_layer=lowest_layer,
-    lowest=float(own_mean[lowest_layer]),
-    verdict_zero=verdict(float(own_mean.min()) < -float(layer_band[0])),
-    verdict_null=verdict(abs(float(band[0]) - np.sin(0.123)) < 0.005),
+    objective=model.facts["objective"],
+    own_contrast=str(own["late − early"]),
+    verdict_own=verdict(own["late − early"].sign < 0) if classifies else "does not apply",
+    real_falls="; ".join(f"{n} {c}" for n, c in falls.items()),
+    verdict_real=verdict(all(c.sign < 0 for c in falls.values())),
+    deit_rises="; ".join(f"{n} {c}" for n, c in rises.items()),
+    verdict_deit=verdict(all(c.sign > 0 for c in rises.values())),
+    own_late=str(own["late"]),
+    verdict_null=verdict(all(abs(1.96 / d**0.5 - 0.123) < 0.005 for d in widths[1:])),
 )
 
 # %% [markdown]
-# | claim of the paper | this run | verdict |
+# | claim | this run | verdict |
 # |---|---|---|
-# | Figure 3: the weighted cosine falls with depth in classification models | {glue:text}`model`: {glue:text}`own_contrast` | {glue:text}`verdict_own` |
-# | the same, in real classifiers (computed elsewhere) | {glue:text}`real_contrasts` | {glue:text}`verdict_real` |
-# | Figure 3: in DeiT the curve rises again in the last layers (here: DeiT-tiny without distillation) | last layer over the lowest one: {glue:text}`deit_rise` | {glue:text}`verdict_deit` |
-# | heads come to look for unlike tokens: some layer's mean lies below the null | lowest mean {glue:text}`lowest:+.2f`, in layer {glue:text}`lowest_layer` | {glue:text}`verdict_zero` |
-# | Figures S1, S2: the band of random directions is ±0.123 | ±{glue:text}`simulated:.3f` for `d_model` = {glue:text}`d_model` | {glue:text}`verdict_null` |
+# | Figure 3: the weighted cosine falls with depth in classification models | {glue:text}`model`, trained for {glue:text}`objective`: {glue:text}`own_contrast` | {glue:text}`verdict_own` |
+# | the same, in two real classifiers that are not among the paper's 16 (computed elsewhere) | {glue:text}`real_falls` | {glue:text}`verdict_real` |
+# | Figure 3: in DeiT it rises again in the last layers; seen here in a relative, without distillation (computed elsewhere) | {glue:text}`deit_rises` | {glue:text}`verdict_deit` |
+# | Figures S1, S2: the band of random directions is ±0.123 for every model | 1.96/√d for `d_model` = 192 to 1280 in the table above | {glue:text}`verdict_null` |
+#
+# Ours, and not the paper's: the last third of {glue:text}`model` lies at {glue:text}`own_late`.
 #
 # The paper's figure 3 has no intervals, and its 16 models differ in data, size and training at once.
-# With the models at hand here one can see that a curve falls; why it falls is a question for models
+# With the models at hand one can see *that* a curve falls; *why* it falls is a question for models
 # that differ in one thing only.
 
 # %% [markdown]
 # ## What to remember
 #
 # - The weighted cosine of a head is a trace over a nuclear norm: no singular vector needed.
-# - Chance gives ±1.96/√d for one mode, and much less for a mean over modes and heads.
-# - "Falls with depth" is one contrast with an interval; look for valleys as well.
+# - Chance gives ±1.96/√d for one mode; for a mean it depends on how many modes carry it.
+# - "Falls with depth" is one difference with an interval; look for valleys as well.
 # - The convention matters where a curve is near zero. Name it.
 #
 # **Limits.** Cosines are about weights. Whether tokens have anything along a direction, and whether a
-# head's attention then goes to the same object, needs images. One network per objective shows no
-# effect of the objective.
+# head's attention then goes to the same object, needs images. One network per objective cannot show
+# an effect of the objective.
 #
 # **Further reading.** The paper's own discussion of its figure 3, section 4.2
 # {cite}`pan2024dissecting`; the two real models {cite}`touvron2021training,steiner2022train`; the
 # library they come from {cite}`wightman2019timm`.
+#
+# **Next.** The symbols and choices of both chapters are collected in {ref}`notation`.

@@ -252,3 +252,14 @@ def null_weighted_cosine(
         spread = np.array([_closed_form(centre(w_q * g), centre(w_k * g)).std() for g in gains])
     attributes = provenance(heads, convention) | {"draws": draws, "seed": seed}
     return xr.DataArray(spread, {"layer": np.arange(layers)}, ("layer",), "null_sd", attributes)
+
+
+def null_from_strengths(sigma: xr.DataArray, half_width: xr.DataArray) -> xr.DataArray:
+    """Standard deviation per (layer, head) of the weighted cosine if only directions were random.
+
+    The head keeps its strengths σ, and its pairs of directions are drawn anew: √Σσ² / Σσ times the
+    standard deviation of one cosine, which the 95 % band `half_width` gives.  A head with few
+    strong modes varies more than one whose strengths are even.  Taught in chapter 2.
+    """
+    one_cosine = half_width / NormalDist().inv_cdf(0.975)
+    return (sigma**2).sum("mode") ** 0.5 / sigma.sum("mode") * one_cosine

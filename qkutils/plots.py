@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import cycle
+
 import numpy as np
 import xarray as xr
 from matplotlib import colormaps
@@ -14,20 +17,19 @@ from qkutils.models import Model
 
 # Okabe and Ito's palette: told apart with any kind of colour vision, and in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 
 
 def trend(
-    ax: Axes, values: xr.DataArray, label: str, colour: str, marker: str = "o", dots: bool = True
+    ax: Axes, values: xr.DataArray, label: str, look: dict[str, str], dots: bool = True
 ) -> Axes:
     """A value per (layer, head) over relative depth: heads as dots, their mean as a line."""
     depth = values.layer / max(int(values.layer[-1]), 1)
     if dots:
         for head in values.coords["head"]:
-            ax.plot(depth, values.sel(head=head), ".", color=colour, alpha=0.35, ms=4)
-    ax.plot(depth, values.mean("head"), marker=marker, color=colour, label=label, ms=4.5, lw=1.6)
-    ax.set_xlabel("depth (layer ÷ last layer)")
-    return ax
+            ax.plot(depth, values.sel(head=head), ".", color=look["color"], alpha=0.35, ms=4)
+    return over_depth(ax, values.mean("head"), label, look)
 
 
 def band(ax: Axes, half_width: xr.DataArray, label: str, colour: str = "0.6") -> Axes:
@@ -50,7 +52,7 @@ def cosine_histogram(ax: Axes, cosines: xr.DataArray, half_width: float, colour:
 
 def spectrum(ax: Axes, sigma: xr.DataArray, cosine: xr.DataArray, colour: str) -> Axes:
     """Singular value and cosine of one head's modes, strongest first (figure S2)."""
-    ax.bar(sigma.mode, sigma / sigma.max(), color="0.8", label="σ ÷ largest σ", width=0.8)
+    ax.bar(sigma.mode, sigma / sigma.max(), color=PALETTE[4], label="σ ÷ largest σ", width=0.8)
     ax.plot(cosine.mode, cosine, "o", color=colour, ms=3.5, label="cosine")
     ax.axhline(0, color="0.4", lw=0.8)
     ax.set(xlabel="mode", ylim=(-1.05, 1.05))
@@ -81,10 +83,12 @@ def mark_patch(ax: Axes, patch: int, columns: int, colour: str = "#D55E00") -> A
     return ax
 
 
-def over_depth(ax: Axes, values: xr.DataArray, label: str, colour: str, style: str = "-") -> Axes:
+def over_depth(
+    ax: Axes, values: xr.DataArray, label: str, look: dict[str, str], style: str = "-"
+) -> Axes:
     """One value per layer as a line over relative depth."""
     depth = values.layer / max(int(values.layer[-1]), 1)
-    ax.plot(depth, values, style, marker="o", ms=3.5, lw=1.5, color=colour, label=label or None)
+    ax.plot(depth, values, style, ms=4.5, lw=1.6, label=label or None, **look)  # type: ignore[arg-type]
     ax.set_xlabel("depth (layer ÷ last layer)")
     return ax
 
@@ -144,3 +148,9 @@ def layer_histogram(cosines: xr.DataArray, half_width: float, title: str) -> Fig
     ax.set_title(title)
     ax.legend(fontsize=8)
     return figure
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """A colour and a marker for each name, so that curves differ by more than their colour."""
+    styles = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
+    return {name: {"color": c, "marker": m} for name, (c, m) in zip(names, styles, strict=False)}

@@ -307,7 +307,7 @@ def test_known_model_with_an_unknown_tag_is_refused():
 def test_paper_names_point_to_loadable_ones():
     with pytest.raises(ValueError, match=r"load it as 'vit_base_patch16_224\.dino'"):
         qk.load("DINO B/16")
-    with pytest.raises(ValueError, match="google/vit-base-patch32-384.* pass its path"):
+    with pytest.raises(ValueError, match="google/vit-base-patch32-384.*into a timm module"):
         qk.load("ViT-B/32-384")
 
 

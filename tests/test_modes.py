@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+import xarray as xr
 from timm.layers import Attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -355,3 +356,15 @@ def test_a_gpu_gives_what_the_cpu_gives(plain_vit, make_vit):
     on_cpu = qk.decompose(plain_vit)
     np.testing.assert_allclose(on_gpu.sigma, on_cpu.sigma, atol=1e-10)
     np.testing.assert_allclose(on_gpu.cosine, on_cpu.cosine, atol=1e-8)
+
+
+def test_null_from_strengths_is_that_of_random_directions():
+    generator = np.random.default_rng(0)
+    sigma = 0.8 ** np.arange(12.0)
+    pairs = generator.normal(size=(2, 4000, 12, 80))
+    u, v = pairs / np.linalg.norm(pairs, axis=-1, keepdims=True)
+    spread = ((u * v).sum(-1) @ sigma / sigma.sum()).std()
+    table = xr.DataArray(sigma[None, None], dims=("layer", "head", "mode"))
+    band = xr.DataArray([1.96 / 80**0.5], dims="layer")
+    found = float(modes_module.null_from_strengths(table, band)[0, 0])
+    assert found == pytest.approx(spread, rel=0.05)
