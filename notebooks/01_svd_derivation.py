@@ -36,10 +36,11 @@
 # :::
 
 # %% tags=["parameters"]
-MODEL = (
-    "tiny-supervised"  # a name that qkutils.load takes, or the path of a checkpoint file
-)
-IMAGES = ""  # a folder of pictures; empty: scenes of the embedded world
+# MODEL: a name that qkutils.load takes, or the path of a checkpoint file
+MODEL = "tiny-supervised"
+# IMAGES: a folder of pictures; empty: scenes of the embedded world
+IMAGES = ""
+# The head that this chapter takes apart
 LAYER = 2
 HEAD = 0
 
@@ -69,13 +70,7 @@ images = data.images(IMAGES, model, count=8)
 pictures = data.visible(model, images)
 weights = heads.read(model)  # every layer's W_q, W_k, biases and LayerNorm, stacked
 layers, per_layer, d_head, d_model = weights.w_q.shape
-tell(
-    model=model.name,
-    layers=layers,
-    per_layer=per_layer,
-    d_head=d_head,
-    d_model=d_model,
-)
+tell(model=model.name, layers=layers, per_layer=per_layer, d_head=d_head, d_model=d_model)
 
 # %% mystnb={"figure": {"name": "fig-scenes", "caption": "Eight of the pictures that this chapter uses, as the model sees them: after its own resize and crop."}, "image": {"alt": "A row of eight small pictures. By default each is a drawn scene of several like objects with one odd one, on a textured background."}}
 fig, axes = plt.subplots(1, 8, figsize=(10, 1.5))
@@ -92,9 +87,14 @@ for ax, picture in zip(axes, pictures, strict=True):
 
 # %%
 stream = {}
-tokens.visit_layers(
-    model, images, lambda layer, which, x: stream.update({layer: x.double()})
-)
+
+
+def keep(layer, which, x):
+    """Called once per layer, while the model runs over these few images."""
+    stream[layer] = x.double()
+
+
+tokens.visit_layers(model, images, keep)
 x = stream[LAYER]  # [image, token, d_model]: the residual stream at the block's input
 z = tokens.normalise(x, weights.ln_eps)  # each token with mean 0 and variance 1
 list(x.shape)
