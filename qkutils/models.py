@@ -167,8 +167,9 @@ def _by_name(name: str, device: torch.device | None) -> Model:
 
 def _embedded(name: str, path: Path, device: torch.device | None) -> Model:
     """An embedded model; its file holds half precision, its module computes in float32."""
-    net = architecture.build()
-    net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
+    net = architecture.build(classes=len(tensors.get("head.bias", ())))
+    net.load_state_dict(tensors)
     return _wrap(name, net, device)
 
 

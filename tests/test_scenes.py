@@ -11,6 +11,7 @@ import torch
 from qkutils import scenes
 from qkutils.scenes import COLOURS, DISTRACTOR, KINDS, ODD_FACTORS, PARTS, TARGET
 
+WITH_TARGET = ODD_FACTORS[:-1]
 STORED = Path(__file__).parent / "data" / "scenes.npz"
 PARTS_OF = {
     "ball": {"body"},
@@ -25,13 +26,13 @@ PARTS_OF = {
 @pytest.fixture(scope="module")
 def large():
     """Two hundred scenes at twice the usual size, so that shapes have smooth edges."""
-    return scenes.make(5, 0, 200, size=128)
+    return scenes.make(5, 0, 200, size=128, odd=WITH_TARGET)
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    """The factors of twenty thousand scenes, for what must hold in all of them."""
-    return scenes.draw(6, 0, 20_000)
+    """The factors of twenty thousand scenes with a target, for what must hold in all of them."""
+    return scenes.draw(6, 0, 20_000, odd=WITH_TARGET)
 
 
 def centres_of(factors) -> np.ndarray:
@@ -120,7 +121,7 @@ def test_no_target_is_cut_off(large):
     kinds = large.factors.kind.gather(1, at)[:, 0]
     for kind in range(len(KINDS)):
         assert (kinds == kind).sum() > 10
-        assert share[kinds == kind].min() > 0.95 * share[kinds == kind].max()
+        assert share[kinds == kind].min() > 0.93 * share[kinds == kind].max()
 
 
 def test_masks_lie_where_the_objects_are(large):
@@ -166,21 +167,80 @@ def test_bodies_have_the_colour_of_their_label(large):
     assert seen == set(hue)
 
 
-def test_the_odd_object_differs_in_the_factor_that_is_odd_and_in_no_other(drawn):
-    at = drawn.target[:, None].long()
+def of_target(factors, name):
+    """A factor's value at each scene's target."""
+    return getattr(factors, name).gather(1, factors.target[:, None])[:, 0]
+
+
+def test_every_odd_factor_occurs(drawn):
+    share = torch.bincount(drawn.odd, minlength=len(ODD_FACTORS)) / len(drawn.odd)
+    assert share[:-1].min() > 0.07 and share[-1] == 0
+
+
+@pytest.mark.parametrize("name", ["kind", "colour", "texture"])
+def test_the_odd_object_differs_in_the_factor_that_is_odd_and_in_no_other(drawn, name):
+    value, distractor = getattr(drawn, name), drawn.role == DISTRACTOR
+    same = (value == of_target(drawn, name)[:, None]) & distractor
+    is_odd = drawn.odd == ODD_FACTORS.index(name)
+    assert not same[is_odd].any()
+    assert (same == distractor)[~is_odd].all()
+
+
+def test_distractors_are_alike_or_come_in_two_sorts(drawn):
     distractor = drawn.role == DISTRACTOR
-    differs = {}
     for name in ("kind", "colour"):
         value = getattr(drawn, name)
-        own = value.gather(1, at)[:, 0]
-        usual = value.masked_fill(~distractor, -1).amax(1)
-        assert ((value == usual[:, None]) | ~distractor).all()
-        differs[name] = own != usual
-    for n, odd in enumerate(ODD_FACTORS):
-        here = drawn.odd == n
-        assert here.float().mean() > 0.3
-        assert (differs["kind"][here] == (odd in ("kind", "both"))).all()
-        assert (differs["colour"][here] == (odd in ("colour", "both"))).all()
+        low = value.masked_fill(~distractor, 99).amin(1)
+        high = value.masked_fill(~distractor, -1).amax(1)
+        two = (drawn.mixed == 1) & (drawn.odd == ODD_FACTORS.index(name))
+        assert (low == high)[~two].all()
+        assert (low != high)[two].float().mean() > 0.95
+        assert ((value == low[:, None]) | (value == high[:, None]) | ~distractor).all()
+    assert 0.05 < drawn.mixed.float().mean() < 0.25
+
+
+def test_odd_size_orientation_and_position_stand_out(drawn):
+    distractor = drawn.role == DISTRACTOR
+    radius, angle = of_target(drawn, "radius"), of_target(drawn, "angle")
+    ratio = (radius[:, None] / drawn.radius).where(distractor, torch.nan)
+    turn = (angle[:, None] - drawn.angle).abs().where(distractor, torch.nan)
+    is_odd = {n: drawn.odd == ODD_FACTORS.index(n) for n in ODD_FACTORS}
+    far = torch.maximum(ratio, 1 / ratio)
+    assert torch.nan_to_num(far[is_odd["size"]], nan=9).min() > 1.4
+    assert torch.nan_to_num(far[~is_odd["size"]], nan=1).max() < 1.1
+    assert torch.nan_to_num(turn[is_odd["orientation"]], nan=9).min() > 1.2
+    assert torch.nan_to_num(turn[~is_odd["orientation"]], nan=0).max() < 0.4
+    at = drawn.target[:, None, None].expand(-1, 1, 2)
+    aside = drawn.offset.gather(1, at)[:, 0].norm(dim=-1)
+    assert (aside[is_odd["position"]] > 0.19).all()
+    others = drawn.offset.norm(dim=-1).masked_fill(~distractor, 0).amax(1)
+    assert (others[is_odd["position"]] == 0).all()
+
+
+def test_a_ball_is_never_odd_by_orientation_unless_one_can_see_it(drawn):
+    turned = drawn.odd == ODD_FACTORS.index("orientation")
+    assert (of_target(drawn, "kind")[turned] != KINDS.index("ball")).all()
+
+
+def test_scenes_with_nothing_odd_have_no_target():
+    world = scenes.make(7, 0, 50, odd=["none"])
+    assert not world.mask(TARGET).any() and world.mask(DISTRACTOR).flatten(1).any(1).all()
+    assert (world.factors.target == -1).all() and (world.factors.label == 36).all()
+
+
+@pytest.mark.parametrize("odd", [[], ["shape"], "kind"])
+def test_odd_factors_that_the_world_does_not_have_are_refused(odd):
+    with pytest.raises(ValueError, match="a list of some of colour, kind"):
+        scenes.draw(0, 0, 1, odd=odd)
+
+
+def test_patch_fractions_are_shares_of_area(large):
+    mask = large.mask(TARGET)
+    share = scenes.patch_fractions(mask, 16)
+    assert share.shape == (200, 8, 8)
+    brute = mask[3, 32:48, 64:80].float().mean()
+    assert share[3, 2, 4] == pytest.approx(float(brute))
+    torch.testing.assert_close(share.mean((1, 2)), mask.float().mean((1, 2)))
 
 
 def test_labels_name_kind_and_colour_of_the_target_and_are_evenly_spread(drawn):
@@ -192,7 +252,7 @@ def test_labels_name_kind_and_colour_of_the_target_and_are_evenly_spread(drawn):
 
 
 def test_size_changes_the_sampling_and_not_the_scene(large):
-    small = scenes.make(5, 0, 200, size=64)
+    small = scenes.make(5, 0, 200, size=64, odd=WITH_TARGET)
     halved = torch.nn.functional.avg_pool2d(large.image, 2)
     assert (halved - small.image).abs().mean() < 0.01
     for role in (TARGET, DISTRACTOR):

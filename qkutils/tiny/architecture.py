@@ -10,10 +10,10 @@ from torch import Tensor
 from qkutils import scenes
 
 SIZE, PATCH = 64, 8
-CLASSES = len(scenes.KINDS) * len(scenes.COLOURS)
+CLASSES = len(scenes.KINDS) * len(scenes.COLOURS) + 1  # the last: nothing is odd
 
 
-def build(seed: int = 0) -> vit.VisionTransformer:
+def build(seed: int = 0, classes: int = CLASSES) -> vit.VisionTransformer:
     """A plain timm vision transformer for 64 × 64 pixels with the random weights of this seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -23,7 +23,7 @@ def build(seed: int = 0) -> vit.VisionTransformer:
             embed_dim=96,
             depth=8,
             num_heads=4,
-            num_classes=CLASSES,
+            num_classes=classes,
         )
     config: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
     net.pretrained_cfg = config

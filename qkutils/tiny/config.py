@@ -9,7 +9,7 @@ class Config:
 
     objective: str = "supervised"
     seed: int = 0
-    steps: int = 5000
+    steps: int = 4000
     batch: int = 128
     learning_rate: float = 1e-3
     warmup: int = 200

@@ -3,28 +3,134 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from qkutils import scenes
-from qkutils.tiny.architecture import normalise
+from qkutils.tiny.architecture import PATCH, SIZE, normalise
+from qkutils.tiny.objectives import MaskedPixels, Supervised, draw_mask, patches_of
 
 HELD_OUT_SCENES = 2_000_000  # a world seed that nothing else uses
+BATCH = 256
+
+
+def measure(objective: nn.Module, count: int = 8192) -> dict[str, float]:
+    """Everything that the card of a model says, as numbers by name."""
+    objective.eval()
+    measured = probes(objective.net, count)
+    if isinstance(objective, Supervised):
+        measured |= accuracy(objective.net, count)
+    if isinstance(objective, MaskedPixels):
+        measured |= masked_error(objective, count // 4)
+    return measured
 
 
 @torch.inference_mode()
-def accuracy(net: VisionTransformer, count: int = 8192, batch: int = 256) -> dict[str, float]:
-    """Share of held-out scenes whose odd object gets the right class, kind and colour."""
-    right = torch.zeros(3)
-    device = next(net.parameters()).device
-    colours = len(scenes.COLOURS)
-    for start in range(0, count, batch):
-        held_out = scenes.make(HELD_OUT_SCENES, start, min(start + batch, count))
-        guess = net(normalise(held_out.image).to(device)).argmax(1).cpu()
-        label = held_out.factors.label
-        hits = [
-            guess == label,
-            guess // colours == label // colours,
-            guess % colours == label % colours,
-        ]
-        right += torch.stack(hits).sum(1)
-    return dict(zip(("class", "kind", "colour"), (right / count).tolist(), strict=True))
+def accuracy(net: VisionTransformer, count: int = 8192) -> dict[str, float]:
+    """Share of scenes with the right class, and with the odd object's right kind and colour."""
+    guesses, labels = [], []
+    for held_out in _held_out(count):
+        guesses.append(net(normalise(held_out.image)).argmax(1))
+        labels.append(held_out.factors.label)
+    guess, label = torch.cat(guesses), torch.cat(labels)
+    colours, there = len(scenes.COLOURS), label < len(scenes.KINDS) * len(scenes.COLOURS)
+    kind = guess[there] // colours == label[there] // colours
+    colour = guess[there] % colours == label[there] % colours
+    hits = {"odd object, class": guess == label, "its kind": kind, "its colour": colour}
+    return {name: hit.float().mean().item() for name, hit in hits.items()}
+
+
+def _held_out(count: int):
+    starts = range(0, count, BATCH)
+    for start in tqdm(starts, desc="held-out scenes", leave=False):
+        yield scenes.make(HELD_OUT_SCENES, start, min(start + BATCH, count))
+
+
+@torch.inference_mode()
+def masked_error(objective: MaskedPixels, count: int = 2048) -> dict[str, float]:
+    """Mean absolute error over masked pixels, in normalised units: the model's and two baselines'.
+
+    The baselines know the same visible patches: the picture's own median colour, and a weighted
+    mean of the visible pixels nearby.
+    """
+    total = torch.zeros(3)
+    generator = torch.Generator().manual_seed(0)
+    for held_out in _held_out(count):
+        image = normalise(held_out.image)
+        mask = draw_mask(len(image), (SIZE // PATCH) ** 2, generator)
+        guesses = (objective.predict(image, mask), *_baselines(image, mask))
+        errors = [(guess - patches_of(image)).abs()[mask].mean() for guess in guesses]
+        total += len(image) * torch.stack(errors)
+    names = ("masked error", "by median colour", "by interpolation")
+    return dict(zip(names, (total / count).tolist(), strict=True))
+
+
+def _baselines(
+    image: Float[Tensor, "scene 3 h w"], mask: Bool[Tensor, "scene patch"]
+) -> tuple[Float[Tensor, "scene patch value"], Float[Tensor, "scene patch value"]]:
+    """Each scene's median colour, and Gaussian interpolation, both from visible patches alone."""
+    rows = SIZE // PATCH
+    hidden = mask.view(-1, 1, rows, rows).float()
+    visible = 1 - F.interpolate(hidden, scale_factor=PATCH, mode="nearest")
+    seen = torch.where(visible > 0, image, torch.nan)
+    median = seen.flatten(2).nanmedian(-1).values[..., None, None].expand_as(image)
+    axis = torch.arange(-20, 21.0)
+    bell = torch.exp(-(axis**2) / (2 * 5.0**2))
+    kernel = (bell[:, None] * bell).expand(4, 1, -1, -1)
+    stacked = torch.cat([image * visible, visible], 1)
+    weighted = F.conv2d(stacked, kernel, padding=20, groups=4)
+    nearby = torch.where(weighted[:, 3:] > 1e-6, weighted[:, :3] / weighted[:, 3:], median)
+    return patches_of(median.contiguous()), patches_of(nearby)
+
+
+@torch.inference_mode()
+def probes(net: VisionTransformer, count: int = 8192) -> dict[str, float]:
+    """How well frozen features tell the kind and colour of the many: linear probe and neighbours.
+
+    Scenes with one sort of distractor; features are the class token and the mean patch token of
+    the last layer.  Two thirds of the scenes teach, one third asks.
+    """
+    features, labels = [], []
+    for held_out in _held_out(count):
+        tokens = net.forward_features(normalise(held_out.image))
+        prefix = net.num_prefix_tokens
+        features.append(torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], -1))
+        labels.append(_usual(held_out.factors))
+    feature, label = torch.cat(features), torch.cat(labels)
+    feature, label = feature[label >= 0], label[label >= 0]
+    cut = 2 * len(label) // 3
+    known, asked = (feature[:cut], label[:cut]), (feature[cut:], label[cut:])
+    return {
+        "linear probe": _linear_probe(*known, *asked),
+        "nearest neighbours": _neighbours(*known, *asked),
+    }
+
+
+def _usual(factors: scenes.Factors) -> Int[Tensor, " scene"]:
+    """Kind and colour that all distractors share, as one number; -1 where they do not."""
+    both = factors.kind * len(scenes.COLOURS) + factors.colour
+    distractor = factors.role == scenes.DISTRACTOR
+    shared = both.masked_fill(~distractor, -1).amax(1)
+    return torch.where(factors.mixed == 1, -1, shared)
+
+
+def _linear_probe(x: Tensor, y: Tensor, asked_x: Tensor, asked_y: Tensor) -> float:
+    """Accuracy of ridge regression on one-hot classes, on standardised features."""
+    mean, scale = x.mean(0), x.std(0) + 1e-6
+    x, asked_x = (x - mean) / scale, (asked_x - mean) / scale
+    target = F.one_hot(y, 36).float() - 1 / 36
+    eye = torch.eye(x.shape[1])
+    weights = torch.linalg.solve(x.T @ x + 1e-3 * len(x) * eye, x.T @ target)
+    return ((asked_x @ weights).argmax(1) == asked_y).float().mean().item()
+
+
+def _neighbours(x: Tensor, y: Tensor, asked_x: Tensor, asked_y: Tensor, k: int = 10) -> float:
+    """Accuracy of a vote among the ten most similar scenes, by cosine of centred features."""
+    mean = x.mean(0)
+    known, asked = F.normalize(x - mean, dim=-1), F.normalize(asked_x - mean, dim=-1)
+    nearest = y[(asked @ known.T).topk(k, 1).indices]
+    votes = F.one_hot(nearest, 36).sum(1)
+    return (votes.argmax(1) == asked_y).float().mean().item()

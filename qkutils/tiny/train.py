@@ -1,7 +1,7 @@
-"""Trains an embedded model: `python -m qkutils.tiny.train supervised --seed 0`.
+"""Trains an embedded model: `python -m qkutils.tiny.train simmim --seed 0`.
 
-The scenes of a step depend on the step alone, so a run that is interrupted and resumed ends with
-the same weights as one that is not.
+The scenes and the chances of a step depend on the step alone, so a run that is interrupted and
+resumed ends with the same weights as one that is not.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 from tqdm import tqdm
 
 from qkutils import scenes
-from qkutils.tiny import architecture
-from qkutils.tiny.architecture import normalise
 from qkutils.tiny.config import Config
-from qkutils.tiny.evaluate import accuracy
+from qkutils.tiny.evaluate import measure
+from qkutils.tiny.objectives import OBJECTIVES
 from qkutils.tiny.publish import publish
 
 TRAINING_SCENES = 1_000_000  # a world seed that nothing else uses
@@ -33,10 +32,11 @@ def learning_rate(step: int, config: Config) -> float:
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * rest))
 
 
-def optimiser_for(net: VisionTransformer, config: Config) -> torch.optim.Optimizer:
+def optimiser_for(objective: nn.Module, config: Config) -> torch.optim.Optimizer:
     """AdamW, with weight decay on matrices only."""
-    matrices = [p for p in net.parameters() if p.ndim > 1]
-    others = [p for p in net.parameters() if p.ndim <= 1]
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -46,11 +46,11 @@ def optimiser_for(net: VisionTransformer, config: Config) -> torch.optim.Optimiz
 
 def train(
     config: Config, checkpoint: Path, device: str = "cpu", save_every: int = 250
-) -> tuple[VisionTransformer, list[float]]:
-    """Trains to the end of the budget, from the checkpoint where there is one; model and losses."""
-    net = architecture.build(config.seed).to(device).train()
-    optimiser = optimiser_for(net, config)
-    losses = _resume(checkpoint, config, net, optimiser)
+) -> tuple[nn.Module, list[float]]:
+    """Trains to the end of the budget, from the checkpoint where there is one; and the losses."""
+    objective = OBJECTIVES[config.objective](config.seed).to(device).train()
+    optimiser = optimiser_for(objective, config)
+    losses = _resume(checkpoint, config, objective, optimiser)
     bar = tqdm(range(len(losses), config.steps), initial=len(losses), total=config.steps)
     for step in bar:
         for group in optimiser.param_groups:
@@ -58,20 +58,27 @@ def train(
         batch = scenes.make(
             TRAINING_SCENES, step * config.batch, (step + 1) * config.batch, device=device
         )
-        logits = net(normalise(batch.image))
-        loss = torch.nn.functional.cross_entropy(logits, batch.factors.label.to(device))
+        loss = objective(batch, chances_of(step, config))
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
         optimiser.step()
+        objective.after_step((step + 1) / config.steps)
         losses.append(loss.item())
         bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
         if (step + 1) % save_every == 0 or step + 1 == config.steps:
-            _save(checkpoint, config, net, optimiser, losses)
-    return net.eval(), losses
+            _save(checkpoint, config, objective, optimiser, losses)
+    return objective.eval(), losses
 
 
-def _resume(checkpoint: Path, config: Config, net, optimiser) -> list[float]:
+def chances_of(step: int, config: Config) -> torch.Generator:
+    """The generator of all masks and crops of one step; on the CPU, so that devices agree."""
+    return torch.Generator().manual_seed((config.seed << 32) + step)
+
+
+def _resume(
+    checkpoint: Path, config: Config, objective: nn.Module, optimiser: torch.optim.Optimizer
+) -> list[float]:
     """Restores a run and returns its losses so far; refuses a checkpoint of another config."""
     if not checkpoint.exists():
         return []
@@ -81,18 +88,24 @@ def _resume(checkpoint: Path, config: Config, net, optimiser) -> list[float]:
             f"{checkpoint} belongs to the run {state['config']}, not to {asdict(config)}; "
             "name another file or remove this one"
         )
-    net.load_state_dict(state["net"])
+    objective.load_state_dict(state["objective"])
     optimiser.load_state_dict(state["optimiser"])
     return state["losses"]
 
 
-def _save(checkpoint: Path, config: Config, net, optimiser, losses: list[float]) -> None:
+def _save(
+    checkpoint: Path,
+    config: Config,
+    objective: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    losses: list[float],
+) -> None:
     """Writes the run's state beside its place and renames it, so that it is never half-written."""
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     partial = checkpoint.with_suffix(".partial")
     state = {
         "config": asdict(config),
-        "net": net.state_dict(),
+        "objective": objective.state_dict(),
         "optimiser": optimiser.state_dict(),
         "losses": losses,
     }
@@ -101,9 +114,9 @@ def _save(checkpoint: Path, config: Config, net, optimiser, losses: list[float])
 
 
 def main() -> None:
-    """Trains one model from the command line and prints its accuracy on held-out scenes."""
+    """Trains one model from the command line and prints what it can do, or publishes it."""
     parser = argparse.ArgumentParser(prog="python -m qkutils.tiny.train", description=__doc__)
-    parser.add_argument("objective", choices=["supervised"])
+    parser.add_argument("objective", choices=list(OBJECTIVES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=Config.steps)
     parser.add_argument("--device", default="cpu")
@@ -111,10 +124,11 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help="put the result into the package")
     args = parser.parse_args()
     config = Config(args.objective, args.seed, args.steps)
-    net, _ = train(config, args.out / f"{args.objective}-{args.seed}.pt", args.device)
-    print({name: round(value, 4) for name, value in accuracy(net).items()})
+    objective, _ = train(config, args.out / f"{args.objective}-{args.seed}.pt", args.device)
     if args.publish:
-        print(publish(net.cpu(), config))
+        print(publish(objective, config))
+    else:
+        print({name: round(value, 4) for name, value in measure(objective.cpu()).items()})
 
 
 if __name__ == "__main__":
