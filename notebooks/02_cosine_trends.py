@@ -268,7 +268,11 @@ for name, curve in everything.items():
     label = name if name in curves else f"{name} (computed elsewhere)"
     plots.trend(ax, curve, label, looks[name], dots=name in curves)
 plots.trend(
-    ax, untrained, "untrained embedded model", {"color": "0.5", "marker": "."}, dots=False
+    ax,
+    untrained,
+    "untrained embedded model",
+    {"color": "0.5", "marker": "."},
+    dots=False,
 )
 ax.set_ylabel("weighted cosine")
 _ = ax.legend(fontsize=7)
@@ -303,7 +307,8 @@ kept = ["fingerprint", "code_version", "computed"]
 rows = {name: {k: table.attrs[k] for k in kept} for name, table in tables.items()}
 for name in rows:
     same = (
-        name in curves and abs(curves[name] - by_stored[name].sel(convention="paper")).max()
+        name in curves
+        and abs(curves[name] - by_stored[name].sel(convention="paper")).max()
     )
     rows[name]["computed again here"] = (
         f"differs by {float(same):.0e}" if name in curves else "no"
@@ -370,7 +375,9 @@ classifies = model.facts["objective"] == "classification"
 tell(
     objective=model.facts["objective"],
     own_contrast=str(own["late − early"]),
-    verdict_own=verdict(own["late − early"].sign < 0) if classifies else "does not apply",
+    verdict_own=verdict(own["late − early"].sign < 0)
+    if classifies
+    else "does not apply",
     real_falls="; ".join(f"{n} {c}" for n, c in falls.items()),
     verdict_real=verdict(all(c.sign < 0 for c in falls.values())),
     deit_rises="; ".join(f"{n} {c}" for n, c in rises.items()),
