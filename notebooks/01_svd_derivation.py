@@ -70,7 +70,9 @@ images = data.images(IMAGES, model, count=8)
 pictures = data.visible(model, images)
 weights = heads.read(model)  # every layer's W_q, W_k, biases and LayerNorm, stacked
 layers, per_layer, d_head, d_model = weights.w_q.shape
-tell(model=model.name, layers=layers, per_layer=per_layer, d_head=d_head, d_model=d_model)
+tell(
+    model=model.name, layers=layers, per_layer=per_layer, d_head=d_head, d_model=d_model
+)
 
 # %% mystnb={"figure": {"name": "fig-scenes", "caption": "Eight of the pictures that this chapter uses, as the model sees them: after its own resize and crop."}, "image": {"alt": "A row of eight small pictures. By default each is a drawn scene of several like objects with one odd one, on a textured background."}}
 fig, axes = plt.subplots(1, 8, figsize=(10, 1.5))
@@ -212,7 +214,9 @@ def turned_head(angle, strengths=(1.0, 0.25)):
 # %%
 angles = [0, 30, 60, 90, 120, 150, 180]
 circles = [plots.favourite_keys(*turned_head(angle), f"{angle}°") for angle in angles]
-what = "Tokens on a circle, with arrows to the keys they like best; u0 and v0 {}° apart."
+what = (
+    "Tokens on a circle, with arrows to the keys they like best; u0 and v0 {}° apart."
+)
 views.stepper(circles, angles, [what.format(a) for a in angles], "angle from u to v")
 
 # %% [markdown]
@@ -414,7 +418,9 @@ alike = [
     float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
     for a, b in zip(asks, answers, strict=True)
 ]
-tell(cos_strongest=float(strongest.cosine), least_alike=min(alike), most_alike=max(alike))
+tell(
+    cos_strongest=float(strongest.cosine), least_alike=min(alike), most_alike=max(alike)
+)
 
 # %% mystnb={"figure": {"name": "fig-mode", "caption": "The strongest mode of one head on five pictures. Top: the pictures. Middle: how much each patch asks. Bottom: how much each patch answers. One colour scale for all maps."}, "image": {"alt": "Three rows of five panels: pictures, and under them the maps of the query projection and of the key projection of the strongest mode, with one colour bar."}}
 fig, axes = plt.subplots(3, 5, figsize=(10, 6), layout="constrained")
@@ -424,7 +430,9 @@ for column in range(5):
     axes[0, column].set(xticks=[], yticks=[])
     plots.token_map(axes[1, column], asks[column], limit=limit)
     drawn = plots.token_map(axes[2, column], answers[column], limit=limit)
-for ax, label in zip(axes[:, 0], ["picture", "asks: z · u", "answers: z · v"], strict=True):
+for ax, label in zip(
+    axes[:, 0], ["picture", "asks: z · u", "answers: z · v"], strict=True
+):
     ax.set_ylabel(label)
 _ = fig.colorbar(drawn, ax=axes, label="projection of the normalised token", shrink=0.7)
 
@@ -477,7 +485,8 @@ for layer, shade in enumerate(plots.shades(layers)):
     right.plot(counts, of_layer, "-o", ms=3, color=shade, label=f"layer {layer}")
 right.set(ylabel="attention misplaced\n(mean total variation)")
 for ax in (left, right):
-    ax.set(xlabel="modes kept", ylim=(0, 1))
+    ax.set(xlabel="modes kept", ylim=(0, 1), xscale="symlog")
+    ax.set_xticks(counts, counts)
 _ = right.legend(fontsize=7, ncols=2)
 
 # %% [markdown]
@@ -493,12 +502,12 @@ _ = right.legend(fontsize=7, ncols=2)
 rows, columns = model.grid
 patch = rows // 2 * columns + columns // 2  # one in the middle, in reading order
 shown = {str(k): a for k, a in by_count.items()} | {"the model": own}
-maps = {n: plots.patch_attention(a[LAYER, 0, HEAD], patch, model) for n, a in shown.items()}
+shown = {name: a[LAYER, 0, HEAD] for name, a in shown.items()}
+maps = {name: plots.patch_attention(a, patch, model) for name, a in shown.items()}
 top = max(float(m.max()) for m in maps.values())
-titles = {n: f"{n} modes + κ" if n.isdigit() else n for n in maps}
-frames = [
-    plots.attention_frame(m, pictures[0], patch, top, titles[n]) for n, m in maps.items()
-]
+titles = {name: f"{name} modes + κ" if name.isdigit() else name for name in maps}
+scene = pictures[0]
+frames = [plots.attention_frame(maps[n], scene, patch, top, titles[n]) for n in maps]
 what = "Attention of the framed patch, rebuilt with this many modes: {}."
 views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes kept")
 

@@ -268,7 +268,11 @@ for name, curve in everything.items():
     label = name if name in curves else f"{name} (computed elsewhere)"
     plots.trend(ax, curve, label, looks[name], dots=name in curves)
 plots.trend(
-    ax, untrained, "untrained embedded model", {"color": "0.5", "marker": "."}, dots=False
+    ax,
+    untrained,
+    "untrained embedded model",
+    {"color": "0.5", "marker": "."},
+    dots=False,
 )
 ax.set_ylabel("weighted cosine")
 _ = ax.legend(fontsize=7)
@@ -282,7 +286,8 @@ answers = {
 own = {question: by_model[model.name] for question, by_model in answers.items()}
 words = {-1: "falls", 0: "does not clearly change", 1: "rises"}
 ends = {-1: "below zero", 0: "about zero", 1: "above zero"}
-tell(own_fall=words[own["late − early"].sign], own_end=ends[own["late"].sign])
+tell(own_fall=words[own["late − early"].sign], own_contrast=str(own["late − early"]))
+tell(own_end=ends[own["late"].sign], own_late=str(own["late"]))
 pd.DataFrame(answers).rename_axis("estimate and 95 % interval")
 
 # %% [markdown]
@@ -303,7 +308,8 @@ kept = ["fingerprint", "code_version", "computed"]
 rows = {name: {k: table.attrs[k] for k in kept} for name, table in tables.items()}
 for name in rows:
     same = (
-        name in curves and abs(curves[name] - by_stored[name].sel(convention="paper")).max()
+        name in curves
+        and abs(curves[name] - by_stored[name].sel(convention="paper")).max()
     )
     rows[name]["computed again here"] = (
         f"differs by {float(same):.0e}" if name in curves else "no"
@@ -367,16 +373,16 @@ _ = ax.legend(fontsize=7, handlelength=4)
 falls = {n: answers["late − early"][n] for n in by_stored}
 rises = {n: answers["last − middle"][n] for n in by_stored if "deit" in n}
 classifies = model.facts["objective"] == "classification"
+fell = verdict(own["late − early"].sign < 0)
+fits = all(abs(1.96 / d**0.5 - 0.123) < 0.005 for d in widths[1:])
 tell(
     objective=model.facts["objective"],
-    own_contrast=str(own["late − early"]),
-    verdict_own=verdict(own["late − early"].sign < 0) if classifies else "does not apply",
+    verdict_own=fell if classifies else "does not apply",
     real_falls="; ".join(f"{n} {c}" for n, c in falls.items()),
     verdict_real=verdict(all(c.sign < 0 for c in falls.values())),
     deit_rises="; ".join(f"{n} {c}" for n, c in rises.items()),
     verdict_deit=verdict(all(c.sign > 0 for c in rises.values())),
-    own_late=str(own["late"]),
-    verdict_null=verdict(all(abs(1.96 / d**0.5 - 0.123) < 0.005 for d in widths[1:])),
+    verdict_null=verdict(fits),
 )
 
 # %% [markdown]
