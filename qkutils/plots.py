@@ -9,11 +9,13 @@ import numpy as np
 import xarray as xr
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from qkutils.models import Model
+from qkutils.scenes import DISTRACTOR, PARTS, TARGET, Scenes
 
 # Okabe and Ito's palette: told apart with any kind of colour vision, and in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -154,3 +156,28 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
     """A colour and a marker for each name, so that curves differ by more than their colour."""
     styles = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
     return {name: {"color": c, "marker": m} for name, (c, m) in zip(names, styles, strict=False)}
+
+
+def scenes_and_masks(world: Scenes) -> list[np.ndarray]:
+    """Pictures and masks in turn: target orange, distractors blue, parts but bodies darker."""
+    pictures = []
+    part = (world.part > PARTS.index("body")).numpy()
+    for n, image in enumerate(world.image.movedim(1, -1).numpy()):
+        mask = np.ones_like(image)
+        for role, colour in ((TARGET, PALETTE[1]), (DISTRACTOR, PALETTE[0])):
+            mask[world.mask(role)[n].numpy()] = to_rgb(colour)
+        mask[part[n]] *= 0.5
+        pictures += [image, mask]
+    return pictures
+
+
+def scene_frame(world: Scenes, title: str) -> Figure:
+    """Scenes over their masks, in a figure of their own."""
+    count = len(world.image)
+    figure = Figure(figsize=(1.8 * count, 3.9), layout="constrained")
+    axes = figure.subplots(2, count)
+    for ax, picture in zip(axes.T.ravel(), scenes_and_masks(world), strict=True):
+        ax.imshow(picture)
+        ax.set(xticks=[], yticks=[])
+    figure.suptitle(f"odd: {title}")
+    return figure

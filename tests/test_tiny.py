@@ -266,3 +266,11 @@ def test_building_a_model_leaves_the_random_state():
     one, other = architecture.build(0), architecture.build(1)
     assert torch.equal(torch.get_rng_state(), before)
     assert equal(one, architecture.build(0)) and not equal(one, other)
+
+
+def test_share_right_is_measured_on_scenes_of_one_sort():
+    net = architecture.build()
+    says_none = torch.nn.functional.one_hot(torch.tensor([36]), 37).float()
+    net.forward = lambda images: says_none.expand(len(images), -1)
+    assert evaluate.share_right(net, "none", 20) == 1
+    assert evaluate.share_right(net, "colour", 20) == 0

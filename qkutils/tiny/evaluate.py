@@ -6,18 +6,18 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import scenes
 from qkutils.tiny.architecture import PATCH, SIZE, normalise
-from qkutils.tiny.objectives import MaskedPixels, Supervised, draw_mask, patches_of
+from qkutils.tiny.objectives import MaskedPixels, Objective, Supervised, draw_mask, patches_of
 
 HELD_OUT_SCENES = 2_000_000  # a world seed that nothing else uses
 BATCH = 256
 
 
-def measure(objective: nn.Module, count: int = 8192) -> dict[str, float]:
+def measure(objective: Objective, count: int = 8192) -> dict[str, float]:
     """Everything that the card of a model says, as numbers by name."""
     objective.eval()
     measured = probes(objective.net, count)
@@ -41,6 +41,14 @@ def accuracy(net: VisionTransformer, count: int = 8192) -> dict[str, float]:
     colour = guess[there] % colours == label[there] % colours
     hits = {"odd object, class": guess == label, "its kind": kind, "its colour": colour}
     return {name: hit.float().mean().item() for name, hit in hits.items()}
+
+
+@torch.inference_mode()
+def share_right(net: VisionTransformer, odd: str, count: int) -> float:
+    """Share of held-out scenes, all with this odd factor, that get the right class."""
+    held_out = scenes.make(HELD_OUT_SCENES, 0, count, odd=[odd])
+    guess = net(normalise(held_out.image)).argmax(1)
+    return (guess == held_out.factors.label).float().mean().item()
 
 
 def _held_out(count: int):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,16 @@ from qkutils.tiny.architecture import PATCH, normalise
 MASKED_SHARE = 0.6
 
 
-class Supervised(nn.Module):
+class Objective(nn.Module):
+    """A network, and the loss that it is trained with."""
+
+    net: VisionTransformer
+
+    def after_step(self, progress: float) -> None:
+        """What an objective does between steps; most do nothing."""
+
+
+class Supervised(Objective):
     """Name the kind and colour of the odd object, or say that there is none."""
 
     def __init__(self, seed: int):
@@ -34,11 +44,8 @@ class Supervised(nn.Module):
         logits = self.net(normalise(batch.image))
         return F.cross_entropy(logits, batch.factors.label.to(logits.device))
 
-    def after_step(self, progress: float) -> None:
-        """Nothing to do."""
 
-
-class MaskedPixels(nn.Module):
+class MaskedPixels(Objective):
     """Predict the raw pixels of masked patches, as SimMIM does, with a linear head."""
 
     def __init__(self, seed: int):
@@ -65,9 +72,6 @@ class MaskedPixels(nn.Module):
         tokens = self.net.norm(self.net.blocks(self.net._pos_embed(tokens)))
         return self.decoder(tokens[:, self.net.num_prefix_tokens :])
 
-    def after_step(self, progress: float) -> None:
-        """Nothing to do."""
-
 
 def draw_mask(scenes: int, patches: int, generator: torch.Generator) -> Bool[Tensor, "scene patch"]:
     """Masks the same number of patches in every scene, at random places."""
@@ -80,9 +84,10 @@ def patches_of(image: Float[Tensor, "scene 3 h w"]) -> Float[Tensor, "scene patc
     return F.unfold(image, PATCH, stride=PATCH).mT
 
 
-class SelfDistillation(nn.Module):
+class SelfDistillation(Objective):
     """Agree with a slowly following teacher about crops of the same scene, as DINO does."""
 
+    centre: Tensor
     PROTOTYPES = 512
     STUDENT, TEACHER = 0.1, 0.04  # temperatures; the lower one sharpens the teacher
 
@@ -141,6 +146,7 @@ def encode(
     tokens = net.patch_embed.proj(image)
     grid = list(tokens.shape[-2:])
     position = resample_abs_pos_embed(net.pos_embed, grid, num_prefix_tokens=net.num_prefix_tokens)
+    assert net.cls_token is not None, "the embedded architecture has a class token"
     tokens = torch.cat([net.cls_token.expand(len(image), -1, -1), tokens.flatten(2).mT], 1)
     return net.norm(net.blocks(tokens + position))[:, 0]
 
@@ -165,4 +171,8 @@ def crop(
     return square * gain + 0.2 * (2 * chance[:, 7, None, None, None] - 1)
 
 
-OBJECTIVES = {"supervised": Supervised, "simmim": MaskedPixels, "dino": SelfDistillation}
+OBJECTIVES: dict[str, Callable[[int], Objective]] = {
+    "supervised": Supervised,
+    "simmim": MaskedPixels,
+    "dino": SelfDistillation,
+}

@@ -9,12 +9,11 @@ from importlib import resources
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import nn
 
 from qkutils.tiny import architecture
 from qkutils.tiny.config import Config
 from qkutils.tiny.evaluate import measure
-from qkutils.tiny.objectives import OBJECTIVES
+from qkutils.tiny.objectives import OBJECTIVES, Objective
 
 FOLDER = Path(str(resources.files("qkutils.tiny").joinpath("weights")))
 
@@ -41,7 +40,7 @@ Not a model of natural images. Licence: MIT, as the code.
 """
 
 
-def publish(objective: nn.Module, config: Config, folder: Path = FOLDER) -> Path:
+def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path:
     """Writes the weights file and its card under the name that `qkutils.load` takes."""
     name = f"tiny-{config.objective}" + (f"-s{config.seed}" if config.seed else "")
     objective = objective.cpu().eval()

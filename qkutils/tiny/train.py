@@ -19,7 +19,7 @@ from tqdm import tqdm
 from qkutils import scenes
 from qkutils.tiny.config import Config
 from qkutils.tiny.evaluate import measure
-from qkutils.tiny.objectives import OBJECTIVES
+from qkutils.tiny.objectives import OBJECTIVES, Objective
 from qkutils.tiny.publish import publish
 
 TRAINING_SCENES = 1_000_000  # a world seed that nothing else uses
@@ -32,7 +32,7 @@ def learning_rate(step: int, config: Config) -> float:
     return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * rest))
 
 
-def optimiser_for(objective: nn.Module, config: Config) -> torch.optim.Optimizer:
+def optimiser_for(objective: Objective, config: Config) -> torch.optim.Optimizer:
     """AdamW, with weight decay on matrices only."""
     trained = [p for p in objective.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim > 1]
@@ -46,7 +46,7 @@ def optimiser_for(objective: nn.Module, config: Config) -> torch.optim.Optimizer
 
 def train(
     config: Config, checkpoint: Path, device: str = "cpu", save_every: int = 250
-) -> tuple[nn.Module, list[float]]:
+) -> tuple[Objective, list[float]]:
     """Trains to the end of the budget, from the checkpoint where there is one; and the losses."""
     objective = OBJECTIVES[config.objective](config.seed).to(device).train()
     optimiser = optimiser_for(objective, config)
@@ -77,7 +77,7 @@ def chances_of(step: int, config: Config) -> torch.Generator:
 
 
 def _resume(
-    checkpoint: Path, config: Config, objective: nn.Module, optimiser: torch.optim.Optimizer
+    checkpoint: Path, config: Config, objective: Objective, optimiser: torch.optim.Optimizer
 ) -> list[float]:
     """Restores a run and returns its losses so far; refuses a checkpoint of another config."""
     if not checkpoint.exists():
@@ -96,7 +96,7 @@ def _resume(
 def _save(
     checkpoint: Path,
     config: Config,
-    objective: nn.Module,
+    objective: Objective,
     optimiser: torch.optim.Optimizer,
     losses: list[float],
 ) -> None:

@@ -1,0 +1,204 @@
+# ---
+# jupyter:
+#   jupytext:
+#     comment_magics: false
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-world)=
+# # What world do the small models live in?
+#
+# The embedded models have seen nothing but drawn scenes: many like objects, and among them one that
+# may be odd. This chapter shows that world, in the tradition of the O3 and P3 images
+# {cite}`kotseruba2019saliency`, and what the models have learned of it. It earns no figure of the
+# paper. It earns the right to use these models in the other chapters.
+#
+# :::{admonition} Before you start
+# **After this chapter you can**
+# - make scenes with exact masks of objects and parts, the same on every machine;
+# - say in which ways a target may be odd, and what is kept the same;
+# - turn masks of pixels into shares of patches;
+# - judge a small model by what it can do, next to chance and to an untrained one.
+#
+# **You need** nothing but Python and arrays.
+#
+# **Time**: 15 minutes to read, under a minute to run on a laptop, 10 minutes for the exploration,
+# 30 minutes to teach. Runs with no GPU and no network.
+# :::
+
+# %% tags=["parameters"]
+# MODEL: an embedded model that names the odd object; for any other, tiny-supervised stands in
+MODEL = "tiny-supervised"
+# IMAGES: not needed here: the chapter draws its own
+IMAGES = ""
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+import qkutils as qk
+from qkutils import plots, scenes, views
+from qkutils.report import tell
+from qkutils.tiny import architecture, evaluate
+
+# %% [markdown]
+# ## A scene is a function of its number
+#
+# A scene depends on a seed and a number, and on nothing else. Its factors are drawn from a
+# generator that counts: scene 4 is the same whether it is drawn alone or as one of a million.
+
+# %%
+world = scenes.make(seed=0, start=0, stop=10)
+alone = scenes.make(seed=0, start=4, stop=5)
+tell(largest_difference=float(abs(world.image[4] - alone.image[0]).max()))
+list(world.image.shape), list(world.slot.shape)
+
+# %% [markdown]
+# The image is scene × colour channel × row × column; drawn alone, scene 4 differs from itself by
+# {glue:text}`largest_difference:.0e`.
+#
+# ## What can be odd
+#
+# Objects lie on a tilted lattice. Distractors share kind, colour, texture, size and lean, or come in
+# two sorts in a *mixed* scene. The target differs in one thing: `ODD_FACTORS` lists what. In one
+# scene out of ten nothing is odd.
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# Which oddness would you find at a glance, and for which would you have to search?
+# :::
+
+# %% mystnb={"figure": {"name": "fig-odd", "caption": "The world. Each row: scenes in which the target is odd in one factor. On the right of each scene its mask: the target in orange, distractors in blue, parts other than bodies darker."}, "image": {"alt": "Seven rows of drawn scenes, one for each factor in which the target is odd, each scene beside its mask."}}
+fig, axes = plt.subplots(7, 10, figsize=(10, 7.4), layout="constrained")
+for row, odd in zip(axes, scenes.ODD_FACTORS, strict=True):
+    of_factor = scenes.make(seed=1, start=0, stop=5, odd=[odd])
+    for ax, picture in zip(row, plots.scenes_and_masks(of_factor), strict=True):
+        ax.imshow(picture)
+        ax.set(xticks=[], yticks=[])
+    row[0].set_ylabel(odd, rotation=0, ha="right", va="center")
+
+# %% [markdown]
+# Read {numref}`fig-odd` row by row: colour stands out at once; a turned or a dotted object asks for a
+# comparison, and a displaced one for a look at the whole lattice. That is the point of the world: a
+# model has to relate tokens to each other to find what is odd.
+#
+# ## Objects have parts
+#
+# Every kind has a body, and some have parts that go with them and not with others. A face and a
+# robot have eyes; a cart has wheels. So one can ask of a head whether it relates part to part,
+# object to object, or object to background, and know the answer exactly.
+
+# %%
+many = scenes.make(seed=2, start=0, stop=200, odd=["colour"])
+kind_of_pixel = many.factors.kind.gather(1, many.slot.clamp(min=0).flatten(1))
+kind_of_pixel = kind_of_pixel.view_as(many.slot).where(many.slot >= 0, -1)
+share = {
+    kind: {
+        part: float((many.part[kind_of_pixel == k] == p).float().mean())
+        for p, part in enumerate(scenes.PARTS[1:], 1)
+    }
+    for k, kind in enumerate(scenes.KINDS)
+}
+pd.DataFrame(share).T.round(2)
+
+# %% [markdown]
+# Rows are kinds, columns are parts, and each entry is the share of the object's pixels.
+#
+# A model sees patches, not pixels. `patch_fractions` says how much of each patch a mask covers:
+
+# %%
+fraction = scenes.patch_fractions(many.mask(scenes.TARGET), architecture.PATCH)
+covered = (fraction > 0.5).sum((1, 2)).float()
+tell(covered=float(covered.mean()), largest=float(fraction.amax((1, 2)).mean()))
+list(fraction.shape)
+
+# %% [markdown]
+# On average {glue:text}`covered:.1f` patches lie mostly on the target, and the best one is covered to
+# {glue:text}`largest:.2f`.
+#
+# ## What the models can do
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# The supervised model names the odd object's kind and colour. For which odd factor will it be
+# best, and for which worst? (Its answer is the same class if only the size is odd.)
+# :::
+
+# %%
+model = qk.load(MODEL)
+can_classify = getattr(model.net, "num_classes", 0) == architecture.CLASSES
+subject = model if can_classify else qk.load("tiny-supervised")
+right = {odd: evaluate.share_right(subject.net, odd, 300) for odd in scenes.ODD_FACTORS}
+untrained = architecture.build(seed=9).eval()
+chance = {odd: evaluate.share_right(untrained, odd, 300) for odd in scenes.ODD_FACTORS}
+tell(
+    subject=subject.name,
+    best=max(right, key=right.get),
+    worst=min(right, key=right.get),
+)
+tell(best_share=max(right.values()), worst_share=min(right.values()))
+
+# %% mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes that get the right class, by what is odd, with 95 % intervals; and the same for an untrained model."}, "image": {"alt": "Bars of accuracy for each odd factor, for the trained and for an untrained model."}}
+fig, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+at = np.arange(len(scenes.ODD_FACTORS))
+bars = [("trained", right, -0.2, plots.PALETTE[0]), ("untrained", chance, 0.2, "0.6")]
+for label, shares, aside, colour in bars:
+    values = np.array(list(shares.values()))
+    error = 1.96 * np.sqrt(values * (1 - values) / 300)
+    ax.bar(at + aside, values, 0.4, yerr=error, color=colour, label=label)
+ax.set_xticks(at, scenes.ODD_FACTORS)
+ax.set(ylabel="share right", ylim=(0, 1.05))
+_ = ax.legend(fontsize=8)
+
+# %% [markdown]
+# :::{dropdown} What the run says
+# In {numref}`fig-right`, {glue:text}`subject` is best where the odd factor is {glue:text}`best`
+# ({glue:text}`best_share:.2f`) and worst for {glue:text}`worst` ({glue:text}`worst_share:.2f`).
+# Where something subtle is odd, it has to notice first that anything is odd at all: the other
+# answer is "none".
+# :::
+#
+# All embedded models, with the facts of the catalogue; their cards, beside the weights, say how each
+# was trained and how it was measured.
+
+# %%
+catalogue = qk.catalogue()
+embedded = [name for name in catalogue.index if catalogue.source[name] == "embedded"]
+catalogue.loc[embedded, ["objective", "note"]]
+
+# %% [markdown]
+# ## Explore: one scene, many oddities
+#
+# The same numbers, drawn with another odd factor each time: what stays, and what changes?
+
+# %%
+frames = [
+    plots.scene_frame(scenes.make(3, 0, 4, odd=[o]), o) for o in scenes.ODD_FACTORS
+]
+texts = [f"Four scenes with their masks; odd: {odd}." for odd in scenes.ODD_FACTORS]
+views.stepper(frames, list(scenes.ODD_FACTORS), texts, "what is odd")
+
+# %% [markdown]
+# **Try it.** Find a factor for which you need more than a second. Would the mean colour of an image
+# tell its target? Could a model name the target in a *mixed* scene from the target alone?
+#
+# ## What to remember
+#
+# - Scenes are functions of a seed and a number; masks of objects and parts are exact.
+# - A target is odd in one factor; ten scenes in a hundred have none.
+# - A model is worth taking apart only if it has learned something: look at its card first.
+#
+# **Limits.** This is a toy world. What a head does here shows what training *can* produce, and not
+# what it produces on photographs.
+#
+# **Further reading.** The images that inspired it {cite}`kotseruba2019saliency`.
+#
+# **Next.** The symbols and choices of all chapters are collected in {ref}`notation`.

@@ -1,0 +1,68 @@
+"""Still figures: what is drawn is what was given."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.colors import to_rgb
+
+from qkutils import plots, scenes
+
+
+@pytest.fixture
+def ax():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def test_maps_share_the_scale_that_they_are_given(ax):
+    values = np.array([[-1.0, 0.5], [0.25, 0.0]])
+    assert plots.token_map(ax, values, limit=3.0).get_clim() == (-3, 3)
+    assert plots.token_map(ax, values).get_clim() == (-1, 1)
+    assert plots.token_map(ax, abs(values), cmap=plots.SEQUENTIAL).get_clim() == (0, 1)
+
+
+def test_a_trend_shows_every_head_and_their_mean(ax):
+    values = xr.DataArray(
+        np.arange(12.0).reshape(4, 3), {"layer": range(4), "head": range(3)}, ("layer", "head")
+    )
+    plots.trend(ax, values, "model", plots.looks(["model"])["model"])
+    *heads, mean = ax.lines
+    for head, line in enumerate(heads):
+        np.testing.assert_array_equal(line.get_ydata(), values[:, head])
+    np.testing.assert_allclose(mean.get_ydata(), values.mean("head"))
+    np.testing.assert_allclose(mean.get_xdata(), [0, 1 / 3, 2 / 3, 1])
+    assert mean.get_label() == "model" and ax.get_xlabel()
+
+
+def test_looks_differ_for_as_many_models_as_the_paper_has():
+    looks = plots.looks(str(n) for n in range(16))
+    assert len({tuple(look.values()) for look in looks.values()}) == 16
+
+
+def test_a_patch_is_framed_where_it_lies(ax):
+    plots.mark_patch(ax, patch=11, columns=8)
+    assert ax.patches[0].get_xy() == (3, 1)
+
+
+def test_favourite_keys_are_the_heads_own():
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])  # every token looks a quarter turn ahead
+    figure = plots.favourite_keys(turn.T, np.eye(2), turn, "90°")
+    arrows = figure.axes[0].collections[0]
+    at, to = np.stack([arrows.X, arrows.Y], -1), np.stack([arrows.U, arrows.V], -1)
+    np.testing.assert_allclose(to, at @ turn.T, atol=1e-12)
+    assert "cos +0.00" in figure.axes[0].get_title()
+
+
+def test_masks_of_scenes_have_the_colour_of_the_role():
+    world = scenes.make(0, 0, 2, odd=["kind"])
+    image, mask = plots.scenes_and_masks(world)[:2]
+    np.testing.assert_array_equal(image, world.image[0].movedim(0, -1))
+    body = world.mask(scenes.TARGET)[0] & (world.part[0] == 1)
+    np.testing.assert_allclose(
+        mask[body.numpy()], [to_rgb(plots.PALETTE[1])] * int(body.sum()), 1e-6
+    )
+    assert (mask[(world.slot[0] < 0).numpy()] == 1).all()
