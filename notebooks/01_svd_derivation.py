@@ -486,7 +486,7 @@ for layer, shade in enumerate(plots.shades(layers)):
 right.set(ylabel="attention misplaced\n(mean total variation)")
 for ax in (left, right):
     ax.set(xlabel="modes kept", ylim=(0, 1), xscale="symlog")
-    ax.set_xticks(counts, counts)
+    ax.set(xticks=counts, xticklabels=counts, xlim=(-0.2, 1.1 * d_head))
 _ = right.legend(fontsize=7, ncols=2)
 
 # %% [markdown]

@@ -306,15 +306,12 @@ pd.DataFrame(answers).rename_axis("estimate and 95 % interval")
 # %%
 kept = ["fingerprint", "code_version", "computed"]
 rows = {name: {k: table.attrs[k] for k in kept} for name, table in tables.items()}
-for name in rows:
-    same = (
-        name in curves
-        and abs(curves[name] - by_stored[name].sel(convention="paper")).max()
-    )
-    rows[name]["computed again here"] = (
-        f"differs by {float(same):.0e}" if name in curves else "no"
-    )
-pd.DataFrame(rows).T
+for name, row in rows.items():
+    row["computed again here"] = "no, it is not at hand"
+    if name in curves:
+        difference = abs(curves[name] - by_stored[name].sel(convention="paper")).max()
+        row["computed again here"] = f"differs by {float(difference):.0e}"
+pd.DataFrame(rows)
 
 # %% [markdown]
 # ## What LayerNorm changes
