@@ -412,4 +412,4 @@ tell(
 # {cite}`pan2024dissecting`; the two real models {cite}`touvron2021training,steiner2022train`; the
 # library they come from {cite}`wightman2019timm`.
 #
-# **Next.** The symbols and choices of both chapters are collected in {ref}`notation`.
+# **Next.** {doc}`03_embedded_world` shows what the small model was trained on, and what it has learned.

@@ -13,12 +13,12 @@
 
 # %% [markdown]
 # (ch-world)=
-# # What world do the small models live in?
+# # What world does the small model live in?
 #
-# The embedded models have seen nothing but drawn scenes: many like objects, and among them one that
+# The embedded model has seen nothing but drawn scenes: many like objects, and among them one that
 # may be odd. This chapter shows that world, in the tradition of the O3 and P3 images
-# {cite}`kotseruba2019saliency`, and what the models have learned of it. It earns no figure of the
-# paper. It earns the right to use these models in the other chapters.
+# {cite}`kotseruba2019saliency`, and what a model has learned of it. It earns no figure of the
+# paper. It earns the right to use such a model in the other chapters.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
@@ -124,7 +124,7 @@ list(fraction.shape)
 # On average {glue:text}`covered:.1f` patches lie mostly on the target, and the best one is covered to
 # {glue:text}`largest:.2f`.
 #
-# ## What the models can do
+# ## What a model can do
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -166,8 +166,8 @@ _ = ax.legend(fontsize=8)
 # answer is "none".
 # :::
 #
-# All embedded models, with the facts of the catalogue; their cards, beside the weights, say how each
-# was trained and how it was measured.
+# What is embedded, with the facts of the catalogue; the card beside the weights says how a model was
+# trained and what was measured.
 
 # %%
 catalogue = qk.catalogue()
