@@ -47,7 +47,7 @@ bench: $(READY) ## run every benchmark
 	@for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(RUN) "$$script" || exit 1; done
 
 clean: ## remove all that was built, but not the environment
-	rm -rf _build book/assets/vendor .pytest_cache .mypy_cache .ruff_cache
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed (PYTHON=path)" if sys.version_info < (3, 11) else 0)'

@@ -48,7 +48,7 @@ def rebuild_attention(
         out[layer, which] = logits.softmax(-1).cpu().numpy()
 
     visit_layers(loaded, images, visit)
-    attributes = provenance(heads, "exact") | {"salience": "+".join(salience) or "none"}
+    attributes = provenance(heads, "exact", "float32") | {"salience": "+".join(salience) or "none"}
     return _label(out, attributes | {"modes": "all" if modes is None else str(modes)})
 
 
@@ -117,7 +117,7 @@ def observed_attention(
             hook.remove()
         for block, was in zip(loaded.net.blocks, fused, strict=True):
             block.attn.fused_attn = was
-    return _label(out, provenance(heads, "observed"))
+    return _label(out, provenance(heads, "observed", "float32"))
 
 
 def _empty(model: Model, heads: Heads, images: Tensor) -> np.ndarray:

@@ -30,8 +30,12 @@ def pictures(source: str | Path, count: int, size: int = 64) -> list[Image.Image
         pixels = (image * 255).round().byte().movedim(1, -1).numpy()
         return [Image.fromarray(np.ascontiguousarray(p)) for p in pixels]
     files = _files(Path(source))
-    chosen = sorted({i * len(files) // count for i in range(count)})
-    return [_open(files[i]) for i in chosen]
+    if len(files) < count:
+        raise ValueError(
+            f"{source}: holds {len(files)} pictures, and {count} are needed; add some, or name "
+            "another folder"
+        )
+    return [_open(files[i * len(files) // count]) for i in range(count)]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -49,7 +53,10 @@ def _open(path: Path) -> Image.Image:
     """Reads one file as an upright RGB picture, whatever its colour mode."""
     try:
         with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):  # PIL would cut off at 255 instead of scaling
+                upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
+            return upright.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(
             f"{path}: can't be read as a picture ({error}); remove or mend it"

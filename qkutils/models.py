@@ -51,13 +51,14 @@ class Model:
 
 
 def at_hand() -> list[str]:
-    """Names that `load` can load with no network: embedded models, then QKUTILS_WEIGHTS."""
+    """Catalogue names that `load` can load with no network, embedded models first."""
     weights = resources.files("qkutils.tiny").joinpath("weights")
     folders = [Path(str(weights))]
     if os.environ.get(WEIGHTS_VARIABLE):
         folders.append(Path(os.environ[WEIGHTS_VARIABLE]))
     found = [sorted(p.stem for p in folder.glob("*.safetensors")) for folder in folders]
-    return [name for names in found for name in names]
+    known = {entry["name"] for entry in _entries()}
+    return [n for n in dict.fromkeys(name for names in found for name in names) if n in known]
 
 
 @cache

@@ -53,13 +53,13 @@ def _coordinates(heads: Heads) -> dict[str, np.ndarray]:
     }
 
 
-def provenance(heads: Heads, convention: str) -> dict[str, str]:
+def provenance(heads: Heads, convention: str, dtype: str = "float64") -> dict[str, str]:
     """What a result says about where it comes from."""
     return {
         "model": heads.name,
         "fingerprint": heads.fingerprint,
         "convention": convention,
-        "dtype": "float64",
+        "dtype": dtype,
         "code_version": version("qkutils"),
     }
 

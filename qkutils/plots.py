@@ -122,9 +122,10 @@ def favourite_keys(head: np.ndarray, u: np.ndarray, v: np.ndarray, title: str) -
 
 
 def patch_attention(attention: xr.DataArray, patch: int, model: Model) -> np.ndarray:
-    """One patch's attention [query, key] over the patch grid, without the prefix tokens' share."""
+    """One patch's attention [query, key] over the patch grid, of the share that patches get."""
     row = attention.isel(query=model.prefix_tokens + patch).values
-    return row[model.prefix_tokens :].reshape(model.grid)
+    patches = row[model.prefix_tokens :]
+    return (patches / patches.sum()).reshape(model.grid)
 
 
 def attention_frame(
@@ -139,7 +140,7 @@ def attention_frame(
     drawn = token_map(right, values, limit=limit, title=title, cmap=SEQUENTIAL)
     for ax in (left, right):
         mark_patch(ax, patch, columns)
-    figure.colorbar(drawn, ax=right, label="attention")
+    figure.colorbar(drawn, ax=right, label="share of the attention on patches")
     return figure
 
 

@@ -92,7 +92,9 @@ def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER)
     table = pd.Series(rows, name="total_variation").rename_axis(["removed", "layer"]).to_frame()
     keys = ("model", "fingerprint", "dtype", "code_version")
     provenance = {k: own.attrs[k] for k in keys} | {"computed": date.today().isoformat()}
-    what = f"{len(pictures)} files spread evenly over {Path(source).name or 'the embedded world'}"
+    what = f"{len(pictures)} scenes of the embedded world"
+    if source:
+        what = f"{len(pictures)} files spread evenly over {Path(source).resolve().name}"
     path = folder / f"{model.name}.salience.csv"
     _write(path, table, provenance | {"images": what})
     return path

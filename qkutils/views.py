@@ -17,7 +17,7 @@ def stepper(
     """A slider that steps through finished figures; the browser does it, so it works on any page.
 
     Raises ValueError where figures, names and alternative texts are not as many.  Figures are
-    closed when they have been drawn.
+    cleared when they have been drawn.
     """
     if not 0 < len(figures) == len(names) == len(alt_texts):
         raise ValueError(

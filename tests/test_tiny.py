@@ -274,3 +274,12 @@ def test_share_right_is_measured_on_scenes_of_one_sort():
     net.forward = lambda images: says_none.expand(len(images), -1)
     assert evaluate.share_right(net, "none", 20) == 1
     assert evaluate.share_right(net, "colour", 20) == 0
+
+
+def test_every_embedded_model_is_in_the_catalogue_and_fits_todays_world():
+    entries = models.catalogue()
+    embedded = set(entries.index[entries.source == "embedded"])
+    assert embedded == {path.stem for path in publish.FOLDER.glob("*.safetensors")}
+    net = models.load("tiny-supervised").net
+    assert net.num_classes == architecture.CLASSES
+    assert evaluate.accuracy(net, 512)["odd object, class"] > 0.5

@@ -60,6 +60,8 @@ def set_environment() -> None:
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    if weights := os.environ.get("QKUTILS_WEIGHTS"):  # chapters run in another folder
+        os.environ["QKUTILS_WEIGHTS"] = str(Path(weights).expanduser().absolute())
     os.environ.pop("MPLBACKEND", None)  # else the figures of a user's own back end stay unseen
 
 

@@ -105,7 +105,7 @@ def make(
 ) -> Scenes:
     """Renders scenes `start` to `stop` of a seed as `size` × `size` pictures with values in [0, 1].
 
-    Raises ValueError as `draw` does.  Taught in chapter 1.
+    Raises ValueError as `draw` does.  Taught in chapter 3.
     """
     return render(draw(seed, start, stop, odd), size, device)
 
@@ -238,5 +238,5 @@ def _background(chance: Float[Tensor, "scene 20"], size: int) -> Float[Tensor, "
 def patch_fractions(
     mask: Bool[Tensor, "scene height width"], patch: int
 ) -> Float[Tensor, "scene row column"]:
-    """Share of every patch's area that a mask covers, which makes patch-level labels."""
+    """Share of every patch's area that a mask covers; taught in chapter 3."""
     return torch.nn.functional.avg_pool2d(mask.float()[:, None], patch)[:, 0]

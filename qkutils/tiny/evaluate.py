@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -15,6 +17,7 @@ from qkutils.tiny.objectives import MaskedPixels, Objective, Supervised, draw_ma
 
 HELD_OUT_SCENES = 2_000_000  # a world seed that nothing else uses
 BATCH = 256
+SORTS = len(scenes.KINDS) * len(scenes.COLOURS)
 
 
 def measure(objective: Objective, count: int = 8192) -> dict[str, float]:
@@ -36,7 +39,7 @@ def accuracy(net: VisionTransformer, count: int = 8192) -> dict[str, float]:
         guesses.append(net(normalise(held_out.image)).argmax(1))
         labels.append(held_out.factors.label)
     guess, label = torch.cat(guesses), torch.cat(labels)
-    colours, there = len(scenes.COLOURS), label < len(scenes.KINDS) * len(scenes.COLOURS)
+    colours, there = len(scenes.COLOURS), label < SORTS
     kind = guess[there] // colours == label[there] // colours
     colour = guess[there] % colours == label[there] % colours
     hits = {"odd object, class": guess == label, "its kind": kind, "its colour": colour}
@@ -51,7 +54,7 @@ def share_right(net: VisionTransformer, odd: str, count: int) -> float:
     return (guess == held_out.factors.label).float().mean().item()
 
 
-def _held_out(count: int):
+def _held_out(count: int) -> Iterator[scenes.Scenes]:
     starts = range(0, count, BATCH)
     for start in tqdm(starts, desc="held-out scenes", leave=False):
         yield scenes.make(HELD_OUT_SCENES, start, min(start + BATCH, count))
@@ -129,7 +132,7 @@ def _linear_probe(x: Tensor, y: Tensor, asked_x: Tensor, asked_y: Tensor) -> flo
     """Accuracy of ridge regression on one-hot classes, on standardised features."""
     mean, scale = x.mean(0), x.std(0) + 1e-6
     x, asked_x = (x - mean) / scale, (asked_x - mean) / scale
-    target = F.one_hot(y, 36).float() - 1 / 36
+    target = F.one_hot(y, SORTS).float() - 1 / SORTS
     eye = torch.eye(x.shape[1])
     weights = torch.linalg.solve(x.T @ x + 1e-3 * len(x) * eye, x.T @ target)
     return ((asked_x @ weights).argmax(1) == asked_y).float().mean().item()
@@ -140,5 +143,5 @@ def _neighbours(x: Tensor, y: Tensor, asked_x: Tensor, asked_y: Tensor, k: int =
     mean = x.mean(0)
     known, asked = F.normalize(x - mean, dim=-1), F.normalize(asked_x - mean, dim=-1)
     nearest = y[(asked @ known.T).topk(k, 1).indices]
-    votes = F.one_hot(nearest, 36).sum(1)
+    votes = F.one_hot(nearest, SORTS).sum(1)
     return (votes.argmax(1) == asked_y).float().mean().item()

@@ -27,6 +27,7 @@ class Objective(nn.Module):
     """A network, and the loss that it is trained with."""
 
     net: VisionTransformer
+    does: str  # what a model's card says of it
 
     def after_step(self, progress: float) -> None:
         """What an objective does between steps; most do nothing."""
@@ -34,6 +35,8 @@ class Objective(nn.Module):
 
 class Supervised(Objective):
     """Name the kind and colour of the odd object, or say that there is none."""
+
+    does = "name the kind and colour of the odd object, or say that there is none"
 
     def __init__(self, seed: int):
         super().__init__()
@@ -47,6 +50,8 @@ class Supervised(Objective):
 
 class MaskedPixels(Objective):
     """Predict the raw pixels of masked patches, as SimMIM does, with a linear head."""
+
+    does = "predict the raw pixels of masked patches (SimMIM)"
 
     def __init__(self, seed: int):
         super().__init__()
@@ -87,6 +92,7 @@ def patches_of(image: Float[Tensor, "scene 3 h w"]) -> Float[Tensor, "scene patc
 class SelfDistillation(Objective):
     """Agree with a slowly following teacher about crops of the same scene, as DINO does."""
 
+    does = "agree with a slowly following teacher about crops of a scene (DINO)"
     centre: Tensor
     PROTOTYPES = 512
     STUDENT, TEACHER = 0.1, 0.04  # temperatures; the lower one sharpens the teacher

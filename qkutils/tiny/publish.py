@@ -32,7 +32,7 @@ objects share, one of 36, from frozen features; chance is 0.028. Errors of maske
 absolute errors in units of half the range from black to white; the two baselines see the same
 visible patches.
 
-Made by `python -m qkutils.tiny.train {objective} --seed {seed} --publish` with
+Made by `python -m qkutils.tiny.train {objective} --seed {seed} --steps {steps} --publish` with
 {config}.
 
 Intended for this book: to learn and test methods on a network whose world is known exactly.
@@ -54,7 +54,7 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
     folder.mkdir(parents=True, exist_ok=True)
     card = _CARD.format(
         name=name,
-        does=(type(objective).__doc__ or "").split(".")[0].lower(),
+        does=objective.does,
         parameters=sum(p.numel() for p in objective.net.parameters()),
         size=architecture.SIZE,
         patch=architecture.PATCH,
@@ -62,14 +62,16 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
         rows="\n".join(_row(key, [m[key] for m in measured]) for key in measured[0]),
         objective=config.objective,
         seed=config.seed,
+        steps=config.steps,
         config=asdict(config),
     )
-    (folder / f"{name}.md").write_text(card, encoding="utf-8")
-    path, partial = folder / f"{name}.safetensors", folder / f"{name}.partial"
-    save_file(halves, partial)
-    os.replace(partial, path)
-    path.chmod(0o644)
-    return path
+    weights, words = folder / f"{name}.partial", folder / f"{name}.md.partial"
+    save_file(halves, weights)
+    weights.chmod(0o644)  # safetensors writes for the owner alone
+    words.write_text(card, encoding="utf-8")
+    os.replace(weights, folder / f"{name}.safetensors")
+    os.replace(words, folder / f"{name}.md")
+    return folder / f"{name}.safetensors"
 
 
 def _row(name: str, values: list[float]) -> str:

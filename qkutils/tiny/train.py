@@ -33,7 +33,7 @@ def learning_rate(step: int, config: Config) -> float:
 
 
 def optimiser_for(objective: Objective, config: Config) -> torch.optim.Optimizer:
-    """AdamW, with weight decay on matrices only."""
+    """AdamW, with weight decay on whatever has more than one dimension."""
     trained = [p for p in objective.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim > 1]
     others = [p for p in trained if p.ndim <= 1]
@@ -82,7 +82,7 @@ def _resume(
     """Restores a run and returns its losses so far; refuses a checkpoint of another config."""
     if not checkpoint.exists():
         return []
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if state["config"] != asdict(config):
         raise ValueError(
             f"{checkpoint} belongs to the run {state['config']}, not to {asdict(config)}; "
