@@ -41,8 +41,8 @@ MODEL = "tiny-supervised"
 # IMAGES: a folder of pictures; empty: scenes of the embedded world
 IMAGES = ""
 # The head that this chapter takes apart
-LAYER = 4
-HEAD = 1
+LAYER = 2
+HEAD = 0
 
 # %%
 import timeit

@@ -342,7 +342,7 @@ tell(
     turned="; ".join(f"{n}: {at}" for n, at in turned.items() if at) or "none",
 )
 
-# %% mystnb={"figure": {"name": "fig-conventions", "caption": "The same curves in both conventions: paper (solid, raw weights) and exact (dashed, LayerNorm's gain and centring folded in). Real models: computed elsewhere."}, "image": {"alt": "For each model a solid and a dashed curve of weighted cosine over depth, one for each convention."}}
+# %% mystnb={"figure": {"name": "fig-conventions", "caption": "The same curves in both conventions: paper (solid, raw weights) and exact (dashed, LayerNorm's gain and centring folded in). Real models: computed elsewhere. The grey band is that of the figure before: convention paper, model of this page."}, "image": {"alt": "For each model a solid and a dashed curve of weighted cosine over depth, one for each convention."}}
 fig, ax = plt.subplots(figsize=(8, 4.2), layout="constrained")
 plots.band(ax, layer_band, "random directions (95 %)")
 for name, (raw, folded) in means.items():

@@ -34,11 +34,11 @@ def trend(
     return over_depth(ax, values.mean("head"), label, look)
 
 
-def band(ax: Axes, half_width: xr.DataArray, label: str, colour: str = "0.6") -> Axes:
+def band(ax: Axes, half_width: xr.DataArray, label: str) -> Axes:
     """A band around zero over relative depth, where chance alone would fall."""
     depth = half_width.layer / max(int(half_width.layer[-1]), 1)
     ax.fill_between(
-        depth, -half_width, half_width, color=colour, alpha=0.3, lw=0, label=label, zorder=0
+        depth, -half_width, half_width, color="0.6", alpha=0.3, lw=0, label=label, zorder=0
     )
     ax.axhline(0, color="0.4", lw=0.8, zorder=0)
     return ax
@@ -78,10 +78,10 @@ def token_map(
     return drawn
 
 
-def mark_patch(ax: Axes, patch: int, columns: int, colour: str = "#D55E00") -> Axes:
+def mark_patch(ax: Axes, patch: int, columns: int) -> Axes:
     """Draws a frame around one patch, counted in reading order."""
     x, y = patch % columns, patch // columns
-    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=colour, lw=2))
+    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=PALETTE[1], lw=2))
     return ax
 
 

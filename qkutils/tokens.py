@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from qkutils.models import Model
 
@@ -20,7 +19,6 @@ def visit_layers(
     images: Float[Tensor, "image channel height width"],
     visit: Visit,
     batch_size: int = 32,
-    progress: bool = False,
 ) -> None:
     """Runs the model on images and calls `visit(layer, which images, x)` for each layer and batch.
 
@@ -35,7 +33,7 @@ def visit_layers(
     ]
     try:
         with torch.inference_mode(), full_precision():
-            for start in tqdm(range(0, len(images), batch_size), disable=not progress):
+            for start in range(0, len(images), batch_size):
                 current = slice(start, min(start + batch_size, len(images)))
                 model.net(images[current].to(model.device))
     finally:
