@@ -60,13 +60,13 @@ FAULTS = {
     "exit": ("raise SystemExit(0)", "cell 4, line {0}: SystemExit"),
     "button": (
         'button = ipywidgets.Button(description="go")\nbutton.on_click(lambda _: 1 / 0)',
-        "Button 'go', click:",
+        "cell 4, line {1}: a widget fails when it is used: Button 'go', click:",
         "ZeroDivisionError",
     ),
     "slider": (
         'slider = ipywidgets.IntSlider(max=7, description="layer")\n'
         'slider.observe(lambda change: {0: "first"}[change.new], "value")',
-        "IntSlider 'layer', value = 7:",
+        "cell 4, line {1}: a widget fails when it is used: IntSlider 'layer', value = 7:",
         "KeyError: 7",
     ),
     "choice": (
@@ -82,7 +82,7 @@ FAULTS = {
     "callback in output": (
         'out, button = ipywidgets.Output(), ipywidgets.Button(description="draw")\n'
         "def draw(_):\n    with out:\n        1 / 0\nbutton.on_click(draw)",
-        "Button 'draw', click:",
+        "cell 4, line {3}: a widget fails when it is used: Button 'draw', click:",
         "ZeroDivisionError",
     ),
     "callback warns": (
@@ -105,7 +105,7 @@ FAULTS = {
 def test_fault_is_named(name: str, tmp_path: Path) -> None:
     code, *wanted = FAULTS[name]
     said, _ = run(tmp_path, code)
-    lines = [LAST_LINE + 3 + offset for offset in range(3)]
+    lines = [LAST_LINE + 3 + offset for offset in range(4)]
     for text in ["05_planted.py", *wanted]:
         assert text.format(*lines) in said
 

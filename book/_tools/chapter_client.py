@@ -59,7 +59,8 @@ class ChapterClient(PapermillNotebookClient):
         try:
             self.execute_cell(self.nb.cells[-1], len(self.nb.cells) - 1)
         except CellExecutionError as error:
-            raise faults.Fault(f"a widget fails when it is used: {error.evalue}") from None
+            where = faults.cell_of(error.evalue, self.nb.cells)
+            raise faults.Fault(f"a widget fails when it is used: {error.evalue}", *where) from None
 
 
 class ChapterEngine(NBClientEngine):

@@ -2,12 +2,18 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from ipykernel.compiler import get_file_name
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 PROGRESS = re.compile(r"\d+%\|.*\||[\d?](it/s|s/it)|\dit \[")
 WARNING = re.compile(r"^.*\b\w*Warning:.*$", re.MULTILINE)
 CELL_LINE = re.compile(r"Cell In\[\d+\], line (\d+)|ipykernel_\d+/\d+\.py:(\d+)")
+
+
+KERNEL_FILE = re.compile(r"ipykernel_\d+/(\d+)\.py\", line (\d+)")
 
 
 class Fault(Exception):
@@ -29,6 +35,15 @@ def cell_line(text: str) -> int:
     """Find the line, in its cell, that a traceback or a warning speaks of; else take the first."""
     found = CELL_LINE.search(text)
     return int(found[1] or found[2]) if found else 1
+
+
+def cell_of(text: str, cells: list[Any]) -> tuple[str, int]:
+    """Find the cell, by id, and its line that the innermost frame of a traceback lies in."""
+    named = {Path(get_file_name(cell.source)).stem: cell.id for cell in cells}
+    for file, line in reversed(KERNEL_FILE.findall(text)):
+        if file in named:
+            return named[file], int(line)
+    return "", 1
 
 
 def check_output(output: Any, cell: str, where: str = "") -> None:
