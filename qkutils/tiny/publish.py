@@ -30,9 +30,9 @@ patches, 8 layers, 4 heads, width 96), trained on the procedural odd-one-out wor
 The linear probe and the nearest neighbours name the kind and colour that the scene's many like
 objects share, one of 36, from frozen features; chance is 0.028. Errors of masked pixels are mean
 absolute errors in units of half the range from black to white; the two baselines see the same
-visible patches. The share of right classes flatters a model that classifies: where size, orientation,
-texture or position is odd, the right class is the one that all objects share. Chapter 3 measures
-each odd factor apart.
+visible patches. The share of right classes flatters a model that classifies: where size,
+orientation, texture or position is odd, the right class is the one that all objects share. Chapter
+3 measures each odd factor apart.
 
 Made by `python -m qkutils.tiny.train {objective} --seed {seed} --steps {steps} --publish` with
 {config}.
