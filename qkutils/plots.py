@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -16,6 +16,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from qkutils.models import Model
 from qkutils.scenes import DISTRACTOR, PARTS, TARGET, Scenes
+from qkutils.trends import Contrast
 
 # Okabe and Ito's palette: told apart with any kind of colour vision, and in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -181,4 +182,52 @@ def scene_frame(world: Scenes, title: str) -> Figure:
         ax.imshow(picture)
         ax.set(xticks=[], yticks=[])
     figure.suptitle(f"odd: {title}")
+    return figure
+
+
+def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str]) -> Axes:
+    """Values per (layer, head) of several training runs: a thin line each, their mean thick."""
+    for curve in curves:
+        depth = curve.layer / max(int(curve.layer[-1]), 1)
+        ax.plot(depth, curve.mean("head"), color=look["color"], lw=0.8, alpha=0.6)
+    return over_depth(ax, xr.concat(curves, "run").mean(["run", "head"]), "", look)
+
+
+def replicates(
+    ax: Axes, row: float, values: Sequence[float], interval: Contrast, look: dict[str, str]
+) -> Axes:
+    """One number per training run as dots in a row, and the interval of their mean as a bar."""
+    ax.plot(values, [row] * len(values), "o", color=look["color"], alpha=0.6, ms=5)
+    if np.isfinite([interval.low, interval.high]).all():
+        ax.plot([interval.low, interval.high], [row + 0.2] * 2, color=look["color"], lw=2)
+    ax.plot(interval.estimate, row + 0.2, look["marker"], color=look["color"], ms=6)
+    return ax
+
+
+def before_and_after(
+    ax: Axes, before: xr.DataArray, after: xr.DataArray, look: dict[str, str]
+) -> Axes:
+    """Layer means of a network before (open) and after (filled) training on, joined by a line."""
+    depth = before.layer / max(int(before.layer[-1]), 1)
+    first, second = before.mean("head"), after.mean("head")
+    ax.vlines(depth, first, second, color=look["color"], lw=1.2)
+    ax.plot(depth, first, "o", mfc="white", color=look["color"], label="before", ms=6)
+    ax.plot(depth, second, "o", color=look["color"], label="after", ms=6)
+    return ax
+
+
+def heads_of_runs(
+    curves: Sequence[xr.DataArray], half_width: xr.DataArray, look: dict[str, str], title: str
+) -> Figure:
+    """Every head of several training runs over depth, in a figure of its own."""
+    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    ax = band(figure.subplots(), half_width, "random directions (95 % of layer means)")
+    for number, (curve, marker) in enumerate(zip(curves, cycle(MARKERS), strict=False)):
+        depth = np.repeat(curve.layer / int(curve.layer[-1]), curve.sizes["head"])
+        aside = 0.012 * (number - (len(curves) - 1) / 2)
+        values = curve.transpose("layer", "head").values.ravel()
+        ax.plot(depth + aside, values, marker, color=look["color"], ms=4, label=f"seed {number}")
+    ax.set(xlabel="depth (layer ÷ last layer)", ylabel="weighted cosine", title=title)
+    ax.set_ylim(-0.8, 1)
+    ax.legend(fontsize=8)
     return figure

@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 from safetensors.torch import save_file
 
 from qkutils.tiny import architecture
@@ -74,3 +75,17 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
 
 def _row(name: str, values: list[float]) -> str:
     return f"| {name} | " + " | ".join(f"{value:.4f}" for value in values) + " |"
+
+
+def measured(name: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """What a published model's card says was measured, as trained, as published and untrained.
+
+    Raises FileNotFoundError for a name without a card.
+    """
+    path = folder / f"{name}.md"
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no card in {folder}; see qkutils.models.family()")
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.startswith("| ")]
+    head, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    table = pd.DataFrame([row[1:] for row in rows], [row[0] for row in rows], head[1:])
+    return table.astype(float)
