@@ -194,7 +194,7 @@ def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str]) -> Axes
 
 
 def replicates(
-    ax: Axes, row: float, values: Sequence[float], interval: Contrast, look: dict[str, str]
+    ax: Axes, row: int, values: Sequence[float], interval: Contrast, look: dict[str, str]
 ) -> Axes:
     """One number per training run as dots in a row, and the interval of their mean as a bar."""
     ax.plot(values, [row] * len(values), "o", color=look["color"], alpha=0.6, ms=5)

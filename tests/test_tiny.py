@@ -275,11 +275,17 @@ def test_publishing_writes_weights_that_load_and_a_card(tmp_path, monkeypatch):
         path = publish.publish(objective, Config(name, seed=3), tmp_path)
         assert path.name == f"tiny-{name}-s3.safetensors"
         assert "| accuracy | 0.5000 |" in path.with_suffix(".md").read_text()
+        assert publish.measured(path.stem, tmp_path).loc["accuracy"].tolist() == [0.5] * 3
         model = models._embedded(path.stem, path, None)
         kept = objective.net.state_dict()
         for key, tensor in model.net.state_dict().items():
             torch.testing.assert_close(tensor, kept[key], atol=1e-3, rtol=1e-3)
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_model_without_a_card_is_named():
+    with pytest.raises(FileNotFoundError, match="nobody: no card in"):
+        publish.measured("nobody")
 
 
 def test_building_a_model_leaves_the_random_state():
