@@ -62,9 +62,10 @@ def contrast(
     """Σ weights × layer means of a value, with a bootstrap interval over images or else over heads.
 
     Values per (image, layer) are those of one model: images are drawn again, each with all its
-    layers.  Values per (layer, head): heads are drawn again within each layer.  The interval tells how much the sum hangs on single
-    heads; with three or four heads a layer it is too narrow, and heads of one network are no
-    independent replicates of a training objective.  Taught in chapter 2.
+    layers.  Values per (layer, head): heads are drawn again within each layer, and the interval
+    tells how much the sum hangs on single heads; with three or four heads a layer it is too narrow,
+    and heads of one network are no independent replicates of a training objective.  Taught in
+    chapter 2.
     """
     if "image" in values.dims:
         of_image = values.transpose("image", "layer").dot(xr.DataArray(weights, dims="layer"))
