@@ -7,6 +7,7 @@ from itertools import cycle
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -231,3 +232,65 @@ def heads_of_runs(
     ax.set_ylim(-0.8, 1)
     ax.legend(fontsize=8)
     return figure
+
+
+RELATIONS = {"same": PALETTE[1], "different": PALETTE[0], "background": PALETTE[6]}
+
+
+def relations(ax: Axes, runs: Sequence[xr.DataArray], area: xr.DataArray | None) -> Axes:
+    """Values per (relation, layer) of several runs; dotted, what an even spread would give."""
+    for (relation, colour), marker in zip(RELATIONS.items(), MARKERS, strict=False):
+        for run in runs:
+            depth = run.layer / max(int(run.layer[-1]), 1)
+            ax.plot(depth, run.sel(relation=relation), color=colour, lw=0.8, alpha=0.6)
+        mean = xr.concat(runs, "run").mean("run").sel(relation=relation)
+        over_depth(ax, mean, relation, {"color": colour, "marker": marker})
+        if area is not None:
+            ax.axhline(float(area.sel(relation=relation)), color=colour, lw=1, ls=":")
+    if area is None:
+        ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_xlabel("relative depth")
+    return ax
+
+
+def two_askers(
+    picture: np.ndarray,
+    masks: Bool[np.ndarray, "object height width"],
+    maps: Float[np.ndarray, "object row column"],
+    asked: Sequence[int],
+    shares: Float[np.ndarray, "object region"],
+    limit: float,
+    title: str,
+) -> Figure:
+    """A picture with outlined objects, the attention of each one's token, and shares as bars."""
+    figure = Figure(figsize=(9.5, 2.9), layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.9))
+    colours = (PALETTE[1], PALETTE[0])
+    rows, columns = maps.shape[1:]
+    axes[0].imshow(picture, extent=(0, columns, rows, 0))
+    for mask, colour in zip(masks, colours, strict=True):
+        place = (np.arange(mask.shape[1]) + 0.5) / mask.shape[1] * columns
+        down = (np.arange(mask.shape[0]) + 0.5) / mask.shape[0] * rows
+        axes[0].contour(place, down, mask, levels=[0.5], colors=[colour], linewidths=1.5)
+    axes[0].set(xticks=[], yticks=[], title=title)
+    for ax, values, patch, who in zip(axes[1:3], maps, asked, _ASKERS, strict=True):
+        drawn = token_map(ax, values, limit, f"the {who}'s token asks", SEQUENTIAL)
+        mark_patch(ax, int(patch), columns)
+    figure.colorbar(drawn, ax=axes[1:3], label="share of attention", shrink=0.8)
+    _bars(axes[3], shares)
+    return figure
+
+
+_ASKERS = ("target", "distractor")
+
+
+def _bars(ax: Axes, shares: Float[np.ndarray, "object region"]) -> None:
+    """Shares on target, distractors and background, one above the other, for each asking token."""
+    names = ("on the target", "on distractors", "on the background")
+    bottom = np.zeros(len(shares))
+    for name, share, colour in zip(names, shares.T, (PALETTE[1], PALETTE[0], "0.75"), strict=True):
+        ax.bar(range(len(shares)), share, bottom=bottom, color=colour, label=name)
+        bottom = bottom + share
+    ax.set_xticks(range(len(shares)), [f"{who}'s" for who in _ASKERS])
+    ax.set(ylim=(0, 1), ylabel="share of attention")
+    ax.legend(fontsize=7, loc="lower center")

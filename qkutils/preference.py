@@ -102,7 +102,7 @@ def study(
     keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
     tensors = (torch.from_numpy(a).to(loaded.device) for a in (keys, weight))
     reader = _Reader(loaded, factors, heads.scale, heads.ln_eps, *tensors)
-    chosen = {"query": query, "patches": patches, "prefix": prefix}
+    chosen: dict[str, str] = {"query": query, "patches": patches, "prefix": prefix}
     chosen |= {"modes": "all" if modes is None else str(modes), "salience": "+".join(salience)}
     attributes = provenance(heads, "exact", "float32") | chosen | _counts(layouts, weight)
 
@@ -304,6 +304,12 @@ def relations(values: xr.DataArray) -> xr.DataArray:
     }
     means = [(a.drop_vars("region") + b.drop_vars("region")) / 2 for a, b in pairs.values()]
     return xr.concat(means, pd.Index(pairs, name="relation")).rename(values.name)
+
+
+def area_of_relations(shares: xr.Dataset) -> xr.DataArray:
+    """What attention that is spread evenly over the patches would give each relation."""
+    area = shares.area.mean("image").expand_dims(query=list(OBJECTS))
+    return relations(area.rename("area"))
 
 
 def late_minus_early(
