@@ -219,4 +219,5 @@ views.stepper(frames, list(scenes.ODD_FACTORS), texts, "what is odd")
 #
 # **Further reading.** The images that inspired it {cite}`kotseruba2019saliency`.
 #
-# **Next.** The symbols and choices of all chapters are collected in {ref}`notation`.
+# **Next.** {doc}`04_training_objective` trains this world's network for other ends, and asks whether
+# the objective decides what tokens attend to.
