@@ -233,7 +233,7 @@ def _shares(
 
 
 def _label(
-    values: Float[np.ndarray, "picture laid without_own layer head object region"],
+    values: Float[np.ndarray, "picture laid without_own layer head object region_or_prefix"],
     jobs: _Jobs,
     layouts: Layouts,
     member: Float[np.ndarray, "layout patch region"],

@@ -294,7 +294,7 @@ def test_attention_by_distance_alone_has_no_excess_over_the_null(make_vit, conte
 
 def test_attention_by_colour_has_excess_over_the_null(make_vit):
     seen = torch.eye(3)[[0, 0, 1, 1, 2, 2]] * torch.tensor([1, -1.0])[[0, 1] * 3][:, None]
-    asks = torch.cat([torch.ones(6), torch.zeros(18)])
+    asks = torch.cat([2 * torch.ones(6), torch.zeros(18)])
     found = preference.study(made_up_vit(make_vit, seen, 0 * waves(), asks), coloured_samples(60))
     for others in (False, True):
         assert excess_on_own(found, others).low > 0.05
@@ -303,7 +303,7 @@ def test_attention_by_colour_has_excess_over_the_null(make_vit):
 def test_the_contrast_of_early_and_late_is_told_with_its_sign(make_vit):
     """Of three equal layers only the first keeps its queries."""
     seen = torch.eye(3)[[0, 0, 1, 1, 2, 2]] * torch.tensor([1, -1.0])[[0, 1] * 3][:, None]
-    asks = torch.cat([torch.ones(6), torch.zeros(18)])
+    asks = torch.cat([2 * torch.ones(6), torch.zeros(18)])
     net = made_up_vit(make_vit, seen, 0 * waves(), asks)
     found = preference.study(net, coloured_samples(40))
     assert preference.late_minus_early(found).estimate == pytest.approx(0, abs=1e-6)
