@@ -139,8 +139,17 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_shares_are_those_of_timms_own_attention(vit, options):
-    model, samples = qk.load(vit), noise_samples(3)
+def test_every_option_is_brute_force_from_timms_own_attention(plain_vit, options):
+    assert_is_timms_own(plain_vit, options)
+
+
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[-1]], ids=str)
+def test_shares_of_any_shape_of_model_are_those_of_timms_own_attention(vit, options):
+    assert_is_timms_own(vit, options)
+
+
+def assert_is_timms_own(net, options):
+    model, samples = qk.load(net), noise_samples(3)
     found = preference.study(model, samples, batch_size=2, **options)
     assert_is_brute_force(
         found, model, samples, lambda image: timm_maps(model, image), 2e-6, **options
@@ -182,8 +191,12 @@ def test_prefix_tokens_that_are_left_out_might_as_well_not_be_in_the_softmax(pla
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_shares_and_areas_sum_to_one(plain_vit, options):
     found = preference.study(plain_vit, noise_samples(9), **options)
+    small = found.share.isnull().any("region")  # distractors that cover no patch by half
+    assert small.sel(query="distractor").any() and not small.sel(query="target").any()
     for name in (*SHARES, "area", "area_others"):
-        np.testing.assert_allclose(found[name].sum("region"), 1, atol=1e-6)
+        total = found[name].sel(region=REGIONS if "area" in name else found.region)
+        total = total.sum("region", skipna=False)
+        np.testing.assert_allclose(total.fillna(1), 1, atol=1e-6)
     assert found.share.dims == ("image", "layer", "head", "query", "region")
 
 
@@ -250,6 +263,10 @@ def made_up_vit(make_vit, seen: torch.Tensor, of_place: torch.Tensor, asks: torc
     return net
 
 
+# So that LayerNorm does not blow up the colour of a grey patch.
+UNREAD = torch.tensor([1.0, -1]).repeat(16, 4)
+
+
 def waves() -> torch.Tensor:
     """Cosines and sines of a patch's row and column: their products depend on distance alone."""
     axis = torch.arange(SIZE // PATCH) * torch.pi / 4
@@ -295,7 +312,7 @@ def test_attention_by_distance_alone_has_no_excess_over_the_null(make_vit, conte
 def test_attention_by_colour_has_excess_over_the_null(make_vit):
     seen = torch.eye(3)[[0, 0, 1, 1, 2, 2]] * torch.tensor([1, -1.0])[[0, 1] * 3][:, None]
     asks = torch.cat([2 * torch.ones(6), torch.zeros(18)])
-    found = preference.study(made_up_vit(make_vit, seen, 0 * waves(), asks), coloured_samples(60))
+    found = preference.study(made_up_vit(make_vit, seen, UNREAD, asks), coloured_samples(60))
     for others in (False, True):
         assert excess_on_own(found, others).low > 0.05
 
@@ -304,7 +321,7 @@ def test_the_contrast_of_early_and_late_is_told_with_its_sign(make_vit):
     """Of three equal layers only the first keeps its queries."""
     seen = torch.eye(3)[[0, 0, 1, 1, 2, 2]] * torch.tensor([1, -1.0])[[0, 1] * 3][:, None]
     asks = torch.cat([2 * torch.ones(6), torch.zeros(18)])
-    net = made_up_vit(make_vit, seen, 0 * waves(), asks)
+    net = made_up_vit(make_vit, seen, UNREAD, asks)
     found = preference.study(net, coloured_samples(40))
     assert preference.late_minus_early(found).estimate == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
