@@ -133,7 +133,7 @@ def test_files_are_opened_when_asked_for(o3, monkeypatch):
 
 def spoil(o3):
     """One item for each kind of fault; returns what the report has to say of each."""
-    for key in "defghij":
+    for key in "defghijk":
         for folder in ("images", "targ_labels", "dist_labels"):
             (o3 / folder / f"{key}.jpg").write_bytes((o3 / folder / "a.jpg").read_bytes())
     (o3 / "images/d.jpg").unlink()
@@ -146,6 +146,8 @@ def spoil(o3):
     save(o3 / "dist_labels/h.jpg", white_in(BOX).T.copy())
     save(o3 / "targ_labels/i.jpg", np.full((24, 40), 20, dtype=np.uint8))
     save(o3 / "images/j.png", noise())
+    for folder in ("targ_labels", "dist_labels"):  # alike, but not like their picture
+        save(o3 / folder / "k.jpg", white_in(BOX).T.copy())
     return {
         "d": [r"images/d\.\*: there is no such file"],
         "e": [r"dist_labels/e\.\*: there is no such file"],
@@ -153,13 +155,14 @@ def spoil(o3):
         "g": [r"targ_labels/g\.jpg: can't be read"],
         "h": [r"dist_labels/h\.jpg: 24 × 40 pixels do not match the picture's 40 × 24"],
         "i": [r"targ_labels/i\.jpg: the mask is empty"],
+        "k": [r"targ_labels/k\.jpg: 24 × 40 pixels do not match the picture's 40 × 24"],
         "j": [r"images/j\.jpg, .*images/j\.png: which one\?"],
     }
 
 
 def test_one_error_lists_everything_that_is_wrong(o3):
     expected = spoil(o3)
-    with pytest.raises(ValueError, match="3 of 10 items can be used") as raised:
+    with pytest.raises(ValueError, match="3 of 11 items can be used") as raised:
         data.odd_one_out(o3)
     lines = {line.strip()[0]: line for line in str(raised.value).splitlines()[1:-1]}
     assert lines.keys() == expected.keys()
@@ -172,10 +175,10 @@ def test_faulty_items_are_skipped_only_when_asked_and_counted(o3):
     spoil(o3)
     samples = data.odd_one_out(o3, on_error="skip")
     assert samples.keys == ["a", "b", "c"] and [each.key for each in samples] == ["a", "b", "c"]
-    assert samples.report.usable == 3 and samples.report.skipped == 7
-    assert list(samples.report.faults) == list("defghij")
+    assert samples.report.usable == 3 and samples.report.skipped == 8
+    assert list(samples.report.faults) == list("defghijk")
     assert samples[:2].report is samples.report
-    assert "7 skipped" in repr(samples)
+    assert "8 skipped" in repr(samples)
 
 
 def test_nothing_usable_is_an_error_even_when_skipping(o3):
