@@ -341,4 +341,4 @@ tell(
 # **Further reading.** SimMIM {cite}`xie2022simmim`, DINO {cite}`caron2021emerging`, and the paper's
 # section 4.2 {cite}`pan2024dissecting`.
 #
-# **Next.** The symbols and choices of all chapters are collected in {ref}`notation`.
+# **Next.** {doc}`05_odd_one_out` leaves the weights and looks at attention in pictures.

@@ -336,8 +336,9 @@ tell(
 # - The excesses over regions sum to zero: read them together.
 # - What a model was trained for shows in what its tokens attend to; say over how many runs.
 #
-# **Limits.** The null keeps place and shape and changes the content; it does not keep the contrast
-# or the texture at that place. Attention is averaged over heads, and heads differ. Attention says
+# **Limits.** The null keeps place and shape, and changes what asks as well as what answers: on another
+# picture the asking patch mostly lies on background, and attends as background does. So an excess
+# below zero can mean that objects look less near than background does. Attention is averaged over heads, and heads differ. Attention says
 # where a token reads from, not what it does with what it reads.
 #
 # **Further reading.** The O3 and P3 images {cite}`kotseruba2019saliency`; the paper's section 4.1

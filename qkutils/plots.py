@@ -263,8 +263,8 @@ def two_askers(
     title: str,
 ) -> Figure:
     """A picture with outlined objects, the attention of each one's token, and shares as bars."""
-    figure = Figure(figsize=(9.5, 2.9), layout="constrained")
-    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.9))
+    figure = Figure(figsize=(11, 2.8), layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
     colours = (PALETTE[1], PALETTE[0])
     rows, columns = maps.shape[1:]
     axes[0].imshow(picture, extent=(0, columns, rows, 0))
@@ -274,7 +274,7 @@ def two_askers(
         axes[0].contour(place, down, mask, levels=[0.5], colors=[colour], linewidths=1.5)
     axes[0].set(xticks=[], yticks=[], title=title)
     for ax, values, patch, who in zip(axes[1:3], maps, asked, _ASKERS, strict=True):
-        drawn = token_map(ax, values, limit, f"the {who}'s token asks", SEQUENTIAL)
+        drawn = token_map(ax, values, limit, f"{who}'s token asks", SEQUENTIAL)
         mark_patch(ax, int(patch), columns)
     figure.colorbar(drawn, ax=axes[1:3], label="share of attention", shrink=0.8)
     _bars(axes[3], shares)
@@ -291,6 +291,6 @@ def _bars(ax: Axes, shares: Float[np.ndarray, "object region"]) -> None:
     for name, share, colour in zip(names, shares.T, (PALETTE[1], PALETTE[0], "0.75"), strict=True):
         ax.bar(range(len(shares)), share, bottom=bottom, color=colour, label=name)
         bottom = bottom + share
-    ax.set_xticks(range(len(shares)), [f"{who}'s" for who in _ASKERS])
-    ax.set(ylim=(0, 1), ylabel="share of attention")
-    ax.legend(fontsize=7, loc="lower center")
+    ax.set_xticks(range(len(shares)), list(_ASKERS))
+    ax.set(ylim=(0, 1), xlabel="whose token asks", ylabel="share of attention")
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -113,3 +113,32 @@ def test_heads_of_runs_shows_every_head_of_every_run():
         [0.1, -0.1, 0.1, 0.3],
     ]
     assert figure.axes[0].get_title() == "a title"
+
+
+def test_relations_are_drawn_with_what_an_even_spread_would_give(ax):
+    relations = ["same", "different", "background"]
+    run = xr.DataArray(
+        [[0.1, 0.2], [0.3, 0.1], [0.6, 0.7]],
+        {"relation": relations, "layer": [0, 1]},
+        ("relation", "layer"),
+    )
+    area = xr.DataArray([0.1, 0.2, 0.7], {"relation": relations}, "relation")
+    plots.relations(ax, [run, run + 0.2], area)
+    means = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert means["same"] == pytest.approx([0.2, 0.3])
+    assert means["background"] == pytest.approx([0.7, 0.8])
+    dotted = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    assert dotted == [0.1, 0.2, 0.7]
+
+
+def test_two_askers_shares_one_scale_and_stacks_shares_to_one():
+    picture, masks = np.zeros((16, 16, 3)), np.zeros((2, 16, 16), dtype=bool)
+    masks[0, :4, :4] = masks[1, 8:12, 8:12] = True
+    maps = np.full((2, 4, 4), 1 / 16)
+    shares = np.array([[0.2, 0.3, 0.5], [0.1, 0.6, 0.3]])
+    figure = plots.two_askers(picture, masks, maps, [0, 10], shares, 0.4, "layer 3")
+    _, left, right, bars, *_ = figure.axes
+    assert left.images[0].get_clim() == right.images[0].get_clim() == (0, 0.4)
+    tops = [bar.get_y() + bar.get_height() for bar in bars.patches]
+    np.testing.assert_allclose(tops[-2:], 1)
+    np.testing.assert_allclose([bar.get_height() for bar in bars.patches], shares.T.ravel())
