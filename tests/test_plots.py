@@ -124,7 +124,7 @@ def test_relations_are_drawn_with_what_an_even_spread_would_give(ax):
     )
     area = xr.DataArray([0.1, 0.2, 0.7], {"relation": relations}, "relation")
     plots.relations(ax, [run, run + 0.2], area)
-    means = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    means = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
     assert means["same"] == pytest.approx([0.2, 0.3])
     assert means["background"] == pytest.approx([0.7, 0.8])
     dotted = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
