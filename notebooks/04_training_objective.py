@@ -68,14 +68,14 @@ from qkutils.tiny import publish
 
 # %%
 family = models.family()
-names = {trained_for: list(row.dropna()) for trained_for, row in family.iterrows()}
-runs = min(len(of) for of in names.values())
-tell(runs=runs, objectives=len(names) - 1)
-family
+names = {objective: dict(row.dropna()) for objective, row in family.iterrows()}
+runs = {objective: len(by_seed) for objective, by_seed in names.items()}
+tell(runs=", ".join(f"{count} of {objective}" for objective, count in runs.items()))
+family.astype(object).where(family.notna(), "not trained yet")
 
 # %% [markdown]
-# Rows are objectives, columns are seeds: {glue:text}`runs` or more training runs of each. A run
-# is one replicate. Heads and layers of one network are not, since they were trained together.
+# Rows are objectives, columns are seeds. Training runs: {glue:text}`runs`. A run is one replicate.
+# Heads and layers of one network are not, since they were trained together.
 #
 # ### Have they learned anything?
 #
@@ -83,9 +83,8 @@ family
 # on its card; these are the first seeds, each beside an untrained network where that is measured.
 
 # %%
-cards = {
-    of[0]: publish.measured(of[0])["as published (float16)"] for of in names.values()
-}
+first = [by_seed[0] for by_seed in names.values()]
+cards = {name: publish.measured(name)["as published (float16)"] for name in first}
 pd.DataFrame(cards).map("{:.3f}".format).replace("nan", "–")
 
 # %% [markdown]
@@ -116,13 +115,15 @@ pd.DataFrame(cards).map("{:.3f}".format).replace("nan", "–")
 # Each gets an interval over seeds, not over heads. With few seeds it is wide, and it should be.
 
 # %%
-subject = "untrained" if UNTRAINED else None
-used = {o: names[subject or o] for o in names}
-curves = {o: [qk.weighted_cosine(name) for name in of] for o, of in used.items()}
+used = {o: names["untrained" if UNTRAINED else o] for o in names}
+curves = {
+    objective: {seed: qk.weighted_cosine(name) for seed, name in by_seed.items()}
+    for objective, by_seed in used.items()
+}
 bands = []
-for of in used.values():
-    parts = qk.decompose(of[0], convention="paper")
-    head_sd = modes.null_from_strengths(parts.sigma, qk.null_band(of[0]))
+for by_seed in used.values():
+    parts = qk.decompose(by_seed[0], convention="paper")
+    head_sd = modes.null_from_strengths(parts.sigma, qk.null_band(by_seed[0]))
     bands.append(1.96 * (head_sd**2).mean("head") ** 0.5 / head_sd.sizes["head"] ** 0.5)
 layer_band = xr.concat(bands, "objective").max("objective")
 
@@ -133,7 +134,7 @@ fig, axes = plt.subplots(
 )
 for ax, (objective, of) in zip(axes, curves.items(), strict=True):
     plots.band(ax, layer_band, "")
-    plots.runs(ax, of, looks[objective])
+    plots.runs(ax, list(of.values()), looks[objective])
     ax.set(title=objective, xlabel="depth")
 axes[0].set_ylabel("weighted cosine")
 _ = axes[0].set_xticks([0, 0.5, 1])
@@ -144,24 +145,34 @@ _ = axes[0].set_xticks([0, 0.5, 1])
 #
 # ## The answers
 
+
 # %%
-turn = {
-    o: [trends.late_minus_early(c).estimate for c in of] for o, of in curves.items()
-}
-late = {o: [trends.late(c).estimate for c in of] for o, of in curves.items()}
+def of_every_run(contrast):
+    """A contrast's estimate for every objective and seed."""
+    return {
+        objective: {seed: contrast(curve).estimate for seed, curve in of.items()}
+        for objective, of in curves.items()
+    }
 
 
+def over_runs(values, one):
+    """The mean over an objective's runs, with its interval."""
+    return trends.over_seeds(list(values[one].values()))
+
+
+# %%
 def within_seeds(values, one, other):
-    """Differences between two objectives, each within one seed."""
-    pairs = zip(values[one], values[other], strict=False)
-    return trends.over_seeds([a - b for a, b in pairs])
+    """The mean difference between two objectives within each seed that both have."""
+    both = sorted(values[one].keys() & values[other].keys())
+    return trends.over_seeds([values[one][s] - values[other][s] for s in both])
 
 
+turn, late = of_every_run(trends.late_minus_early), of_every_run(trends.late)
 answers = {
     "late − early: simmim − supervised": within_seeds(turn, "simmim", "supervised"),
-    "late − early: supervised": trends.over_seeds(turn["supervised"]),
-    "late: simmim": trends.over_seeds(late["simmim"]),
-    "late: dino": trends.over_seeds(late["dino"]),
+    "late − early: supervised": over_runs(turn, "supervised"),
+    "late: simmim": over_runs(late, "simmim"),
+    "late: dino": over_runs(late, "dino"),
     "late: fine-tuned − simmim": within_seeds(late, "simmim-finetuned", "simmim"),
 }
 
@@ -173,6 +184,8 @@ more = {
         late, "simmim-finetuned", "supervised"
     ),
 }
+
+# %%
 rows = {"asked beforehand": answers, "seen afterwards": more}
 table = pd.DataFrame(
     [(when, what, str(c)) for when, of in rows.items() for what, c in of.items()],
@@ -190,7 +203,8 @@ for ax, values, label in zip(
     axes, (turn, late), ("late − early layers", "late layers"), strict=True
 ):
     for at, (objective, of) in enumerate(values.items()):
-        plots.replicates(ax, at, of, trends.over_seeds(of), looks[objective])
+        mean, look = over_runs(values, objective), looks[objective]
+        plots.replicates(ax, at, list(of.values()), mean, look)
     ax.axvline(0, color="0.4", lw=0.8)
     ax.set_yticks(range(len(values)), list(values))
     ax.set_ylim(len(values) - 0.5, -0.5)
@@ -235,15 +249,11 @@ tell(
 
 # %% mystnb={"figure": {"name": "fig-finetuning", "caption": "What fine-tuning with labels changes: the SimMIM model of a seed (open) and the same network after fine-tuning (filled), layer by layer; the supervised model of the seed for comparison (line)."}, "image": {"alt": "For every layer two dots joined by a line: weighted cosine before and after fine-tuning, and a curve of the supervised model."}}
 before, after = (curves[o] for o in ("simmim", "simmim-finetuned"))
+seeds = sorted(before.keys() & after.keys() & curves["supervised"].keys())
 fig, axes = plt.subplots(
-    1,
-    runs,
-    figsize=(3 * runs + 1.5, 3),
-    sharey=True,
-    squeeze=False,
-    layout="constrained",
+    1, len(seeds), figsize=(10, 3), sharey=True, squeeze=False, layout="constrained"
 )
-for seed, ax in enumerate(axes[0]):
+for seed, ax in zip(seeds, axes[0], strict=True):
     plots.before_and_after(ax, before[seed], after[seed], looks["simmim-finetuned"])
     supervised = curves["supervised"][seed].mean("head")
     plots.over_depth(ax, supervised, "supervised", looks["supervised"])
@@ -262,16 +272,21 @@ _ = axes[0, 0].legend(fontsize=7)
 # with everything else that differs. The curves below come from tables in the repository; the model
 # of this page stands among them.
 
-# %% mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Relative depth: the small networks have 8 layers, the real ones 12."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
+# %%
 elsewhere = {n: stored.modes(n).sel(convention="paper") for n in stored.names()}
 real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
-if MODEL not in sum(names.values(), []):
+if not any(MODEL in by_seed.values() for by_seed in names.values()):
     real |= {MODEL: qk.weighted_cosine(MODEL)}
+
+# %% mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Relative depth: the small networks have 8 layers, the real ones 12."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
 fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
 plots.band(ax, layer_band, "random directions (95 %)")
 for objective, of in curves.items():
     plots.over_depth(
-        ax, xr.concat(of, "seed").mean(["seed", "head"]), objective, looks[objective]
+        ax,
+        xr.concat(list(of.values()), "seed").mean(["seed", "head"]),
+        objective,
+        looks[objective],
     )
 for (name, curve), look in zip(real.items(), plots.looks(real).values(), strict=True):
     plots.over_depth(ax, curve.mean("head"), name, look | {"marker": "x"}, "--")
@@ -284,7 +299,10 @@ _ = ax.legend(fontsize=7)
 # Means hide heads. Step through the objectives; each dot is one head of one run.
 
 # %%
-frames = [plots.heads_of_runs(of, layer_band, looks[o], o) for o, of in curves.items()]
+frames = [
+    plots.heads_of_runs(list(of.values()), layer_band, looks[o], o)
+    for o, of in curves.items()
+]
 texts = [f"Weighted cosine of every head over depth; objective: {o}." for o in curves]
 views.stepper(frames, list(curves), texts, "objective")
 
@@ -314,7 +332,7 @@ tell(
 )
 
 # %% [markdown]
-# | claim | this run, over {glue:text}`runs` seeds | verdict in this world |
+# | claim | this run, over training runs | verdict in this world |
 # |---|---|---|
 # | Section 4.2: with masked pixels the curve turns up where that of a classifier falls | {glue:text}`primary` | {glue:text}`verdict_primary` |
 # | Figure 3: classifiers fall with depth | {glue:text}`supervised_turn` | {glue:text}`verdict_falls` |

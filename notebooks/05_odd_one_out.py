@@ -254,6 +254,8 @@ raw = {
     )
     for r in area.relation.values
 }
+
+# %%
 tell(
     own_same=str(own["same"]),
     own_same_words=moves[own["same"].sign],
