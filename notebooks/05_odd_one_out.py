@@ -37,7 +37,8 @@
 # %% tags=["parameters"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder in the layout of O3 (images, targ_labels, dist_labels); empty: drawn scenes
+# IMAGES: a folder in the layout of O3 (images, targ_labels, dist_labels); without masks there is
+# nothing to study, so that any other folder, and an empty name, stand for drawn scenes
 IMAGES = ""
 # How many drawn scenes each model is studied on
 COUNT = 96
@@ -62,7 +63,8 @@ from qkutils.report import tell, verdict
 model = qk.load(MODEL)
 SEED = 5_000_000  # scenes that no model was trained on
 drawn = scenes.samples(SEED, 0, COUNT, size=model.image_size[0])
-samples = data.odd_one_out(IMAGES) if IMAGES else drawn
+has_masks = IMAGES and data.has_odd_ones(IMAGES)
+samples = data.odd_one_out(IMAGES) if has_masks else drawn
 shares = preference.study(model, samples)
 one = next(sample for sample in samples if sample.key == shares.image[0])
 objects = np.stack([one.masks["target"], one.masks["distractor"]])
@@ -70,6 +72,7 @@ pixels, seen = data.align(
     model, one.image, objects
 )  # what the model sees, and masks on it
 tell(model=model.name, studied=shares.sizes["image"], given=len(samples))
+tell(source="pictures of a folder" if has_masks else "drawn scenes")
 
 # %%
 patch = model.image_size[0] // model.grid[0]
@@ -84,7 +87,7 @@ maps = maps / maps.sum(-1, keepdim=True)  # of the attention on patches
 list(maps.shape), list(regions.shape)
 
 # %% [markdown]
-# `maps` is layer × head × asking object × patch; `regions` is region × patch. Every patch belongs to
+# The model is {glue:text}`model`, and it sees {glue:text}`source`. `maps` is layer × head × asking object × patch; `regions` is region × patch. Every patch belongs to
 # the target, the distractors and the background in the shares that their masks cover of it, so the
 # three regions make up the picture.
 
