@@ -26,6 +26,8 @@ class Contrast:
         return int(self.low > 0) - int(self.high < 0)
 
     def __str__(self) -> str:
+        if not np.isfinite([self.low, self.high]).all():
+            return f"{self.estimate:+.2f} (one run: no interval)"
         return f"{self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
