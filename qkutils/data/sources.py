@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from qkutils import scenes
 from qkutils.models import Model
 
 BOOK_SCENES = 0  # the world seed whose scenes the chapters show
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+# What PIL raises for a file that is broken, depending on its kind and on where it is broken.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def pictures(source: str | Path, count: int, size: int = 64) -> list[Image.Image]:
@@ -35,29 +37,32 @@ def pictures(source: str | Path, count: int, size: int = 64) -> list[Image.Image
             f"{source}: holds {len(files)} pictures, and {count} are needed; add some, or name "
             "another folder"
         )
-    return [_open(files[i * len(files) // count]) for i in range(count)]
+    return [open_picture(files[i * len(files) // count]) for i in range(count)]
 
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder of pictures; check the path")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise FileNotFoundError(
-            f"{folder}: holds no picture ({', '.join(sorted(_SUFFIXES))}); name another folder"
+            f"{folder}: holds no picture ({', '.join(sorted(SUFFIXES))}); name another folder"
         )
     return files
 
 
-def _open(path: Path) -> Image.Image:
-    """Reads one file as an upright RGB picture, whatever its colour mode."""
+def open_picture(path: Path, mode: str = "RGB") -> Image.Image:
+    """Reads one file as an upright picture, whatever its colour mode.
+
+    Raises ValueError for a file that can't be read.
+    """
     try:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I;16"):  # PIL would cut off at 255 instead of scaling
                 upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
-            return upright.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+            return upright.convert(mode)
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path}: can't be read as a picture ({error}); remove or mend it"
         ) from error
