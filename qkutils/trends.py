@@ -9,6 +9,8 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from qkutils import intervals
+
 
 @dataclass(frozen=True)
 class Contrast:
@@ -59,12 +61,18 @@ def _thirds(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def contrast(
     values: xr.DataArray, weights: np.ndarray, draws: int = 2000, seed: int = 0
 ) -> Contrast:
-    """Σ weights × layer means of a value per (layer, head), with a bootstrap interval over heads.
+    """Σ weights × layer means of a value, with a bootstrap interval over images or else over heads.
 
-    Heads are drawn again within each layer.  The interval tells how much the sum hangs on single
-    heads; with three or four heads a layer it is too narrow, and heads of one network are no
-    independent replicates of a training objective.  Taught in chapter 2.
+    Values per (image, layer) are those of one model: images are drawn again, each with all its
+    layers.  Values per (layer, head): heads are drawn again within each layer, and the interval
+    tells how much the sum hangs on single heads; with three or four heads a layer it is too narrow,
+    and heads of one network are no independent replicates of a training objective.  Taught in
+    chapter 2.
     """
+    if "image" in values.dims:
+        of_image = values.transpose("image", "layer").dot(xr.DataArray(weights, dims="layer"))
+        found = intervals.over_images(of_image, draws, seed)
+        return Contrast(*(float(found[k]) for k in ("estimate", "low", "high")))
     table = values.transpose("layer", "head").values
     layers, heads = table.shape
     picks = np.random.default_rng(seed).integers(heads, size=(draws, layers, heads))
