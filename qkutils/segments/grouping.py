@@ -18,12 +18,12 @@ from qkutils.data.samples import Segmentations
 from qkutils.heads import read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, provenance
-from qkutils.regions import shuffled
 from qkutils.segments.layouts import check, pairing, picture_batches, segments_of_patches
 from qkutils.tokens import normalise, visit_layers
 
 MATCHING = ("none", "distance", "displacement")
 PAIRS = ("same", "different")
+_AT_HAND = 128  # layouts whose weights are kept, about a megabyte each
 _DIMS = ("image", "matching", "layer", "head")
 
 
@@ -107,12 +107,10 @@ def _measure(
     query, key, kappa = score_factors(model, heads, modes, salience)
     even = torch.ones(query.shape[1:3], device=model.device)
     bins = pair_bins(model.grid)
-    # Pictures pass in the order in which they are paired, so that few layouts are at hand at once.
-    weights = lru_cache(batch_size + guests.shape[1])(lambda n: pair_weights(people[n], bins))
+    weights = lru_cache(_AT_HAND)(lambda n: pair_weights(people[n], bins))
     shape = (len(people), len(MATCHING), len(PAIRS), *query.shape[:2])
     own, null = np.empty(shape), np.zeros(shape)
-    places = shuffled([str(n) for n in range(len(people))])
-    for which, images in picture_batches(model, segmentations, places, batch_size):
+    for which, images in picture_batches(model, segmentations, range(len(people)), batch_size):
         laid = np.concatenate([np.array(which)[:, None], guests[which]], 1)
         weight = torch.from_numpy(np.stack([[weights(n) for n in row] for row in laid.tolist()]))
         weight = weight.to(model.device)

@@ -77,7 +77,9 @@ def same_object(
     loaded = models.load(model)
     parts = decompose(loaded, convention)
     places, keys, objects = _read(loaded, segmentations, instances, cover)
-    reader = _reader(loaded, parts, _weights(objects, None if patches == "fraction" else cover), seed)
+    reader = _reader(
+        loaded, parts, _weights(objects, None if patches == "fraction" else cover), seed
+    )
     guests = pairing(keys)[:, 0]
     found = _label(_measure(reader, segmentations, places, guests, batch_size), parts, keys)
     counts = [len(each.label) for each in objects]
@@ -236,6 +238,7 @@ def probability(
 ) -> xr.Dataset:
     """σ-weighted probability, per head, that a mode's queries and keys prefer one object.
 
+    Random directions have no σ and weigh alike.
     `estimate`, `low` and `high` over `of`: each case, and the excess of the modes over both nulls.
     The 95 % bootstrap interval draws whole pictures again and takes the k best anew from those
     drawn; a picture drawn twice then fills two places.  `over`: dimensions (`layer`, `head`) whose
@@ -255,23 +258,28 @@ def probability(
         for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     )
     parts = xr.Dataset({"estimate": means[0], "low": low, "high": high})
-    return parts.assign_attrs(
-        found.attrs | {"images": pictures, "draws": draws, "level": LEVEL}
-    )
+    return parts.assign_attrs(found.attrs | {"images": pictures, "draws": draws, "level": LEVEL})
 
 
 def _weighted(
-    top: xr.Dataset, sigma: xr.DataArray, times: Int[np.ndarray, " picture"], k: int
-) -> xr.DataArray:
+    place: Int[np.ndarray, "rank case layer head mode sign"],
+    same: Bool[np.ndarray, "rank case layer head mode sign"],
+    weight: Float[np.ndarray, "case layer head mode"],
+    times: Int[np.ndarray, " picture"],
+    k: int,
+) -> Float[np.ndarray, "case layer head"]:
     """Mean over the k best of pictures that are there so many times, over signs, then modes."""
-    there = times[top.place.values] * top.score.notnull().values
-    before = there.cumsum(0) - there
-    taken = np.clip(k - before, 0, there)
-    total = taken.sum(0)
-    agreeing = (taken * (top.query_object == top.key_object).values).sum(0)
-    share = np.divide(agreeing, total, out=np.full(total.shape, np.nan), where=total > 0)
-    shares = xr.DataArray(share, {dim: top[dim] for dim in _GALLERY}, _GALLERY)
-    return shares.mean("sign").weighted(sigma).mean("mode")
+    total = np.zeros(place.shape[1:], dtype=np.int16)
+    agreeing = np.zeros_like(total)
+    for picture, agrees in zip(place, same, strict=True):
+        taken = np.minimum(times.astype(np.int16)[picture], k - total)
+        total += taken
+        agreeing += taken * agrees
+    filled = (total > 0).sum(-1)
+    share = (agreeing / np.maximum(total, 1)).sum(-1) / np.maximum(filled, 1)  # mean over signs
+    weight = weight * (filled > 0)
+    with np.errstate(invalid="ignore"):  # a head in which no mode has a picture
+        return (share * weight).sum(-1) / weight.sum(-1)
 
 
 def _excesses(cases: xr.DataArray, over: Sequence[str]) -> xr.DataArray:
