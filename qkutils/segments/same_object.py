@@ -238,27 +238,36 @@ def probability(
 ) -> xr.Dataset:
     """σ-weighted probability, per head, that a mode's queries and keys prefer one object.
 
-    Random directions have no σ and weigh alike.
     `estimate`, `low` and `high` over `of`: each case, and the excess of the modes over both nulls.
-    The 95 % bootstrap interval draws whole pictures again and takes the k best anew from those
-    drawn; a picture drawn twice then fills two places.  `over`: dimensions (`layer`, `head`) whose
-    mean is taken first.  Paper figure 6; taught in the chapter "Same object?".
+    Random directions have no σ and weigh alike.  The 95 % bootstrap interval draws whole pictures
+    again and takes the k best anew from those drawn; a picture drawn twice then fills two places.
+    `over`: dimensions (`layer`, `head`) whose mean is taken first.  Paper figure 6; taught in the
+    chapter "Same object?".
     """
     pictures, k = found.sizes["image"], found.attrs["k"]
     # Further down than this the k best of pictures drawn again practically never reach.
-    top = _top(found, 4 * k + 20)
+    top = _top(found, 4 * k + 5)
+    place = np.where(top.score.notnull(), top.place, pictures)  # beyond the last: never drawn
+    same, weight = (top.same == 1).values, _mode_weights(found)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=draws)
-    means = [
-        _excesses(_weighted(top, found.sigma, times, k), over)
-        for times in tqdm([np.ones(pictures, dtype=np.int64), *drawn], desc="draws", leave=False)
-    ]
+    times = tqdm([np.ones(pictures, dtype=np.int64), *drawn], desc="draws", leave=False)
+    values = np.stack([_weighted(place, same, weight, np.append(each, 0), k) for each in times])
+    dims = ("draw", "case", "layer", "head")
+    cases = xr.DataArray(values, {dim: top[dim] for dim in dims[1:]}, dims)
+    cases = _excesses(cases, over)
     low, high = (
-        xr.concat(means[1:], "draw").quantile(q, "draw").drop_vars("quantile")
-        for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        cases[1:].quantile(level, "draw").drop_vars("quantile")
+        for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     )
-    parts = xr.Dataset({"estimate": means[0], "low": low, "high": high})
+    parts = xr.Dataset({"estimate": cases[0], "low": low, "high": high})
     return parts.assign_attrs(found.attrs | {"images": pictures, "draws": draws, "level": LEVEL})
+
+
+def _mode_weights(found: xr.Dataset) -> Float[np.ndarray, "case layer head mode"]:
+    """σ for modes; the same for all random directions, which have no strength of their own."""
+    sigma = found.sigma.transpose("layer", "head", "mode").values
+    return np.stack([np.ones_like(sigma) if case == CASES[1] else sigma for case in CASES])
 
 
 def _weighted(
@@ -283,10 +292,10 @@ def _weighted(
 
 
 def _excesses(cases: xr.DataArray, over: Sequence[str]) -> xr.DataArray:
-    """The cases, and what the modes have more than each null, along `of`."""
+    """The cases, and what the modes have more than each null, along `of`, after `draw`."""
     mean = cases.mean(list(over))
     beyond = [
         (mean.sel(case="modes") - mean.sel(case=null)).assign_coords(case=f"excess over {null}")
         for null in NULLS
     ]
-    return xr.concat([mean, *beyond], "case").rename(case="of")
+    return xr.concat([mean, *beyond], "case").rename(case="of").transpose("draw", ...)
