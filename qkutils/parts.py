@@ -29,14 +29,14 @@ def resumable(
     folder.mkdir(parents=True, exist_ok=True)
     result = compute(folder).assign_attrs(identity=identity)
     partial = folder / "result.partial"
-    result.to_netcdf(partial, engine="h5netcdf")
+    result.to_netcdf(partial, engine="scipy")
     os.replace(partial, path)
     shutil.rmtree(folder)
     return result
 
 
 def _finished(path: Path, identity: str) -> xr.Dataset:
-    found = xr.load_dataset(path, engine="h5netcdf")
+    found = xr.load_dataset(path, engine="scipy")
     if found.attrs.get("identity") != identity:
         raise ValueError(
             f"{path}: holds the result of another model, other images or other options; name "

@@ -102,9 +102,12 @@ def study(
     keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
     tensors = (torch.from_numpy(a).to(loaded.device) for a in (keys, weight))
     reader = _Reader(loaded, factors, heads.scale, heads.ln_eps, *tensors)
-    chosen = {"query": query, "patches": patches, "prefix": prefix}
-    chosen |= {"modes": "all" if modes is None else str(modes), "salience": "+".join(salience)}
-    attributes = provenance(heads, "exact", "float32") | chosen | _counts(layouts, weight)
+    options: dict[str, str] = {"query": query, "patches": patches, "prefix": prefix}
+    options |= {
+        "modes": "all" if modes is None else str(modes),
+        "salience": "+".join(salience) or "none",
+    }
+    attributes = provenance(heads, "exact", "float32") | options | _counts(layouts, weight)
 
     def compute(folder: Path | None) -> xr.Dataset:
         values = _measure(reader, jobs, batch_size, folder)
@@ -230,7 +233,7 @@ def _shares(
 
 
 def _label(
-    values: Float[np.ndarray, "picture laid without_own layer head object region"],
+    values: Float[np.ndarray, "picture laid without_own layer head object region_or_prefix"],
     jobs: _Jobs,
     layouts: Layouts,
     member: Float[np.ndarray, "layout patch region"],

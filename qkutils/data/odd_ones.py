@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from qkutils.data.alignment import same_shape
-from qkutils.data.reading import Files, OnError, Reading, gather, pair, reading
+from qkutils.data.reading import Files, Reading, gather, pair, reading
 from qkutils.data.samples import Sample
 from qkutils.data.sources import SUFFIXES, open_picture
 
@@ -17,7 +17,7 @@ _MASKS = {"target": ("targ_labels", "targ_images"), "distractor": ("dist_labels"
 _ON = 128  # masks are JPEG files, whose black and white are approximate
 
 
-def odd_one_out(folder: str | Path, on_error: OnError = "raise") -> Reading[Sample]:
+def odd_one_out(folder: str | Path, on_error: str = "raise") -> Reading[Sample]:
     """O3 or P3 (Kotseruba et al., 2019): pictures with masks "target" and "distractor".
 
     The folder holds `images`, `targ_labels` and `dist_labels` (or, as in older copies,

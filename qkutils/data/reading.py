@@ -8,14 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 from tqdm import tqdm
 
 from qkutils.data.samples import Sample, Segmented
 
 Item = TypeVar("Item", Sample, Segmented)
-OnError = Literal["raise", "skip"]
 Files = dict[str, Path]  # the files of one item, by what they are
 
 
@@ -100,7 +99,7 @@ def reading(
     source: str,
     paired: dict[str, Files | str],
     read: Callable[[str, Files], Item],
-    on_error: OnError,
+    on_error: str,
 ) -> Reading[Item]:
     """Checks every item by reading it once; one report names all that can't be used.
 

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from scipy.io import loadmat
 
 from qkutils.data.alignment import same_shape
-from qkutils.data.reading import Files, OnError, Reading, gather, pair, reading
+from qkutils.data.reading import Files, Reading, gather, pair, reading
 from qkutils.data.samples import Segmented
 from qkutils.data.sources import SUFFIXES, open_picture
 
@@ -29,7 +29,7 @@ def label_maps(
     labels: str = "annotations",
     unlabelled: int | None = None,
     names: dict[int, str] | None = None,
-    on_error: OnError = "raise",
+    on_error: str = "raise",
 ) -> Reading[Segmented]:
     """A folder of pictures and one of label maps, whose grey values are the classes.
 
@@ -56,7 +56,7 @@ def label_maps(
 
 
 def ade20k(
-    folder: str | Path, split: str = "validation", on_error: OnError = "raise"
+    folder: str | Path, split: str = "validation", on_error: str = "raise"
 ) -> Reading[Segmented]:
     """ADE20K for scene parsing (Zhou et al., 2017): 150 classes, numbered from 1.
 
@@ -80,7 +80,7 @@ def camvid(
     folder: str | Path,
     images: str = "images",
     labels: str = "annotations",
-    on_error: OnError = "raise",
+    on_error: str = "raise",
 ) -> Reading[Segmented]:
     """CamVid (Brostow et al., 2009) with its eleven classes, 0 to 10; 11 is unlabelled.
 
@@ -89,7 +89,7 @@ def camvid(
     return label_maps(folder, images, labels, 11, CAMVID, on_error)
 
 
-def bsds500(folder: str | Path, split: str = "", on_error: OnError = "raise") -> Reading[Segmented]:
+def bsds500(folder: str | Path, split: str = "", on_error: str = "raise") -> Reading[Segmented]:
     """BSDS500 (Arbeláez et al., 2011): pictures, each cut into segments by several people.
 
     The folder holds `images` and `groundTruth`, with `train`, `val` and `test` in both; one `split`
