@@ -78,7 +78,9 @@ dict(best.sizes)
 parts = qk.decompose(model, convention="paper")
 strong = parts.cosine.where(parts["mode"] < 4)  # the four strongest of every head
 flat = strong.stack(which=("layer", "head", "mode")).dropna("which")
-chosen = [flat.which.values[int(of)] for of in (flat.argmax("which"), flat.argmin("which"))]
+chosen = [
+    flat.which.values[int(of)] for of in (flat.argmax("which"), flat.argmin("which"))
+]
 of_modes = best[["place", "query_object", "key_object"]].sel(case="modes", sign=1)
 rows = []
 for layer, head, mode in chosen:

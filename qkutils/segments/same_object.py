@@ -89,8 +89,8 @@ def same_object(
         "cover": cover,
         "patches": patches,
         "seed": seed,
-        "left out: pictures without objects": len(segmentations) - len(places),
-        "left out: objects too small": sum(each.left_out for each in objects),
+        "pictures without objects": len(segmentations) - len(places),
+        "objects too small": sum(each.left_out for each in objects),
     }
     return found.assign(objects=("image", counts)).assign_attrs(attributes)
 
