@@ -58,9 +58,8 @@ def main() -> None:
         ),
     }
     rounds = [{name: seconds(route) for name, route in routes.items()} for _ in range(ROUNDS)]
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}; {studied} images"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}")
+    print(f"{len(samples)} images, best of {ROUNDS} rounds")
     best, first = {}, next(iter(routes))
     for name in routes:
         best[name] = min(r[name] for r in rounds)  # what other work disturbed least
