@@ -1,0 +1,267 @@
+"""Data sets from their authors' hosts: a download that goes on where it stopped, and unpacking."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+import time
+import urllib.request
+import zipfile
+import zlib
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+from ssl import SSLError
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+ATTEMPTS = 5  # in a row without a new byte
+PAUSE = 2.0  # seconds between them
+_CHUNK = 1 << 20
+_CUT_OFF = (URLError, HTTPException, ConnectionError, TimeoutError, SSLError)
+_BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, LZMAError),
+    *(EOFError, RuntimeError),
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a data set's archive lies, the page with its terms, and what reads it."""
+
+    urls: tuple[str, ...]
+    page: str
+    reader: str
+    inside: str = ""  # what to read in the archive, where it is not the top
+    sha256: str = ""  # where one is published
+
+
+_YORK = "http://data.nvision2.eecs.yorku.ca"
+_MIT = "http://data.csail.mit.edu/places/ADEchallenge"
+_BERKELEY = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping"
+DATASETS = {
+    # The first address is the one in the authors' script, the second is where P3 lies.
+    "o3": Dataset(
+        (f"{_YORK}/data/O3/O3_data.zip", f"{_YORK}/P3O3/data/O3/O3_data.zip"),
+        f"{_YORK}/P3O3/",
+        "odd_one_out",
+    ),
+    "p3": Dataset((f"{_YORK}/P3O3/data/P3/P3_data.zip",), f"{_YORK}/P3O3/", "odd_one_out"),
+    "ade20k": Dataset(
+        (f"{_MIT}/ADEChallengeData2016.zip",),
+        "http://sceneparsing.csail.mit.edu/",
+        "ade20k",
+        "ADEChallengeData2016",
+    ),
+    "bsds500": Dataset(
+        (f"{_BERKELEY}/BSR/BSR_bsds500.tgz",),
+        f"{_BERKELEY}/resources.html",
+        "bsds500",
+        "BSR/BSDS500/data",
+    ),
+}
+
+
+def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
+    """Fetches a data set into a folder and unpacks it there; gives the folder to read.
+
+    What was fetched already is used again: an unpacked data set, an archive, or part of one.  `url`
+    and `sha256` replace the known ones.  The archive's checksum is kept beside it.  Raises
+    ValueError for an unknown name, and for an archive that is broken, changed or hostile,
+    ConnectionError where nothing can be fetched.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"{name!r} is not known; fetch one of {', '.join(DATASETS)}")
+    dataset, folder = DATASETS[name], Path(to) / name
+    if folder.is_dir():
+        print(f"{folder} is there already; remove it to unpack it again")
+    else:
+        urls, known = ((url,), "") if url else (dataset.urls, dataset.sha256)
+        archive = Path(to) / (PurePosixPath(urlsplit(urls[0]).path).name or f"{name}.archive")
+        if not archive.is_file():
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            _download_any(urls, archive, dataset.page)
+        checksum = _check(archive, sha256 or known)
+        unpack(archive, folder)
+        _beside(archive).write_text(f"{checksum}  {archive.name}\n", "utf-8")
+    inside = folder / dataset.inside
+    return inside if inside.is_dir() else folder
+
+
+def _download_any(urls: tuple[str, ...], archive: Path, page: str) -> None:
+    """Downloads from the first address that knows the file."""
+    told = []
+    for url in urls:
+        try:
+            return download(url, archive)
+        except HTTPError as error:
+            told.append(f"{url}: {error.code} {error.reason}")
+    raise ConnectionError(
+        f"{'; '.join(told)}\nthe file may have moved: look at {page} and pass its address with "
+        f"--url, or put the file at {archive} and run this again"
+    )
+
+
+def download(url: str, path: Path) -> None:
+    """Downloads a file, going on where an earlier try stopped; PATH.partial until it is whole.
+
+    Raises HTTPError where the host refuses, ConnectionError where it can't be reached or keeps
+    breaking off, ValueError for an address that is not http(s).
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError(f"{url}: give an address that starts with http:// or https://")
+    partial = path.with_name(path.name + ".partial")
+    failures, most = 0, _size(partial)
+    while True:
+        try:
+            _go_on(url, partial)
+            break
+        except _CUT_OFF as error:
+            if isinstance(error, HTTPError) and error.code < 500:
+                raise
+            failures = 1 if _size(partial) > most else failures + 1
+            most = max(most, _size(partial))
+            if failures >= ATTEMPTS:
+                raise ConnectionError(_advice(url, partial, path, error)) from error
+            time.sleep(PAUSE)
+    os.replace(partial, path)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _advice(url: str, partial: Path, path: Path, error: Exception) -> str:
+    kept = f"{_size(partial)} bytes are kept in {partial}; " if _size(partial) else ""
+    return (
+        f"{urlsplit(url).hostname} can't be reached or breaks off ({error}); {kept}run this again "
+        f"later to go on.  Without a network here, fetch {url} elsewhere, put it at {path}, and "
+        "run this again"
+    )
+
+
+def _go_on(url: str, partial: Path) -> None:
+    """One connection: what is still missing is added to the partial file."""
+    start = _size(partial)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=30)
+    except HTTPError as error:
+        if error.code != 416:
+            raise
+        if error.headers.get("Content-Range") == f"bytes */{start}":  # it was whole already
+            return
+        partial.unlink()
+        raise ConnectionError("the kept part does not fit the file on the host") from error
+    with response:
+        _append(response, partial, start)
+
+
+def _append(response: HTTPResponse, partial: Path, start: int) -> None:
+    told = response.headers.get("Content-Range", "")
+    if response.status != 206 or not told.startswith(f"bytes {start}-"):
+        if response.status == 206:
+            raise ConnectionError(f"the host sent another part than asked for ({told})")
+        start = 0  # it sends everything again
+    length = response.headers.get("Content-Length")
+    total = start + int(length) if length else None
+    options = {"unit": "B", "unit_scale": True, "initial": start, "total": total}
+    with open(partial, "ab" if start else "wb") as file, tqdm(desc=partial.stem, **options) as bar:
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+    if total is not None and _size(partial) < total:
+        raise ConnectionError(f"it ended after {_size(partial)} of {total} bytes")
+
+
+def _beside(archive: Path) -> Path:
+    return archive.with_name(archive.name + ".sha256")
+
+
+def _check(archive: Path, known: str) -> str:
+    """Shows size and checksum; compares it with the known one, or the one of the last time."""
+    with open(archive, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    print(f"{archive}: {archive.stat().st_size} bytes, sha256 {found}")
+    if not known and _beside(archive).is_file():
+        known = _beside(archive).read_text("utf-8").split()[0]
+    if not known:
+        print(f"no checksum is published; {_beside(archive)} keeps this one for the next time")
+    elif found != known.lower():
+        raise ValueError(
+            f"{archive}: its sha256 is not {known}, as expected; remove it and fetch it again, or "
+            f"remove {_beside(archive).name} if its authors have changed it"
+        )
+    return found
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpacks a zip or tar archive into a new folder, which appears only when all is there.
+
+    Raises ValueError for an archive that is broken, holds a link or a special file, or a path that
+    leaves the folder; nothing is written then.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        if zipfile.is_zipfile(archive):
+            _unzip(archive, partial)
+        else:
+            _untar(archive, partial)
+        os.replace(partial, folder)
+    except _BROKEN as error:
+        raise ValueError(
+            f"{archive}: can't be unpacked ({error}); it is no whole archive, so remove it and "
+            "fetch it again"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as opened:
+        members = opened.infolist()
+        for each in members:
+            kind = each.external_attr >> 16 & 0o170000  # the file type of a Unix mode
+            _refuse(archive, folder, each.filename, plain=kind in (0, 0o100000, 0o040000))
+        _refuse_too_large(archive, folder, sum(each.file_size for each in members))
+        for each in tqdm(members, f"unpacking {archive.name}"):
+            opened.extract(each, folder)
+
+
+def _untar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as opened:
+        while opened.fileobj and opened.fileobj.read(_CHUNK):
+            pass  # to the end, where its checksum is: a broken header would only look like the end
+        members = opened.getmembers()
+        for each in members:
+            _refuse(archive, folder, each.name, plain=each.isfile() or each.isdir())
+        _refuse_too_large(archive, folder, sum(each.size for each in members))
+        for each in tqdm(members, f"unpacking {archive.name}"):
+            opened.extract(each, folder, filter="data")
+
+
+def _refuse(archive: Path, folder: Path, name: str, plain: bool) -> None:
+    """Raises ValueError for a member that is no plain file or lies outside the folder."""
+    outside = not (folder / name).resolve().is_relative_to(folder.resolve())
+    if outside or not plain:
+        what = "leaves its folder" if outside else "is a link or a special file"
+        raise ValueError(
+            f"{archive}: {name!r} {what}; nothing was unpacked.  Do not use this archive"
+        )
+
+
+def _refuse_too_large(archive: Path, folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ValueError(
+            f"{archive}: unpacks to {size} bytes, and {free} are free; make room or name another "
+            "folder"
+        )
