@@ -230,18 +230,17 @@ _ = axes[0].legend(fontsize=7)
 rows = {}
 for objective, runs in studies.items():
     early = [s.isel(layer=slice(s.sizes["layer"] // 3)) for s in runs]
-    found = [preference.relations(s.share).sel(relation="same").mean() for s in early]
-    null = [
-        preference.relations(s.null_share).sel(relation="same").mean() for s in early
-    ]
+    excess = [preference.excess(s) for s in early]
+    mean = [preference.relations(e).mean([*average, "layer"]) for e in excess]
+    on_itself = [e.sel(query="target", region="target").mean() for e in excess]
     rows[objective] = {
-        "share": np.mean(found),
-        "by area": float(area.sel(relation="same")),
-        "by geometry": np.mean(null),
+        "same": np.mean([m.sel(relation="same") for m in mean]),
+        "different": np.mean([m.sel(relation="different") for m in mean]),
+        "target on itself": np.mean(on_itself),
     }
-early_same = pd.DataFrame(rows).T
-early_same["left for objects"] = early_same["share"] - early_same["by geometry"]
-early_same.round(3)
+early_excess = pd.DataFrame(rows).T.rename_axis("excess, early layers")
+early_excess["same − different"] = table["same"] - table["different"]
+early_excess.round(3)
 
 # %% [markdown]
 # ## From early to late
