@@ -239,7 +239,7 @@ for objective, runs in studies.items():
         "target on itself": np.mean(on_itself),
     }
 early_excess = pd.DataFrame(rows).T.rename_axis("excess, early layers")
-early_excess["same − different"] = table["same"] - table["different"]
+early_excess["same − different"] = early_excess["same"] - early_excess["different"]
 early_excess.round(3)
 
 # %% [markdown]
