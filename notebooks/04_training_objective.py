@@ -15,10 +15,10 @@
 # (ch-objective)=
 # # Does the training objective decide?
 #
-# In figure 3 of the paper {cite}`pan2024dissecting` classifiers fall with depth, and models that
-# predict masked pixels or distil themselves turn back to similar tokens in their last layers. Its
-# section 4.2 suspects the objective. But its 16 models differ in everything: data, size, schedule,
-# authors. Here everything is held fixed except the objective. This chapter asks the paper's question
+# In figure 3 of the paper {cite}`pan2024dissecting` many classifiers fall with depth; SimMIM and DINO,
+# which were trained without labels, rise in their last layers, and so do DeiT and ViT-huge, which had
+# labels. Its section 4.2 suspects the objective. But its 16 models differ in many things at once:
+# data, size, schedule, authors. Here as much as possible is held fixed except the objective. This chapter asks the paper's question
 # of a small world where it can be answered.
 #
 # :::{admonition} Before you start
@@ -36,7 +36,7 @@
 # :::
 
 # %% tags=["parameters"]
-# MODEL: one more model to lay beside the family; its own curve is drawn
+# MODEL: a model outside the family is drawn beside it
 MODEL = "tiny-supervised"
 # IMAGES: not needed here: the answer comes from the weights alone
 IMAGES = ""
@@ -56,14 +56,16 @@ from qkutils.tiny import publish
 # %% [markdown]
 # ## One world, one network, several objectives
 #
-# Every embedded model is the same {term}`vision transformer`, began with the random weights of its
-# seed, and saw the same scenes in the same order with the same optimiser. Only what it was asked
-# differs:
+# Every embedded model is the same vision transformer and started from the random weights of its seed.
+# Each sees the same scenes in the same order, with the same optimiser, through its own masks or crops.
+# What it is asked differs:
 #
 # - *supervised*: say in what an object is odd, and name its kind and colour;
 # - *simmim*: see half of the patches, and predict the pixels of the others {cite}`xie2022simmim`;
-# - *dino*: agree with a slowly following teacher about crops of a scene {cite}`caron2021emerging`;
-# - *simmim-finetuned*: the SimMIM model, then trained on as the supervised one, for half as long;
+# - *dino*: agree about crops of a scene with a teacher, a copy of the network that follows it slowly
+#   {cite}`caron2021emerging`;
+# - *simmim-finetuned*: the SimMIM model, then trained on as the supervised one, for half as long and at
+#   a lower rate;
 # - *untrained*: nothing. The null of every comparison.
 
 # %%
@@ -75,21 +77,27 @@ family.astype(object).where(family.notna(), "not trained yet")
 
 # %% [markdown]
 # Rows are objectives, columns are seeds. Training runs: {glue:text}`runs`. A run is one replicate.
-# Heads and layers of one network are not, since they were trained together.
+# Heads and layers of one network are not, since they were trained together. Seeds differ in the
+# first weights and in the chances of masks and crops, not in scenes: an interval over seeds says
+# what another beginning might give, not other data.
 #
 # ### Have they learned anything?
 #
 # A trend of a network that learned nothing means nothing. What each can do on held-out scenes stands
-# on its card; these are the first seeds, each beside an untrained network where that is measured.
+# on its card; these are the first seeds.
 
 # %%
 first = [by_seed[0] for by_seed in names.values()]
 cards = {name: publish.measured(name)["as published (float16)"] for name in first}
-pd.DataFrame(cards).map("{:.3f}".format).replace("nan", "–")
+order = ["linear probe", "nearest neighbours", "kind", "colour", "odd factor"]
+order += ["masked error", "by median colour", "by interpolation"]
+pd.DataFrame(cards).reindex(order).map("{:.3f}".format).replace("nan", "–")
 
 # %% [markdown]
-# The linear probe and the nearest neighbours read from frozen features which kind and colour the
-# many objects of a scene have. *masked error* is the mean absolute error of the pixels that the
+# The linear probe (a linear classifier on frozen features) and the nearest neighbours (a vote of the ten
+# scenes with the most similar features) name the kind and colour that the many objects of a scene
+# have. Chance is 1 in 36, but the features of an untrained network already tell much: read each
+# number beside that of the last column. *masked error* is the mean absolute error of the pixels that the
 # SimMIM model could not see; a model that only repeats the scene's median colour, or interpolates
 # between what it sees, has the error of the rows below. Kind, colour and odd factor are the shares
 # of right answers.
@@ -112,7 +120,8 @@ pd.DataFrame(cards).map("{:.3f}".format).replace("nan", "–")
 # 4. *Does fine-tuning with labels take the late turn away?* The mean over the last third, in
 #    *simmim-finetuned* minus *simmim*, within each seed.
 #
-# Each gets an interval over seeds, not over heads. With few seeds it is wide, and it should be.
+# Each gets an interval over seeds, not over heads. With few seeds it is wide, and it should be. Only
+# the first question is primary: of several intervals at 95 %, one or the other misses by chance.
 
 # %%
 used = {o: names["untrained" if UNTRAINED else o] for o in names}
@@ -127,7 +136,7 @@ for by_seed in used.values():
     bands.append(1.96 * (head_sd**2).mean("head") ** 0.5 / head_sd.sizes["head"] ** 0.5)
 layer_band = xr.concat(bands, "objective").max("objective")
 
-# %% mystnb={"figure": {"name": "fig-objectives", "caption": "Weighted cosine over depth, convention paper, for each objective. Thin lines: training runs (mean over heads); thick line: their mean. The grey band is the widest that random directions would give the layer mean of one run of any objective."}, "image": {"alt": "One panel for each objective with thin curves for training runs and a thick mean curve over relative depth, over a grey null band around zero."}}
+# %% mystnb={"figure": {"name": "fig-objectives", "caption": "Weighted cosine over depth, convention paper, for each objective. Thin lines: training runs (mean over heads); thick line: their mean. The grey band, point by point, is the widest that random directions would give the layer mean of one run of any objective: of forty points about two lie outside by chance."}, "image": {"alt": "One panel for each objective with thin curves for training runs and a thick mean curve over relative depth, over a grey null band around zero."}}
 looks = plots.looks(curves)
 fig, axes = plt.subplots(
     1, len(curves), figsize=(2.2 * len(curves), 3.2), sharey=True, layout="constrained"
@@ -197,7 +206,7 @@ table = pd.DataFrame(
 )
 table.set_index("")
 
-# %% mystnb={"figure": {"name": "fig-contrasts", "caption": "Left: late minus early layers. Right: late layers. Each dot is one training run; the bar is the 95 % interval of their mean over runs."}, "image": {"alt": "Two panels of dots for training runs by objective, with the mean and its interval for each."}}
+# %% mystnb={"figure": {"name": "fig-contrasts", "caption": "Left: late minus early layers. Right: late layers; the scales differ. Each pale dot is one training run, the marker below it the mean, and the bar its 95 % interval, absent for a single run."}, "image": {"alt": "Two panels of dots for training runs by objective, with the mean and its interval for each."}}
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
 for ax, values, label in zip(
     axes, (turn, late), ("late − early layers", "late layers"), strict=True
@@ -213,7 +222,11 @@ for ax, values, label in zip(
 # %%
 primary = answers["late − early: simmim − supervised"]
 tuned = answers["late: fine-tuned − simmim"]
-rising = {-1: "falls more", 0: "cannot be told from moving alike", 1: "rises more"}
+rising = {
+    -1: "simmim ends lower, relative to its beginning, than supervised",
+    0: "no difference can be told",
+    1: "simmim ends higher, relative to its beginning, than supervised",
+}
 lower = {-1: "takes cosine away", 0: "makes no clear difference", 1: "adds cosine"}
 tell(
     primary=str(primary),
@@ -228,7 +241,7 @@ tell(
 # %% [markdown]
 # :::{dropdown} What the run says
 # **Primary question.** From early to late layers the curve of *simmim* minus that of *supervised* is
-# {glue:text}`primary`: it {glue:text}`primary_words`.
+# {glue:text}`primary`: {glue:text}`primary_words`.
 #
 # The contrast of *supervised* alone is {glue:text}`supervised_turn`. The last third lies at
 # {glue:text}`simmim_late` in *simmim*, and at {glue:text}`dino_late` in *dino*. Fine-tuning with labels
@@ -238,14 +251,17 @@ tell(
 # :::{admonition} Predict, then look
 # :class: tip
 # What will the table say if every network is replaced by its untrained beginning? Build the page
-# with `UNTRAINED = True` and see whether a verdict is left.
+# with `UNTRAINED = True` and see whether a verdict is left. (Differences within a seed are then those of
+# a network with itself; it is the contrasts of one objective that are put to the test.)
 # :::
 #
 # ## Fine-tuning as an intervention
 #
 # A comparison of objectives compares networks that went different ways from the start. Fine-tuning
-# starts from a trained network and changes the objective alone. If the late layers' cosines served
-# the prediction of pixels, they should move when pixels no longer matter.
+# starts from a trained network and changes the objective, with a new head, a lower rate and half the
+# steps. If the new task needs other cosines, they should move. The control that is missing is the
+# SimMIM model trained on as before at the same rate: without it a change may come from training on,
+# and no change may mean too gentle a rate.
 
 # %% mystnb={"figure": {"name": "fig-finetuning", "caption": "What fine-tuning with labels changes: the SimMIM model of a seed (open) and the same network after fine-tuning (filled), layer by layer; the supervised model of the seed for comparison (line)."}, "image": {"alt": "For every layer two dots joined by a line: weighted cosine before and after fine-tuning, and a curve of the supervised model."}}
 before, after = (curves[o] for o in ("simmim", "simmim-finetuned"))
@@ -263,14 +279,14 @@ axes[0, 0].set_ylabel("weighted cosine")
 _ = axes[0, 0].legend(fontsize=7)
 
 # %% [markdown]
-# In {numref}`fig-finetuning`, does the network forget its first objective, and where? Layers that
-# hardly move serve both objectives, or were too far from the loss to be moved.
+# In {numref}`fig-finetuning`, which layers' cosines move? Layers that hardly move may serve both
+# objectives, or nothing pushes them; the figure cannot tell.
 #
 # ## Beside real models
 #
 # The small family says what the objective can do. Published models add what it did elsewhere, mixed
-# with everything else that differs. The curves below come from tables in the repository; the model
-# of this page stands among them.
+# with everything else that differs. The dashed curves below come from tables in the repository. A
+# `MODEL` outside the family is drawn too.
 
 # %%
 elsewhere = {n: stored.modes(n).sel(convention="paper") for n in stored.names()}
@@ -278,9 +294,9 @@ real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()
 if not any(MODEL in by_seed.values() for by_seed in names.values()):
     real |= {MODEL: qk.weighted_cosine(MODEL)}
 
-# %% mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Relative depth: the small networks have 8 layers, the real ones 12."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
+# %% mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Depth is relative, since depths differ."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
 fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-plots.band(ax, layer_band, "random directions (95 %)")
+plots.band(ax, layer_band, "random directions, one embedded run (95 %)")
 for objective, of in curves.items():
     plots.over_depth(
         ax,
@@ -288,8 +304,10 @@ for objective, of in curves.items():
         objective,
         looks[objective],
     )
-for (name, curve), look in zip(real.items(), plots.looks(real).values(), strict=True):
-    plots.over_depth(ax, curve.mean("head"), name, look | {"marker": "x"}, "--")
+for (name, curve), marker in zip(real.items(), "xPd", strict=False):
+    plots.over_depth(
+        ax, curve.mean("head"), name, {"color": "0.3", "marker": marker}, "--"
+    )
 ax.set_ylabel("weighted cosine")
 _ = ax.legend(fontsize=7)
 
@@ -299,8 +317,9 @@ _ = ax.legend(fontsize=7)
 # Means hide heads. Step through the objectives; each dot is one head of one run.
 
 # %%
+head_band = layer_band * curves["untrained"][0].sizes["head"] ** 0.5  # for one head
 frames = [
-    plots.heads_of_runs(list(of.values()), layer_band, looks[o], o)
+    plots.heads_of_runs(list(of.values()), head_band, looks[o], o)
     for o, of in curves.items()
 ]
 texts = [f"Weighted cosine of every head over depth; objective: {o}." for o in curves]
@@ -309,6 +328,7 @@ views.stepper(frames, list(curves), texts, "objective")
 # %% [markdown]
 # **Try it.** Find an objective in which a layer's mean is near zero because heads of both signs
 # cancel. Is there a head that looks for contrast in a network whose mean groups like with like?
+# (Look for dots on both sides of the band in one column.)
 #
 # ## Did we reproduce it?
 
@@ -334,11 +354,11 @@ tell(
 # %% [markdown]
 # | claim | this run, over training runs | verdict in this world |
 # |---|---|---|
-# | Section 4.2: with masked pixels the curve turns up where that of a classifier falls | {glue:text}`primary` | {glue:text}`verdict_primary` |
+# | Section 4.2: from early to late layers, masked pixels move the curve up in comparison to labels | {glue:text}`primary` | {glue:text}`verdict_primary` |
 # | Figure 3: classifiers fall with depth | {glue:text}`supervised_turn` | {glue:text}`verdict_falls` |
 # | Figure 3: SimMIM attends to similar tokens in its late layers | {glue:text}`simmim_late` | {glue:text}`verdict_simmim` |
 # | Figure 3: DINO does so too | {glue:text}`dino_late` | {glue:text}`verdict_dino` |
-# | Figure 3: after fine-tuning SimMIM has lost its late turn | {glue:text}`tuned` | {glue:text}`verdict_tuned` |
+# | Figure 3: fine-tuning with labels takes late cosine away from SimMIM | {glue:text}`tuned` | {glue:text}`verdict_tuned` |
 #
 # The paper's own contribution list says that some self-supervised models attend more to *dissimilar*
 # tokens in their last layers; its section 4.2 and its figures say *similar*. We test the second.
@@ -348,7 +368,7 @@ tell(
 # - To blame the objective, hold everything else fixed, and train more than once.
 # - The replicate is the training run. Heads and layers of one network are not replicates.
 # - State the contrast first; what you find afterwards is a hint for the next experiment.
-# - Fine-tuning changes one thing in one network: the nearest we come to an intervention here.
+# - Fine-tuning follows one network through a change of objective. It needs a control of its own.
 #
 # **Limits.** Networks of eight layers and 96 dimensions, pictures of 64 × 64 pixels, a few runs. A
 # contrast that is clear here shows that the objective *can* do this with all else equal. It does not

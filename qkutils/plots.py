@@ -81,10 +81,10 @@ def token_map(
     return drawn
 
 
-def mark_patch(ax: Axes, patch: int, columns: int) -> Axes:
+def mark_patch(ax: Axes, patch: int, columns: int, colour: str = PALETTE[1]) -> Axes:
     """Draws a frame around one patch, counted in reading order."""
     x, y = patch % columns, patch // columns
-    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=PALETTE[1], lw=2))
+    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=colour, lw=2))
     return ax
 
 
@@ -223,7 +223,7 @@ def heads_of_runs(
 ) -> Figure:
     """Every head of several training runs over depth, in a figure of its own."""
     figure = Figure(figsize=(6.5, 3.2), layout="constrained")
-    ax = band(figure.subplots(), half_width, "random directions (95 % of layer means)")
+    ax = band(figure.subplots(), half_width, "random directions (95 % of heads)")
     for number, (curve, marker) in enumerate(zip(curves, cycle(MARKERS), strict=False)):
         depth = np.repeat(curve.layer / int(curve.layer[-1]), curve.sizes["head"])
         aside = 0.012 * (number - (len(curves) - 1) / 2)
@@ -247,7 +247,7 @@ def relations(ax: Axes, runs: Sequence[xr.DataArray], area: xr.DataArray | None)
         mean = xr.concat(runs, "run").mean("run").sel(relation=relation)
         over_depth(ax, mean, relation, {"color": colour, "marker": marker})
         if area is not None:
-            ax.axhline(float(area.sel(relation=relation)), color=colour, lw=1, ls=":")
+            ax.axhline(float(area.sel(relation=relation)), color="0.4", lw=1, ls=":")
     if area is None:
         ax.axhline(0, color="0.4", lw=0.8)
     ax.set_xlabel("relative depth")
@@ -274,9 +274,9 @@ def two_askers(
         down = (np.arange(mask.shape[0]) + 0.5) / mask.shape[0] * rows
         axes[0].contour(place, down, mask, levels=[0.5], colors=[colour], linewidths=1.5)
     axes[0].set(xticks=[], yticks=[], title=title)
-    for ax, values, patch, who in zip(axes[1:3], maps, asked, _ASKERS, strict=True):
-        drawn = token_map(ax, values, limit, f"{who}'s token asks", SEQUENTIAL)
-        mark_patch(ax, int(patch), columns)
+    for n, ax in enumerate(axes[1:3]):
+        drawn = token_map(ax, maps[n], limit, f"{_ASKERS[n]}'s token asks", SEQUENTIAL)
+        mark_patch(ax, int(asked[n]), columns, colours[n])
     figure.colorbar(drawn, ax=axes[1:3], label="share of attention", shrink=0.8)
     _bars(axes[3], shares)
     return figure

@@ -44,7 +44,8 @@ def has_odd_ones(folder: str | Path) -> bool:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
-    return any((each / "images").is_dir() for each in [folder, *folder.iterdir()])
+    masks = _MASKS["target"]
+    return any((each / name).is_dir() for each in [folder, *folder.iterdir()] for name in masks)
 
 
 def _sets(folder: Path) -> list[Path]:
