@@ -367,4 +367,5 @@ tell(
 # **Further reading.** The O3 and P3 images {cite}`kotseruba2019saliency`; the paper's section 4.1
 # {cite}`pan2024dissecting`.
 #
-# **Next.** The symbols and choices of all chapters are collected in {ref}`notation`.
+# **Next.** {doc}`06_same_object` asks the same of single modes: do their two directions prefer one
+# object?

@@ -249,7 +249,8 @@ tell(
 # ## What to remember
 #
 # - Segments are compact: match distance before you say "grouping".
-# - Attention beyond the null follows what people see as one thing; by how much depends on the layer.
+# - Whether attention follows what people see as one thing is a question for every layer, beside its
+#   null. What a model is trained for can turn it round.
 # - People differ; average over them, and draw pictures, not pairs, for the interval.
 #
 # **Limits.** Patches on a segment's edge belong to the segment that covers most of them. Segments also
