@@ -161,7 +161,7 @@ def test_an_interval_is_a_band_around_its_estimate(ax):
 def test_outlines_differ_by_more_than_colour(ax):
     masks = np.zeros((2, 16, 16), dtype=bool)
     masks[0, :4, :4] = masks[1, 8:12, 8:12] = True
-    plots.outlined(ax, Image.new("RGB", (32, 32)), masks)
+    plots.outlined(ax, Image.new("RGB", (32, 32)), list(masks))
     styles = [c.get_linestyles()[0][1] for c in ax.collections]
     assert len(ax.collections) == 4 and styles[1] is None and styles[3] is not None
     assert ax.images[0].get_array().shape == (16, 16, 3)
