@@ -23,16 +23,14 @@ SIGNS = (1, -1)
 DIMS = ("layer", "head", "mode", "sign", "rank")
 _LAST = 2**32 - 1
 # Sums of what each statistic needs, and their dims after `layer`.
-_SUMS = {
+_SUMS: dict[str, dict[str, tuple[str, ...]]] = {
     "variance": {"logit_variance": ("head", "mode"), "salience_variance": ("head",)},
     "anisotropy": {"direction": ("d_model",)},
     "sinks": {"sink": ("head",), "sink_on_prefix": ("head",)},
 }
 
 
-def encode(
-    score: Float[Tensor, "*at"], number: Int[Tensor, "*#at"]
-) -> Int[Tensor, "*at"]:
+def encode(score: Float[Tensor, "*at"], number: Int[Tensor, "*#at"]) -> Int[Tensor, "*at"]:
     """One integer by which a larger score sorts first and, where two tie, the smaller number.
 
     Scores are rounded to 16 significant bits, a part in 10⁵, so that copies of a picture tie
@@ -61,8 +59,8 @@ class ExactSum:
     def __init__(self, words: Int[Tensor, "*at 2"]) -> None:
         self.words = words
 
-    def add(self, at: int, terms: Float[Tensor, "term *at"]) -> None:
-        """Adds all terms to the sum's entry `at` of its first dimension."""
+    def add(self, at: int, terms: Tensor) -> None:
+        """Adds terms, stacked along their first dimension, to the entry `at` of the sum."""
         terms = terms.double().cpu()
         coarse = (terms / self.COARSE).floor()
         fine = ((terms - coarse * self.COARSE) * self.FINE).round()

@@ -51,7 +51,7 @@ def explain(
     query, key = token @ parts["u"].mT, token @ parts["v"].mT
     salience, constant = torch.zeros(len(x)).double(), torch.zeros(len(x)).double()
     if convention == "exact":
-        kappa = sum(key_salience(heads))[layer, head]
+        kappa = torch.stack(key_salience(heads)).sum(0)[layer, head]
         salience, constant = token @ kappa, _constant(heads, layer, head, token)
     prefix = loaded.prefix_tokens
     asked = slice(prefix, None) if query_patch is None else [prefix + query_patch]

@@ -62,8 +62,9 @@ def prepare(model: Model, convention: Convention) -> Projections:
     its queries and keys, and in `paper`, the token is projected in one product.
     """
     heads = read(model)
-    kappa = sum(key_salience(heads)) * (convention == "exact")
-    layers, parameters = [], {}
+    kappa = torch.stack(key_salience(heads)).sum(0) * (convention == "exact")
+    layers: list[Layer] = []
+    parameters: dict[str, Tensor] = {}
     for index, block in enumerate(model.net.blocks):
         parts = decompose_layer(heads, index, convention)
         turns = _turns(heads, index, parts) if _turnable(block.attn, convention) else None
@@ -103,7 +104,7 @@ def _turns(heads: Heads, layer: int, parts: dict[str, Tensor]) -> tuple[Tensor, 
 
 
 def _constants(heads: Heads, layer: int, turns: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """What LayerNorm's shift and the biases add to each turned query and key, whatever the token."""
+    """What LayerNorm's shift and the biases add to every turned query and key."""
     shift = heads.ln_shift[layer].double()
     parts = zip(turns, (heads.w_q, heads.w_k), (heads.b_q, heads.b_k), strict=True)
     return [
@@ -154,7 +155,8 @@ def watching(
         if layer.rows is None:
             hooks += _watch_own(block.attn, index, visit)
         else:
-            hooks.append(block.register_forward_pre_hook(_projecting(projections, index, visit)))
+            project = _projecting(projections, index, layer.rows, visit)
+            hooks.append(block.register_forward_pre_hook(project))
         if visit_tokens is not None:
             hooks.append(
                 block.register_forward_pre_hook(lambda _, args, n=index: visit_tokens(n, args[0]))
@@ -180,13 +182,11 @@ def _watch_own(attn: Any, index: int, visit: Visit) -> list[Any]:
     ]
 
 
-def _projecting(projections: Projections, index: int, visit: Visit) -> Callable:
-    rows, heads = projections.layers[index].rows, projections.heads
-
+def _projecting(projections: Projections, index: int, rows: Tensor, visit: Visit) -> Callable:
     def project(_: Any, args: tuple[Tensor, ...]) -> None:
         token = args[0].float()
         if projections.convention == "exact":
-            token = normalise(token, heads.ln_eps)
+            token = normalise(token, projections.heads.ln_eps)
         both = torch.nn.functional.linear(token, rows)
         both = both.unflatten(-1, (2, *projections.layers[index].root.shape))
         query, key = both.permute(2, 0, 3, 1, 4).unbind(0)

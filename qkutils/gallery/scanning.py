@@ -69,16 +69,16 @@ def scan(
     pictures = pictures_of(images, loaded, keys)
     projections = prepare(loaded, convention)
     atlas = Atlas.empty(projections, pictures.keys, k, statistics)
-    finished = _resume(atlas, out)
-    if finished is not None:
-        return finished
-    partial = None if out is None else _partial(out)
-    _run(projections, pictures, atlas, batch_size, workers, partial, save_every, progress)
-    _report_faults(atlas)
-    result = atlas.dataset()
-    if out is not None and partial is not None:
-        save(result, out)
-        partial.unlink(missing_ok=True)
+    result = _resume(atlas, out)
+    if result is None:
+        partial = None if out is None else _partial(out)
+        _run(projections, pictures, atlas, batch_size, workers, partial, save_every, progress)
+        _report_faults(atlas)
+        result = atlas.dataset()
+        if out is not None:
+            save(result, out)
+    if out is not None:
+        _partial(out).unlink(missing_ok=True)
     return result
 
 
