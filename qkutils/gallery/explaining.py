@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def explain(
     query_patch: int | None = None,
     *,
     convention: Convention = "exact",
-    order: Literal["contribution", "sigma"] = "contribution",
+    order: str = "contribution",
 ) -> xr.Dataset:
     """The modes of one head on one image: maps, contributions, and shares of the logits.
 
