@@ -136,7 +136,7 @@ def _run(
     start = len(atlas.keys) - len(todo)
     bar = tqdm(total=len(atlas.keys), initial=start, desc="images", disable=not progress)
     saved = time.monotonic()
-    with bar, _reading(projections, atlas) as read:
+    with bar, reading(projections, atlas) as read:
         for numbers, images, faults in batches(pictures, todo, batch_size, workers):
             if images is not None:
                 read(torch.tensor(numbers), images)
@@ -150,7 +150,7 @@ def _run(
 
 
 @contextmanager
-def _reading(projections: Projections, atlas: Atlas):
+def reading(projections: Projections, atlas: Atlas):
     """A function that runs the model on numbered images and adds them to the atlas."""
     numbers = torch.empty(0, dtype=torch.int64)
     prefix = projections.model.prefix_tokens
