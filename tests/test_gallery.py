@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -416,6 +420,7 @@ gallery.scan(net, sys.argv[1], 3, out=sys.argv[2], batch_size=1, save_every=0.0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:2 images can't be read")
 def test_a_killed_process_leaves_what_can_be_gone_on_with(folder, tmp_path):
     net = qk.load("tiny-supervised").net
@@ -477,8 +482,6 @@ def test_what_does_not_fit_together_is_not_merged(plain_vit, make_vit):
 
 
 def test_records_pictures_and_tensors_are_the_same_images(plain_vit):
-    from types import SimpleNamespace
-
     model = qk.load(plain_vit)
     rng = np.random.default_rng(1)
     pictures = [Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)) for _ in "abc"]
@@ -612,3 +615,42 @@ def test_the_command_line_scans_and_sums_up(tmp_path, capsys):
     assert "largest variance of logits: L" in said.out and "atlas.nc" in said.out
     assert "images: 100%" in said.err
     assert gallery.load(out).sizes["rank"] == 2
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A local cluster of two processes."""
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:2 images can't be read")
+def test_shards_on_a_cluster_give_the_same_though_a_worker_is_killed(client, folder):
+    wanted = scan(qk.load("tiny-supervised"), folder, 3, statistics=ALL)
+    victim = client.run(os.getpid)
+    pool = ThreadPoolExecutor(1)
+    found = pool.submit(
+        gallery.scan_on, client, "tiny-supervised", str(folder), 3, statistics=ALL, shard_size=2
+    )
+    while not any(client.processing().values()) and not found.done():
+        time.sleep(0.01)
+    os.kill(next(iter(victim.values())), signal.SIGKILL)
+    assert not found.done()
+    assert found.result(timeout=300).identical(wanted)
+    assert set(client.run(os.getpid).values()) != set(victim.values())
+
+
+def test_a_cluster_needs_dask_and_sensible_shards(monkeypatch, folder):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"pip install 'qkutils\[dask\]'"):
+        gallery.scan_on(None, "tiny-supervised", str(folder))
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(as_completed=None))
+    with pytest.raises(ValueError, match="shard_size=0"):
+        gallery.scan_on(None, "tiny-supervised", str(folder), shard_size=0)

@@ -64,7 +64,7 @@ def scan(
 
     Raises ValueError for bad options and where no image can be read.  Paper figures 1, 4, S5–S16.
     """
-    _check(k, statistics, batch_size)
+    check(k, statistics, batch_size)
     loaded = models.load(model)
     pictures = pictures_of(images, loaded, keys)
     projections = prepare(loaded, convention)
@@ -73,8 +73,8 @@ def scan(
     if result is None:
         partial = None if out is None else _partial(out)
         _run(projections, pictures, atlas, batch_size, workers, partial, save_every, progress)
-        _report_faults(atlas)
         result = atlas.dataset()
+        report_faults(result)
         if out is not None:
             save(result, out)
     if out is not None:
@@ -82,7 +82,8 @@ def scan(
     return result
 
 
-def _check(k: int, statistics: Sequence[str], batch_size: int) -> None:
+def check(k: int, statistics: Sequence[str], batch_size: int) -> None:
+    """Raises ValueError for options that no scan can have."""
     if k < 1 or batch_size < 1:
         raise ValueError(f"k={k}, batch_size={batch_size}: both are at least 1")
     if isinstance(statistics, str) or not set(statistics) <= set(STATISTICS):
@@ -239,9 +240,10 @@ def _watching_sinks(model: Model, atlas: Atlas):
             block.attn.fused_attn = was
 
 
-def _report_faults(atlas: Atlas) -> None:
+def report_faults(atlas: xr.Dataset) -> None:
     """Warns of images that could not be read; raises ValueError where none could."""
-    broken = [(key, why) for key, why in zip(atlas.keys, atlas.faults, strict=True) if why]
+    named = zip(atlas.key.values, atlas.fault.values, strict=True)
+    broken = [(key, why) for key, why in named if why]
     if not broken:
         return
     first = f"the first {broken[0][0]!r} ({broken[0][1]})"
@@ -249,3 +251,16 @@ def _report_faults(atlas: Atlas) -> None:
         raise ValueError(f"none of {len(broken)} images can be read, {first}")
     message = f"{len(broken)} images can't be read and are left out, {first}; `fault` says why"
     warnings.warn(message, stacklevel=3)
+
+
+def scan_shard(
+    model: str, images: str, keys: Sequence[str], k: int, convention: Convention, **options: Any
+) -> xr.Dataset:
+    """The atlas of some pictures of a folder, reported to nobody: one worker's part of a scan."""
+    loaded = models.load(model)
+    pictures = pictures_of(images, loaded).some(keys)
+    projections = prepare(loaded, convention)
+    atlas = Atlas.empty(projections, pictures.keys, k, options["statistics"])
+    batch_size, workers = options["batch_size"], options["workers"]
+    _run(projections, pictures, atlas, batch_size, workers, None, 0.0, False)
+    return atlas.dataset()
