@@ -45,7 +45,7 @@ def scan_on(
     shards = [keys[n : n + shard_size] for n in range(0, len(keys), shard_size)]
     options = {"statistics": list(statistics), "batch_size": batch_size, "workers": workers}
     futures = [
-        client.submit(scan_shard, model, images, shard, k, convention, pure=False, **options)
+        client.submit(scan_shard, model, images, shard, k, convention, options, pure=False)
         for shard in shards
     ]
     merged: list[xr.Dataset] = []

@@ -254,7 +254,12 @@ def report_faults(atlas: xr.Dataset) -> None:
 
 
 def scan_shard(
-    model: str, images: str, keys: Sequence[str], k: int, convention: Convention, **options: Any
+    model: str,
+    images: str,
+    keys: Sequence[str],
+    k: int,
+    convention: Convention,
+    options: dict[str, Any],
 ) -> xr.Dataset:
     """The atlas of some pictures of a folder, reported to nobody: one worker's part of a scan."""
     loaded = models.load(model)
