@@ -49,7 +49,6 @@ import torch
 import qkutils as qk
 from qkutils import heads, models, modes, plots, stored, trends, views
 from qkutils.report import tell, verdict
-from qkutils.tiny import architecture
 
 # %% [markdown]
 # ## One number for a head
@@ -231,7 +230,8 @@ _ = axes[0].legend(fontsize=8, loc="lower right")
 # ## The trend
 #
 # Figure 3 of the paper: the mean of the weighted cosine over the heads of a layer, against depth.
-# We draw every model that can be loaded here, and real models whose numbers are stored.
+# We draw the embedded models, one for each training objective, and real models that are at hand or
+# whose numbers are stored.
 #
 # The paper finds that the curve falls with depth in models that were trained to classify. A curve
 # can be told as many stories, so we fix our questions before we look:
@@ -250,7 +250,8 @@ _ = axes[0].legend(fontsize=8, loc="lower right")
 # :::
 
 # %%
-names = [name for name in models.at_hand() if name != model.name]
+first_seeds = set(models.family()[0].dropna()) | set(stored.names())
+names = [name for name in models.at_hand() if name in first_seeds - {model.name}]
 curves = {model.name: weighted} | {name: qk.weighted_cosine(name) for name in names}
 tables = {name: stored.modes(name) for name in stored.names()}
 by_stored = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in tables.items()}
@@ -259,7 +260,6 @@ stored_only = {
 }
 everything = curves | stored_only
 looks = plots.looks(everything)
-untrained = qk.weighted_cosine(architecture.build(seed=1))
 
 # %% mystnb={"figure": {"name": "fig-trend", "caption": "Weighted cosine over depth, convention paper. Lines: mean over heads; dots: heads of models at hand. The grey band holds 95 % of the layer means that random directions would give the model of this page."}, "image": {"alt": "Curves of weighted cosine over relative depth for each model, with heads as dots and a grey null band around zero."}}
 fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
@@ -267,13 +267,6 @@ plots.band(ax, layer_band, "random directions (95 %)")
 for name, curve in everything.items():
     label = name if name in curves else f"{name} (computed elsewhere)"
     plots.trend(ax, curve, label, looks[name], dots=name in curves)
-plots.trend(
-    ax,
-    untrained,
-    "untrained embedded model",
-    {"color": "0.5", "marker": "."},
-    dots=False,
-)
 ax.set_ylabel("weighted cosine")
 _ = ax.legend(fontsize=7)
 

@@ -34,7 +34,7 @@
 # :::
 
 # %% tags=["parameters"]
-# MODEL: an embedded model that names the odd object; for any other, tiny-supervised stands in
+# MODEL: an embedded model that says what is odd; for any other, tiny-supervised stands in
 MODEL = "tiny-supervised"
 # IMAGES: not needed here: the chapter draws its own
 IMAGES = ""
@@ -126,54 +126,57 @@ list(fraction.shape)
 #
 # ## What a model can do
 #
+# The supervised model is asked three things of a scene: in what is one object odd, if one is, and
+# what are that object's kind and colour?
+#
 # :::{admonition} Predict, then look
 # :class: tip
-# The supervised model names the odd object's kind and colour. For which odd factor will it be
-# best, and for which worst? For which of the factors could it be right without finding the odd one?
+# For which odd factor will it be best, and for which worst? Two of the three questions can often be
+# answered without finding the odd object: which, and when?
 # :::
 
 # %%
 model = qk.load(MODEL)
 can_classify = getattr(model.net, "num_classes", 0) == architecture.CLASSES
 subject = model if can_classify else qk.load("tiny-supervised")
-right = {odd: evaluate.share_right(subject.net, odd, 300) for odd in scenes.ODD_FACTORS}
+right = {o: evaluate.accuracy(subject.net, 300, [o]) for o in scenes.ODD_FACTORS}
 untrained = architecture.build(seed=9).eval()
-chance = {odd: evaluate.share_right(untrained, odd, 300) for odd in scenes.ODD_FACTORS}
+chance = {o: evaluate.accuracy(untrained, 300, [o]) for o in scenes.ODD_FACTORS}
+found = {o: shares["odd factor"] for o, shares in right.items()}
+guessed = {o: shares["odd factor"] for o, shares in chance.items()}
 tell(
     subject=subject.name,
-    best=max(right, key=right.get),
-    worst=min(right, key=right.get),
+    best=max(found, key=found.get),
+    worst=min(found, key=found.get),
 )
-tell(best_share=max(right.values()), worst_share=min(right.values()))
+tell(best_share=max(found.values()), worst_share=min(found.values()))
+pd.DataFrame(right).T.round(2)
 
-# %%
-nothing_odd = scenes.make(evaluate.HELD_OUT_SCENES, 0, 300, odd=["none"])
-answer = subject.net(architecture.normalise(nothing_odd.image)).argmax(1)
-kind, colour = nothing_odd.factors.kind[:, 0], nothing_odd.factors.colour[:, 0]
-shared = kind * len(scenes.COLOURS) + colour  # all objects of such a scene are alike
-tell(names_shared=float((answer == shared).float().mean()))
+# %% [markdown]
+# Each row holds 300 held-out scenes that are odd in one factor; kind and colour are not asked where
+# nothing is odd.
 
-# %% mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes that get the right class, by what is odd, with 95 % intervals; and the same for an untrained model."}, "image": {"alt": "Bars of accuracy for each odd factor, for the trained and for an untrained model."}}
+# %% mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes whose odd factor is named, by what it is, with 95 % intervals; and the same for an untrained model, which gives the same answer to most scenes."}, "image": {"alt": "Bars of the share of scenes whose odd factor is named, for a trained and for an untrained model."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 at = np.arange(len(scenes.ODD_FACTORS))
-bars = [("trained", right, -0.2, plots.PALETTE[0]), ("untrained", chance, 0.2, "0.6")]
+bars = [("trained", found, -0.2, plots.PALETTE[0]), ("untrained", guessed, 0.2, "0.6")]
 for label, shares, aside, colour in bars:
     values = np.array(list(shares.values()))
     error = 1.96 * np.sqrt(values * (1 - values) / 300)
     ax.bar(at + aside, values, 0.4, yerr=error, color=colour, label=label)
 ax.set_xticks(at, scenes.ODD_FACTORS)
-ax.set(ylabel="share right", ylim=(0, 1.05))
+ax.set(ylabel="share right", xlabel="what is odd", ylim=(0, 1.05))
 _ = ax.legend(fontsize=8)
 
 # %% [markdown]
 # :::{dropdown} What the run says
 # In {numref}`fig-right`, {glue:text}`subject` is best where the odd factor is {glue:text}`best`
 # ({glue:text}`best_share:.2f`) and worst for {glue:text}`worst` ({glue:text}`worst_share:.2f`).
-# Read this with care. Where size, orientation, texture or position is odd, the right class is the
-# kind and colour that *all* objects share: a model can name it and never look for the target. Scenes
-# with nothing odd tell whether it does: there it names the shared kind and colour in
-# {glue:text}`names_shared:.2f` of the cases, where "none" would be right. So only the bars of colour
-# and kind say that the odd object was found.
+#
+# Read the table with care. Where size, orientation, texture or position is odd, kind and colour are
+# those of *all* objects, and a model can name them without looking for the target. Only the odd
+# factor, and kind and colour where they are odd themselves, say that the objects were compared. An
+# untrained network says the same of most scenes, so it is right where that answer happens to be.
 # :::
 #
 # What is embedded, with the facts of the catalogue; the card beside the weights says how a model was
@@ -207,7 +210,7 @@ views.stepper(frames, list(scenes.ODD_FACTORS), texts, "what is odd")
 # ## What to remember
 #
 # - Scenes are functions of a seed and a number; masks of objects and parts are exact.
-# - A target is odd in one factor; ten scenes in a hundred have none.
+# - A target is odd in one factor; about one scene in eight has none.
 # - A model is worth taking apart only if it has learned something: look at its card first.
 # - A high share of right answers may come from a short cut. Ask which answer the short cut gives.
 #
@@ -216,4 +219,5 @@ views.stepper(frames, list(scenes.ODD_FACTORS), texts, "what is odd")
 #
 # **Further reading.** The images that inspired it {cite}`kotseruba2019saliency`.
 #
-# **Next.** The symbols and choices of all chapters are collected in {ref}`notation`.
+# **Next.** {doc}`04_training_objective` trains this world's network for other ends, and asks whether
+# the objective decides what tokens attend to.

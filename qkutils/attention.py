@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from qkutils import models
-from qkutils.heads import Heads, key_salience, read
+from qkutils.heads import Heads, fold, key_salience, read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose, provenance
 from qkutils.tokens import check_images, normalise, visit_layers
@@ -35,10 +35,7 @@ def rebuild_attention(
     """
     loaded = models.load(model)
     heads = read(loaded)
-    parts = decompose(loaded, "exact")
-    chosen = _choose(modes, parts.sizes["mode"])
-    u, v = (torch.from_numpy(parts[k].values[:, :, chosen]).to(loaded.device).float() for k in "uv")
-    sigma = torch.from_numpy(parts.sigma.values[:, :, chosen]).to(loaded.device).float()
+    u, sigma, v = _chosen_modes(loaded, modes)
     kappa = _kappa(heads, salience).float()
     out = _empty(loaded, heads, images)
 
@@ -63,6 +60,64 @@ def scores(
     query = (z @ u.mT) * sigma[:, None]
     key = z @ v.mT
     return query @ key.mT + (z @ kappa[..., None]).mT
+
+
+def score_factors(
+    model: Model,
+    heads: Heads,
+    modes: int | Sequence[int] | None = None,
+    salience: Sequence[str] = SALIENCE,
+) -> tuple[
+    Float[Tensor, "layer head rank d_model"],
+    Float[Tensor, "layer head rank d_model"],
+    Float[Tensor, "layer head d_model"],
+]:
+    """A, B and κ of every head: query i scores key j with (A z_i)·(B z_j) + κ·z_j.
+
+    With all modes (None) A and B are the head's own projections, LayerNorm folded in, and nothing
+    has to be decomposed; else they are the modes' σu and v.
+    """
+    kappa = _kappa(heads, salience).float()
+    if modes is None:
+        folded = [fold(heads, layer, "exact") for layer in range(len(heads.w_q))]
+        query, key = (torch.stack(side).float() for side in zip(*folded, strict=True))
+        return query, key, kappa
+    u, sigma, v = _chosen_modes(model, modes)
+    return sigma[..., None] * u, v, kappa
+
+
+def scores_of_queries(
+    z: Float[Tensor, "image token d_model"],
+    rows: Int[Tensor, "image row"],
+    query: Float[Tensor, "head rank d_model"],
+    key: Float[Tensor, "head rank d_model"],
+    kappa: Float[Tensor, "head d_model"],
+) -> Float[Tensor, "image head row token"]:
+    """Scores of a few query tokens on all keys, before scaling.
+
+    Each query is turned into the one direction that it looks for, Bᵀ A z_i + κ, so that no key has
+    to be computed: a few rows cost next to nothing.
+    """
+    asking = z.gather(1, rows[..., None].expand(-1, -1, z.shape[-1]))[:, None]
+    looked_for = asking @ query.mT @ key + kappa[:, None]
+    return (looked_for.flatten(1, 2) @ z.mT).unflatten(1, looked_for.shape[1:3])
+
+
+def _chosen_modes(
+    model: Model, modes: int | Sequence[int] | None
+) -> tuple[
+    Float[Tensor, "layer head mode d_model"],
+    Float[Tensor, "layer head mode"],
+    Float[Tensor, "layer head mode d_model"],
+]:
+    """u, σ and v of the modes that were asked for, where the model is, in float32."""
+    parts = decompose(model, "exact")
+    chosen = _choose(modes, parts.sizes["mode"])
+    u, sigma, v = (
+        torch.from_numpy(parts[k].values[:, :, chosen]).to(model.device).float()
+        for k in ("u", "sigma", "v")
+    )
+    return u, sigma, v
 
 
 def _choose(modes: int | Sequence[int] | None, count: int) -> list[int]:

@@ -62,14 +62,39 @@ def at_hand() -> list[str]:
 
 
 @cache
-def _entries() -> list[dict[str, str]]:
+def _entries() -> list[dict[str, Any]]:
+    """Rows of the catalogue; an entry with several seeds becomes a row for each of them."""
     text = resources.files("qkutils").joinpath("catalogue.toml").read_text("utf-8")
-    return tomllib.loads(text)["model"]
+    rows = []
+    for entry in tomllib.loads(text)["model"]:
+        seeds = entry.pop("seeds", None)
+        if seeds is None:
+            rows.append(entry | {"seed": pd.NA})
+            continue
+        trained_for = entry["name"].removeprefix("tiny-")
+        for seed in seeds:
+            name = architecture.published_name(trained_for, seed)
+            rows.append(entry | {"name": name, "seed": seed})
+    return rows
 
 
 def catalogue() -> pd.DataFrame:
     """The models of the book and of the paper, one row each, with their facts."""
-    return pd.DataFrame(_entries()).set_index("name")
+    return pd.DataFrame(_entries()).set_index("name").astype({"seed": "Int64"})
+
+
+def family() -> pd.DataFrame:
+    """Names of the embedded models, objectives as rows and seeds as columns; taught in chapter 4.
+
+    The row index is the first seed's name without `tiny-`; what has not been trained is missing.
+    """
+    embedded = [row for row in _entries() if row["source"] == "embedded"]
+    table = pd.DataFrame(embedded)
+    table["trained_for"] = table.name.str.removeprefix("tiny-").str.replace(
+        r"-s\d+$", "", regex=True
+    )
+    order = table.trained_for.unique()
+    return table.pivot(index="trained_for", columns="seed", values="name").loc[order]
 
 
 def load(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -16,6 +17,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from qkutils.models import Model
 from qkutils.scenes import DISTRACTOR, PARTS, TARGET, Scenes
+from qkutils.trends import Contrast
 
 # Okabe and Ito's palette: told apart with any kind of colour vision, and in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -182,3 +184,113 @@ def scene_frame(world: Scenes, title: str) -> Figure:
         ax.set(xticks=[], yticks=[])
     figure.suptitle(f"odd: {title}")
     return figure
+
+
+def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str]) -> Axes:
+    """Values per (layer, head) of several training runs: a thin line each, their mean thick."""
+    for curve in curves:
+        depth = curve.layer / max(int(curve.layer[-1]), 1)
+        ax.plot(depth, curve.mean("head"), color=look["color"], lw=0.8, alpha=0.6)
+    return over_depth(ax, xr.concat(curves, "run").mean(["run", "head"]), "", look)
+
+
+def replicates(
+    ax: Axes, row: int, values: Sequence[float], interval: Contrast, look: dict[str, str]
+) -> Axes:
+    """One number per training run as dots in a row, and the interval of their mean as a bar."""
+    ax.plot(values, [row] * len(values), "o", color=look["color"], alpha=0.6, ms=5)
+    if np.isfinite([interval.low, interval.high]).all():
+        ax.plot([interval.low, interval.high], [row + 0.2] * 2, color=look["color"], lw=2)
+    ax.plot(interval.estimate, row + 0.2, look["marker"], color=look["color"], ms=6)
+    return ax
+
+
+def before_and_after(
+    ax: Axes, before: xr.DataArray, after: xr.DataArray, look: dict[str, str]
+) -> Axes:
+    """Layer means of a network before (open) and after (filled) training on, joined by a line."""
+    depth = before.layer / max(int(before.layer[-1]), 1)
+    first, second = before.mean("head"), after.mean("head")
+    ax.vlines(depth, first, second, color=look["color"], lw=1.2)
+    ax.plot(depth, first, "o", mfc="white", color=look["color"], label="before", ms=6)
+    ax.plot(depth, second, "o", color=look["color"], label="after", ms=6)
+    return ax
+
+
+def heads_of_runs(
+    curves: Sequence[xr.DataArray], half_width: xr.DataArray, look: dict[str, str], title: str
+) -> Figure:
+    """Every head of several training runs over depth, in a figure of its own."""
+    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    ax = band(figure.subplots(), half_width, "random directions (95 % of layer means)")
+    for number, (curve, marker) in enumerate(zip(curves, cycle(MARKERS), strict=False)):
+        depth = np.repeat(curve.layer / int(curve.layer[-1]), curve.sizes["head"])
+        aside = 0.012 * (number - (len(curves) - 1) / 2)
+        values = curve.transpose("layer", "head").values.ravel()
+        ax.plot(depth + aside, values, marker, color=look["color"], ms=4, label=f"seed {number}")
+    ax.set(xlabel="depth (layer ÷ last layer)", ylabel="weighted cosine", title=title)
+    ax.set_ylim(-0.8, 1)
+    ax.legend(fontsize=8)
+    return figure
+
+
+RELATIONS = {"same": PALETTE[1], "different": PALETTE[0], "background": PALETTE[6]}
+
+
+def relations(ax: Axes, runs: Sequence[xr.DataArray], area: xr.DataArray | None) -> Axes:
+    """Values per (relation, layer) of several runs; dotted, what an even spread would give."""
+    for (relation, colour), marker in zip(RELATIONS.items(), MARKERS, strict=False):
+        for run in runs:
+            depth = run.layer / max(int(run.layer[-1]), 1)
+            ax.plot(depth, run.sel(relation=relation), color=colour, lw=0.8, alpha=0.6)
+        mean = xr.concat(runs, "run").mean("run").sel(relation=relation)
+        over_depth(ax, mean, relation, {"color": colour, "marker": marker})
+        if area is not None:
+            ax.axhline(float(area.sel(relation=relation)), color=colour, lw=1, ls=":")
+    if area is None:
+        ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_xlabel("relative depth")
+    return ax
+
+
+def two_askers(
+    picture: np.ndarray,
+    masks: Bool[np.ndarray, "object height width"],
+    maps: Float[np.ndarray, "object row column"],
+    asked: Sequence[int],
+    shares: Float[np.ndarray, "object region"],
+    limit: float,
+    title: str,
+) -> Figure:
+    """A picture with outlined objects, the attention of each one's token, and shares as bars."""
+    figure = Figure(figsize=(11, 2.8), layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
+    colours = (PALETTE[1], PALETTE[0])
+    rows, columns = maps.shape[1:]
+    axes[0].imshow(picture, extent=(0, columns, rows, 0))
+    for mask, colour in zip(masks, colours, strict=True):
+        place = (np.arange(mask.shape[1]) + 0.5) / mask.shape[1] * columns
+        down = (np.arange(mask.shape[0]) + 0.5) / mask.shape[0] * rows
+        axes[0].contour(place, down, mask, levels=[0.5], colors=[colour], linewidths=1.5)
+    axes[0].set(xticks=[], yticks=[], title=title)
+    for ax, values, patch, who in zip(axes[1:3], maps, asked, _ASKERS, strict=True):
+        drawn = token_map(ax, values, limit, f"{who}'s token asks", SEQUENTIAL)
+        mark_patch(ax, int(patch), columns)
+    figure.colorbar(drawn, ax=axes[1:3], label="share of attention", shrink=0.8)
+    _bars(axes[3], shares)
+    return figure
+
+
+_ASKERS = ("target", "distractor")
+
+
+def _bars(ax: Axes, shares: Float[np.ndarray, "object region"]) -> None:
+    """Shares on target, distractors and background, one above the other, for each asking token."""
+    names = ("on the target", "on distractors", "on the background")
+    bottom = np.zeros(len(shares))
+    for name, share, colour in zip(names, shares.T, (PALETTE[1], PALETTE[0], "0.75"), strict=True):
+        ax.bar(range(len(shares)), share, bottom=bottom, color=colour, label=name)
+        bottom = bottom + share
+    ax.set_xticks(range(len(shares)), list(_ASKERS))
+    ax.set(ylim=(0, 1), xlabel="whose token asks", ylabel="share of attention")
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from scipy import stats
+
+from qkutils import intervals
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Contrast:
         return int(self.low > 0) - int(self.high < 0)
 
     def __str__(self) -> str:
+        if not np.isfinite([self.low, self.high]).all():
+            return f"{self.estimate:+.2f} (one run: no interval)"
         return f"{self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
@@ -57,15 +63,37 @@ def _thirds(values: xr.DataArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def contrast(
     values: xr.DataArray, weights: np.ndarray, draws: int = 2000, seed: int = 0
 ) -> Contrast:
-    """Σ weights × layer means of a value per (layer, head), with a bootstrap interval over heads.
+    """Σ weights × layer means of a value, with a bootstrap interval over images or else over heads.
 
-    Heads are drawn again within each layer.  The interval tells how much the sum hangs on single
-    heads; with three or four heads a layer it is too narrow, and heads of one network are no
-    independent replicates of a training objective.  Taught in chapter 2.
+    Values per (image, layer) are those of one model: images are drawn again, each with all its
+    layers.  Values per (layer, head): heads are drawn again within each layer, and the interval
+    tells how much the sum hangs on single heads; with three or four heads a layer it is too narrow,
+    and heads of one network are no independent replicates of a training objective.  Taught in
+    chapter 2.
     """
+    if "image" in values.dims:
+        of_image = values.transpose("image", "layer").dot(xr.DataArray(weights, dims="layer"))
+        found = intervals.over_images(of_image, draws, seed)
+        return Contrast(*(float(found[k]) for k in ("estimate", "low", "high")))
     table = values.transpose("layer", "head").values
     layers, heads = table.shape
     picks = np.random.default_rng(seed).integers(heads, size=(draws, layers, heads))
     sums = table[np.arange(layers)[:, None], picks].mean(-1) @ weights
     low, high = np.quantile(sums, [0.025, 0.975])
     return Contrast(float(table.mean(1) @ weights), float(low), float(high))
+
+
+def over_seeds(values: Sequence[float]) -> Contrast:
+    """The mean of one number per training run, with Student's 95 % interval over the runs.
+
+    For a difference between two objectives hand in the differences within each seed, since a seed
+    gives both the same first weights and the same scenes.  One run has no interval: it is infinite.
+    Taught in chapter 4.
+    """
+    runs = np.asarray(values, dtype=float)
+    if runs.size == 0 or not np.isfinite(runs).all():
+        raise ValueError(f"over_seeds({values}): one finite number per run is needed")
+    if runs.size == 1:
+        return Contrast(float(runs[0]), -np.inf, np.inf)
+    reach = stats.t.ppf(0.975, runs.size - 1) * runs.std(ddof=1) / runs.size**0.5
+    return Contrast(float(runs.mean()), float(runs.mean() - reach), float(runs.mean() + reach))

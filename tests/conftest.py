@@ -104,3 +104,9 @@ def real_images(real_model) -> torch.Tensor:
     if not paths:
         pytest.skip(f"{folder} holds no photographs")
     return torch.stack([real_model.transform(Image.open(p).convert("RGB")) for p in paths])
+
+
+@pytest.fixture(scope="session")
+def image_folder() -> Path:
+    """The folder with samples of real data sets."""
+    return folder_of("QKUTILS_IMAGES")

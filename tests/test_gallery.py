@@ -19,6 +19,7 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import gallery, scenes
+from qkutils.data import Reading, Report, Sample
 from qkutils.gallery import __main__ as command
 from qkutils.gallery.atlas import ExactSum, decode, encode
 from qkutils.gallery.projections import prepare, watching
@@ -490,6 +491,10 @@ def test_records_pictures_and_tensors_are_the_same_images(plain_vit):
     assert scan(model, pictures, 2).identical(wanted)
     assert scan(model, [SimpleNamespace(image=p, masks={}) for p in pictures], 2).identical(wanted)
     assert scan(model, list(tensor), 2).identical(wanted)
+    keys = ["c", "a", "b"]
+    records = dict(zip(keys, pictures, strict=True))
+    reading = Reading(keys, lambda key: Sample(key, records[key], {}), Report("pictures", 3, {}))
+    assert scan(model, reading, 2).identical(scan(model, tensor, 2, keys=keys))
 
 
 @pytest.mark.parametrize(

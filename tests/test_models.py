@@ -16,6 +16,7 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 
 import qkutils as qk
+from qkutils import models
 from qkutils.models import Model
 
 NAME = "test_vit.r160_in1k"  # timm's smallest: 160 × 160 pixels, 64 wide, two heads
@@ -151,6 +152,17 @@ def test_catalogue_has_the_papers_sixteen_models():
     table = qk.catalogue()
     assert (table.paper != "").sum() == 16
     assert table.index.is_unique and (table.objective != "").all()
+
+
+def test_the_family_names_every_seed_of_every_objective():
+    family, catalogue = models.family(), qk.catalogue()
+    named = family.stack().tolist()
+    assert sorted(named) == sorted(catalogue.index[catalogue.source == "embedded"])
+    assert family.loc["supervised", 0] == "tiny-supervised"
+    for trained_for, row in family.iterrows():
+        for seed, name in row.dropna().items():
+            assert name == f"tiny-{trained_for}" + (f"-s{seed}" if seed else "")
+            assert catalogue.seed[name] == seed
 
 
 def test_every_timm_name_of_the_catalogue_is_a_plain_vision_transformer():

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
 
-from qkutils import plots, scenes
+from qkutils import plots, scenes, trends
 
 
 @pytest.fixture
@@ -66,3 +66,79 @@ def test_masks_of_scenes_have_the_colour_of_the_role():
         mask[body.numpy()], [to_rgb(plots.PALETTE[1])] * int(body.sum()), 1e-6
     )
     assert (mask[(world.slot[0] < 0).numpy()] == 1).all()
+
+
+def curve_of(values):
+    table = np.asarray(values, dtype=float)
+    return xr.DataArray(
+        table, {"layer": range(len(table)), "head": range(table.shape[1])}, ("layer", "head")
+    )
+
+
+def test_runs_are_thin_lines_and_their_mean_a_thick_one(ax):
+    curves = [curve_of([[0, 2], [4, 6]]), curve_of([[1, 1], [1, 3]])]
+    plots.runs(ax, curves, plots.looks(["simmim"])["simmim"])
+    thin, other, mean = ax.lines
+    assert thin.get_ydata().tolist() == [1, 5] and other.get_ydata().tolist() == [1, 2]
+    assert mean.get_ydata().tolist() == [1, 3.5]
+    assert mean.get_linewidth() > thin.get_linewidth()
+
+
+@pytest.mark.parametrize(("runs", "bars"), [([0.1, 0.3, 0.2], 1), ([0.1], 0)])
+def test_replicates_have_a_bar_only_where_there_is_an_interval(ax, runs, bars):
+    interval = trends.over_seeds(runs)
+    plots.replicates(ax, 2, runs, interval, plots.looks(["dino"])["dino"])
+    dots, *bar, mean = ax.lines
+    assert dots.get_xdata().tolist() == runs and set(dots.get_ydata()) == {2}
+    assert len(bar) == bars
+    assert [b.get_xdata().tolist() for b in bar] == bars * [[interval.low, interval.high]]
+    assert mean.get_xdata() == [interval.estimate]
+
+
+def test_before_and_after_are_open_and_filled(ax):
+    before, after = curve_of([[0, 2], [4, 6]]), curve_of([[1, 1], [1, 3]])
+    plots.before_and_after(ax, before, after, plots.looks(["a"])["a"])
+    open_dots, filled = ax.lines
+    assert open_dots.get_ydata().tolist() == [1, 5] and filled.get_ydata().tolist() == [1, 2]
+    assert open_dots.get_markerfacecolor() == "white" != filled.get_markerfacecolor()
+
+
+def test_heads_of_runs_shows_every_head_of_every_run():
+    curves = [curve_of([[0, 0.2], [0.4, 0.6]]), curve_of([[0.1, -0.1], [0.1, 0.3]])]
+    half_width = xr.DataArray([0.1, 0.1], {"layer": [0, 1]}, "layer")
+    figure = plots.heads_of_runs(curves, half_width, plots.looks(["a"])["a"], "a title")
+    zero, *drawn = figure.axes[0].lines
+    assert [line.get_ydata().tolist() for line in drawn] == [
+        [0, 0.2, 0.4, 0.6],
+        [0.1, -0.1, 0.1, 0.3],
+    ]
+    assert figure.axes[0].get_title() == "a title"
+
+
+def test_relations_are_drawn_with_what_an_even_spread_would_give(ax):
+    relations = ["same", "different", "background"]
+    run = xr.DataArray(
+        [[0.1, 0.2], [0.3, 0.1], [0.6, 0.7]],
+        {"relation": relations, "layer": [0, 1]},
+        ("relation", "layer"),
+    )
+    area = xr.DataArray([0.1, 0.2, 0.7], {"relation": relations}, "relation")
+    plots.relations(ax, [run, run + 0.2], area)
+    means = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
+    assert means["same"] == pytest.approx([0.2, 0.3])
+    assert means["background"] == pytest.approx([0.7, 0.8])
+    dotted = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    assert dotted == [0.1, 0.2, 0.7]
+
+
+def test_two_askers_shares_one_scale_and_stacks_shares_to_one():
+    picture, masks = np.zeros((16, 16, 3)), np.zeros((2, 16, 16), dtype=bool)
+    masks[0, :4, :4] = masks[1, 8:12, 8:12] = True
+    maps = np.full((2, 4, 4), 1 / 16)
+    shares = np.array([[0.2, 0.3, 0.5], [0.1, 0.6, 0.3]])
+    figure = plots.two_askers(picture, masks, maps, [0, 10], shares, 0.4, "layer 3")
+    _, left, right, bars, *_ = figure.axes
+    assert left.images[0].get_clim() == right.images[0].get_clim() == (0, 0.4)
+    tops = [bar.get_y() + bar.get_height() for bar in bars.patches]
+    np.testing.assert_allclose(tops[-2:], 1)
+    np.testing.assert_allclose([bar.get_height() for bar in bars.patches], shares.T.ravel())

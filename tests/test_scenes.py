@@ -225,7 +225,9 @@ def test_a_ball_is_never_odd_by_orientation_unless_one_can_see_it(drawn):
 def test_scenes_with_nothing_odd_have_no_target():
     world = scenes.make(7, 0, 50, odd=["none"])
     assert not world.mask(TARGET).any() and world.mask(DISTRACTOR).flatten(1).any(1).all()
-    assert (world.factors.target == -1).all() and (world.factors.label == 36).all()
+    assert (world.factors.target == -1).all() and (
+        world.factors.label == torch.tensor([-1, -1, 6])
+    ).all()
 
 
 @pytest.mark.parametrize("odd", [[], ["shape"], "kind"])
@@ -245,10 +247,13 @@ def test_patch_fractions_are_shares_of_area(large):
 
 def test_labels_name_kind_and_colour_of_the_target_and_are_evenly_spread(drawn):
     at = drawn.target[:, None].long()
-    wanted = 6 * drawn.kind.gather(1, at) + drawn.colour.gather(1, at)
-    assert torch.equal(drawn.label, wanted[:, 0])
-    share = torch.bincount(drawn.label, minlength=36) / len(drawn.label)
-    assert len(share) == 36 and share.min() > 0.7 / 36 and share.max() < 1.3 / 36
+    wanted = torch.cat(
+        [drawn.kind.gather(1, at), drawn.colour.gather(1, at), drawn.odd[:, None]], 1
+    )
+    assert torch.equal(drawn.label, wanted)
+    both = 6 * drawn.label[:, 0] + drawn.label[:, 1]
+    share = torch.bincount(both, minlength=36) / len(both)
+    assert len(share) == 36 and share.min() > 0.6 / 36 and share.max() < 1.4 / 36
 
 
 def test_size_changes_the_sampling_and_not_the_scene(large):

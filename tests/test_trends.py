@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 
 from qkutils import trends
 
@@ -52,3 +53,26 @@ def test_order_of_dimensions_does_not_matter():
 def test_two_layers_have_no_thirds():
     with pytest.raises(ValueError, match="2 layers.*at least three"):
         trends.late_minus_early(per_head(np.zeros((2, 3))))
+
+
+def test_interval_over_seeds_is_students():
+    runs = [0.1, 0.4, 0.3]
+    found = trends.over_seeds(runs)
+    expected = stats.ttest_1samp(runs, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.estimate == pytest.approx(np.mean(runs)) and found.sign == 0
+
+
+def test_interval_over_seeds_covers_nineteen_times_in_twenty():
+    draws = np.random.default_rng(0).normal(1.0, 0.3, size=(2000, 3))
+    found = [trends.over_seeds(runs) for runs in draws.tolist()]
+    assert np.mean([c.low <= 1 <= c.high for c in found]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_seed_tells_nothing_and_none_is_refused():
+    alone = trends.over_seeds([0.7])
+    assert alone.estimate == 0.7 and alone.sign == 0
+    assert str(alone) == "+0.70 (one run: no interval)"
+    for bad in ([], [0.1, float("nan")]):
+        with pytest.raises(ValueError, match="one finite number per run"):
+            trends.over_seeds(bad)

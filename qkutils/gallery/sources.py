@@ -14,7 +14,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from qkutils.data import open_picture, picture_files, upright
+from qkutils.data.reading import Reading
+from qkutils.data.sources import open_picture, picture_files, upright
 from qkutils.models import Model
 from qkutils.tokens import check_images
 
@@ -37,7 +38,8 @@ def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) ->
     """The pictures of a folder (keyed by path), of a tensor, or of a sequence (keyed by number).
 
     A sequence holds pictures, tensors, or records with an `image`, such as `Sample`.  `keys` names
-    the pictures of a tensor or sequence otherwise.  Raises ValueError for keys that do not fit.
+    the pictures of a tensor or sequence otherwise; a `Reading` brings its own.  Raises ValueError
+    for keys that do not fit.
     """
     if isinstance(images, Pictures):
         return images
@@ -45,6 +47,8 @@ def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) ->
         return _of_folder(Path(images), model, keys)
     if isinstance(images, Tensor):
         check_images(model, images)
+    if isinstance(images, Reading) and keys is None:
+        keys = images.keys
     names = [f"{n:08d}" for n in range(len(images))] if keys is None else [str(k) for k in keys]
     if len(names) != len(images) or len(set(names)) != len(names) or not names:
         raise ValueError(

@@ -17,6 +17,7 @@ from qkutils.scenes.factors import (
     Factors,
 )
 from qkutils.scenes.rendering import Scenes, make, patch_fractions, render
+from qkutils.scenes.sampling import samples
 
 __all__ = [
     "ABSENT",
@@ -33,4 +34,5 @@ __all__ = [
     "make",
     "patch_fractions",
     "render",
+    "samples",
 ]

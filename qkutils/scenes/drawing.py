@@ -24,7 +24,7 @@ from qkutils.scenes.factors import (
 )
 
 _SCENE_DRAWS, _SLOT_DRAWS = 44, 7
-_ODD_CHANCES = (0.25, 0.25, 0.1, 0.1, 0.12, 0.08, 0.1)  # as in ODD_FACTORS
+_ODD_CHANCES = (0.18, 0.18, 0.13, 0.13, 0.13, 0.13, 0.12)  # as in ODD_FACTORS
 
 
 def draw(seed: int, start: int, stop: int, odd: Sequence[str] = ODD_FACTORS) -> Factors:

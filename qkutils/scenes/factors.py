@@ -48,11 +48,12 @@ class Factors:
         return torch.where(there.any(1), there.int().argmax(1), -1)
 
     @property
-    def label(self) -> Int[Tensor, " scene"]:
-        """Class of the odd object, `kind * len(COLOURS) + colour`; the last: there is none."""
+    def label(self) -> Int[Tensor, "scene 3"]:
+        """The odd object's kind and colour, -1 where nothing is odd, and the odd factor."""
         at = self.target.clamp(min=0)[:, None]
-        both = self.kind.gather(1, at) * len(COLOURS) + self.colour.gather(1, at)
-        return torch.where(self.target >= 0, both[:, 0], len(KINDS) * len(COLOURS))
+        found = torch.cat([self.kind.gather(1, at), self.colour.gather(1, at)], 1)
+        found = found.masked_fill(self.target[:, None] < 0, -1)
+        return torch.cat([found, self.odd[:, None]], 1)
 
     def to(self, device: str | torch.device) -> Factors:
         """The same record on another device."""

@@ -228,9 +228,9 @@ def _background(chance: Float[Tensor, "scene 20"], size: int) -> Float[Tensor, "
     waves = torch.zeros_like(ramp[..., 0])
     for first in (9, 13):
         angle, frequency, phase, contrast = chance[:, first : first + 4].unbind(-1)
-        turns = along(math.pi * angle) * (3 + 9 * frequency)[:, None, None]
+        turns = along(math.pi * angle) * (1 + 4 * frequency)[:, None, None]
         wave = torch.sin(2 * math.pi * (turns + phase[:, None, None]))
-        waves = waves + (0.08 * contrast)[:, None, None] * wave
+        waves = waves + (0.1 * contrast)[:, None, None] * wave
     image = torch.lerp(ends[:, None, None, 0], ends[:, None, None, 1], ramp)
     return (image + waves[..., None]).clamp(0, 1)
 

@@ -1,5 +1,7 @@
 """The one architecture that all embedded models share."""
 
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import timm.models.vision_transformer as vit
@@ -10,11 +12,20 @@ from torch import Tensor
 from qkutils import scenes
 
 SIZE, PATCH = 64, 8
-CLASSES = len(scenes.KINDS) * len(scenes.COLOURS) + 1  # the last: nothing is odd
+FOLDER = Path(str(resources.files("qkutils.tiny").joinpath("weights")))
+QUESTIONS = {  # what a supervised model is asked of a scene, and how many answers there are
+    "kind": len(scenes.KINDS),
+    "colour": len(scenes.COLOURS),
+    "odd factor": len(scenes.ODD_FACTORS),
+}
+CLASSES = sum(QUESTIONS.values())
 
 
 def build(seed: int = 0, classes: int = CLASSES) -> vit.VisionTransformer:
-    """A plain timm vision transformer for 64 × 64 pixels with the random weights of this seed."""
+    """A plain timm vision transformer for 64 × 64 pixels with the random weights of this seed.
+
+    All layers but the classifier are the same for any number of classes.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = vit.VisionTransformer(
@@ -23,11 +34,17 @@ def build(seed: int = 0, classes: int = CLASSES) -> vit.VisionTransformer:
             embed_dim=96,
             depth=8,
             num_heads=4,
-            num_classes=classes,
+            num_classes=0,
         )
+        net.reset_classifier(classes)
     config: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
     net.pretrained_cfg = config
     return net
+
+
+def published_name(objective: str, seed: int) -> str:
+    """The name that `qkutils.load` takes: the first seed has none in it."""
+    return f"tiny-{objective}" + (f"-s{seed}" if seed else "")
 
 
 def normalise(image: Float[Tensor, "scene 3 h w"]) -> Float[Tensor, "scene 3 h w"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import scenes
+from qkutils.tiny import architecture
 from qkutils.tiny.architecture import PATCH, SIZE, normalise
 from qkutils.tiny.objectives import MaskedPixels, Objective, Supervised, draw_mask, patches_of
 
@@ -32,32 +33,36 @@ def measure(objective: Objective, count: int = 8192) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def accuracy(net: VisionTransformer, count: int = 8192) -> dict[str, float]:
-    """Share of scenes with the right class, and with the odd object's right kind and colour."""
-    guesses, labels = [], []
-    for held_out in _held_out(count):
-        guesses.append(net(normalise(held_out.image)).argmax(1))
-        labels.append(held_out.factors.label)
-    guess, label = torch.cat(guesses), torch.cat(labels)
-    colours, there = len(scenes.COLOURS), label < SORTS
-    kind = guess[there] // colours == label[there] // colours
-    colour = guess[there] % colours == label[there] % colours
-    hits = {"odd object, class": guess == label, "its kind": kind, "its colour": colour}
-    return {name: hit.float().mean().item() for name, hit in hits.items()}
+def accuracy(
+    net: VisionTransformer, count: int = 8192, odd: Sequence[str] = scenes.ODD_FACTORS
+) -> dict[str, float]:
+    """Share of right answers to every question, over held-out scenes that are odd in one of `odd`.
+
+    Kind and colour are asked only where something is odd; without any such scene they are NaN.
+    Taught in chapter 3.
+    """
+    hits, asked = [], []
+    for held_out in _held_out(count, odd):
+        label = held_out.factors.label
+        hits.append(answers(net, held_out.image) == label)
+        asked.append(label >= 0)
+    right, there = torch.cat(hits), torch.cat(asked)
+    shares = (right & there).sum(0) / there.sum(0)
+    return dict(zip(architecture.QUESTIONS, shares.tolist(), strict=True))
 
 
-@torch.inference_mode()
-def share_right(net: VisionTransformer, odd: str, count: int) -> float:
-    """Share of held-out scenes, all with this odd factor, that get the right class."""
-    held_out = scenes.make(HELD_OUT_SCENES, 0, count, odd=[odd])
-    guess = net(normalise(held_out.image)).argmax(1)
-    return (guess == held_out.factors.label).float().mean().item()
+def answers(
+    net: VisionTransformer, image: Float[Tensor, "scene 3 h w"]
+) -> Int[Tensor, "scene question"]:
+    """What a supervised model answers to its questions: kind, colour, odd factor."""
+    said = net(normalise(image)).split(list(architecture.QUESTIONS.values()), 1)
+    return torch.stack([logits.argmax(1) for logits in said], 1)
 
 
-def _held_out(count: int) -> Iterator[scenes.Scenes]:
+def _held_out(count: int, odd: Sequence[str] = scenes.ODD_FACTORS) -> Iterator[scenes.Scenes]:
     starts = range(0, count, BATCH)
     for start in tqdm(starts, desc="held-out scenes", leave=False):
-        yield scenes.make(HELD_OUT_SCENES, start, min(start + BATCH, count))
+        yield scenes.make(HELD_OUT_SCENES, start, min(start + BATCH, count), odd=odd)
 
 
 @torch.inference_mode()

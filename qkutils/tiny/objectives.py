@@ -12,15 +12,16 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from qkutils.scenes import Scenes
 from qkutils.tiny import architecture
-from qkutils.tiny.architecture import PATCH, normalise
+from qkutils.tiny.architecture import FOLDER, PATCH, QUESTIONS, normalise, published_name
 
-MASKED_SHARE = 0.6
+MASKED_SHARE = 0.5
 
 
 class Objective(nn.Module):
@@ -34,18 +35,51 @@ class Objective(nn.Module):
 
 
 class Supervised(Objective):
-    """Name the kind and colour of the odd object, or say that there is none."""
+    """Say in what the odd object is odd, and name its kind and its colour."""
 
-    does = "name the kind and colour of the odd object, or say that there is none"
+    does = "say in what an object is odd, if one is, and name its kind and colour"
 
     def __init__(self, seed: int):
         super().__init__()
         self.net = architecture.build(seed)
 
     def forward(self, batch: Scenes, _: torch.Generator) -> Float[Tensor, ""]:
-        """Cross-entropy of the odd object's class."""
-        logits = self.net(normalise(batch.image))
-        return F.cross_entropy(logits, batch.factors.label.to(logits.device))
+        """Sum of the cross-entropies of kind, colour and odd factor."""
+        said = self.net(normalise(batch.image)).split(list(QUESTIONS.values()), 1)
+        right = batch.factors.label.to(said[0].device).unbind(1)
+        asked = [(r >= 0).sum().clamp(min=1) for r in right]
+        losses = [
+            F.cross_entropy(s, r, ignore_index=-1, reduction="sum") / n
+            for s, r, n in zip(said, right, asked, strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+
+class FineTuned(Supervised):
+    """The same questions, put to the published SimMIM model of the same seed."""
+
+    does = "masked pixels first (the SimMIM model of this seed), then as the supervised model"
+
+    def __init__(self, seed: int):
+        super().__init__(seed)
+        name = published_name("simmim", seed)
+        path = FOLDER / f"{name}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: fine-tuning starts from it; train it first with "
+                f"python -m qkutils.tiny.train simmim --seed {seed} --publish"
+            )
+        self.net.load_state_dict(load_file(path), strict=False)
+
+
+class Untrained(Objective):
+    """Nothing: the network as its seed made it, the null of every comparison."""
+
+    does = "none: the random weights of this seed"
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.net = architecture.build(seed, classes=0)
 
 
 class MaskedPixels(Objective):
@@ -112,7 +146,7 @@ class SelfDistillation(Objective):
         """Cross-entropy of the teacher's view of two large crops with the student's of others."""
         image = normalise(batch.image)
         large = [crop(image, (0.4, 1.0), 64, generator) for _ in range(2)]
-        small = [crop(image, (0.1, 0.4), 32, generator) for _ in range(4)]
+        small = [crop(image, (0.1, 0.4), 32, generator) for _ in range(2)]
         with torch.no_grad():
             seen = [self.teacher_head(encode(self.teacher_net, x)) for x in large]
             wanted = [((s - self.centre) / self.TEACHER).softmax(-1) for s in seen]
@@ -140,9 +174,11 @@ class _projection(nn.Sequential):
         self.prototypes = nn.Parameter(torch.randn(prototypes, 128))
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in list(self.children()):
-            x = layer(x)
-        return F.normalize(x, dim=-1) @ F.normalize(self.prototypes, dim=-1).mT
+        with torch.autocast(x.device.type, enabled=False):  # temperatures magnify its rounding
+            x = x.float()
+            for layer in list(self.children()):
+                x = layer(x)
+            return F.normalize(x, dim=-1) @ F.normalize(self.prototypes, dim=-1).mT
 
 
 def encode(
@@ -181,4 +217,6 @@ OBJECTIVES: dict[str, Callable[[int], Objective]] = {
     "supervised": Supervised,
     "simmim": MaskedPixels,
     "dino": SelfDistillation,
+    "simmim-finetuned": FineTuned,
+    "untrained": Untrained,
 }

@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 import os
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 
+import pandas as pd
 from safetensors.torch import save_file
 
 from qkutils.tiny import architecture
+from qkutils.tiny.architecture import FOLDER
 from qkutils.tiny.config import Config
 from qkutils.tiny.evaluate import measure
-from qkutils.tiny.objectives import OBJECTIVES, Objective
-
-FOLDER = Path(str(resources.files("qkutils.tiny").joinpath("weights")))
+from qkutils.tiny.objectives import OBJECTIVES, Objective, Supervised
 
 _CARD = """# {name}
 
@@ -30,11 +29,11 @@ patches, 8 layers, 4 heads, width 96), trained on the procedural odd-one-out wor
 The linear probe and the nearest neighbours name the kind and colour that the scene's many like
 objects share, one of 36, from frozen features; chance is 0.028. Errors of masked pixels are mean
 absolute errors in units of half the range from black to white; the two baselines see the same
-visible patches. The share of right classes flatters a model that classifies: where size,
-orientation, texture or position is odd, the right class is the one that all objects share. Chapter
-3 measures each odd factor apart.
+visible patches. Kind, colour and odd factor are the questions that a supervised model answers;
+where size, orientation, texture or position is odd, kind and colour are those of all objects, and
+only the odd factor says that the objects were compared. Chapter 3 measures each odd factor apart.
 
-Made by `python -m qkutils.tiny.train {objective} --seed {seed} --steps {steps} --publish` with
+Made by `python -m qkutils.tiny.train {objective} --seed {seed} --publish` with
 {config}.
 
 Intended for this book: to learn and test methods on a network whose world is known exactly.
@@ -44,15 +43,14 @@ Not a model of natural images. Licence: MIT, as the code.
 
 def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path:
     """Writes the weights file and its card under the name that `qkutils.load` takes."""
-    name = f"tiny-{config.objective}" + (f"-s{config.seed}" if config.seed else "")
+    name = architecture.published_name(config.objective, config.seed)
     objective = objective.cpu().eval()
     state = objective.net.state_dict()
     halves = {k: v.detach().half().contiguous() for k, v in state.items()}
     published = copy.deepcopy(objective)
     published.net.load_state_dict({k: v.float() for k, v in halves.items()})
-    measured = [
-        measure(o) for o in (objective, published, OBJECTIVES[config.objective](config.seed))
-    ]
+    asked = "supervised" if isinstance(objective, Supervised) else config.objective
+    measured = [measure(o) for o in (objective, published, OBJECTIVES[asked](config.seed))]
     folder.mkdir(parents=True, exist_ok=True)
     card = _CARD.format(
         name=name,
@@ -64,7 +62,6 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
         rows="\n".join(_row(key, [m[key] for m in measured]) for key in measured[0]),
         objective=config.objective,
         seed=config.seed,
-        steps=config.steps,
         config=asdict(config),
     )
     weights, words = folder / f"{name}.partial", folder / f"{name}.md.partial"
@@ -78,3 +75,17 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
 
 def _row(name: str, values: list[float]) -> str:
     return f"| {name} | " + " | ".join(f"{value:.4f}" for value in values) + " |"
+
+
+def measured(name: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """What a published model's card says was measured, as trained, as published and untrained.
+
+    Raises FileNotFoundError for a name without a card.
+    """
+    path = folder / f"{name}.md"
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no card in {folder}; see qkutils.models.family()")
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.startswith("| ")]
+    head, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    table = pd.DataFrame([row[1:] for row in rows], [row[0] for row in rows], head[1:])
+    return table.astype(float)

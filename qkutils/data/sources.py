@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from qkutils import scenes
 from qkutils.models import Model
 
 BOOK_SCENES = 0  # the world seed whose scenes the chapters show
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+# What PIL raises for a file that is broken, depending on its kind and on where it is broken.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 def pictures(source: str | Path, count: int, size: int = 64) -> list[Image.Image]:
@@ -42,31 +44,34 @@ def picture_files(folder: Path) -> list[Path]:
     """The picture files of a folder and of its subfolders, sorted; raises where there are none."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder of pictures; check the path")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise FileNotFoundError(
-            f"{folder}: holds no picture ({', '.join(sorted(_SUFFIXES))}); name another folder"
+            f"{folder}: holds no picture ({', '.join(sorted(SUFFIXES))}); name another folder"
         )
     return files
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Reads one file as an upright RGB picture, whatever its colour mode."""
+def open_picture(path: Path, mode: str = "RGB") -> Image.Image:
+    """Reads one file as an upright picture, whatever its colour mode.
+
+    Raises ValueError for a file that can't be read.
+    """
     try:
         with Image.open(path) as picture:
-            return upright(picture)
-    except (UnidentifiedImageError, OSError) as error:
+            return upright(picture, mode)
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path}: can't be read as a picture ({error}); remove or mend it"
         ) from error
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """An RGB picture the right way up, from one of any colour mode."""
+def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
+    """A picture the right way up and in this colour mode, from one of any mode."""
     turned = ImageOps.exif_transpose(picture)
     if turned.mode.startswith("I;16"):  # PIL would cut off at 255 instead of scaling
         turned = Image.fromarray((np.asarray(turned) / 257).round().astype(np.uint8))
-    return turned.convert("RGB")
+    return turned.convert(mode)
 
 
 def images(

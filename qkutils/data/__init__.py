@@ -1,0 +1,29 @@
+"""Pictures, with or without the masks of what is in them, from folders or the embedded world."""
+
+from qkutils.data.alignment import align, align_labels
+from qkutils.data.odd_ones import has_odd_ones, odd_one_out
+from qkutils.data.reading import Reading, Report
+from qkutils.data.samples import Sample, Samples, Segmentations, Segmented
+from qkutils.data.segmentations import ade20k, bsds500, camvid, label_maps
+from qkutils.data.sources import BOOK_SCENES, images, pictures, visible
+
+__all__ = [
+    "BOOK_SCENES",
+    "Reading",
+    "Report",
+    "Sample",
+    "Samples",
+    "Segmentations",
+    "Segmented",
+    "ade20k",
+    "align",
+    "align_labels",
+    "bsds500",
+    "camvid",
+    "has_odd_ones",
+    "images",
+    "label_maps",
+    "odd_one_out",
+    "pictures",
+    "visible",
+]
