@@ -169,7 +169,7 @@ def test_outlines_differ_by_more_than_colour(ax):
 
 def test_heads_by_case_draws_each_head_over_the_cases():
     cases = [xr.DataArray([0.1, 0.2], dims="head"), xr.DataArray([0.3, 0.4], dims="head")]
-    figure = plots.heads_by_case(cases, ["own", "other"], "layer 1", (0, 1))
+    figure = plots.heads_by_case(cases, ["own", "other"], "layer 1", (0.0, 1.0))
     first, second, _zero = figure.axes[0].lines
     assert list(first.get_ydata()) == [0.1, 0.3] and list(second.get_ydata()) == [0.2, 0.4]
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["own", "other"]
