@@ -18,6 +18,7 @@ from qkutils import data, intervals, scenes, segments, stored
 from qkutils.data.samples import Segmented
 from qkutils.segments.grouping import MATCHING, pair_bins, pair_weights
 from qkutils.segments.layouts import pairing
+from qkutils.segments.same_object import CASES
 
 SIDE, PATCH = 4, 8  # of the small models' grid, and of a patch in pixels
 
@@ -170,9 +171,14 @@ def test_probability_is_that_of_explicit_loops(small):
                 total, weight = total + sigma * np.mean(of_signs), weight + sigma
         got = float(result.estimate.sel(of=case, layer=layer, head=head))
         assert got == pytest.approx(total / weight, abs=1e-6)
-    excess = result.estimate.sel(of="excess over other masks")
-    wanted = result.estimate.sel(of="modes") - result.estimate.sel(of="other masks")
-    np.testing.assert_allclose(excess, wanted, atol=1e-12)
+    modes, random, other, both = (result.estimate.sel(of=case, drop=True) for case in CASES)
+    for name, wanted in (
+        ("excess over random directions", modes - random),
+        ("excess over other masks", modes - other),
+        ("excess over both", modes - other - random + both),
+    ):
+        got = result.estimate.sel(of=name, drop=True)
+        np.testing.assert_allclose(got, wanted, atol=1e-12)
 
 
 def test_optimal_pictures_are_the_best_ones(small):
@@ -189,7 +195,7 @@ def test_optimal_pictures_are_the_best_ones(small):
 
 def test_one_segment_over_everything_is_always_the_same_object(small):
     result = segments.probability(segments.same_object(small, whole(pictures(5))), draws=10)
-    cases = result.sel(of=["modes", "random directions", "other masks"])
+    cases = result.sel(of=list(CASES))
     for name in ("estimate", "low", "high"):
         np.testing.assert_allclose(cases[name], 1, atol=1e-12)
 
@@ -459,7 +465,7 @@ def test_results_are_stored_and_read_again(tmp_path, monkeypatch, small):
 @pytest.mark.parametrize("name", stored.names())
 def test_stored_tables_are_whole_and_say_where_they_come_from(name):
     same, grouped = stored.same_object(name), stored.grouping(name)
-    assert dict(same.sizes) == {"of": 5, "layer": 12, "head": 4}
+    assert dict(same.sizes) == {"of": 7, "layer": 12, "head": 4}
     assert dict(grouped.sizes) == {"of": 3, "matching": 3, "layer": 12, "head": 4}
     for table, source in ((same, "CamVid"), (grouped, "BSDS500")):
         assert {"model", "fingerprint", "convention", "computed", "level"} <= set(table.attrs)
