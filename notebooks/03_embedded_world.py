@@ -16,8 +16,8 @@
 # # What world does the small model live in?
 #
 # The embedded model has seen nothing but drawn scenes: many like objects, and among them one that
-# may be odd. This chapter shows that world, in the tradition of the O3 and P3 images
-# {cite}`kotseruba2019saliency`, and what a model has learned of it. It earns no figure of the
+# may be odd. This chapter shows that world, in the tradition of O3, photographs with one odd object
+# among like ones, and P3, drawn patterns of that sort {cite}`kotseruba2019saliency`, and what a model has learned of it. It earns no figure of the
 # paper. It earns the right to use such a model in the other chapters.
 #
 # :::{admonition} Before you start
@@ -62,14 +62,15 @@ tell(largest_difference=float(abs(world.image[4] - alone.image[0]).max()))
 list(world.image.shape), list(world.slot.shape)
 
 # %% [markdown]
-# The image is scene × colour channel × row × column; drawn alone, scene 4 differs from itself by
+# The image is scene × colour channel × row × column, and `slot` says for every pixel which lattice
+# cell's object covers it, −1 for none; drawn alone, scene 4 differs from itself by
 # {glue:text}`largest_difference:.0e`.
 #
 # ## What can be odd
 #
-# Objects lie on a tilted lattice. Distractors share kind, colour, texture, size and lean, or come in
-# two sorts in a *mixed* scene. The target differs in one thing: `ODD_FACTORS` lists what. In one
-# scene out of ten nothing is odd.
+# Objects lie on a tilted lattice. Distractors share kind, colour, texture and, up to a little scatter,
+# size and lean. Where kind or colour is odd they may come in two sorts: a *mixed* scene. The target
+# differs in one thing: `ODD_FACTORS` lists what. In about one scene out of eight nothing is odd.
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -87,7 +88,7 @@ for row, odd in zip(axes, scenes.ODD_FACTORS, strict=True):
 
 # %% [markdown]
 # Read {numref}`fig-odd` row by row: colour stands out at once; a turned or a dotted object asks for a
-# comparison, and a displaced one for a look at the whole lattice. To find what is odd one has to
+# comparison, and a displaced one for a look at the whole lattice. To find the odd object one has to
 # relate the objects to each other. Whether a model does so is a question for the section after next.
 #
 # ## Objects have parts
@@ -140,43 +141,54 @@ model = qk.load(MODEL)
 can_classify = getattr(model.net, "num_classes", 0) == architecture.CLASSES
 subject = model if can_classify else qk.load("tiny-supervised")
 right = {o: evaluate.accuracy(subject.net, 300, [o]) for o in scenes.ODD_FACTORS}
-untrained = architecture.build(seed=9).eval()
-chance = {o: evaluate.accuracy(untrained, 300, [o]) for o in scenes.ODD_FACTORS}
+hidden = {
+    o: evaluate.accuracy(subject.net, 300, [o], hidden=True) for o in scenes.ODD_FACTORS
+}
 found = {o: shares["odd factor"] for o, shares in right.items()}
-guessed = {o: shares["odd factor"] for o, shares in chance.items()}
+guessed = {o: shares["odd factor"] for o, shares in hidden.items()}
 tell(
     subject=subject.name,
     best=max(found, key=found.get),
     worst=min(found, key=found.get),
 )
 tell(best_share=max(found.values()), worst_share=min(found.values()))
+leaks = {o: share for o, share in guessed.items() if o != "none"}
+tell(leak=max(leaks.values()), leak_factor=max(leaks, key=leaks.get))
 pd.DataFrame(right).T.round(2)
 
 # %% [markdown]
 # Each row holds 300 held-out scenes that are odd in one factor; kind and colour are not asked where
-# nothing is odd.
+# nothing is odd. As a control the model sees the same scenes once more *without the target*: what it
+# gets right then, it had from the distractors alone.
 
-# %% mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes whose odd factor is named, by what it is, with 95 % intervals; and the same for an untrained model, which gives the same answer to most scenes."}, "image": {"alt": "Bars of the share of scenes whose odd factor is named, for a trained and for an untrained model."}}
+# %% mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes whose odd factor is named, by what it is, with 95 % intervals; the same with the target taken out of every scene; dashed: guessing among seven."}, "image": {"alt": "Bars of the share of scenes whose odd factor is named, with the target and without it, and a dashed line at one seventh."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 at = np.arange(len(scenes.ODD_FACTORS))
-bars = [("trained", found, -0.2, plots.PALETTE[0]), ("untrained", guessed, 0.2, "0.6")]
+bars = [
+    ("whole scene", found, -0.2, plots.PALETTE[0]),
+    ("target hidden", guessed, 0.2, "0.6"),
+]
 for label, shares, aside, colour in bars:
     values = np.array(list(shares.values()))
-    error = 1.96 * np.sqrt(values * (1 - values) / 300)
+    error = [abs(values - edge) for edge in evaluate.share_interval(values, 300)]
     ax.bar(at + aside, values, 0.4, yerr=error, color=colour, label=label)
+ax.axhline(1 / len(at), ls="--", color="0.4", label="guessing")
 ax.set_xticks(at, scenes.ODD_FACTORS)
 ax.set(ylabel="share right", xlabel="what is odd", ylim=(0, 1.05))
 _ = ax.legend(fontsize=8)
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# In {numref}`fig-right`, {glue:text}`subject` is best where the odd factor is {glue:text}`best`
-# ({glue:text}`best_share:.2f`) and worst for {glue:text}`worst` ({glue:text}`worst_share:.2f`).
+# In {numref}`fig-right`, {glue:text}`subject` is right most often where the answer is *{glue:text}`best`*
+# ({glue:text}`best_share:.2f`), and least often where it is *{glue:text}`worst`*
+# ({glue:text}`worst_share:.2f`); *none* means that nothing is odd. With the target hidden, the highest
+# share among scenes that had one is {glue:text}`leak:.2f`, for *{glue:text}`leak_factor`*.
 #
-# Read the table with care. Where size, orientation, texture or position is odd, kind and colour are
-# those of *all* objects, and a model can name them without looking for the target. Only the odd
-# factor, and kind and colour where they are odd themselves, say that the objects were compared. An
-# untrained network says the same of most scenes, so it is right where that answer happens to be.
+# Read this with care. Where size, orientation, texture or position is odd, kind and colour are those of
+# *all* objects, and can be named without looking for the target. Even the odd factor leaks: where
+# position is odd, all objects are smaller and the lattice is regular; where size is odd, all others
+# are at an extreme; two sorts of distractor occur only where kind or colour is odd; and no ordinary
+# object is a ball where orientation is odd. The grey bars show how much of it the model uses.
 # :::
 #
 # What is embedded, with the facts of the catalogue; the card beside the weights says how a model was
@@ -185,7 +197,7 @@ _ = ax.legend(fontsize=8)
 # %%
 catalogue = qk.catalogue()
 embedded = [name for name in catalogue.index if catalogue.source[name] == "embedded"]
-catalogue.loc[embedded, ["objective", "note"]]
+catalogue.loc[embedded, ["objective", "note"]].style
 
 # %% [markdown]
 # ## Explore: one scene, many oddities
@@ -203,6 +215,12 @@ views.stepper(frames, list(scenes.ODD_FACTORS), texts, "what is odd")
 # **Try it.** Find a factor for which you need more than a second. Would the mean colour of an image
 # tell its target? Could a model name the target in a *mixed* scene from the target alone?
 #
+# :::{dropdown} Answers
+# Most people need longest for size and position. The mean colour tells little: the ground fills most
+# of the picture, and a target is one object of many. From the target alone nothing is odd: its kind
+# and colour are as common as any, and only the others make it the odd one.
+# :::
+#
 # ## Did we reproduce it?
 #
 # The paper has no such world, so there is nothing of it to reproduce here.
@@ -214,9 +232,10 @@ views.stepper(frames, list(scenes.ODD_FACTORS), texts, "what is odd")
 # - A model is worth taking apart only if it has learned something: look at its card first.
 # - A high share of right answers may come from a short cut. Ask which answer the short cut gives.
 #
-# **Limits.** This is a toy world. What a head does here shows what training *can* produce, and not
+# **Limits.** The distractors alone give part of the answer away, as the control shows. This is a toy world. What a head does here shows what training *can* produce, and not
 # what it produces on photographs.
 #
 # **Further reading.** The images that inspired it {cite}`kotseruba2019saliency`.
 #
-# **Next.** The symbols and choices of all chapters are collected in {ref}`notation`.
+# **Next.** {doc}`04_training_objective` trains this world's network for other ends, and asks whether
+# the objective decides what tokens attend to.

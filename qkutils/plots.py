@@ -7,12 +7,14 @@ from itertools import cycle
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool, Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from PIL.Image import Image
 
 from qkutils.models import Model
 from qkutils.scenes import DISTRACTOR, PARTS, TARGET, Scenes
@@ -79,10 +81,10 @@ def token_map(
     return drawn
 
 
-def mark_patch(ax: Axes, patch: int, columns: int) -> Axes:
+def mark_patch(ax: Axes, patch: int, columns: int, colour: str = PALETTE[1]) -> Axes:
     """Draws a frame around one patch, counted in reading order."""
     x, y = patch % columns, patch // columns
-    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=PALETTE[1], lw=2))
+    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=colour, lw=2))
     return ax
 
 
@@ -185,12 +187,12 @@ def scene_frame(world: Scenes, title: str) -> Figure:
     return figure
 
 
-def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str]) -> Axes:
+def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str], label: str = "") -> Axes:
     """Values per (layer, head) of several training runs: a thin line each, their mean thick."""
     for curve in curves:
         depth = curve.layer / max(int(curve.layer[-1]), 1)
         ax.plot(depth, curve.mean("head"), color=look["color"], lw=0.8, alpha=0.6)
-    return over_depth(ax, xr.concat(curves, "run").mean(["run", "head"]), "", look)
+    return over_depth(ax, xr.concat(curves, "run").mean(["run", "head"]), label, look)
 
 
 def replicates(
@@ -221,7 +223,7 @@ def heads_of_runs(
 ) -> Figure:
     """Every head of several training runs over depth, in a figure of its own."""
     figure = Figure(figsize=(6.5, 3.2), layout="constrained")
-    ax = band(figure.subplots(), half_width, "random directions (95 % of layer means)")
+    ax = band(figure.subplots(), half_width, "random directions (95 % of heads)")
     for number, (curve, marker) in enumerate(zip(curves, cycle(MARKERS), strict=False)):
         depth = np.repeat(curve.layer / int(curve.layer[-1]), curve.sizes["head"])
         aside = 0.012 * (number - (len(curves) - 1) / 2)
@@ -230,4 +232,102 @@ def heads_of_runs(
     ax.set(xlabel="depth (layer ÷ last layer)", ylabel="weighted cosine", title=title)
     ax.set_ylim(-0.8, 1)
     ax.legend(fontsize=8)
+    return figure
+
+
+RELATIONS = {"same": PALETTE[1], "different": PALETTE[0], "background": PALETTE[6]}
+
+
+def relations(ax: Axes, runs: Sequence[xr.DataArray], area: xr.DataArray | None) -> Axes:
+    """Values per (relation, layer) of several runs; dotted, what an even spread would give."""
+    for (relation, colour), marker in zip(RELATIONS.items(), MARKERS, strict=False):
+        for run in runs:
+            depth = run.layer / max(int(run.layer[-1]), 1)
+            ax.plot(depth, run.sel(relation=relation), color=colour, lw=0.8, alpha=0.6)
+        mean = xr.concat(runs, "run").mean("run").sel(relation=relation)
+        over_depth(ax, mean, relation, {"color": colour, "marker": marker})
+        if area is not None:
+            ax.axhline(float(area.sel(relation=relation)), color="0.4", lw=1, ls=":")
+    if area is None:
+        ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_xlabel("relative depth")
+    return ax
+
+
+def two_askers(
+    picture: np.ndarray,
+    masks: Bool[np.ndarray, "object height width"],
+    maps: Float[np.ndarray, "object row column"],
+    asked: Sequence[int],
+    shares: Float[np.ndarray, "object region"],
+    limit: float,
+    title: str,
+) -> Figure:
+    """A picture with outlined objects, the attention of each one's token, and shares as bars."""
+    figure = Figure(figsize=(11, 2.8), layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
+    colours = (PALETTE[1], PALETTE[0])
+    rows, columns = maps.shape[1:]
+    axes[0].imshow(picture, extent=(0, columns, rows, 0))
+    for mask, colour in zip(masks, colours, strict=True):
+        place = (np.arange(mask.shape[1]) + 0.5) / mask.shape[1] * columns
+        down = (np.arange(mask.shape[0]) + 0.5) / mask.shape[0] * rows
+        axes[0].contour(place, down, mask, levels=[0.5], colors=[colour], linewidths=1.5)
+    axes[0].set(xticks=[], yticks=[], title=title)
+    for n, ax in enumerate(axes[1:3]):
+        drawn = token_map(ax, maps[n], limit, f"{_ASKERS[n]}'s token asks", SEQUENTIAL)
+        mark_patch(ax, int(asked[n]), columns, colours[n])
+    figure.colorbar(drawn, ax=axes[1:3], label="share of attention", shrink=0.8)
+    _bars(axes[3], shares)
+    return figure
+
+
+_ASKERS = ("target", "distractor")
+
+
+def _bars(ax: Axes, shares: Float[np.ndarray, "object region"]) -> None:
+    """Shares on target, distractors and background, one above the other, for each asking token."""
+    names = ("on the target", "on distractors", "on the background")
+    bottom = np.zeros(len(shares))
+    for name, share, colour in zip(names, shares.T, (PALETTE[1], PALETTE[0], "0.75"), strict=True):
+        ax.bar(range(len(shares)), share, bottom=bottom, color=colour, label=name)
+        bottom = bottom + share
+    ax.set_xticks(range(len(shares)), list(_ASKERS))
+    ax.set(ylim=(0, 1), xlabel="whose token asks", ylabel="share of attention")
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def with_interval(ax: Axes, values: xr.Dataset, label: str, look: dict[str, str]) -> Axes:
+    """`estimate` per layer as a line over relative depth, from `low` to `high` as a band."""
+    depth = values.layer / max(int(values.layer[-1]), 1)
+    ax.fill_between(depth, values.low, values.high, color=look["color"], alpha=0.2, lw=0)
+    return over_depth(ax, values.estimate, label, look)
+
+
+def outlined(ax: Axes, picture: Image, masks: Sequence[Bool[np.ndarray, "height width"]]) -> Axes:
+    """A picture with two outlined objects: the first solid orange, the second dashed blue."""
+    height, width = masks[0].shape
+    ax.imshow(picture.resize((width, height)))
+    for mask, colour, style in zip(masks, (PALETTE[1], PALETTE[0]), ("-", "--"), strict=True):
+        ax.contour(mask, levels=[0.5], colors=["white"], linewidths=3.2)
+        ax.contour(mask, levels=[0.5], colors=[colour], linewidths=1.8, linestyles=style)
+    ax.set(xticks=[], yticks=[])
+    return ax
+
+
+def heads_by_case(
+    values: Sequence[xr.DataArray], cases: Sequence[str], title: str, limits: tuple[float, float]
+) -> Figure:
+    """A value per head in several cases, each head a line, in a figure of its own."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    ax = figure.subplots()
+    table = np.stack([each.values for each in values])
+    for head, marker in zip(range(table.shape[1]), cycle(MARKERS), strict=False):
+        colour = PALETTE[head % len(PALETTE)]
+        ax.plot(table[:, head], marker=marker, color=colour, lw=0.8, label=f"head {head}")
+    ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_xticks(range(len(cases)), list(cases))
+    ax.set(title=title, ylim=limits)
+    if table.shape[1] <= 6:
+        ax.legend(fontsize=7)
     return figure

@@ -309,6 +309,12 @@ def relations(values: xr.DataArray) -> xr.DataArray:
     return xr.concat(means, pd.Index(pairs, name="relation")).rename(values.name)
 
 
+def area_of_relations(shares: xr.Dataset) -> xr.DataArray:
+    """What attention that is spread evenly over the patches would give each relation."""
+    area = shares.area.mean("image").expand_dims(query=list(OBJECTS))
+    return relations(area.rename("area"))
+
+
 def late_minus_early(
     shares: xr.Dataset, relation: str = "same", others: bool = True
 ) -> trends.Contrast:

@@ -9,28 +9,31 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+from collections.abc import Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
+from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, intervals, models, segments
+from qkutils import data, intervals, models, scenes, segments
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
-from qkutils.data.samples import Segmentations
+from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
+from qkutils.preference import area_of_relations, relations, study
 
 FOLDER = Path(str(resources.files("qkutils").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
 
 
-def names() -> list[str]:
-    """Models with stored results."""
-    return sorted(p.name.removesuffix(".modes.csv") for p in FOLDER.glob("*.modes.csv"))
+def names(kind: str = "modes") -> list[str]:
+    """Models with stored results of a kind: modes, salience or preference."""
+    return sorted(p.name.removesuffix(f".{kind}.csv") for p in FOLDER.glob(f"*.{kind}.csv"))
 
 
 def modes(name: str) -> xr.Dataset:
@@ -41,6 +44,11 @@ def modes(name: str) -> xr.Dataset:
 def salience(name: str) -> xr.Dataset:
     """Stored mean total variation over (removed, layer) when κ or its bias part is left out."""
     return _read(name, "salience", ["removed", "layer"])
+
+
+def preference(name: str) -> xr.Dataset:
+    """Stored shares of attention and their null over (set, relation, layer), means over heads."""
+    return _read(name, "preference", ["set", "relation", "layer"])
 
 
 def same_object(name: str) -> xr.Dataset:
@@ -119,6 +127,34 @@ def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER)
     return path
 
 
+def store_preference(
+    model: Model,
+    sets: dict[str, Samples],
+    null_images: Sequence[Image.Image],
+    folder: Path = FOLDER,
+) -> Path:
+    """Computes and stores shares by relation, and their null, on several sets of samples.
+
+    A set of one sample has its null on `null_images`; the others have theirs among themselves.
+    """
+    tables, said = [], []
+    for name, samples in sets.items():
+        laid_on = null_images if len(samples) == 1 else ()
+        found = study(model, samples, null_images=laid_on)
+        fields = ("share", "null_share", "share_others", "null_share_others")
+        means = {f: relations(found[f]).mean(["image", "head"]) for f in fields}
+        means["area"] = area_of_relations(found)
+        tables.append(xr.Dataset(means))
+        null = f"null on {len(laid_on)} photographs" if laid_on else "null among themselves"
+        said.append(f"{name}: n = {found.sizes['image']}, {null}")
+    table = xr.concat(tables, pd.Index(sets, name="set")).to_dataframe()
+    keys = ("model", "fingerprint", "dtype", "code_version")
+    provenance = {k: found.attrs[k] for k in keys} | {"computed": date.today().isoformat()}
+    path = folder / f"{model.name}.preference.csv"
+    _write(path, table, provenance | {"sets": "; ".join(said)})
+    return path
+
+
 def store_same_object(
     model: Model, segmentations: Segmentations, source: str, folder: Path = FOLDER
 ) -> Path:
@@ -168,6 +204,7 @@ def main() -> None:
         "--images", default="", help="a folder; default: scenes of the embedded world"
     )
     parser.add_argument("--count", type=int, default=48, help="number of images")
+    parser.add_argument("--odd", nargs="*", default=[], help="NAME=FOLDER in the layout of O3")
     parser.add_argument("--camvid", default="", help="a folder of CamVid; default: not computed")
     parser.add_argument("--bsds", default="", help="a folder of BSDS500; default: not computed")
     args = parser.parse_args()
@@ -175,6 +212,12 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     print(store_modes(model))
     print(store_salience(model, args.images, args.count))
+    if args.odd:
+        folders = dict(each.split("=", 1) for each in args.odd)
+        sets: dict[str, Samples] = {n: data.odd_one_out(f) for n, f in folders.items()}
+        sets["drawn scenes"] = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
+        photographs = data.pictures(args.images, args.count)
+        print(store_preference(model, sets, photographs))
     if args.camvid:
         print(store_same_object(model, data.camvid(args.camvid), "CamVid, validation"))
     if args.bsds:

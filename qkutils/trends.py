@@ -26,6 +26,8 @@ class Contrast:
         return int(self.low > 0) - int(self.high < 0)
 
     def __str__(self) -> str:
+        if not np.isfinite([self.low, self.high]).all():
+            return f"{self.estimate:+.2f} (one run: no interval)"
         return f"{self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
@@ -85,7 +87,7 @@ def over_seeds(values: Sequence[float]) -> Contrast:
     """The mean of one number per training run, with Student's 95 % interval over the runs.
 
     For a difference between two objectives hand in the differences within each seed, since a seed
-    gives both the same first weights and the same scenes.  One run has no interval: it is infinite.
+    gives both the same first weights.  One run has no interval: it is infinite.
     Taught in chapter 4.
     """
     runs = np.asarray(values, dtype=float)

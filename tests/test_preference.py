@@ -527,3 +527,15 @@ def test_contrast_over_images_keeps_an_images_layers_together():
     noisy = values + np.random.default_rng(1).normal(size=values.shape)
     width = trends.late_minus_early(noisy)
     assert (width.high - width.low) / 3.92 == pytest.approx(1 / 50**0.5, rel=0.25)
+
+
+def test_area_of_relations_is_what_even_attention_gives(make_vit):
+    model = qk.load(make_vit(embed_dim=24, num_heads=2, img_size=64, patch_size=8))
+    with torch.no_grad():
+        for block in model.net.blocks:  # every score is zero: attention is spread evenly
+            block.attn.qkv.weight.zero_()
+            block.attn.qkv.bias.zero_()
+    found = preference.study(model, scenes.samples(3, 0, 4))
+    even = preference.relations(found.share).mean(["image", "head", "layer"])
+    area = preference.area_of_relations(found)
+    np.testing.assert_allclose(even.sel(relation=area.relation), area, atol=1e-6)

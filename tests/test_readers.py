@@ -365,3 +365,18 @@ def test_real_bsds500(image_folder):
         assert len(each.labels) >= 5
         assert all(labels.shape == each.image.size[::-1] for labels in each.labels)
         assert all(labels.min() == 1 for labels in each.labels)
+
+
+def test_whether_a_folder_has_odd_ones_is_seen_from_its_layout(o3, segmented, tmp_path):
+    assert data.has_odd_ones(o3) and data.has_odd_ones(tmp_path)  # itself, or those inside
+    save(tmp_path / "plain/a.png", noise())
+    assert not data.has_odd_ones(tmp_path / "plain")
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        data.has_odd_ones(tmp_path / "nowhere")
+
+
+def test_whether_a_folder_has_segments_is_seen_from_its_layout(bsds, tmp_path):
+    assert data.has_segments(bsds)
+    assert not data.has_segments(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        data.has_segments(tmp_path / "nowhere")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import qkutils as qk
-from qkutils import heads, stored
+from qkutils import heads, preference, scenes, stored
 
 PROVENANCE = {"model", "fingerprint", "dtype", "code_version", "computed"}
 REFERENCE = {  # weighted cosine per layer, published with the models' weights by others
@@ -59,6 +59,23 @@ def test_tables_are_written_and_read_again(tmp_path, monkeypatch, make_vit):
     moved = stored.salience(model.name).total_variation
     assert ((moved > 0) & (moved < 1)).all()
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_shares_are_written_and_read_again(tmp_path, monkeypatch, make_vit):
+    model = qk.load(make_vit(embed_dim=24, num_heads=2, img_size=64, patch_size=8))
+    several, one = scenes.samples(3, 0, 4), scenes.samples(4, 0, 1)
+    others = [sample.image for sample in scenes.samples(5, 0, 3)]
+    stored.store_preference(model, {"several": several, "one": one}, others, tmp_path)
+    monkeypatch.setattr(stored, "FOLDER", tmp_path)
+    assert stored.names("preference") == [model.name]
+    read = stored.preference(model.name)
+    assert "one: n = 1, null on 3 photographs" in read.attrs["sets"]
+    fresh = preference.relations(preference.study(model, several).share).mean(["image", "head"])
+    np.testing.assert_allclose(
+        read.share.sel(set="several").transpose(*fresh.dims).sel(relation=fresh.relation),
+        fresh,
+        rtol=1e-5,
+    )
 
 
 def test_a_model_without_stored_results_is_named():

@@ -72,6 +72,7 @@ def test_interval_over_seeds_covers_nineteen_times_in_twenty():
 def test_one_seed_tells_nothing_and_none_is_refused():
     alone = trends.over_seeds([0.7])
     assert alone.estimate == 0.7 and alone.sign == 0
+    assert str(alone) == "+0.70 (one run: no interval)"
     for bad in ([], [0.1, float("nan")]):
         with pytest.raises(ValueError, match="one finite number per run"):
             trends.over_seeds(bad)

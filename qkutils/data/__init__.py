@@ -1,10 +1,10 @@
 """Pictures, with or without the masks of what is in them, from folders or the embedded world."""
 
 from qkutils.data.alignment import align, align_labels
-from qkutils.data.odd_ones import odd_one_out
+from qkutils.data.odd_ones import has_odd_ones, odd_one_out
 from qkutils.data.reading import Reading, Report
 from qkutils.data.samples import Sample, Samples, Segmentations, Segmented
-from qkutils.data.segmentations import ade20k, bsds500, camvid, label_maps
+from qkutils.data.segmentations import ade20k, bsds500, camvid, has_segments, label_maps
 from qkutils.data.sources import BOOK_SCENES, images, pictures, visible
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "align_labels",
     "bsds500",
     "camvid",
+    "has_odd_ones",
+    "has_segments",
     "images",
     "label_maps",
     "odd_one_out",

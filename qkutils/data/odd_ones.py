@@ -36,6 +36,18 @@ def odd_one_out(folder: str | Path, on_error: str = "raise") -> Reading[Sample]:
     return reading(folder.name, paired, _read, on_error)
 
 
+def has_odd_ones(folder: str | Path) -> bool:
+    """Whether a folder is laid out as `odd_one_out` reads it, with masks beside the pictures.
+
+    Raises FileNotFoundError for a folder that is not there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
+    masks = _MASKS["target"]
+    return any((each / name).is_dir() for each in [folder, *folder.iterdir()] for name in masks)
+
+
 def _sets(folder: Path) -> list[Path]:
     """The folder itself, or those in it that hold pictures."""
     inner = sorted(folder.glob("[!._]*"))  # not what an archive holds for macOS alone

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from scipy import stats
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from tqdm import tqdm
@@ -34,21 +37,43 @@ def measure(objective: Objective, count: int = 8192) -> dict[str, float]:
 
 @torch.inference_mode()
 def accuracy(
-    net: VisionTransformer, count: int = 8192, odd: Sequence[str] = scenes.ODD_FACTORS
+    net: VisionTransformer,
+    count: int = 8192,
+    odd: Sequence[str] = scenes.ODD_FACTORS,
+    hidden: bool = False,
 ) -> dict[str, float]:
     """Share of right answers to every question, over held-out scenes that are odd in one of `odd`.
 
     Kind and colour are asked only where something is odd; without any such scene they are NaN.
+    `hidden`: the targets are taken out of the pictures, which shows what the distractors give away.
     Taught in chapter 3.
     """
     hits, asked = [], []
     for held_out in _held_out(count, odd):
         label = held_out.factors.label
-        hits.append(answers(net, held_out.image) == label)
+        shown = scenes.render(without_target(held_out.factors)) if hidden else held_out
+        hits.append(answers(net, shown.image) == label)
         asked.append(label >= 0)
     right, there = torch.cat(hits), torch.cat(asked)
     shares = (right & there).sum(0) / there.sum(0)
     return dict(zip(architecture.QUESTIONS, shares.tolist(), strict=True))
+
+
+def without_target(factors: scenes.Factors) -> scenes.Factors:
+    """The same scenes, with an empty cell where the odd object was."""
+    role = factors.role.where(factors.role != scenes.TARGET, scenes.ABSENT)
+    return replace(factors, role=role)
+
+
+def share_interval(
+    shares: Float[np.ndarray, " share"], count: int
+) -> tuple[Float[np.ndarray, " share"], Float[np.ndarray, " share"]]:
+    """Wilson's 95 % interval of shares of `count` scenes: lower and upper ends."""
+    ends = [
+        stats.binomtest(round(share * count), count).proportion_ci(method="wilson")
+        for share in shares.tolist()
+    ]
+    return np.array([e.low for e in ends]), np.array([e.high for e in ends])
 
 
 def answers(

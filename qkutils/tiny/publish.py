@@ -31,7 +31,8 @@ objects share, one of 36, from frozen features; chance is 0.028. Errors of maske
 absolute errors in units of half the range from black to white; the two baselines see the same
 visible patches. Kind, colour and odd factor are the questions that a supervised model answers;
 where size, orientation, texture or position is odd, kind and colour are those of all objects, and
-only the odd factor says that the objects were compared. Chapter 3 measures each odd factor apart.
+the distractors alone give part of the odd factor away. Chapter 3 measures each odd factor apart,
+and how much of it is right with the target hidden.
 
 Made by `python -m qkutils.tiny.train {objective} --seed {seed} --publish` with
 {config}.
