@@ -18,6 +18,7 @@ from qkutils import data, intervals, scenes, segments, stored
 from qkutils.data.samples import Segmented
 from qkutils.segments.grouping import MATCHING, pair_bins, pair_weights
 from qkutils.segments.layouts import pairing
+from qkutils.segments.same_object import CASES
 
 SIDE, PATCH = 4, 8  # of the small models' grid, and of a patch in pixels
 
@@ -103,6 +104,16 @@ def test_instances_are_not_taken_apart(small):
     assert segments.objects_of(small, sample).label.tolist() == [7, 7]
 
 
+def test_every_layout_is_laid_on_other_pictures_and_keys_alone_decide():
+    keys = [f"picture {n}" for n in range(7)]
+    guests = pairing(keys, 3)
+    for picture, laid in enumerate(guests.tolist()):
+        assert picture not in laid and len(set(laid)) == 3
+    assert np.bincount(guests.ravel()).tolist() == [3] * 7
+    turned = pairing(keys[::-1], 3)
+    assert [keys[::-1][n] for n in turned[0]] == [keys[n] for n in guests[6]]
+
+
 def brute_force(model, samples, parts: xr.Dataset, guests, exact: bool, layer, head, mode, sign):
     """Score, and objects of its own and of other masks, for each picture, by explicit loops."""
     x = inputs_of(model, samples)[layer][:, model.prefix_tokens :]
@@ -160,9 +171,14 @@ def test_probability_is_that_of_explicit_loops(small):
                 total, weight = total + sigma * np.mean(of_signs), weight + sigma
         got = float(result.estimate.sel(of=case, layer=layer, head=head))
         assert got == pytest.approx(total / weight, abs=1e-6)
-    excess = result.estimate.sel(of="excess over other masks")
-    wanted = result.estimate.sel(of="modes") - result.estimate.sel(of="other masks")
-    np.testing.assert_allclose(excess, wanted, atol=1e-12)
+    modes, random, other, both = (result.estimate.sel(of=case, drop=True) for case in CASES)
+    for name, wanted in (
+        ("excess over random directions", modes - random),
+        ("excess over other masks", modes - other),
+        ("excess over both", modes - other - random + both),
+    ):
+        got = result.estimate.sel(of=name, drop=True)
+        np.testing.assert_allclose(got, wanted, atol=1e-12)
 
 
 def test_optimal_pictures_are_the_best_ones(small):
@@ -179,7 +195,7 @@ def test_optimal_pictures_are_the_best_ones(small):
 
 def test_one_segment_over_everything_is_always_the_same_object(small):
     result = segments.probability(segments.same_object(small, whole(pictures(5))), draws=10)
-    cases = result.sel(of=["modes", "random directions", "other masks"])
+    cases = result.sel(of=list(CASES))
     for name in ("estimate", "low", "high"):
         np.testing.assert_allclose(cases[name], 1, atol=1e-12)
 
@@ -446,15 +462,22 @@ def test_results_are_stored_and_read_again(tmp_path, monkeypatch, small):
     )
 
 
-def test_both_studies_run_on_real_pictures(real_model):
-    from conftest import folder_of
+@pytest.mark.parametrize("name", stored.names())
+def test_stored_tables_are_whole_and_say_where_they_come_from(name):
+    same, grouped = stored.same_object(name), stored.grouping(name)
+    assert dict(same.sizes) == {"of": 7, "layer": 12, "head": 4}
+    assert dict(grouped.sizes) == {"of": 3, "matching": 3, "layer": 12, "head": 4}
+    for table, source in ((same, "CamVid"), (grouped, "BSDS500")):
+        assert {"model", "fingerprint", "convention", "computed", "level"} <= set(table.attrs)
+        assert source in table.attrs["images"]
+        assert table.attrs["fingerprint"] == stored.modes(name).attrs["fingerprint"]
+        assert ((table.low <= table.estimate) & (table.estimate <= table.high)).mean() > 0.95
 
-    folder = folder_of("QKUTILS_IMAGES")
-    if not (folder / "camvid-val").is_dir() or not (folder / "bsds500-val").is_dir():
-        pytest.skip("QKUTILS_IMAGES holds no CamVid and BSDS500")
-    found = segments.same_object(real_model, data.camvid(folder / "camvid-val")[:4])
+
+def test_both_studies_run_on_real_pictures(real_model, image_folder):
+    found = segments.same_object(real_model, data.camvid(image_folder / "camvid-val")[:4])
     assert (found.objects >= 2).all()
     result = segments.probability(found, draws=10)
     assert ((result.estimate.sel(of="modes") >= 0) & (result.estimate.sel(of="modes") <= 1)).all()
-    grouped = segments.grouping(real_model, data.bsds500(folder / "bsds500-val")[:4])
+    grouped = segments.grouping(real_model, data.bsds500(image_folder / "bsds500-val")[:4])
     assert (grouped.same > 0).all() and grouped.attrs["people"] > 8

@@ -83,7 +83,7 @@ def excess(found: xr.Dataset) -> xr.DataArray:
 
 def _read(
     model: Model, segmentations: Segmentations
-) -> tuple[list[str], list[Int[np.ndarray, "person patch"]]]:
+) -> tuple[list[str], list[Int[np.ndarray, "_ patch"]]]:
     """Key and segments of every picture."""
     seen = [
         (segmented.key, segments_of_patches(model, segmented))
@@ -96,7 +96,7 @@ def _read(
 def _measure(
     model: Model,
     segmentations: Segmentations,
-    people: list[Int[np.ndarray, "person patch"]],
+    people: list[Int[np.ndarray, "_ patch"]],
     guests: Int[np.ndarray, "picture guest"],
     modes: int | Sequence[int] | None,
     salience: Sequence[str],

@@ -23,8 +23,7 @@ from qkutils.regions import Patches
 from qkutils.segments.layouts import HALF, Objects, check, objects_of, pairing, picture_batches
 from qkutils.tokens import normalise, visit_layers
 
-CASES = ("modes", "random directions", "other masks")
-NULLS = CASES[1:]
+CASES = ("modes", "random directions", "other masks", "random directions, other masks")
 SIGNS = (1, -1)
 _DIMS = ("case", "image", "layer", "head", "mode", "sign")
 _GALLERY = ("case", "layer", "head", "mode", "sign")
@@ -184,10 +183,10 @@ def _one_layer(
     positive = (largest[0] > 0) & (largest[1] > 0)
     score = product.masked_fill(~positive, torch.nan)
     rows = score.shape[1] // 2  # the first half are the modes
-    out = {"score": torch.stack([score[:, :rows], score[:, rows:], score[:, :rows]]).cpu()}
+    out = {"score": torch.stack([score[:, :rows], score[:, rows:]] * 2).cpu()}
     for name, side in zip(("query_object", "key_object"), sides, strict=True):
         own, other = (_picked(side, reader.weight[at], reader.there[at]) for at in laid)
-        cases = [own[:, :rows], own[:, rows:], other[:, :rows]]
+        cases = [own[:, :rows], own[:, rows:], other[:, :rows], other[:, rows:]]
         out[name] = torch.stack(cases).to("cpu", torch.int16)
     return out
 
@@ -238,8 +237,11 @@ def probability(
 ) -> xr.Dataset:
     """σ-weighted probability, per head, that a mode's queries and keys prefer one object.
 
-    `estimate`, `low` and `high` over `of`: each case, and the excess of the modes over both nulls.
-    Random directions have no σ and weigh alike.  The 95 % bootstrap interval draws whole pictures
+    `estimate`, `low` and `high` over `of`: each case, the excess of the modes over random
+    directions and over other masks, and by how much the latter is more for modes than for random
+    directions (`excess over both`): regions that cut across things differ in little but how much
+    of each they hold, which alone makes any two directions agree.  Random directions have no σ and
+    weigh alike.  The 95 % bootstrap interval draws whole pictures
     again and takes the k best anew from those drawn; a picture drawn twice then fills two places.
     `over`: dimensions (`layer`, `head`) whose mean is taken first.  Paper figure 6; taught in the
     chapter "Same object?".
@@ -267,7 +269,7 @@ def probability(
 def _mode_weights(found: xr.Dataset) -> Float[np.ndarray, "case layer head mode"]:
     """σ for modes; the same for all random directions, which have no strength of their own."""
     sigma = found.sigma.transpose("layer", "head", "mode").values
-    return np.stack([np.ones_like(sigma) if case == CASES[1] else sigma for case in CASES])
+    return np.stack([np.ones_like(sigma) if case.startswith("random") else sigma for case in CASES])
 
 
 def _weighted(
@@ -292,10 +294,13 @@ def _weighted(
 
 
 def _excesses(cases: xr.DataArray, over: Sequence[str]) -> xr.DataArray:
-    """The cases, and what the modes have more than each null, along `of`, after `draw`."""
+    """The cases, and what the modes have more than the nulls, along `of`, after `draw`."""
     mean = cases.mean(list(over))
-    beyond = [
-        (mean.sel(case="modes") - mean.sel(case=null)).assign_coords(case=f"excess over {null}")
-        for null in NULLS
-    ]
-    return xr.concat([mean, *beyond], "case").rename(case="of").transpose("draw", ...)
+    modes, random, other, random_other = (mean.sel(case=case, drop=True) for case in CASES)
+    beyond = {
+        "excess over random directions": modes - random,
+        "excess over other masks": modes - other,
+        "excess over both": (modes - other) - (random - random_other),
+    }
+    labelled = [each.assign_coords(case=name) for name, each in beyond.items()]
+    return xr.concat([mean, *labelled], "case").rename(case="of").transpose("draw", ...)
