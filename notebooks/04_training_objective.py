@@ -228,6 +228,8 @@ rising = {
     1: "simmim ends higher, relative to its beginning, than supervised",
 }
 lower = {-1: "takes cosine away", 0: "makes no clear difference", 1: "adds cosine"}
+
+# %%
 tell(
     primary=str(primary),
     primary_words=rising[primary.sign],

@@ -308,8 +308,9 @@ def outlined(ax: Axes, picture: Image, masks: Sequence[Bool[np.ndarray, "height 
     """A picture with two outlined objects: the first solid orange, the second dashed blue."""
     height, width = masks[0].shape
     ax.imshow(picture.resize((width, height)))
-    for mask, colour, style in zip(masks, (PALETTE[1], PALETTE[0]), ("-", "--"), strict=True):
+    for mask in masks:
         ax.contour(mask, levels=[0.5], colors=["white"], linewidths=3.2)
+    for mask, colour, style in zip(masks, (PALETTE[1], PALETTE[0]), ("-", "--"), strict=True):
         ax.contour(mask, levels=[0.5], colors=[colour], linewidths=1.8, linestyles=style)
     ax.set(xticks=[], yticks=[])
     return ax

@@ -163,7 +163,7 @@ def test_outlines_differ_by_more_than_colour(ax):
     masks[0, :4, :4] = masks[1, 8:12, 8:12] = True
     plots.outlined(ax, Image.new("RGB", (32, 32)), list(masks))
     styles = [c.get_linestyles()[0][1] for c in ax.collections]
-    assert len(ax.collections) == 4 and styles[1] is None and styles[3] is not None
+    assert len(ax.collections) == 4 and styles[2] is None and styles[3] is not None
     assert ax.images[0].get_array().shape == (16, 16, 3)
 
 
