@@ -271,6 +271,15 @@ for name, of_model in tables.items():
 pd.DataFrame(real).T.round(2)
 
 # %% [markdown]
+# The paper used ADE20K. Where you have it, or another folder of pictures and label maps, three lines do
+# the same for any model:
+#
+# ```python
+# photographs = data.ade20k("path/to/ADE20K", on_error="skip")  # or data.camvid, data.label_maps
+# print(photographs.report)  # what was read, and what was left out
+# segments.probability(segments.same_object(model, photographs), ["head"])
+# ```
+#
 # ## Explore: layer by layer
 #
 # Means over heads hide heads. Step through the layers of {glue:text}`model`: each dot is one head.
