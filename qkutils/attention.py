@@ -49,6 +49,48 @@ def rebuild_attention(
     return _label(out, attributes | {"modes": "all" if modes is None else str(modes)})
 
 
+def token_factors(
+    model: AnyModel,
+    images: Float[Tensor, "image channel height width"],
+    modes: int | Sequence[int] | None = None,
+) -> xr.Dataset:
+    """What every token brings to the scores: `query`, `key` and `salience` over (layer, image, …).
+
+    A token i attends to j with the softmax over j of Σ_rank query_i key_j + salience_j; LayerNorm
+    and the scale are inside.  Without `modes` the rank runs over the head's own dimensions, with
+    them over the modes: query is σ z·u and key is z·v.  Far smaller than attention itself, so that
+    a view computes any row of it in the browser.  Taught in chapter 9.
+    """
+    loaded = models.load(model)
+    heads = read(loaded)
+    check_images(loaded, images)
+    a, b, kappa = (
+        part * s
+        for part, s in zip(
+            score_factors(loaded, heads, modes), (heads.scale, 1.0, heads.scale), strict=True
+        )
+    )
+    found: dict[str, list] = {"query": [], "key": [], "salience": []}
+
+    def visit(layer: int, _: slice, x: Tensor) -> None:
+        z = normalise(x.float(), heads.ln_eps)[:, None]
+        sides = {"query": z @ a[layer].mT, "key": z @ b[layer].mT}
+        sides["salience"] = (z @ kappa[layer][..., None])[..., 0]
+        for name, side in sides.items():
+            found[name].append((layer, side.cpu()))
+
+    visit_layers(loaded, images, visit)
+    dims = ("layer", "image", "head", "token", "rank")
+    fields = {name: (dims[: 3 + side[0][1].ndim - 2], _stack(side)) for name, side in found.items()}
+    return xr.Dataset(fields, attrs=provenance(heads, "exact", "float32"))
+
+
+def _stack(parts: Sequence[tuple[int, Tensor]]) -> np.ndarray:
+    """Values per (layer, image, …) from pieces of a layer and some images, in their order."""
+    layers = range(1 + max(layer for layer, _ in parts))
+    return torch.stack([torch.cat([v for at, v in parts if at == n]) for n in layers]).numpy()
+
+
 def scores(
     z: Float[Tensor, "image 1 token d_model"],
     u: Float[Tensor, "head mode d_model"],

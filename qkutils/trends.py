@@ -10,6 +10,8 @@ import xarray as xr
 from scipy import stats
 
 from qkutils import intervals
+from qkutils.heads import CONVENTIONS
+from qkutils.modes import AnyModel, decompose, null_band, null_from_strengths
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,23 @@ class Contrast:
         if not np.isfinite([self.low, self.high]).all():
             return f"{self.estimate:+.2f} (one run: no interval)"
         return f"{self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def curves(model: AnyModel) -> xr.Dataset:
+    """`weighted_cosine` over (convention, layer, head), and `null` over (convention, layer).
+
+    `null` is the half width of the band that holds 95 % of a layer's means if the heads kept their
+    strengths and only their directions were random.  Paper figure 3; taught in chapter 2.
+    """
+    found = []
+    for convention in CONVENTIONS:
+        parts = decompose(model, convention)
+        weighted = parts.cosine.weighted(parts.sigma).mean("mode")
+        spread = null_from_strengths(parts.sigma, null_band(model, convention))
+        null = 1.96 * (spread**2).mean("head") ** 0.5 / spread.sizes["head"] ** 0.5
+        found.append(xr.Dataset({"weighted_cosine": weighted, "null": null}, attrs=parts.attrs))
+    both = xr.concat(found, xr.Variable("convention", list(CONVENTIONS)), combine_attrs="drop")
+    return both.assign_attrs({k: found[0].attrs[k] for k in ("model", "fingerprint")})
 
 
 def late_minus_early(values: xr.DataArray) -> Contrast:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import qkutils as qk  # before timm, which it helps to import
 
@@ -110,3 +113,61 @@ def real_images(real_model) -> torch.Tensor:
 def image_folder() -> Path:
     """The folder with samples of real data sets."""
     return folder_of("QKUTILS_IMAGES")
+
+
+# ---- a browser -------------------------------------------------------------------------------
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+SHOTS = Path(__file__).parents[1] / "_build" / "screenshots"
+
+
+def _skip_or_fail(reason: str) -> Any:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(f"NOTHING WAS LOOKED AT: {reason}")
+
+
+@pytest.fixture(scope="session")
+def skip_or_fail() -> Callable[[str], Any]:
+    """Skips a test, saying why; in CI nothing may be left untested."""
+    return _skip_or_fail
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The system's Chromium or Chrome, else the one that Playwright downloaded."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_api.sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        except sync_api.Error as error:
+            _skip_or_fail(f"no Chromium or Chrome to run ({str(error).splitlines()[0]})")
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_view(browser, tmp_path) -> Iterator[Callable[..., Any]]:
+    """A function that shows a view in the browser, as `to_html` writes it, and gives the page.
+
+    The page's `faults` are what went wrong on the way; a picture of each view is kept.
+    """
+    pages = []
+
+    def show(view: Any, **context: Any) -> Any:
+        page = browser.new_context(**context).new_page()
+        page.faults = []
+        page.on("pageerror", lambda error: page.faults.append(f"error: {error}"))
+        page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)
+        page.goto(view.to_html(tmp_path / f"view{len(pages)}.html").as_uri())
+        page.wait_for_selector(".qk-view")
+        pages.append((page, type(view).__name__))
+        return page
+
+    yield show
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for number, (page, name) in enumerate(pages):
+        page.screenshot(path=SHOTS / f"view-{name}-{number}.png", full_page=True)
+        page.context.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import qkutils as qk
 from qkutils import scenes
@@ -216,3 +217,18 @@ def test_total_variation_is_zero_for_equal_and_one_for_disjoint_maps(plain_vit, 
     first[..., 0], second[..., 1] = 1, 1
     assert (total_variation(first, first) == 0).all()
     assert (total_variation(first, second) == 1).all()
+
+
+@pytest.mark.parametrize("modes", [None, 3])
+def test_token_factors_give_attention(vit, images, modes):
+    parts = qk.attention.token_factors(vit, images, modes)
+    logits = xr.dot(
+        parts.query.rename(token="query"), parts.key.rename(token="key"), dim="rank"
+    ) + parts.salience.rename(token="key")
+    made = np.exp(logits - logits.max("key"))
+    made = (made / made.sum("key")).transpose("layer", "image", "head", "query", "key")
+    if modes is None:
+        expected = qk.observed_attention(vit, images)
+    else:
+        expected = qk.rebuild_attention(vit, images, modes=modes)
+    assert np.abs(made.values - expected.values).max() < 1e-5

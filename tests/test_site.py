@@ -2,9 +2,7 @@
 
 import functools
 import http.server
-import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,24 +11,13 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_build" / "html"
 SHOTS = ROOT / "_build" / "screenshots"
 PAGES = ["book/index", *re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text())]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 PHONE, DESK = {"width": 400, "height": 800}, {"width": 1300, "height": 900}
 
 pytestmark = pytest.mark.site
-
-
-def skip_or_fail(reason: str) -> Any:
-    """Skip these tests, saying why; in CI nothing may be left untested."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(f"THE BOOK WAS NOT LOOKED AT: {reason}")
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -41,7 +28,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[str]:
+def site(skip_or_fail: Any) -> Iterator[str]:
     """Serve the built book on this machine and give its address."""
     if not (SITE / "index.html").exists():
         skip_or_fail("it is not built (make book)")
@@ -50,19 +37,6 @@ def site() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Start the system's Chromium or Chrome, else the one that Playwright downloaded."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        except sync_api.Error as error:
-            skip_or_fail(f"no Chromium or Chrome to run ({str(error).splitlines()[0]})")
-        yield started
-        started.close()
 
 
 class Visit:

@@ -56,6 +56,8 @@ def uses(widget: Any) -> Iterator[tuple[str, Any]]:
     first = getattr(widget, trait, None)
     for value in [*values, first] if values else []:
         yield f"{trait} = {value!r}", lambda value=value: setattr(widget, trait, value)
+    for request in getattr(widget, "trials", list)():
+        yield f"request {request}", lambda request=request: widget.respond(request)
     for name in observed(widget):
         now = getattr(widget, name)
         yield f"change of {name}", lambda name=name, now=now: widget._notify_trait(name, now, now)

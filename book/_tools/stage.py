@@ -6,10 +6,13 @@ usage: stage.py FOLDER NOTEBOOK...
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def settings() -> str:
@@ -19,13 +22,34 @@ def settings() -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
+def unfold(cell: Any) -> None:
+    """Put a view's still picture before the view: a page shows one form of an output only."""
+    outputs = []
+    for output in cell.get("outputs", ()):
+        data = output.get("data", {})
+        if VIEW in data and "text/html" in data:
+            still = {"text/html": data.pop("text/html")}
+            outputs.append(nbformat.v4.new_output("display_data", still))
+        outputs.append(output)
+    if outputs:
+        cell["outputs"] = outputs
+
+
+def copy(notebook: Path, folder: Path) -> None:
+    """Copy an executed chapter as the page needs it."""
+    content = nbformat.read(notebook, as_version=4)
+    for cell in content.cells:
+        unfold(cell)
+    nbformat.write(content, folder / notebook.name)
+
+
 def stage(folder: Path, notebooks: list[Path]) -> None:
     """Fill the folder; a chapter that was not executed is not in it, and Jupyter Book says so."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "notebooks").mkdir()
     for notebook in notebooks:
-        shutil.copy(notebook, folder / "notebooks")
+        copy(notebook, folder / "notebooks")
     shutil.copy(ROOT / "_toc.yml", folder)
     (folder / "_config.yml").write_text(settings())
 

@@ -14,7 +14,7 @@ def figures(count):
 
 def test_slider_and_pictures_are_linked_in_the_browser(monkeypatch):
     linked = []
-    monkeypatch.setattr(views.widgets, "jslink", lambda *ends: linked.append(ends))
+    monkeypatch.setattr(views.stepping.widgets, "jslink", lambda *ends: linked.append(ends))
     slider, stack = views.stepper(figures(3), [0, 1, 2], ["a", "b", "c"], "layer").children
     assert slider.options == ("0", "1", "2") and slider.description == "layer"
     assert len(stack.children) == 3 and stack.selected_index == 0

@@ -1,0 +1,57 @@
+"""The code that makes a view: those statements of a notebook on which its cell depends."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+
+def code_of_this_cell() -> str:
+    """What the cell that runs now needs, itself included; nothing outside of a notebook."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return ""
+    shell = get_ipython()
+    return needed(shell.user_ns.get("In", [])) if shell else ""
+
+
+def needed(cells: Sequence[str]) -> str:
+    """The last cell's last statement, after all statements of these cells that it rests on."""
+    statements = [(node, text) for cell in cells for node, text in _statements(cell)]
+    if not statements:
+        return ""
+    kept = [statements[-1][1]]
+    wanted = _names(statements[-1][0], ast.Load)
+    for node, text in reversed(statements[:-1]):
+        made = _made(node)
+        if made & wanted:
+            kept.append(text)
+            if isinstance(node, ast.Assign | ast.AnnAssign | ast.Import | ast.ImportFrom):
+                wanted -= made - _names(node, ast.Load)
+            wanted |= _names(node, ast.Load)
+    return "\n".join(reversed(kept)) + "\n"
+
+
+def _statements(cell: str) -> list[tuple[ast.stmt, str]]:
+    """The top-level statements of a cell with their text; none where it is not plain Python."""
+    try:
+        return [(node, ast.get_source_segment(cell, node) or "") for node in ast.parse(cell).body]
+    except SyntaxError:
+        return []
+
+
+def _names(node: ast.AST, use: type[ast.expr_context]) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, use)}
+
+
+def _made(node: ast.stmt) -> set[str]:
+    """Names that a statement binds, or whose items or attributes it sets."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = [n for n in ast.walk(node) if isinstance(n, ast.Subscript | ast.Attribute)]
+    parts = [n.value for n in targets if isinstance(n.ctx, ast.Store)]
+    changed = {n.id for part in parts for n in ast.walk(part) if isinstance(n, ast.Name)}
+    return _names(node, ast.Store) | changed

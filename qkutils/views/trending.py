@@ -1,0 +1,89 @@
+"""Trends over depth of many models: chapter 2's curves, to switch on and off, and to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from qkutils import models, plots
+from qkutils.trends import curves as curves_of
+from qkutils.views.arrays import packed
+from qkutils.views.base import View
+
+
+class Trends(View):
+    """The view that `trends` makes."""
+
+    front = "trends"
+
+    def hello(self) -> dict[str, Any]:
+        """Models that could be added here."""
+        shown = {curve["name"] for curve in self.data["curves"]}
+        return {"at_hand": [name for name in models.at_hand() if name not in shown]}
+
+    def respond(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The curve of one more model."""
+        if set(request) != {"model"}:
+            return super().respond(request)
+        return {"curve": _front(curves_of(request["model"]))}
+
+    def trials(self) -> list[dict[str, Any]]:
+        """One more model, where there is one."""
+        return [{"model": name} for name in self.hello()["at_hand"][:1]]
+
+
+def trends(curves: Sequence[xr.Dataset]) -> Trends:
+    """A view of weighted cosines over depth: models, conventions, heads, the null band.
+
+    `curves`: what `qkutils.trends.curves` gives of each model; `null` may be missing.  In a
+    notebook further models can be added by name.  Raises ValueError where a curve is missing,
+    or where two have one name.  Paper figure 3; belongs to chapter 2.
+    """
+    names = [_name(each) for each in curves]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"curves of {names}: give one or more, each of another model")
+    first = curves[0]
+    convention = str(first.convention.values[0])
+    state = {"model": names[0], "convention": convention, "layer": 0, "hidden": []}
+    alternative = (
+        f"Weighted cosine over depth of {', '.join(names)}, convention {convention}; heads of "
+        f"{names[0]} as dots."
+    )
+    data = {"curves": [_front(each) for each in curves]}
+    return Trends("Trends over depth", data, state, _still(curves, convention), alternative)
+
+
+def _name(curve: xr.Dataset) -> str:
+    """How a curve is called; numbers from a table say so."""
+    return curve.attrs["model"] + (" (computed elsewhere)" if "computed" in curve.attrs else "")
+
+
+def _front(curve: xr.Dataset) -> dict[str, Any]:
+    """A curve as the browser takes it."""
+    values = curve.weighted_cosine.transpose("convention", "layer", "head").values
+    null = curve.null.transpose("convention", "layer").values if "null" in curve else None
+    return {
+        "name": _name(curve),
+        "conventions": [str(c) for c in curve.convention.values],
+        "heads": packed(values.astype(np.float32), "float32"),
+        "null": None if null is None else packed(null.astype(np.float32), "float32"),
+    }
+
+
+def _still(curves: Sequence[xr.Dataset], convention: str) -> Figure:
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    ax = figure.subplots()
+    looks = plots.looks([_name(each) for each in curves])
+    for number, curve in enumerate(curves):
+        name = _name(curve)
+        values = curve.weighted_cosine.sel(convention=convention)
+        plots.trend(ax, values, name, looks[name], dots=number == 0)
+    if "null" in curves[0]:
+        plots.band(ax, curves[0].null.sel(convention=convention), "random directions (95 %)")
+    ax.set_ylabel("weighted cosine")
+    ax.legend(fontsize=7)
+    return figure
