@@ -222,9 +222,8 @@ def test_total_variation_is_zero_for_equal_and_one_for_disjoint_maps(plain_vit, 
 @pytest.mark.parametrize("modes", [None, 3])
 def test_token_factors_give_attention(vit, images, modes):
     parts = qk.attention.token_factors(vit, images, modes)
-    logits = xr.dot(
-        parts.query.rename(token="query"), parts.key.rename(token="key"), dim="rank"
-    ) + parts.salience.rename(token="key")
+    sides = (parts["query"].rename(token="query"), parts["key"].rename(token="key"))
+    logits = xr.dot(*sides, dim="rank") + parts.salience.rename(token="key")
     made = np.exp(logits - logits.max("key"))
     made = (made / made.sum("key")).transpose("layer", "image", "head", "query", "key")
     if modes is None:
