@@ -291,6 +291,19 @@ pd.DataFrame(answers).rename_axis("estimate and 95 % interval")
 # whose second is positive has a valley, not a slope.
 # :::
 #
+# Now move it yourself: choose a model, whose heads then stand as dots behind its mean and whose null
+# band is the grey one; hide others; change the convention; and read any layer's values.
+
+# %%
+shown = [trends.curves(name) for name in curves]
+shown += [tables[n].assign(weighted_cosine=by_stored[n]) for n in stored_only]
+views.trends(shown)
+
+# %% [markdown]
+# **Try it.** (1) Find a layer whose mean lies outside the grey band although half of its heads lie
+# on the other side of zero. (2) Which model's curve changes most between the conventions, and in which
+# layer? (3) Find a layer whose mean is near zero because its heads cancel. Would you call it neutral?
+#
 # With three or four heads in a layer such intervals are too narrow. And they say nothing about
 # another training run: heads of one network are not independent networks.
 #
