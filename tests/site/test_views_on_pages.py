@@ -1,0 +1,102 @@
+"""The views as readers of the built book meet them: no kernel, no network, real input."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qkutils as qk
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
+STATE = r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>'
+CONTROLS = ".qk-view :is(select, input, button, a, [tabindex='0'])"
+VIEWS = {
+    "notebooks/02_cosine_trends": "Trends over depth",
+}
+
+pytestmark = pytest.mark.site
+
+
+@pytest.fixture(scope="module", params=VIEWS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Each page with a view."""
+    return request.param
+
+
+@pytest.fixture
+def page(name: str, open_page: Any) -> Any:
+    """A page with a view, opened anew, since tests move what is on it."""
+    visit = open_page(name, viewport={"width": 1300, "height": 900})
+    yield visit.page
+    assert not visit.faults
+    visit.page.context.close()
+
+
+def test_view_is_there_and_its_still_picture_has_gone(name: str, page: Any) -> None:
+    assert page.locator(f"section.qk-view[aria-label='{VIEWS[name]}']").is_visible()
+    assert page.locator(".qk-still").count() == 1
+    assert not page.locator(".qk-still").is_visible()
+
+
+def test_without_scripts_the_still_picture_stays(name: str, open_page: Any) -> None:
+    visit = open_page(name, java_script_enabled=False)
+    still = visit.page.locator(".qk-still")
+    assert still.is_visible() and len(still.get_attribute("alt")) > 20
+    visit.page.context.close()
+
+
+def test_data_are_few(name: str) -> None:
+    state = json.loads(re.search(STATE, (SITE / f"{name}.html").read_text(), re.S).group(1))
+    views = [m for m in state["state"].values() if m["model_name"] == "AnyModel"]
+    assert len(views) == 1 and len(json.dumps(views[0])) <= 1.5e6
+
+
+def test_every_control_is_reached_by_the_tab_key_and_shows_it(page: Any) -> None:
+    wanted = page.locator(CONTROLS)
+    wanted.first.focus()
+    outlined = "e => getComputedStyle(e).outlineStyle !== 'none'"
+    reached = set()
+    for _ in range(wanted.count() + 1):
+        at = page.evaluate(
+            f"[...document.querySelectorAll(`{CONTROLS}`)].indexOf(document.activeElement)"
+        )
+        if at < 0:
+            break
+        reached.add(at)
+        page.keyboard.press("Tab")
+        focused = page.evaluate_handle("document.activeElement")
+        assert page.evaluate(outlined, focused)
+    radios = page.locator(".qk-view input[type=radio]:not(:checked)").count()  # arrow keys' work
+    hidden = wanted.evaluate_all("all => all.filter((e) => !e.offsetParent).length")
+    assert len(reached) == wanted.count() - radios - hidden
+
+
+def test_code_and_notebook_are_offered(name: str, page: Any) -> None:
+    link = page.get_by_role("link", name="This chapter's notebook")
+    assert link.get_attribute("href").endswith(f"{name.partition('/')[2]}.ipynb")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the code that makes this").press("Enter")
+    page.get_by_text("copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "views." in copied and "import qkutils as qk" in copied
+
+
+def numbers(page: Any) -> list[str]:
+    return page.locator(".qk-facts dd").all_inner_texts()
+
+
+def test_trends_follow_the_keyboard(open_page: Any) -> None:
+    visit = open_page("notebooks/02_cosine_trends")
+    expected = qk.weighted_cosine("tiny-supervised").mean("head").values
+    visit.page.locator(".qk-view input[type=range]").focus()
+    for layer, mean in enumerate(expected):
+        assert numbers(visit.page)[0] == f"layer {layer}, convention paper"
+        shown = float(numbers(visit.page)[1].replace("−", "-"))
+        assert shown == pytest.approx(mean, abs=0.0051)
+        visit.page.keyboard.press("ArrowRight")
+    visit.page.context.close()
