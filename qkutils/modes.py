@@ -33,14 +33,15 @@ def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
     decomposition reproduces a head.  Paper section 3; taught in chapter 1.
     """
     heads = read(models.load(model))
-    layers = [_decompose_layer(heads, layer, convention) for layer in range(len(heads.w_q))]
+    layers = [decompose_layer(heads, layer, convention) for layer in range(len(heads.w_q))]
     dims = ("layer", "head", "mode")
     fields: dict = {
         key: (dims, torch.stack([layer[key] for layer in layers]).cpu().numpy())
         for key in ("sigma", "cosine", "null_mode", "degenerate")
     }
     for key in ("u", "v"):
-        fields[key] = ((*dims, "d_model"), torch.stack([m[key] for m in layers]).cpu().numpy())
+        vectors = torch.stack([layer[key].float() for layer in layers])
+        fields[key] = ((*dims, "d_model"), vectors.cpu().numpy())
     residual = torch.stack([layer["residual"] for layer in layers]).max().item()
     attributes = provenance(heads, convention) | {"residual": residual}
     return xr.Dataset(fields, coords=_coordinates(heads), attrs=attributes)
@@ -64,7 +65,8 @@ def provenance(heads: Heads, convention: str, dtype: str = "float64") -> dict[st
     }
 
 
-def _decompose_layer(heads: Heads, layer: int, convention: Convention) -> dict[str, Tensor]:
+def decompose_layer(heads: Heads, layer: int, convention: Convention) -> dict[str, Tensor]:
+    """What `decompose` says of one layer, all in float64."""
     w_q, w_k = fold(heads, layer, convention)
     u, sigma, v, residual = verified_svd(w_q, w_k)
     if not (residual <= RESIDUAL_LIMIT).all():
@@ -75,8 +77,8 @@ def _decompose_layer(heads: Heads, layer: int, convention: Convention) -> dict[s
         )
     u, v = fix_signs(u, v)
     return {
-        "u": u.float(),
-        "v": v.float(),
+        "u": u,
+        "v": v,
         "sigma": sigma,
         "cosine": (u * v).sum(-1),
         "residual": residual,

@@ -31,7 +31,7 @@ def pictures(source: str | Path, count: int, size: int = 64) -> list[Image.Image
         image = scenes.make(BOOK_SCENES, 0, count, size).image
         pixels = (image * 255).round().byte().movedim(1, -1).numpy()
         return [Image.fromarray(np.ascontiguousarray(p)) for p in pixels]
-    files = _files(Path(source))
+    files = picture_files(Path(source))
     if len(files) < count:
         raise ValueError(
             f"{source}: holds {len(files)} pictures, and {count} are needed; add some, or name "
@@ -40,7 +40,8 @@ def pictures(source: str | Path, count: int, size: int = 64) -> list[Image.Image
     return [open_picture(files[i * len(files) // count]) for i in range(count)]
 
 
-def _files(folder: Path) -> list[Path]:
+def picture_files(folder: Path) -> list[Path]:
+    """The picture files of a folder and of its subfolders, sorted; raises where there are none."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder of pictures; check the path")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -58,14 +59,19 @@ def open_picture(path: Path, mode: str = "RGB") -> Image.Image:
     """
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I;16"):  # PIL would cut off at 255 instead of scaling
-                upright = Image.fromarray((np.asarray(upright) / 257).round().astype(np.uint8))
-            return upright.convert(mode)
+            return upright(picture, mode)
     except _UNREADABLE as error:
         raise ValueError(
             f"{path}: can't be read as a picture ({error}); remove or mend it"
         ) from error
+
+
+def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
+    """A picture the right way up and in this colour mode, from one of any mode."""
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode.startswith("I;16"):  # PIL would cut off at 255 instead of scaling
+        turned = Image.fromarray((np.asarray(turned) / 257).round().astype(np.uint8))
+    return turned.convert(mode)
 
 
 def images(
