@@ -12,7 +12,7 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import data, models, scenes
+from qkutils import models, scenes
 from qkutils.heads import read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose, provenance
@@ -130,7 +130,8 @@ def shares(
     Means are fitted on the scenes `fit`.  The first result is of those scenes, the second of the
     others, which the fit has not seen: there a share can be below zero.
     """
-    inside, outside = [], []
+    inside: list[Tensor] = []
+    outside: list[Tensor] = []
     for labels in families.values():
         fitted = means(some(labels, fit), y[fit])
         for kept, out in ((fit, inside), (~fit, outside)):
@@ -293,7 +294,7 @@ def _label(
     for name in ("p", "p_random"):
         controlled = false_discovery_control(fields[name][1].ravel()).reshape(shape)
         fields[name.replace("p", "q", 1)] = (dims, controlled)
-    coords = {"side": list(SIDES), "family_name": list(FAMILIES)}
+    coords: dict = {"side": list(SIDES), "family_name": list(FAMILIES)}
     coords |= {d: np.arange(parts.sizes[d]) for d in ("layer", "head", "mode")}
     labelled = xr.Dataset(fields, coords, attributes | {"scenes": count})
     return labelled.assign({k: parts[k] for k in ("sigma", "cosine")})

@@ -294,3 +294,56 @@ def _bars(ax: Axes, shares: Float[np.ndarray, "object region"]) -> None:
     ax.set_xticks(range(len(shares)), list(_ASKERS))
     ax.set(ylim=(0, 1), xlabel="whose token asks", ylabel="share of attention")
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def overlay(
+    picture: Float[np.ndarray, "height width 3"],
+    query: Float[np.ndarray, "row column"],
+    key: Float[np.ndarray, "row column"],
+    limits: tuple[float, float],
+) -> Float[np.ndarray, "height width 3"]:
+    """A dim picture under what asks in red, what answers in cyan, and both in white.
+
+    Values from zero to the limit make full colour; what is below zero is left dark.
+    """
+    red, cyan = (
+        _enlarged(np.clip(values / limit, 0, 1), picture.shape[:2])
+        for values, limit in zip((query, key), limits, strict=True)
+    )
+    dim = 0.5 * picture.mean(-1) * (1 - np.maximum(red, cyan))
+    return np.stack([dim + red, dim + cyan, dim + cyan], -1)
+
+
+def _enlarged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Each patch's value at all of its pixels."""
+    row, column = (np.arange(n) * g // n for n, g in zip(shape, values.shape, strict=True))
+    return values[row[:, None], column]
+
+
+def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
+    """A mode's optimal pictures on two rows of axes, overlays below; its two signs side by side.
+
+    Both signs and all pictures share one scale: that of the mode's largest projections.
+    """
+    limits = max(float(found["query"].max()), 1e-12), max(float(found["key"].max()), 1e-12)
+    half = axes.shape[1] // 2
+    for ax in axes.ravel():
+        ax.axis("off")
+    for sign, columns in zip(found.sign.values, (axes[:, :half], axes[:, half:]), strict=True):
+        for rank in range(min(half, found.sizes["rank"])):
+            one = found.sel(sign=sign).isel(rank=rank)
+            columns[0, rank].imshow(one.picture)
+            maps = (one["query"].values, one["key"].values)
+            columns[1, rank].imshow(overlay(one.picture.values, *maps, limits))
+        columns[0, 0].set_title(f"sign {'+' if sign > 0 else '−'}", fontsize=8, loc="left")
+    axes[0, 0].text(
+        -0.12, 0, label, ha="right", va="center", fontsize=8, transform=axes[0, 0].transAxes
+    )
+    return axes
+
+
+def gallery_frame(found: xr.Dataset, label: str) -> Figure:
+    """The optimal pictures of one mode in both signs, in a figure of its own."""
+    figure = Figure(figsize=(11, 2), layout="constrained")
+    gallery_rows(figure.subplots(2, 2 * found.sizes["rank"]), found, label)
+    return figure

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
 from qkutils import models
+from qkutils.data import visible
+from qkutils.gallery.sources import Pictures
 from qkutils.heads import Convention, read
 from qkutils.modes import AnyModel, decompose_layer, provenance
 from qkutils.tokens import normalise, visit_layers
@@ -49,3 +52,35 @@ def maps(
     fields = {side: (DIMS, np.concatenate(values)) for side, values in found.items()}
     place = {"layer": layer, "head": head}
     return xr.Dataset(fields, attrs=provenance(heads, convention, "float32") | place)
+
+
+def optimal(
+    model: AnyModel, pictures: Pictures, atlas: xr.Dataset, layer: int, head: int, mode: int
+) -> xr.Dataset:
+    """The optimal pictures of one mode in both signs, as the model sees them, with their maps.
+
+    `picture` over (sign, rank, height, width, channel); `query` and `key` over (sign, rank, row,
+    column), times the sign, so that what the sign selects is positive.  Ranks that the atlas leaves
+    empty are left out where both signs do, else they are white, with maps of zeros.
+    """
+    loaded = models.load(model)
+    place = {"layer": layer, "head": head, "mode": mode}
+    chosen = atlas.sel(place)
+    there = (chosen.image >= 0).values  # [sign, rank]
+    numbers = chosen.image.values[there]
+    if len(numbers) == 0:
+        raise ValueError(f"layer {layer}, head {head}, mode {mode}: no picture has both its parts")
+    images = torch.stack([pictures.read(int(n)) for n in numbers])
+    of_head = maps(loaded, images, layer, head, atlas.attrs["convention"]).isel(mode=mode)
+    turn = np.broadcast_to(chosen.sign.values[:, None], there.shape)[there][:, None, None]
+    shown = {"picture": visible(loaded, images)}
+    shown |= {side: of_head[side].values * turn for side in ("query", "key")}
+    dims = {"picture": ("height", "width", "channel"), "query": DIMS[2:], "key": DIMS[2:]}
+    fields = {}
+    for name, values in shown.items():
+        full = np.full((*there.shape, *values.shape[1:]), float(name == "picture"), np.float32)
+        full[there] = values
+        fields[name] = (("sign", "rank", *dims[name]), full)
+    attributes = place | {k: float(chosen[k]) for k in ("sigma", "cosine")}
+    result = xr.Dataset(fields, {"sign": chosen.sign}, attributes)
+    return result.isel(rank=there.any(0))
