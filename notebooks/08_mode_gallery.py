@@ -131,7 +131,8 @@ def flat(values):
 
 
 chosen = [
-    flat(used).at[int(flat(of).values.argmax())].item() for of in (used, -abs(used), -used)
+    flat(used).at[int(flat(of).values.argmax())].item()
+    for of in (used, -abs(used), -used)
 ]
 [f"L{layer} H{head} M{mode}" for layer, head, mode in chosen]
 

@@ -347,3 +347,50 @@ def gallery_frame(found: xr.Dataset, label: str) -> Figure:
     figure = Figure(figsize=(11, 2), layout="constrained")
     gallery_rows(figure.subplots(2, 2 * found.sizes["rank"]), found, label)
     return figure
+
+
+def mode_at_work(
+    axes: dict[str, Axes], picture: np.ndarray, found: xr.Dataset, best: xr.Dataset, name: str
+) -> dict[str, Axes]:
+    """A mode on one picture, in its own scale, on axes "a", and its optimal pictures on the others.
+
+    `found` is one mode of `gallery.explain`, `best` one sign of `gallery.optimal`; the maps are
+    turned to that sign.
+    """
+    sign = int(best.sign)
+    query, key = sign * found.query_map.values, sign * found.key_map.values
+    limits = max(float(query.max()), 1e-12), max(float(key.max()), 1e-12)
+    axes["a"].imshow(overlay(picture, query, key, limits))
+    title = f"{name}  cos {float(found.cosine):+.2f}  {float(found.share):+.0%}"
+    axes["a"].set_title(title, fontsize=8)
+    others = [ax for place, ax in axes.items() if place != "a"]
+    for ax in axes.values():
+        ax.axis("off")
+    for ax, shown in zip(others, best["picture"].values, strict=False):
+        ax.imshow(shown)
+    return axes
+
+
+def built_up(rows: xr.DataArray, true: np.ndarray, model: Model, asked: int, title: str) -> Figure:
+    """The attention of one patch from growing numbers of modes (`count`), and the model's own.
+
+    Above each map stands its total variation from the model's.
+    """
+    figure = Figure(figsize=(11, 2.4), layout="constrained")
+    axes = figure.subplots(1, rows.sizes["count"] + 1)
+    maps = [*rows.transpose("count", "token").values, true]
+    names = [*(f"{int(n)} mode{'s' * (int(n) != 1)}" for n in rows["count"]), "the model"]
+    limit = max(float(each[model.prefix_tokens :].max()) for each in maps)
+    for ax, values, name in zip(axes, maps, names, strict=True):
+        shown = values[model.prefix_tokens :].reshape(model.grid)
+        drawn = token_map(ax, shown, limit, f"{name}: {_apart(values, true):.2f}", SEQUENTIAL)
+        ax.title.set_fontsize(9)
+        mark_patch(ax, asked, model.grid[1])
+    figure.colorbar(drawn, ax=list(axes), label="attention", shrink=0.8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _apart(row: np.ndarray, true: np.ndarray) -> float:
+    """Total variation between two attention maps."""
+    return float(abs(row - true).sum() / 2)
