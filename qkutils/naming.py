@@ -21,6 +21,7 @@ from qkutils.tokens import normalise, visit_layers
 
 SIDES = ("query", "key")
 FAMILIES = ("place", "object", "role", "colour", "kind", "texture", "part")
+NULLS = ("any", "leaning")
 CLEAR, PART_SHARE = 0.5, 0.1  # of a patch's pixels: to be on an object, to show a part
 NAMED_ON = 6_000_000  # the world seed of the scenes that modes are named on; no model saw it
 
@@ -172,9 +173,11 @@ def name_modes(
     that explains most of its projection's variance over patches, and in it the labels with the
     `high`est and `low`est mean.  On the other half `share` says how much of the variance these
     means explain.  `p` compares it with labels of other scenes (see `misplaced`), `p_random` with
-    what random directions in the space of the layer's normalised tokens reach by the same
-    procedure; `q` and `q_random` control the rate of false discoveries over all modes and sides
-    (Benjamini and Hochberg).  Convention exact.  Raises ValueError for fewer than four scenes.
+    what random directions reach by the same procedure: `any` in the space of the layer's normalised
+    tokens, and `leaning` ones, random sums of tokens, which lie where tokens vary much, as the
+    directions that matter do.  `q` and `q_random` control the rate of false discoveries over all
+    modes and sides (Benjamini and Hochberg).  Convention exact.  Raises ValueError for fewer than
+    four scenes.
     Taught in the chapter on mode galleries.
     """
     loaded = models.load(model)
@@ -189,10 +192,10 @@ def name_modes(
     parts = decompose(loaded, "exact")
     generator = torch.Generator().manual_seed(seed)
     tokens = _tokens(loaded, world)
-    aside = torch.randn(directions, parts.sizes["d_model"], generator=generator)
     found = []
     for layer in tqdm(range(len(tokens)), desc="layers"):
         sides = [torch.from_numpy(parts[k].values[layer]).flatten(0, 1) for k in ("u", "v")]
+        aside = _random_directions(tokens[layer][fit], directions, generator)
         y = tokens[layer] @ torch.cat([*sides, aside]).mT
         y = y - y[fit].mean((0, 1, 2))
         found.append(_name_layer(families, y, fit, permutations, directions, generator))
@@ -212,6 +215,15 @@ def _tokens(model: Model, world: Scenes) -> list[Float[Tensor, "scene row column
     return [torch.cat(layer) for layer in kept]
 
 
+def _random_directions(
+    tokens: Float[Tensor, "scene row column d_model"], count: int, generator: torch.Generator
+) -> Float[Tensor, "direction d_model"]:
+    """Directions of any kind, then as many that lean to where the tokens vary (see NULLS)."""
+    centred = tokens.flatten(0, 2) - tokens.mean((0, 1, 2))
+    chance = [torch.randn(count, n, generator=generator) for n in (tokens.shape[-1], len(centred))]
+    return torch.cat([chance[0], chance[1] @ centred])
+
+
 def _name_layer(
     families: dict[str, Labels],
     y: Float[Tensor, "scene row column projection"],
@@ -224,9 +236,9 @@ def _name_layer(
     inside, outside = shares(families, y, fit)
     family = inside.argmax(0)
     share = outside.gather(0, family[None])[0]
-    modes = y.shape[-1] - directions
-    random_share = share[modes:].sort().values
-    above = directions - torch.searchsorted(random_share, share[:modes].contiguous())
+    modes = y.shape[-1] - len(NULLS) * directions
+    random_share = share[modes:].view(len(NULLS), directions)
+    reached = (random_share[..., None] >= share[:modes]).sum(1)
     p, high, low = torch.ones(modes), np.empty(modes, object), np.empty(modes, object)
     for number, labels in enumerate(families.values()):
         of = (family[:modes] == number).nonzero().flatten()
@@ -242,10 +254,10 @@ def _name_layer(
         "low": low,
         "share": share[:modes].numpy(),
         "p": p.numpy(),
-        "p_random": ((1 + above) / (1 + directions)).numpy(),
+        "p_random": ((1 + reached) / (1 + directions)).numpy(),
         "share_of": outside[:, :modes].T.numpy(),
         "random_share": random_share.numpy(),
-        "random_share_of": outside[:, modes:].T.numpy(),
+        "random_share_of": outside[:, modes:].T.unflatten(0, random_share.shape).numpy(),
     }
 
 
@@ -286,15 +298,22 @@ def _label(
     for name in found[0]:
         values = np.stack([layer[name] for layer in found])
         if name.startswith("random"):
-            fields[name] = (("layer", "direction", "family_name")[: values.ndim], values)
+            random_dims = ("layer", "null", "direction", "family_name")
+            fields[name] = (random_dims[: values.ndim], values)
+        elif name == "p_random":
+            fields[name] = (
+                ("layer", "null", *dims[1:]),
+                values.reshape(layers, len(NULLS), *shape[1:]),
+            )
         elif name == "share_of":
             fields[name] = ((*dims, "family_name"), values.reshape(*shape, -1))
         else:
             fields[name] = (dims, values.reshape(shape))
-    for name in ("p", "p_random"):
-        controlled = false_discovery_control(fields[name][1].ravel()).reshape(shape)
-        fields[name.replace("p", "q", 1)] = (dims, controlled)
-    coords: dict = {"side": list(SIDES), "family_name": list(FAMILIES)}
+    controlled = false_discovery_control(fields["p"][1].ravel()).reshape(shape)
+    each = [false_discovery_control(fields["p_random"][1][:, n].ravel()) for n in range(len(NULLS))]
+    fields["q"] = (dims, controlled)
+    fields["q_random"] = (("null", *dims), np.stack(each).reshape(len(NULLS), *shape))
+    coords: dict = {"side": list(SIDES), "family_name": list(FAMILIES), "null": list(NULLS)}
     coords |= {d: np.arange(parts.sizes[d]) for d in ("layer", "head", "mode")}
     labelled = xr.Dataset(fields, coords, attributes | {"scenes": count})
     return labelled.assign({k: parts[k] for k in ("sigma", "cosine")})

@@ -360,7 +360,8 @@ def mode_at_work(
     sign = int(best.sign)
     query, key = sign * found.query_map.values, sign * found.key_map.values
     limits = max(float(query.max()), 1e-12), max(float(key.max()), 1e-12)
-    axes["a"].imshow(overlay(picture, query, key, limits))
+    rows, columns = query.shape
+    axes["a"].imshow(overlay(picture, query, key, limits), extent=(0, columns, rows, 0))
     title = f"{name}  cos {float(found.cosine):+.2f}  {float(found.share):+.0%}"
     axes["a"].set_title(title, fontsize=8)
     others = [ax for place, ax in axes.items() if place != "a"]
