@@ -94,7 +94,7 @@ for ax, title in ((axes[0], "picture"), (axes[3], "overlay")):
 #
 # $$ \max_i\, s\,(z_i\cdot u_n)\;\cdot\;\max_j\, s\,(z_j\cdot v_n), \qquad \text{both maxima positive.} $$
 #
-# {func}`gallery.scan` does this for every mode of every head, both signs, in one pass over the
+# `gallery.scan` does this for every mode of every head, both signs, in one pass over the
 # pictures; on the way it measures what each mode adds to the variance of the logits.
 
 # %%

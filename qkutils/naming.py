@@ -249,7 +249,7 @@ def _name_layer(
         p[of] = _chance(some(labels, ~fit), fitted, mine[~fit], permutations, generator)
         high[of], low[of] = extremes(some(labels, fit), fitted)
     return {
-        "family": np.array(list(families), object)[family[:modes]],
+        "family": np.array(list(families), object)[family[:modes].numpy()],
         "high": high,
         "low": low,
         "share": share[:modes].numpy(),
@@ -285,7 +285,7 @@ def extremes(labels: Labels, fitted: Means) -> tuple[np.ndarray, np.ndarray]:
     names = np.array(labels.names, object)
     high = over.where(seen[:, None], -torch.inf).argmax(0)
     low = over.where(seen[:, None], torch.inf).argmin(0)
-    return names[high], names[low]
+    return names[high.numpy()], names[low.numpy()]
 
 
 def _label(
