@@ -146,7 +146,7 @@ def label(layer, head, mode):
     return f"L{layer} H{head} M{mode}\n{numbers}\n{share:.0%} of variance"
 
 
-# %% mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of the used modes with the highest, the middlemost and the lowest cosine, best first; under each its overlay: red asks, cyan answers, white does both. One scale for all pictures of a mode and both signs. Variance: share of what the head's modes and key salience vary over keys."}, "image": {"alt": "For three modes, six pictures for each sign, each above its red and cyan overlay, with cosine, strength and share of the logits' variance at the left."}}
+# %% mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of the used modes with the highest, the middlemost and the lowest cosine, best first; under each its overlay: red asks, cyan answers, white does both. One scale for all pictures of a mode and both signs. A gap: in no further picture does any patch lie at that end of both directions. Variance: share of what the head's modes and key salience vary over keys."}, "image": {"alt": "For three modes, six pictures for each sign, each above its red and cyan overlay, with cosine, strength and share of the logits' variance at the left."}}
 fig, axes = plt.subplots(6, 12, figsize=(11.5, 5.6), layout="constrained")
 for rows, at in zip(axes.reshape(3, 2, 12), chosen, strict=True):
     found = gallery.optimal(model, pictures, atlas, *at)
@@ -208,10 +208,10 @@ _ = fig.colorbar(drawn, ax=ax, label="place in the spectrum")
 # {glue:text}`first_mean:.0%` of what its head's modes vary. Key salience has
 # {glue:text}`salience:.0%` of the whole, with no mode involved.
 #
-# The three ringed modes of {numref}`fig-carried` are weak by their weights and still carry much:
-# the tokens have a lot along their directions.
+# The three ringed modes of {numref}`fig-carried` carry far more than their weights say: tokens have
+# much along their directions.
 
-# %% mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three ringed modes: weak in the weights, strong on pictures. As in the figure with high and low cosines."}, "image": {"alt": "For three modes that are weak by their weights, six pictures for each sign above their overlays."}}
+# %% mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three ringed modes, which carry more than their strength says. As in the figure with high and low cosines."}, "image": {"alt": "For three modes that carry more than their strength says, six pictures for each sign above their overlays."}}
 fig, axes = plt.subplots(6, 12, figsize=(11.5, 5.6), layout="constrained")
 for rows, at in zip(axes.reshape(3, 2, 12), rings, strict=True):
     found = gallery.optimal(model, pictures, atlas, *at)

@@ -332,6 +332,8 @@ def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
     for sign, columns in zip(found.sign.values, (axes[:, :half], axes[:, half:]), strict=True):
         for rank in range(min(half, found.sizes["rank"])):
             one = found.sel(sign=sign).isel(rank=rank)
+            if not one.there:
+                continue
             columns[0, rank].imshow(one.picture)
             maps = (one["query"].values, one["key"].values)
             columns[1, rank].imshow(overlay(one.picture.values, *maps, limits))
@@ -367,7 +369,7 @@ def mode_at_work(
     others = [ax for place, ax in axes.items() if place != "a"]
     for ax in axes.values():
         ax.axis("off")
-    for ax, shown in zip(others, best["picture"].values, strict=False):
+    for ax, shown in zip(others, best["picture"].values[best.there.values], strict=False):
         ax.imshow(shown)
     return axes
 

@@ -44,12 +44,16 @@ def test_optimal_pictures_have_the_scores_of_the_atlas(plain_vit, scan):
         assert where == int(stored.query_patch[0, 0])
 
 
-def test_empty_ranks_are_white(plain_vit, scan):
+def test_empty_ranks_are_not_there(plain_vit, scan):
     pictures, atlas = scan
     emptied = atlas.copy(deep=True)
     emptied.image[0, 0, 0, 1, 1:] = -1
     found = gallery.optimal(plain_vit, pictures, emptied, 0, 0, 0)
-    assert (found.picture[1, 1:] == 1).all() and (found["query"][1, 1:] == 0).all()
+    assert not found.there[1, 1:].any() and (found["query"][1, 1:] == 0).all()
+    assert found.there[0].all()
+    figure = plots.gallery_frame(found, "a mode")
+    drawn = [bool(ax.images) for ax in figure.axes]
+    assert drawn == [True, True, True, True, False, False] * 2
     emptied.image[0, 0, 0] = -1
     with pytest.raises(ValueError, match="no picture has both"):
         gallery.optimal(plain_vit, pictures, emptied, 0, 0, 0)

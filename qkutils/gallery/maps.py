@@ -61,7 +61,7 @@ def optimal(
 
     `picture` over (sign, rank, height, width, channel); `query` and `key` over (sign, rank, row,
     column), times the sign, so that what the sign selects is positive.  Ranks that the atlas leaves
-    empty are left out where both signs do, else they are white, with maps of zeros.
+    empty in both signs are left out; in one, they are not `there`, and hold zeros.
     """
     loaded = models.load(model)
     place = {"layer": layer, "head": head, "mode": mode}
@@ -76,9 +76,9 @@ def optimal(
     shown = {"picture": visible(loaded, images)}
     shown |= {side: of_head[side].values * turn for side in ("query", "key")}
     dims = {"picture": ("height", "width", "channel"), "query": DIMS[2:], "key": DIMS[2:]}
-    fields = {}
+    fields: dict = {"there": (("sign", "rank"), there)}
     for name, values in shown.items():
-        full = np.full((*there.shape, *values.shape[1:]), float(name == "picture"), np.float32)
+        full = np.zeros((*there.shape, *values.shape[1:]), np.float32)
         full[there] = values
         fields[name] = (("sign", "rank", *dims[name]), full)
     attributes = place | {k: float(chosen[k]) for k in ("sigma", "cosine")}
