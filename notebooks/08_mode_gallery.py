@@ -256,11 +256,11 @@ for rows, at in zip(axes.reshape(3, 2, 12), rings, strict=True):
 embedded = model.facts.get("source") == "embedded"
 subject = model if embedded else qk.load("tiny-supervised")
 names = naming.name_modes(subject, COUNT)
+instead = f"(It stands in for {model.name}: the labels are those of drawn scenes.)"
+tell(subject=subject.name, stand_in="" if embedded else instead)
+
+# %%
 tell(
-    subject=subject.name,
-    stand_in=""
-    if embedded
-    else f"(It stands in for {model.name}, since the labels are those of drawn scenes.)",
     tests=names.share.size,
     some_content=float((names.q < 0.05).mean()),
     over_random=int((names.q_random < 0.05).sel(null="any").sum()),
@@ -282,12 +282,15 @@ frame.round(3)
 # The ten strongest names of {glue:text}`subject`. {glue:text}`stand_in` `high` and `low` are the two
 # ends of the direction; `share` is measured on scenes that did not choose the name.
 
-# %% mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that its name explains, on held-out scenes: each dot is one mode's query or key direction. Grey: middle 95 % of random directions of any kind, named in the same way; black line: their median; dotted lines: the same two ends and the median for random directions that lean to where tokens vary."}, "image": {"alt": "For each layer a cloud of dots, shares of single modes, over a grey bar that holds 95 percent of random directions."}}
-fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+# %%
 ends = [0.025, 0.5, 0.975]
 low, median, high = np.quantile(names.random_share.sel(null="any"), ends, axis=1)
 lean = np.quantile(names.random_share.sel(null="leaning"), ends, axis=1)
 depth = names.layer.values
+jitter = np.linspace(-0.12, 0.12, names.share[0, 0].size)
+
+# %% mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that its name explains, on held-out scenes: each dot is one mode's query or key direction. Grey: middle 95 % of random directions of any kind, named in the same way; black line: their median; dotted lines: the same two ends and the median for random directions that lean to where tokens vary."}, "image": {"alt": "For each layer a cloud of dots, shares of single modes, over a grey bar that holds 95 percent of random directions."}}
+fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
 ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
 for line in lean:
@@ -296,7 +299,6 @@ for side, colour, aside in zip(
     naming.SIDES, plots.PALETTE, (-0.18, 0.18), strict=False
 ):
     of_side = names.share.sel(side=side).stack(of=("head", "mode"))
-    jitter = np.linspace(-0.12, 0.12, of_side.sizes["of"])
     at = depth[:, None] + aside + jitter
     ax.plot(at.ravel(), of_side.values.ravel(), ".", color=colour, ms=3)
     ax.plot([], [], "o", color=colour, label=f"{side} directions")
@@ -361,12 +363,14 @@ tell(beyond=str(beyond["any"]), beyond_leaning=str(beyond["leaning"]))
 same = (names.family.sel(side="query") == names.family.sel(side="key")) & (
     names.high.sel(side="query") == names.high.sel(side="key")
 )
-band = qk.null_band(subject, "exact") * 1.96
+band = qk.null_band(subject, "exact")
 near, like = abs(names.cosine) < band, names.cosine > 0.3
 of_like, of_near = (same.where(which).mean("mode") for which in (like, near))
 heads_with_both = (of_like - of_near).stack(image=("layer", "head"))
 found = intervals.over_images(heads_with_both.drop_vars(["image", "layer", "head"]))
 same_name = trends.Contrast(*(float(found[k]) for k in ("estimate", "low", "high")))
+
+# %%
 tell(
     like=float(same.where(like).mean()),
     like_count=int(like.sum()),
@@ -378,7 +382,8 @@ tell(
 # %% [markdown]
 # Of {glue:text}`like_count` modes with a cosine above 0.3, {glue:text}`like:.0%` have one name at both
 # directions; of {glue:text}`near_count` whose cosine could be chance, {glue:text}`near:.0%`. Within
-# heads the difference is {glue:text}`same_name` (interval over heads that have both).
+# heads the difference is {glue:text}`same_name` (interval over heads that have both). Near a cosine of 1
+# it could not be otherwise, since both directions are then the same.
 #
 # ## Does the mode matter?
 #

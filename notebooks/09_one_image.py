@@ -64,14 +64,14 @@ from qkutils.report import tell, verdict
 model = qk.load(MODEL)
 source = IMAGES or data.images("", model, COUNT)
 pictures = gallery.pictures_of(source, model)
-image = pictures.read(PICTURE)
+image = pictures.read(PICTURE % len(pictures.keys))
 picture = data.visible(model, image[None])[0]
 true = qk.observed_attention(model, image[None]).isel(image=0)
 rows = true.isel(query=slice(model.prefix_tokens, None))
 apart = abs(rows - rows.mean("query")).sum("key").mean(("layer", "head"))
 asked = int(apart.values.argmax())
 tell(model=model.name, asked=asked, row=asked // model.grid[1])
-tell(column=asked % model.grid[1], key=pictures.keys[PICTURE])
+tell(column=asked % model.grid[1], key=pictures.keys[PICTURE % len(pictures.keys)])
 
 # %% [markdown]
 # On picture {glue:text}`key` of {glue:text}`model` that is the patch in row {glue:text}`row` and column
@@ -106,7 +106,7 @@ table = {}
 for (layer, head), found in explained.items():
     top = found.isel(mode=slice(0, 6))
     table[f"L{layer} H{head}"] = [
-        f"M{int(m)} ({float(c):.1f}; {float(s):+.0%})"
+        f"M{int(m)} ({float(c):.2g}; {float(s):+.0%})"
         for m, c, s in zip(top.mode, top.contribution, top.share, strict=True)
     ]
 firsts = [
