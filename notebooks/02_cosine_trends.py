@@ -382,6 +382,8 @@ alike = {
     for convention in heads.CONVENTIONS
 }
 less = weighted.mean("head") - alike["paper"]
+
+# %%
 tell(
     alike_first=float(alike["paper"][0]),
     alike_most=float(alike["paper"].max()),
@@ -398,7 +400,7 @@ for convention, values in alike.items():
     plots.over_depth(axes[0], values, convention, styles[convention])
 plots.over_depth(axes[1], weighted.mean("head"), "weighted cosine", styles["paper"])
 plots.over_depth(axes[1], less, "minus anisotropy", styles["less"], "--")
-for ax, label in zip(axes, ("mean cosine of centre tokens", ""), strict=True):
+for ax, label in zip(axes, ("mean cosine of centre tokens", "cosine"), strict=True):
     ax.axhline(0, color="0.4", lw=0.8)
     ax.set_ylabel(label)
     ax.legend(fontsize=8)

@@ -67,7 +67,7 @@ one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 2, 0, 0
 of_head = gallery.maps(model, one, LAYER, HEAD)  # convention exact
 two = of_head.isel(image=0, mode=MODE)
-tell(model=model.name, scanned=len(pictures.keys), drawn="" if IMAGES else "drawn ")
+tell(model=model.name, scanned=len(pictures.keys), drawn="" if IMAGES else "drawn")
 dict(of_head.sizes)
 
 # %% mystnb={"figure": {"name": "fig-two-maps", "caption": "One mode on one picture, sign +. From the left: the picture as the model sees it; the projections on the query direction and on the key direction, each on its own scale; the overlay, where red asks, cyan answers, and white does both. Values below zero are dark in the overlay: they belong to the other sign."}, "image": {"alt": "A picture, its query map, its key map, and both laid over the picture in red and cyan."}}
@@ -109,7 +109,8 @@ tell(score_error=float(abs(by_hand / best.score.values - 1).max()))
 dict(atlas.score.sizes)
 
 # %% [markdown]
-# The atlas holds a score over layer × head × mode × sign × rank. By hand, the scores of this mode's
+# From {glue:text}`scanned` {glue:text}`drawn` pictures the atlas holds a score over layer × head × mode ×
+# sign × rank. By hand, the scores of this mode's
 # best pictures differ by {glue:text}`score_error:.0e`, as a part of the score.
 #
 # ### High and low cosines
@@ -505,7 +506,8 @@ tell(
 # **Limits.** Optimal images are the tail of a distribution: six pictures say little about the rest. The
 # names know seven families and nothing else; a mode that selects an edge or a distance goes by the
 # family nearest to it. The scenes' patches of 8 pixels hold few parts. One direction of one head is
-# removed at a time, and other heads may stand in for it.
+# removed at a time, and other heads may stand in for it. The intervals over heads do not hold what
+# another draw of random directions would change, and heads of one network are no independent cases.
 #
 # **Further reading.** The paper's section 4.3 and its figures S5 to S16 {cite}`pan2024dissecting`.
 #

@@ -335,7 +335,8 @@ tell(
 #
 # **Limits.** Contribution takes two maxima, so one bright patch is enough to rank high. The order is one
 # of many, and modes with shares below zero make every order a little arbitrary. The asking patch was
-# chosen because its attention is special.
+# chosen because its attention is special; in large networks that may be one of the few patches that
+# serve as stores for the whole picture, and are not about what stands there.
 #
 # **Further reading.** The paper's figure 5 and section 4.3 {cite}`pan2024dissecting`.
 #
