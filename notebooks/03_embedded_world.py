@@ -141,6 +141,8 @@ model = qk.load(MODEL)
 can_classify = getattr(model.net, "num_classes", 0) == architecture.CLASSES
 subject = model if can_classify else qk.load("tiny-supervised")
 right = {o: evaluate.accuracy(subject.net, 300, [o]) for o in scenes.ODD_FACTORS}
+
+# %%
 hidden = {
     o: evaluate.accuracy(subject.net, 300, [o], hidden=True) for o in scenes.ODD_FACTORS
 }

@@ -228,6 +228,8 @@ rising = {
     1: "simmim ends higher, relative to its beginning, than supervised",
 }
 lower = {-1: "takes cosine away", 0: "makes no clear difference", 1: "adds cosine"}
+
+# %%
 tell(
     primary=str(primary),
     primary_words=rising[primary.sign],
@@ -293,6 +295,7 @@ elsewhere = {n: stored.modes(n).sel(convention="paper") for n in stored.names()}
 real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
 if not any(MODEL in by_seed.values() for by_seed in names.values()):
     real |= {MODEL: qk.weighted_cosine(MODEL)}
+tell(beside=", ".join(real))
 
 # %% mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Depth is relative, since depths differ."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
 fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -312,6 +315,8 @@ ax.set_ylabel("weighted cosine")
 _ = ax.legend(fontsize=7)
 
 # %% [markdown]
+# Dashed: {glue:text}`beside`.
+#
 # ## Explore: heads behind the means
 #
 # Means hide heads. Step through the objectives; each dot is one head of one run.

@@ -66,6 +66,8 @@ drawn = scenes.samples(SEED, 0, COUNT, size=model.image_size[0])
 has_masks = IMAGES and data.has_odd_ones(IMAGES)
 samples = data.odd_one_out(IMAGES) if has_masks else drawn
 shares = preference.study(model, samples)
+
+# %%
 whole = shares.share.notnull().all(["layer", "head", "query", "region"])
 first = int(whole.argmax("image"))  # the first picture in which both objects can ask
 one = next(sample for sample in samples if sample.key == shares.image[first])
@@ -367,4 +369,5 @@ tell(
 # **Further reading.** The O3 and P3 images {cite}`kotseruba2019saliency`; the paper's section 4.1
 # {cite}`pan2024dissecting`.
 #
-# **Next.** The symbols and choices of all chapters are collected in {ref}`notation`.
+# **Next.** {doc}`06_same_object` asks the same of single modes: do their two directions prefer one
+# object?

@@ -22,7 +22,7 @@
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
-# - find the {term}`optimal images` of every mode in one pass, and read a red and cyan overlay;
+# - find the {term}`optimal pictures <optimal picture>` of every mode in one pass, and read a red and cyan overlay;
 # - tell a mode's strength in the weights from what it carries on pictures;
 # - name a mode by a measurement, on scenes that did not choose the name, beside two nulls;
 # - remove a mode inside the softmax, and compare that with random directions.
@@ -87,7 +87,7 @@ for ax, title in ((axes[0], "picture"), (axes[3], "overlay")):
 # A mode and its reverse, $(-u, -v)$, are the same mode: the product does not change. So both ends of
 # a mode are features, and {numref}`fig-two-maps` shows one of them.
 #
-# ## Optimal images
+# ## Optimal pictures
 #
 # One picture shows what a mode does there, not what it looks for. The paper ranks pictures by the
 # largest score that the mode can give in them. For a sign $s$, over the patches of a picture:
@@ -503,7 +503,7 @@ tell(
 # - A gallery shows company, not cause. Remove the mode, beside random directions, before you say that
 #   it matters.
 #
-# **Limits.** Optimal images are the tail of a distribution: six pictures say little about the rest. The
+# **Limits.** Optimal pictures are the tail of a distribution: six pictures say little about the rest. The
 # names know seven families and nothing else; a mode that selects an edge or a distance goes by the
 # family nearest to it. The scenes' patches of 8 pixels hold few parts. One direction of one head is
 # removed at a time, and other heads may stand in for it. The intervals over heads do not hold what

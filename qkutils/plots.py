@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from PIL.Image import Image
 
 from qkutils.models import Model
 from qkutils.scenes import DISTRACTOR, PARTS, TARGET, Scenes
@@ -186,12 +187,12 @@ def scene_frame(world: Scenes, title: str) -> Figure:
     return figure
 
 
-def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str]) -> Axes:
+def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str], label: str = "") -> Axes:
     """Values per (layer, head) of several training runs: a thin line each, their mean thick."""
     for curve in curves:
         depth = curve.layer / max(int(curve.layer[-1]), 1)
         ax.plot(depth, curve.mean("head"), color=look["color"], lw=0.8, alpha=0.6)
-    return over_depth(ax, xr.concat(curves, "run").mean(["run", "head"]), "", look)
+    return over_depth(ax, xr.concat(curves, "run").mean(["run", "head"]), label, look)
 
 
 def replicates(
@@ -397,3 +398,40 @@ def built_up(rows: xr.DataArray, true: np.ndarray, model: Model, asked: int, tit
 def _apart(row: np.ndarray, true: np.ndarray) -> float:
     """Total variation between two attention maps."""
     return float(abs(row - true).sum() / 2)
+
+
+def with_interval(ax: Axes, values: xr.Dataset, label: str, look: dict[str, str]) -> Axes:
+    """`estimate` per layer as a line over relative depth, from `low` to `high` as a band."""
+    depth = values.layer / max(int(values.layer[-1]), 1)
+    ax.fill_between(depth, values.low, values.high, color=look["color"], alpha=0.2, lw=0)
+    return over_depth(ax, values.estimate, label, look)
+
+
+def outlined(ax: Axes, picture: Image, masks: Sequence[Bool[np.ndarray, "height width"]]) -> Axes:
+    """A picture with two outlined objects: the first solid orange, the second dashed blue."""
+    height, width = masks[0].shape
+    ax.imshow(picture.resize((width, height)))
+    for mask in masks:
+        ax.contour(mask, levels=[0.5], colors=["white"], linewidths=3.2)
+    for mask, colour, style in zip(masks, (PALETTE[1], PALETTE[0]), ("-", "--"), strict=True):
+        ax.contour(mask, levels=[0.5], colors=[colour], linewidths=1.8, linestyles=style)
+    ax.set(xticks=[], yticks=[])
+    return ax
+
+
+def heads_by_case(
+    values: Sequence[xr.DataArray], cases: Sequence[str], title: str, limits: tuple[float, float]
+) -> Figure:
+    """A value per head in several cases, each head a line, in a figure of its own."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    ax = figure.subplots()
+    table = np.stack([each.values for each in values])
+    for head, marker in zip(range(table.shape[1]), cycle(MARKERS), strict=False):
+        colour = PALETTE[head % len(PALETTE)]
+        ax.plot(table[:, head], marker=marker, color=colour, lw=0.8, label=f"head {head}")
+    ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_xticks(range(len(cases)), list(cases))
+    ax.set(title=title, ylim=limits)
+    if table.shape[1] <= 6:
+        ax.legend(fontsize=7)
+    return figure

@@ -1,6 +1,7 @@
 """Stored results: small tables, with provenance, of models that are not at hand.
 
-`python -m qkutils.stored MODEL [--images FOLDER]` writes them; `modes` and `salience` read them.
+`python -m qkutils.stored MODEL [--images FOLDER] [--camvid FOLDER] [--bsds FOLDER]` writes them;
+`modes`, `salience`, `same_object` and `grouping` read them.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, models, scenes
+from qkutils import data, intervals, models, scenes, segments
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
-from qkutils.data import Samples
+from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
@@ -48,6 +49,23 @@ def salience(name: str) -> xr.Dataset:
 def preference(name: str) -> xr.Dataset:
     """Stored shares of attention and their null over (set, relation, layer), means over heads."""
     return _read(name, "preference", ["set", "relation", "layer"])
+
+
+def same_object(name: str) -> xr.Dataset:
+    """Stored `estimate`, `low` and `high` over (of, layer, head): see `segments.probability`.
+
+    The head `all` is the mean over heads, with its own interval.
+    """
+    return _read(name, "same_object", ["of", "layer", "head"])
+
+
+def grouping(name: str) -> xr.Dataset:
+    """Stored `estimate`, `low` and `high` over (of, matching, layer, head) of `segments.grouping`.
+
+    `of`: attention on patches of the same segment less that on different ones, on their own
+    picture, in the null, and the excess.  The head `all` is the mean over heads.
+    """
+    return _read(name, "grouping", ["of", "matching", "layer", "head"])
 
 
 def _read(name: str, kind: str, dims: list[str]) -> xr.Dataset:
@@ -137,6 +155,47 @@ def store_preference(
     return path
 
 
+def store_same_object(
+    model: Model, segmentations: Segmentations, source: str, folder: Path = FOLDER
+) -> Path:
+    """Computes and stores whether modes' queries and keys prefer one object, with intervals."""
+    found = segments.same_object(model, segmentations)
+    parts = [segments.probability(found), segments.probability(found, ["head"])]
+    table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "layer", "head"])
+    path = folder / f"{model.name}.same_object.csv"
+    _write(path, table, _origin(parts[0], source))
+    return path
+
+
+def store_grouping(
+    model: Model, segmentations: Segmentations, source: str, folder: Path = FOLDER
+) -> Path:
+    """Computes and stores attention within and across people's segments, with intervals."""
+    found = segments.grouping(model, segmentations)
+    differences = {
+        "own picture": found.same - found.different,
+        "other pictures": found.null_same - found.null_different,
+        "excess": segments.excess(found),
+    }
+    values = xr.concat(list(differences.values()), pd.Index(differences, name="of"))
+    parts = [intervals.over_images(each) for each in (values, values.mean("head"))]
+    table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "matching", "layer", "head"])
+    path = folder / f"{model.name}.grouping.csv"
+    _write(path, table, _origin(parts[0].assign_attrs(found.attrs | parts[0].attrs), source))
+    return path
+
+
+def _with_mean_head(heads: xr.Dataset, mean: xr.Dataset) -> xr.Dataset:
+    """Values per head, and those of the mean over heads as a further head `all`."""
+    named = heads.assign_coords(head=heads["head"].astype(str))
+    return xr.concat([named, mean.expand_dims(head=["all"])], "head")
+
+
+def _origin(found: xr.Dataset, source: str) -> dict[str, object]:
+    today = date.today().isoformat()
+    return found.attrs | {"computed": today, "images": f"{found.attrs['images']} of {source}"}
+
+
 def main() -> None:
     """Computes and stores the results of one model from the command line."""
     parser = argparse.ArgumentParser(prog="python -m qkutils.stored", description=__doc__)
@@ -146,6 +205,8 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=48, help="number of images")
     parser.add_argument("--odd", nargs="*", default=[], help="NAME=FOLDER in the layout of O3")
+    parser.add_argument("--camvid", default="", help="a folder of CamVid; default: not computed")
+    parser.add_argument("--bsds", default="", help="a folder of BSDS500; default: not computed")
     args = parser.parse_args()
     model = models.load(args.model)
     FOLDER.mkdir(exist_ok=True)
@@ -157,6 +218,10 @@ def main() -> None:
         sets["drawn scenes"] = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
         photographs = data.pictures(args.images, args.count)
         print(store_preference(model, sets, photographs))
+    if args.camvid:
+        print(store_same_object(model, data.camvid(args.camvid), "CamVid, validation"))
+    if args.bsds:
+        print(store_grouping(model, data.bsds500(args.bsds), "BSDS500, validation"))
 
 
 if __name__ == "__main__":

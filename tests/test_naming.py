@@ -92,6 +92,20 @@ def test_what_is_planted_is_named_and_explains_all_but_the_noise(families, famil
         assert low[0] == labels.names[seen[over.argmin()]]
 
 
+def test_a_name_is_chosen_on_the_fitted_scenes_alone(families):
+    """Directions of colour on the fitted scenes, and of kind on the others: the name is colour."""
+    fit = torch.arange(40) < 20
+    red, cart = (families[f].fine == at for f, at in (("colour", 0), ("kind", 3)))
+    y = torch.where(fit[:, None, None], red, cart).float()[..., None].repeat(1, 1, 1, 22)
+    y += 0.3 * torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(6)
+    found = naming._name_layer(families, y - y[fit].mean((0, 1, 2)), fit, 19, 10, generator)
+    assert (found["family"] == "colour").all() and (found["high"] == "red").all()
+    assert (found["share"] < 0.1).all() and (found["share_of"][:, 4] <= 0.4).all()
+    other = naming._name_layer(families, y[..., :21] * 0 + red[..., None], fit, 19, 10, generator)
+    assert (other["share"] > 0.5).all() and (other["p"] == 1 / 20).all()
+
+
 def test_misplaced_labels_are_the_same_labels_elsewhere(families):
     labels = families["colour"]
     moved = naming.misplaced(labels, torch.Generator().manual_seed(0))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from qkutils import plots, scenes, trends
 
@@ -142,3 +143,33 @@ def test_two_askers_shares_one_scale_and_stacks_shares_to_one():
     tops = [bar.get_y() + bar.get_height() for bar in bars.patches]
     np.testing.assert_allclose(tops[-2:], 1)
     np.testing.assert_allclose([bar.get_height() for bar in bars.patches], shares.T.ravel())
+
+
+def test_an_interval_is_a_band_around_its_estimate(ax):
+    of_layer = {"layer": [0, 1]}
+    values = xr.Dataset(
+        {k: ("layer", v) for k, v in {"estimate": [1, 2], "low": [0, 1], "high": [2, 4]}.items()},
+        of_layer,
+    )
+    plots.with_interval(ax, values, "modes", plots.looks(["modes"])["modes"])
+    (line,), (band,) = ax.lines, ax.collections
+    assert list(line.get_ydata()) == [1, 2]
+    corners = band.get_paths()[0].vertices
+    assert corners[:, 1].min() == 0 and corners[:, 1].max() == 4
+
+
+def test_outlines_differ_by_more_than_colour(ax):
+    masks = np.zeros((2, 16, 16), dtype=bool)
+    masks[0, :4, :4] = masks[1, 8:12, 8:12] = True
+    plots.outlined(ax, Image.new("RGB", (32, 32)), list(masks))
+    styles = [c.get_linestyles()[0][1] for c in ax.collections]
+    assert len(ax.collections) == 4 and styles[2] is None and styles[3] is not None
+    assert ax.images[0].get_array().shape == (16, 16, 3)
+
+
+def test_heads_by_case_draws_each_head_over_the_cases():
+    cases = [xr.DataArray([0.1, 0.2], dims="head"), xr.DataArray([0.3, 0.4], dims="head")]
+    figure = plots.heads_by_case(cases, ["own", "other"], "layer 1", (0.0, 1.0))
+    first, second, _zero = figure.axes[0].lines
+    assert list(first.get_ydata()) == [0.1, 0.3] and list(second.get_ydata()) == [0.2, 0.4]
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["own", "other"]

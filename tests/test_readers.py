@@ -373,3 +373,11 @@ def test_whether_a_folder_has_odd_ones_is_seen_from_its_layout(o3, segmented, tm
     assert not data.has_odd_ones(tmp_path / "plain")
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         data.has_odd_ones(tmp_path / "nowhere")
+
+
+def test_whether_a_folder_has_segments_is_seen_from_its_layout(bsds, tmp_path):
+    save(tmp_path / "plain/a.png", noise())
+    assert data.has_segments(bsds)
+    assert not data.has_segments(tmp_path / "plain")
+    with pytest.raises(FileNotFoundError, match="there is no such folder"):
+        data.has_segments(tmp_path / "nowhere")

@@ -4,7 +4,7 @@ from qkutils.data.alignment import align, align_labels
 from qkutils.data.odd_ones import has_odd_ones, odd_one_out
 from qkutils.data.reading import Reading, Report
 from qkutils.data.samples import Sample, Samples, Segmentations, Segmented
-from qkutils.data.segmentations import ade20k, bsds500, camvid, label_maps
+from qkutils.data.segmentations import ade20k, bsds500, camvid, has_segments, label_maps
 from qkutils.data.sources import BOOK_SCENES, images, pictures, visible
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "bsds500",
     "camvid",
     "has_odd_ones",
+    "has_segments",
     "images",
     "label_maps",
     "odd_one_out",

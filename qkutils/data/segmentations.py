@@ -89,6 +89,17 @@ def camvid(
     return label_maps(folder, images, labels, 11, CAMVID, on_error)
 
 
+def has_segments(folder: str | Path) -> bool:
+    """Whether a folder is laid out as `bsds500` reads it, with people's segments.
+
+    Raises FileNotFoundError for a folder that is not there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
+    return (folder / "images").is_dir() and (folder / "groundTruth").is_dir()
+
+
 def bsds500(folder: str | Path, split: str = "", on_error: str = "raise") -> Reading[Segmented]:
     """BSDS500 (Arbeláez et al., 2011): pictures, each cut into segments by several people.
 

@@ -17,7 +17,7 @@ from qkutils.scenes.factors import (
     Factors,
 )
 from qkutils.scenes.rendering import Scenes, make, patch_fractions, render
-from qkutils.scenes.sampling import samples
+from qkutils.scenes.sampling import samples, segmentations
 
 __all__ = [
     "ABSENT",
@@ -35,4 +35,5 @@ __all__ = [
     "patch_fractions",
     "render",
     "samples",
+    "segmentations",
 ]

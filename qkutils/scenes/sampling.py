@@ -1,19 +1,22 @@
-"""Scenes as samples: pictures with masks of target and distractors, rendered when asked for."""
+"""Scenes as data sets: pictures with masks or with segments, rendered when asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import index
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from PIL import Image
 
-from qkutils.scenes.factors import DISTRACTOR, ODD_FACTORS, TARGET
+from qkutils.scenes.factors import COLOURS, DISTRACTOR, KINDS, ODD_FACTORS, PARTS, SLOTS, TARGET
 from qkutils.scenes.rendering import Scenes, make
 
 _BATCH = 64  # scenes that are rendered together
 WITH_TARGET = ODD_FACTORS[:-1]
+By = Literal["object", "part"]
 
 
 def samples(
@@ -24,16 +27,44 @@ def samples(
     They are rendered in batches, when one of a batch is asked for.  Raises ValueError as `draw`
     does.
     """
-    make(seed, start, min(start + 1, stop), size, odd=odd)  # refuses bad input at the door
-    return RenderedSamples(seed, start, stop, odd, size)
+    return RenderedSamples(seed, start, stop, odd, size, _sample)
+
+
+def segmentations(
+    seed: int,
+    start: int,
+    stop: int,
+    by: By = "object",
+    background: bool = False,
+    odd: Sequence[str] = ODD_FACTORS,
+    size: int = 64,
+) -> RenderedSamples:
+    """Scenes `start` to `stop` of a seed, each with one exact label map as `Segmented`.
+
+    Every number is one object, or the parts of one sort that belong to one object (both wheels of
+    a cart, the body of a cup).  The background is -1, or with `background` a segment too.  Raises
+    ValueError as `draw` does, and for another `by`.
+    """
+    if by not in get_args(By):
+        raise ValueError(f"by={by!r}: it is one of {', '.join(get_args(By))}")
+    return RenderedSamples(seed, start, stop, odd, size, partial(_segmented, by, background))
 
 
 class RenderedSamples(Sequence):
-    """The scenes of a range as `Sample`s; the last batch that was rendered is at hand."""
+    """The scenes of a range as records; the last batch that was rendered is at hand."""
 
-    def __init__(self, seed: int, start: int, stop: int, odd: Sequence[str], size: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        start: int,
+        stop: int,
+        odd: Sequence[str],
+        size: int,
+        record: Callable[[str, Scenes, int], Any],
+    ) -> None:
+        make(seed, start, min(start + 1, stop), size, odd=odd)  # refuses bad input at the door
         self._seed, self._start, self._stop = seed, start, stop
-        self._odd, self._size = odd, size
+        self._odd, self._size, self._record = odd, size, record
         self._batch: tuple[int, Scenes] | None = None
 
     def __len__(self) -> int:
@@ -45,13 +76,32 @@ class RenderedSamples(Sequence):
         if self._batch is None or self._batch[0] != first:
             last = min(first + _BATCH, self._stop)
             self._batch = first, make(self._seed, first, last, self._size, odd=self._odd)
-        return _sample(f"scene-{self._seed}-{self._start + place}", self._batch[1], place % _BATCH)
+        key = f"scene-{self._seed}-{self._start + place}"
+        return self._record(key, self._batch[1], place % _BATCH)
+
+
+def _picture(world: Scenes, at: int) -> Image.Image:
+    pixels = (world.image[at] * 255).round().byte().movedim(0, -1).numpy()
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def _sample(key: str, world: Scenes, at: int) -> Any:
     from qkutils.data.samples import Sample  # at the top, it would need models, which need scenes
 
-    pixels = (world.image[at] * 255).round().byte().movedim(0, -1).numpy()
     masks = {"target": world.mask(TARGET)[at], "distractor": world.mask(DISTRACTOR)[at]}
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    return Sample(key, image, {name: mask.numpy() for name, mask in masks.items()})
+    return Sample(key, _picture(world, at), {name: mask.numpy() for name, mask in masks.items()})
+
+
+def _segmented(by: By, background: bool, key: str, world: Scenes, at: int) -> Any:
+    from qkutils.data.samples import Segmented  # as above
+
+    slot, part, factors = world.slot[at], world.part[at], world.factors
+    number = slot if by == "object" else slot * len(PARTS) + part
+    beyond = SLOTS * len(PARTS)  # a number that no object has
+    labels = torch.where(slot >= 0, number, beyond if background else -1)
+    names = {beyond: "background"} if background else {}
+    for each in set(labels.unique().tolist()) - {-1, beyond}:
+        where, sort = (each, 0) if by == "object" else divmod(each, len(PARTS))
+        colour, kind = COLOURS[factors.colour[at, where]], KINDS[factors.kind[at, where]]
+        names[each] = f"{colour} {kind}" + (f", {PARTS[sort]}" if by == "part" else "")
+    return Segmented(key, _picture(world, at), (labels.int().numpy(),), names)
