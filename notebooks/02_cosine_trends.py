@@ -407,8 +407,9 @@ for ax, label in zip(axes, ("mean cosine of centre tokens", "cosine"), strict=Tr
 
 # %% [markdown]
 # In {numref}`fig-anisotropy` the centre tokens that {glue:text}`model` has in
-# {glue:text}`anisotropy_of` pictures are alike to {glue:text}`alike_first:.2f` in the first layer and to {glue:text}`alike_most:.2f` at most; normalised,
-# to {glue:text}`alike_exact:.2f` at most. From the first to the last layer the weighted cosine moves by
+# {glue:text}`anisotropy_of` pictures have a mean cosine of {glue:text}`alike_first:.2f` in the first
+# layer, and of {glue:text}`alike_most:.2f` in the layer where they are most alike. For normalised
+# tokens the largest is {glue:text}`alike_exact:.2f`. From the first to the last layer the weighted cosine moves by
 # {glue:text}`own_turn:+.2f`; with the anisotropy taken off, by {glue:text}`less_turn:+.2f`.
 #
 # The difference has no unit of its own: one term is about directions of weights, the other about

@@ -198,7 +198,7 @@ for place, found in explained.items():
     for name, rows in orders.items():
         distance[place, name] = abs(rows - row).sum("token") / 2
 
-# %% mystnb={"figure": {"name": "fig-build-up", "caption": "How far the attention of the asking patch is from the model's own (total variation, the share that lies elsewhere) when only the first modes count. Solid: ordered by contribution. Dashed: by strength. Dotted: by contribution, without key salience, which never arrives."}, "image": {"alt": "For three heads, curves of total variation against the number of modes, falling to zero, except for the dotted one without key salience."}}
+# %% mystnb={"figure": {"name": "fig-build-up", "caption": "How far the attention of the asking patch is from the model's own (total variation, the share that lies elsewhere) when only the first modes count. Solid: ordered by contribution. Dashed: by strength. Dotted: by contribution, without key salience, which need not arrive. Grey line: a tenth."}, "image": {"alt": "For three heads, curves of total variation against the number of modes, falling to zero, and a dotted one without key salience."}}
 fig, axes = plt.subplots(1, 3, figsize=(11, 3), sharey=True, layout="constrained")
 styles = {"by contribution": "-", "by strength": "--", "no key salience": ":"}
 for ax, (layer, head) in zip(axes, picks, strict=True):
@@ -279,10 +279,9 @@ tell(
 # ## From colour to parts?
 #
 # The paper finds colours in the early modes of its figure 5, and parts of objects in the late ones. On
-# one picture that is a matter of looking. Chapter 8 measures it where the content is known, in
-# {numref}`fig-families`: in the embedded supervised model colour gives way with depth, to what stands on
-# a patch and of which kind it is; parts explain little anywhere. And in each layer random directions
-# show the same. So say it of the layer's tokens first, and of a mode only if it beats them.
+# one picture that is a matter of looking. Chapter 8 measures it where the content is known: see
+# {numref}`fig-families`, and the last table there for the verdicts. It lays random directions beside the
+# modes, and so must you: what they show as well is a fact about the layer's tokens, and not about a mode.
 #
 # ## Explore: a map grows
 

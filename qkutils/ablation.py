@@ -32,7 +32,8 @@ def remove(
     unit vector removes mode n inside the softmax, (I − u uᵀ) M̃ in the place of M̃, and a random
     vector removes a random direction of the same span.  The mean over images and tokens stays, so
     the keys keep what they owe to all queries alike.  `moved` is the mean total variation between
-    the head's attention with and without the direction; `output` over (direction, image, output) is
+    the head's attention with and without the direction; `taken` is the variance over keys of what
+    its logits miss, mean over queries and images; `output` over (direction, image, output) is
     what the model then answers, beside `intact`.  The model itself stays as it is.  Raises
     ValueError for directions that do not fit, and for a layer whose modes cannot be its own basis.
     """
@@ -41,13 +42,15 @@ def remove(
     projections = prepare(loaded, "exact")
     _check(projections, layer, head, directions)
     intact = _run(projections, images)
-    outputs, moved = [], []
+    outputs, measured = [], []
     for direction in directions:
-        with _removing(projections, layer, head, direction) as measured:
+        with _removing(projections, layer, head, direction) as found:
             outputs.append(_run(projections, images))
-        moved.append(measured[0])
+        measured += found
+    moved, taken = np.array(measured).reshape(-1, 2).T
     fields = {
-        "moved": ("direction", np.array(moved)),
+        "moved": ("direction", moved),
+        "taken": ("direction", taken),
         "output": (("direction", "image", "output"), torch.stack(outputs).cpu().numpy()),
         "intact": (("image", "output"), intact.cpu().numpy()),
     }
@@ -83,11 +86,11 @@ def _run(projections: Projections, images: Tensor) -> Float[Tensor, "image outpu
 @contextmanager
 def _removing(
     projections: Projections, layer: int, head: int, direction: Tensor
-) -> Iterator[list[float]]:
-    """While it lasts, the head misses the direction; what it moved is in the list afterwards."""
+) -> Iterator[list[tuple[float, float]]]:
+    """While it lasts, the head misses the direction; then the list has `moved` and `taken`."""
     attn = projections.model.net.blocks[layer].attn
     queries: list[tuple[Tensor, Tensor]] = []
-    measured: list[float] = []
+    measured: list[tuple[float, float]] = []
 
     def change(_: Any, __: Any, query: Tensor) -> Tensor:
         changed = query.clone()
@@ -96,8 +99,10 @@ def _removing(
         return changed
 
     def measure(_: Any, __: Any, key: Tensor) -> None:
-        maps = [(q @ key[:, head].mT * projections.heads.scale).softmax(-1) for q in queries.pop()]
-        measured.append(float((maps[0] - maps[1]).abs().sum(-1).mean() / 2))
+        before, after = (q @ key[:, head].mT * projections.heads.scale for q in queries.pop())
+        moved = (before.softmax(-1) - after.softmax(-1)).abs().sum(-1).mean() / 2
+        taken = (before - after).var(-1, correction=0).mean()
+        measured.append((float(moved), float(taken)))
 
     hooks = [attn.q_norm.register_forward_hook(change), attn.k_norm.register_forward_hook(measure)]
     try:
@@ -110,15 +115,20 @@ def _removing(
 def _along(
     layer: Layer, head: int, query: Float[Tensor, "image token mode"], direction: Tensor
 ) -> Float[Tensor, "image token mode"]:
-    """What a query has along a direction, less its mean, in the model's own coordinates √σ z·u."""
+    """What a query has along a direction, less its mean, in the model's own coordinates √σ z·u.
+
+    The mean takes with it what the biases add to every query alike.
+    """
     root, direction = layer.root[head], direction.to(query)
-    on_modes = (query - layer.query_offset[head]) / root
-    amount = on_modes @ direction
+    amount = query / root @ direction
     return (amount - amount.mean())[..., None] * direction * root
 
 
 def relative_change(removed: xr.Dataset) -> xr.DataArray:
-    """How far the answers move, as a part of how far they differ between images."""
+    """How far the answers move, as a part of how far they differ between images.
+
+    Root mean squares over images and outputs, the second about the mean over images.
+    """
     change = ((removed.output - removed.intact) ** 2).mean(("image", "output"))
     spread = removed.intact.var("image").mean("output")
     return np.sqrt(change / spread).rename("change")

@@ -25,6 +25,9 @@ NULLS = ("any", "leaning")
 CLEAR, PART_SHARE = 0.5, 0.1  # of a patch's pixels: to be on an object, to show a part
 NAMED_ON = 6_000_000  # the world seed of the scenes that modes are named on; no model saw it
 
+Tokens = Float[Tensor, "scene row column d_model"]
+Directions = Float[Tensor, "direction d_model"]
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -83,23 +86,23 @@ def _pixels(
 
 @dataclass(frozen=True)
 class Means:
-    """The mean projection of each label's patches, in one half of the scenes."""
+    """The mean token of each label's patches, in one half of the scenes."""
 
-    fine: Float[Tensor, "label column"]
-    base: Float[Tensor, "coarse column"]
+    fine: Float[Tensor, "label d_model"]
+    base: Float[Tensor, "coarse d_model"]
 
 
 def _cells(
-    label: Int[Tensor, " patch"], y: Float[Tensor, "patch column"], count: int
-) -> tuple[Float[Tensor, "label column"], Float[Tensor, "label 1"]]:
-    """Sum of the projections, and number, of the patches with each label."""
-    hot = torch.nn.functional.one_hot(label + 1, count + 1)[:, 1:].to(y)
-    return hot.mT @ y, hot.sum(0)[:, None]
+    label: Int[Tensor, " patch"], x: Float[Tensor, "patch d_model"], count: int
+) -> tuple[Float[Tensor, "label d_model"], Float[Tensor, "label 1"]]:
+    """Sum and number of the tokens with each label."""
+    hot = torch.nn.functional.one_hot(label + 1, count + 1)[:, 1:].to(x)
+    return hot.mT @ x, hot.sum(0)[:, None]
 
 
-def means(labels: Labels, y: Float[Tensor, "scene row column projection"]) -> Means:
+def means(labels: Labels, x: Tokens) -> Means:
     """Fits the mean of every label; zero, which is the mean of all, for a label not seen."""
-    flat = y.flatten(0, 2)
+    flat = x.flatten(0, 2)
     out = []
     for side, count in ((labels.fine, len(labels.names)), (labels.base, len(KINDS))):
         where = side.where(labels.fine >= 0, -1).flatten()
@@ -109,36 +112,41 @@ def means(labels: Labels, y: Float[Tensor, "scene row column projection"]) -> Me
 
 
 def explained(
-    labels: Labels, fitted: Means, y: Float[Tensor, "scene row column projection"]
-) -> Float[Tensor, " projection"]:
-    """By how much the labels' fitted means lessen the squared error that their base's leave."""
-    flat, where = y.flatten(0, 2), labels.fine.flatten()
-    gain = torch.zeros(flat.shape[1]).to(y)
+    labels: Labels, fitted: Means, x: Tokens, directions: Directions
+) -> Float[Tensor, " direction"]:
+    """By how much the labels' fitted means lessen the squared error that their base's leave.
+
+    It is that of the projections x·d, whose sums and means are the projections of the tokens'.
+    """
+    flat, where = x.flatten(0, 2), labels.fine.flatten()
+    gain = torch.zeros(len(directions)).to(x)
     sides = ((labels.fine, fitted.fine, 1), (labels.base, fitted.base, -1))
     for side, mean, sign in sides:
         total, number = _cells(side.flatten().where(where >= 0, -1), flat, len(mean))
+        total, mean = total @ directions.mT, mean @ directions.mT
         gain += sign * (2 * total * mean - number * mean.square()).sum(0)
     return gain
 
 
 def shares(
-    families: dict[str, Labels],
-    y: Float[Tensor, "scene row column projection"],
-    fit: Bool[Tensor, " scene"],
-) -> tuple[Float[Tensor, "family projection"], Float[Tensor, "family projection"]]:
+    families: dict[str, Labels], x: Tokens, directions: Directions, fit: Bool[Tensor, " scene"]
+) -> tuple[Float[Tensor, "family direction"], Float[Tensor, "family direction"]]:
     """Share of each projection's variance over patches that each family of labels explains.
 
-    Means are fitted on the scenes `fit`.  The first result is of those scenes, the second of the
-    others, which the fit has not seen: there a share can be below zero.
+    Means are fitted on the scenes `fit`, where the mean of x has to be zero.  The first result is
+    of those scenes, the second of the others, which the fit has not seen: there a share can be
+    below zero.
     """
-    inside: list[Tensor] = []
-    outside: list[Tensor] = []
-    for labels in families.values():
-        fitted = means(some(labels, fit), y[fit])
-        for kept, out in ((fit, inside), (~fit, outside)):
-            gain = explained(some(labels, kept), fitted, y[kept])
-            out.append(gain / y[kept].square().sum((0, 1, 2)))
-    return torch.stack(inside), torch.stack(outside)
+    results = []
+    for kept in (fit, ~fit):
+        flat = x[kept].flatten(0, 2)
+        whole = ((directions @ (flat.mT @ flat)) * directions).sum(1)
+        gains = [
+            explained(some(labels, kept), means(some(labels, fit), x[fit]), x[kept], directions)
+            for labels in families.values()
+        ]
+        results.append(torch.stack(gains) / whole)
+    return results[0], results[1]
 
 
 def some(labels: Labels, scene: Tensor) -> Labels:
@@ -147,16 +155,19 @@ def some(labels: Labels, scene: Tensor) -> Labels:
 
 
 def misplaced(labels: Labels, generator: torch.Generator) -> Labels:
-    """The labels of other scenes, moved round the grid: the same labels, which mean nothing here.
+    """The labels of other scenes at the same places: the same labels, which mean nothing here.
 
-    A scene's labels stay together, so that the patches of one object do not count as many cases.
+    A scene's labels stay together, so that the patches of one object do not count as many cases,
+    and where they stand stays, so that a projection of mere place gains nothing.  Places, which are
+    alike in all scenes, are moved round the grid instead, in each scene by another step.
     """
     count, rows, columns = labels.fine.shape
-    order = torch.randperm(count, generator=generator)
+    if (labels.fine != labels.fine[:1]).any():
+        return some(labels, torch.randperm(count, generator=generator))
     down, right = (torch.randint(n, (count, 1, 1), generator=generator) for n in (rows, columns))
     row = (torch.arange(rows)[:, None] + down) % rows
     column = (torch.arange(columns) + right) % columns
-    at = order[:, None, None]
+    at = torch.arange(count)[:, None, None]
     return Labels(labels.names, labels.fine[at, row, column], labels.base[at, row, column])
 
 
@@ -164,7 +175,7 @@ def name_modes(
     model: AnyModel,
     count: int = 256,
     permutations: int = 199,
-    directions: int = 100,
+    directions: int = 20_000,
     seed: int = 0,
 ) -> xr.Dataset:
     """What of drawn scenes the query and key projections of every mode select, and how much of it.
@@ -176,8 +187,9 @@ def name_modes(
     what random directions reach by the same procedure: `any` in the space of the layer's normalised
     tokens, and `leaning` ones, random sums of tokens, which lie where tokens vary much, as the
     directions that matter do.  `q` and `q_random` control the rate of false discoveries over all
-    modes and sides (Benjamini and Hochberg).  Convention exact.  Raises ValueError for fewer than
-    four scenes.
+    modes and sides (Benjamini and Hochberg).  No p is below 1 / (n + 1) with n permutations or
+    directions, so that with m tests none of q is below 0.05 unless about 20 m / n of them reach
+    that.  Convention exact.  Raises ValueError for fewer than four scenes.
     Taught in the chapter on mode galleries.
     """
     loaded = models.load(model)
@@ -195,10 +207,11 @@ def name_modes(
     found = []
     for layer in tqdm(range(len(tokens)), desc="layers"):
         sides = [torch.from_numpy(parts[k].values[layer]).flatten(0, 1) for k in ("u", "v")]
-        aside = _random_directions(tokens[layer][fit], directions, generator)
-        y = tokens[layer] @ torch.cat([*sides, aside]).mT
-        y = y - y[fit].mean((0, 1, 2))
-        found.append(_name_layer(families, y, fit, permutations, directions, generator))
+        x = tokens[layer] - tokens[layer][fit].mean((0, 1, 2))
+        nulls = _random_directions(x[fit], directions, generator)
+        by_chance = [_named(families, x, each, fit) for each in nulls]
+        named = _name_layer(families, x, torch.cat(sides), fit, permutations, generator)
+        found.append(named | _beside(named["share"], by_chance))
     return _label(found, parts, provenance(read(loaded), "exact", "float32"), count)
 
 
@@ -215,73 +228,89 @@ def _tokens(model: Model, world: Scenes) -> list[Float[Tensor, "scene row column
     return [torch.cat(layer) for layer in kept]
 
 
-def _random_directions(
-    tokens: Float[Tensor, "scene row column d_model"], count: int, generator: torch.Generator
-) -> Float[Tensor, "direction d_model"]:
-    """Directions of any kind, then as many that lean to where the tokens vary (see NULLS)."""
-    centred = tokens.flatten(0, 2) - tokens.mean((0, 1, 2))
-    chance = [torch.randn(count, n, generator=generator) for n in (tokens.shape[-1], len(centred))]
-    return torch.cat([chance[0], chance[1] @ centred])
+def _random_directions(x: Tokens, count: int, generator: torch.Generator) -> list[Directions]:
+    """Directions of any kind, and as many that lean to where the tokens vary (see NULLS)."""
+    chance = torch.randn(2, count, x.shape[-1], generator=generator)
+    # Gᵀx with one normal number per token has the distribution of GᵀR, R being that of x = QR.
+    return [chance[0], chance[1] @ torch.linalg.qr(x.flatten(0, 2), mode="r").R]
+
+
+def _named(
+    families: dict[str, Labels], x: Tokens, directions: Directions, fit: Bool[Tensor, " scene"]
+) -> tuple[
+    Int[Tensor, " direction"], Float[Tensor, " direction"], Float[Tensor, "family direction"]
+]:
+    """Each direction's family, chosen on the scenes `fit`; its share, and all shares, on others."""
+    inside, outside = shares(families, x, directions, fit)
+    family = inside.argmax(0)
+    return family, outside.gather(0, family[None])[0], outside
+
+
+def _beside(share: np.ndarray, by_chance: list[tuple[Tensor, ...]]) -> dict[str, np.ndarray]:
+    """What random directions of each null reach, and how often they reach a direction's share."""
+    reached = np.stack([(each[1].numpy()[:, None] >= share).sum(0) for each in by_chance])
+    return {
+        "p_random": (1 + reached) / (1 + len(by_chance[0][1])),
+        "random_share": np.stack([each[1].numpy() for each in by_chance]),
+        "random_share_of": np.stack([each[2].mean(1).numpy() for each in by_chance]),
+    }
 
 
 def _name_layer(
     families: dict[str, Labels],
-    y: Float[Tensor, "scene row column projection"],
+    x: Tokens,
+    directions: Directions,
     fit: Bool[Tensor, " scene"],
     permutations: int,
-    directions: int,
     generator: torch.Generator,
 ) -> dict[str, np.ndarray]:
-    """Names and tests of one layer's projections, of which the last ones are random directions."""
-    inside, outside = shares(families, y, fit)
-    family = inside.argmax(0)
-    share = outside.gather(0, family[None])[0]
-    modes = y.shape[-1] - len(NULLS) * directions
-    random_share = share[modes:].view(len(NULLS), directions)
-    reached = (random_share[..., None] >= share[:modes]).sum(1)
-    p, high, low = torch.ones(modes), np.empty(modes, object), np.empty(modes, object)
+    """Names of one layer's directions, and how often labels that mean nothing do as well."""
+    family, share, outside = _named(families, x, directions, fit)
+    count = len(directions)
+    p, high, low = torch.ones(count), np.empty(count, object), np.empty(count, object)
     for number, labels in enumerate(families.values()):
-        of = (family[:modes] == number).nonzero().flatten()
+        of = (family == number).nonzero().flatten()
         if len(of) == 0:
             continue
-        mine = y[..., of]
-        fitted = means(some(labels, fit), mine[fit])
-        p[of] = _chance(some(labels, ~fit), fitted, mine[~fit], permutations, generator)
-        high[of], low[of] = extremes(some(labels, fit), fitted)
+        fitted = means(some(labels, fit), x[fit])
+        high[of], low[of] = extremes(some(labels, fit), fitted, directions[of])
+        p[of] = _chance(
+            some(labels, ~fit), fitted, x[~fit], directions[of], permutations, generator
+        )
     return {
-        "family": np.array(list(families), object)[family[:modes].numpy()],
+        "family": np.array(list(families), object)[family.numpy()],
         "high": high,
         "low": low,
-        "share": share[:modes].numpy(),
+        "share": share.numpy(),
         "p": p.numpy(),
-        "p_random": ((1 + reached) / (1 + directions)).numpy(),
-        "share_of": outside[:, :modes].T.numpy(),
-        "random_share": random_share.numpy(),
-        "random_share_of": outside[:, modes:].T.unflatten(0, random_share.shape).numpy(),
+        "share_of": outside.T.numpy(),
     }
 
 
 def _chance(
     labels: Labels,
     fitted: Means,
-    y: Float[Tensor, "scene row column projection"],
+    x: Tokens,
+    directions: Directions,
     permutations: int,
     generator: torch.Generator,
-) -> Float[Tensor, " projection"]:
+) -> Float[Tensor, " direction"]:
     """How often labels that mean nothing explain as much as the true ones do."""
-    true, reached = explained(labels, fitted, y), torch.ones(y.shape[-1])
+    true, reached = explained(labels, fitted, x, directions), torch.ones(len(directions))
     for _ in range(permutations):
-        reached += explained(misplaced(labels, generator), fitted, y) >= true
+        reached += explained(misplaced(labels, generator), fitted, x, directions) >= true
     return reached / (permutations + 1)
 
 
-def extremes(labels: Labels, fitted: Means) -> tuple[np.ndarray, np.ndarray]:
+def extremes(
+    labels: Labels, fitted: Means, directions: Directions
+) -> tuple[np.ndarray, np.ndarray]:
     """Names of the labels, among those seen, with the highest and the lowest mean over the base."""
     seen = torch.bincount(labels.fine.flatten() + 1, minlength=len(labels.names) + 1)[1:] > 0
     base_of = torch.zeros(len(labels.names), dtype=torch.int64)
     there = labels.fine >= 0
     base_of[labels.fine[there]] = labels.base[there]
-    over = fitted.fine - fitted.base[base_of]
+    over = (fitted.fine - fitted.base[base_of]) @ directions.mT
     names = np.array(labels.names, object)
     high = over.where(seen[:, None], -torch.inf).argmax(0)
     low = over.where(seen[:, None], torch.inf).argmin(0)
@@ -298,8 +327,8 @@ def _label(
     for name in found[0]:
         values = np.stack([layer[name] for layer in found])
         if name.startswith("random"):
-            random_dims = ("layer", "null", "direction", "family_name")
-            fields[name] = (random_dims[: values.ndim], values)
+            last = "family_name" if name == "random_share_of" else "direction"
+            fields[name] = (("layer", "null", last), values)
         elif name == "p_random":
             fields[name] = (
                 ("layer", "null", *dims[1:]),

@@ -31,7 +31,7 @@ def without(net, images, layer: int, head: int, mode: int):
         parts.sizes["mode"]
     )
     weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return own, weights / weights.sum(-1, keepdims=True)
+    return own, weights / weights.sum(-1, keepdims=True), (np.log(own) - logits).var(-1).mean()
 
 
 @pytest.mark.parametrize(("layer", "head", "mode"), [(0, 0, 0), (1, 3, 2), (2, 1, 15)])
@@ -39,17 +39,18 @@ def test_removing_a_mode_moves_attention_as_scores_without_it_do(
     plain_vit, images, layer, head, mode
 ):
     gone = ablation.remove(plain_vit, images, layer, head, unit(16, mode))
-    own, left = without(plain_vit, images, layer, head, mode)
+    own, left, taken = without(plain_vit, images, layer, head, mode)
     wanted = (abs(own - left).sum(-1) / 2).mean()
     assert wanted > 1e-3
     np.testing.assert_allclose(float(gone.moved[0]), wanted, rtol=1e-3)
+    np.testing.assert_allclose(float(gone.taken[0]), taken, rtol=1e-3)
 
 
 def test_the_answer_is_that_of_a_model_whose_weights_lack_the_mode(plain_vit, images):
     """In the last layer: answers from values mixed by the attention that is left."""
     layer, head, mode = 2, 1, 0
     gone = ablation.remove(plain_vit, images, layer, head, unit(16, mode))
-    own, left = without(plain_vit, images, layer, head, mode)
+    _, left, _ = without(plain_vit, images, layer, head, mode)
     attn, mixed = plain_vit.blocks[layer].attn, []
 
     def replace(_, args):
