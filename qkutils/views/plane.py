@@ -16,6 +16,7 @@ from qkutils.views.arrays import packed
 from qkutils.views.base import View
 
 MOST_TOKENS = 40
+_BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 STRONGEST = 2.0  # where the sliders of σ end, if no stronger head is given
 
 
@@ -51,7 +52,8 @@ def two_dimensional(
     not in order or a token is no point of a plane.  Paper section 3; belongs to chapter 1.
     """
     points = _points(tokens)
-    labels = [str(n) for n in range(len(points))] if names is None else [str(n) for n in names]
+    numbered = [f"z{n}".translate(_BELOW) for n in range(len(points))]
+    labels = numbered if names is None else [str(name) for name in names]
     if len(labels) != len(points):
         raise ValueError(f"{len(labels)} names for {len(points)} tokens: give one name for each")
     first, second = map(float, sigma)
@@ -59,8 +61,9 @@ def two_dimensional(
     state |= {"mirrored": bool(mirrored), "token": 0}
     strongest = max(STRONGEST, first)
     _check(state, len(points), strongest)
-    longest = float(np.linalg.norm(points, axis=1).max())
-    limits = (1.3 * max(longest, 1), strongest * longest**2, _most_attention(points, strongest))
+    lengths = np.linalg.norm(points, axis=1)
+    usual = math.ceil(strongest * np.mean(lengths**2) - 1e-6)  # a score that few go beyond
+    limits = (1.3 * max(lengths.max(), 1.0), float(usual), _most_attention(points, strongest))
     data = {
         "tokens": packed(points.astype(np.float32), "float32"),
         "names": labels,
@@ -103,6 +106,8 @@ def _check(state: Mapping[str, Any], count: int, strongest: float) -> None:
     numbers = [state[name] for name in ("u0", "v0", "sigma0", "sigma1")]
     if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
         raise ValueError(f"angles and strengths {numbers}: each has to be a finite number")
+    if max(map(abs, numbers[:2])) > 180:
+        raise ValueError(f"angles {numbers[:2]}: give each in degrees from -180 to 180")
     if not 0 <= state["sigma1"] <= state["sigma0"] <= strongest:
         raise ValueError(
             f"strengths {numbers[2]}, {numbers[3]}: σ₀ ≥ σ₁ ≥ 0 has to hold, and σ₀ ≤ {strongest}"

@@ -11,6 +11,7 @@ function render(context) {
   const tokens = pairs(unpack(view.data.tokens).values);
   const [blue, orange] = view.look.palette;
   const scale = HALF / extent;
+  const roomy = tokens.length <= 24 && names.every((name) => name.length <= 4);
   const at = ([x, y]) => [x * scale, -y * scale];
 
   controls();
@@ -47,7 +48,7 @@ function render(context) {
     ground.append(...axesAndCircle(scale));
     field.marks.append(ground, ink);
     field.marks.addEventListener("click", chooseNearest);
-    view.bar("PuOr", "score", field.figure)(`${number(-limit)} or less`, `${number(limit)} or more`);
+    view.bar("PuOr", "score", field.figure)(`${number(-limit)} or less`, `+${number(limit)} or more`);
     field.figure.append(legend(), field.caption);
   }
 
@@ -58,12 +59,15 @@ function render(context) {
       const row = Math.floor(((event.clientY - start) / height) * tokens.length);
       view.set({ token: Math.min(tokens.length - 1, Math.max(0, row)) });
     });
-    map.box.before(element("div", { class: "qk-side" }, "token that answers →"));
+    const side = (way, text) => element("div", { class: `qk-side qk-${way}` }, ...[short(names[0]), text, short(names.at(-1))].map((said) => element("span", {}, said)));
+    const sided = element("div", { class: "qk-sided" }, side("above", "answers →"), side("left", "asks →"));
+    map.box.before(sided);
+    sided.append(map.box);
     view.bar("cividis", "attention", map.figure)("0", top.toFixed(2));
     map.figure.append(map.caption);
     map.caption.textContent =
-      `Row: the token that asks. Column: the token that answers. Both are counted from the top left. ` +
-      `A row is the softmax over its scores ÷ √2 and sums to 1. Framed: the chosen token's row, and ` +
+      `Row: the token that asks. Column: the token that answers. A row is the softmax over its scores ÷ √2 and sums to 1. ` +
+      `Framed: the chosen token's row, and ` +
       `in it the largest attention. Click a row to choose its token.`;
   }
 
@@ -155,7 +159,7 @@ function render(context) {
     field.caption.textContent =
       `Colour and numbered lines: the score that token ${names[token]} gives to a key at that place. ` +
       `Drag the tips of u₀ and v₀, or turn them with the arrow keys (Shift: by 1°). Click a token to let it ask. ` +
-      `Dashed circle: length 1. Tokens lie at their two coordinates.`;
+      `Across: a token's first coordinate; up: its second. Dashed circle: length 1.`;
     const [second, first] = [1, 0].map((mode) => modeArrows(head, mode));
     ink.replaceChildren(
       ...levels(wanted[token]), ...wanted.map(wish), ...second, ...first,
@@ -177,7 +181,7 @@ function render(context) {
       const [a, b, label] = [on(-3 * extent), on(3 * extent), on(Math.sqrt(reach ** 2 - away ** 2))];
       drawn.push(
         shape("path", { d: `M${a}L${b}`, stroke: GREY, "stroke-width": n ? 0.6 : 1.4, class: "qk-level" }),
-        word(label, n ? number(n * step) : "0", 12)
+        word(label, n > 0 ? `+${number(n * step)}` : number(n * step), 11)
       );
     }
     return drawn;
@@ -210,7 +214,7 @@ function render(context) {
     if (n === token) group.append(shape("circle", { cx, cy, r: 9, fill: "#fff", stroke: INK, "stroke-width": 2.5 }));
     group.append(shape("circle", { cx, cy, r: special ? 5 : 4, fill: INK, stroke: "#fff", "stroke-width": 1 }));
     const inside = 1 - (n === token ? 20 : 15) / (Math.hypot(cx, cy) || 1);
-    group.append(word([cx * inside, cy * inside], short(names[n]), special ? 14 : 11));
+    if (roomy || special) group.append(word([cx * inside, cy * inside], short(names[n]), special ? 14 : 11));
     return group;
   }
 
@@ -336,17 +340,15 @@ function inShort(tokens, attention) {
   const [found, even] = [mean((i, j) => attention[i][j]), mean(() => 1 / tokens.length)];
   const more = found - even;
   const kind = more > 0.05 ? "similar tokens" : more < -0.05 ? "dissimilar tokens" : "neither similar nor dissimilar tokens";
-  return `tokens attend to ${kind}: the cosine with what they attend to is ${signed(found)} on average (${signed(even)} if attention was even)`;
+  return `tokens attend to ${kind}: the cosine with what they attend to is ${signed(found)} on average (${signed(even)} if attention were even)`;
 }
 
 // ---- shapes and words ----
 
 function axesAndCircle(scale) {
-  const ticks = [-1, 1].flatMap((n) => [word([n * scale, 14], number(n), 11), word([-10, -n * scale + 4], number(n), 11)]);
   return [
     shape("path", { d: `M${-HALF} 0H${HALF}M0 ${-HALF}V${HALF}`, stroke: "#8c959f", "stroke-width": 1 }),
     shape("circle", { r: scale, fill: "none", stroke: "#8c959f", "stroke-dasharray": "3 4" }),
-    ...ticks,
   ];
 }
 
