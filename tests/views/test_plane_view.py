@@ -25,6 +25,11 @@ def expected(u0, v0, sigma=(1.5, 0.4), mirrored=False):
     return turn(u0) @ np.diag(sigma) @ np.diag([1, -1 if mirrored else 1]) @ turn(v0).T
 
 
+def made(u0=20.0, v0=60.0, sigma=(1.5, 0.4), *rest, **more):
+    """The view, from whole numbers too, as readers give them."""
+    return views.two_dimensional(float(u0), float(v0), tuple(map(float, sigma)), *rest, **more)
+
+
 def circle():
     angle = np.arange(16) * np.pi / 8
     return np.sqrt(2) * np.column_stack([np.cos(angle), np.sin(angle)])
@@ -83,7 +88,7 @@ def slide(page, name, value):
 
 @pytest.fixture
 def page(open_view):
-    return open_view(views.two_dimensional(), viewport=DESK)
+    return open_view(made(), viewport=DESK)
 
 
 STATES = [
@@ -97,7 +102,7 @@ STATES = [
 @pytest.mark.parametrize("state", STATES)
 def test_facts_are_those_of_numpys_decomposition(open_view, state):
     u0, v0, sigma, mirrored = state
-    page = open_view(views.two_dimensional(u0, v0, sigma, mirrored), viewport=DESK)
+    page = open_view(made(u0, v0, sigma, mirrored), viewport=DESK)
     M = expected(*state)
     assert np.abs(matrix(page) - M).max() < 0.0051
     u, strengths, vh = np.linalg.svd(M)
@@ -116,7 +121,7 @@ def test_facts_are_those_of_numpys_decomposition(open_view, state):
 
 @pytest.mark.parametrize(("asking", "tokens"), [(0, circle()), (2, POINTS)])
 def test_both_maps_are_painted_from_scores_and_softmax(open_view, asking, tokens):
-    view = views.two_dimensional(-150, 75, (2.0, 1.0), True, tokens)
+    view = made(-150, 75, (2.0, 1.0), True, tokens)
     view.state = view.state | {"token": asking}
     page = open_view(view, viewport=DESK)
     tokens, M = tokens.astype(np.float32).astype(float), expected(-150, 75, (2.0, 1.0), True)
@@ -157,7 +162,7 @@ def test_a_tip_is_dragged_by_mouse(page, handle, start, key):
 
 def test_a_tip_is_dragged_by_touch(open_view):
     page = open_view(
-        views.two_dimensional(), viewport={"width": 400, "height": 900}, has_touch=True
+        made(), viewport={"width": 400, "height": 900}, has_touch=True
     )
     touch = page.context.new_cdp_session(page)
 
@@ -230,7 +235,7 @@ def test_equal_strengths_leave_the_directions_free(page):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_the_favourite_is_where_the_score_is_largest(open_view, mirrored):
-    view = views.two_dimensional(
+    view = made(
         -40, 75, (1.9, 0.7), mirrored, POINTS, names=[f"p{n}" for n in range(5)]
     )
     page = open_view(view, viewport=DESK)
@@ -270,7 +275,7 @@ def test_tokens_that_are_liked_alike_are_all_named(page):
 
 
 def test_two_favourites(open_view):
-    view = views.two_dimensional(0, 0, (1, 0), tokens=[[1, 0], [0.7, 0.7], [0.7, -0.7], [1, 0.3]])
+    view = made(0, 0, (1, 0), tokens=[[1, 0], [0.7, 0.7], [0.7, -0.7], [1, 0.3]])
     page = open_view(view, viewport=DESK)
     assert "likes itself and token z₃ best" in facts(page)["favourite"]
     assert page.locator(".qk-choice").count() == 2
@@ -289,7 +294,7 @@ def test_a_head_without_strength_has_no_cosine(page):
     ("v0", "kind"), [(20, "to similar"), (110, "to neither"), (-160, "to dissimilar")]
 )
 def test_the_sentence_says_what_tokens_attend_to(open_view, v0, kind):
-    page = open_view(views.two_dimensional(20, v0), viewport=DESK)
+    page = open_view(made(20, v0), viewport=DESK)
     z = circle()
     attention = softmax(z @ expected(20, v0) @ z.T / np.sqrt(2))
     mean = (attention * (z @ z.T) / 2).sum(-1).mean()
@@ -311,7 +316,7 @@ def test_a_click_on_a_token_or_a_row_lets_it_ask(page):
 
 def test_names_that_are_markup_stay_text(open_view):
     bad = "<img src=x onerror=alert(1)>"
-    view = views.two_dimensional(tokens=POINTS, names=[bad, "b", "<b>c</b>", "d", "e"])
+    view = made(tokens=POINTS, names=[bad, "b", "<b>c</b>", "d", "e"])
     page = open_view(view, viewport=DESK)
     assert page.locator(".qk-view img, .qk-view b").count() == 0
     assert bad in facts(page)["favourite"] and not page.faults
@@ -319,7 +324,7 @@ def test_names_that_are_markup_stay_text(open_view):
 
 def test_a_reaction_is_quick_and_data_are_light(open_view, tmp_path):
     tokens = np.random.default_rng(0).normal(size=(40, 2))
-    view = views.two_dimensional(tokens=tokens)
+    view = made(tokens=tokens)
     assert view.to_html(tmp_path / "v.html").stat().st_size < 400_000
     assert len(view.data["tokens"]["bytes"]) == 320
     page = open_view(view, viewport=DESK)
@@ -327,7 +332,7 @@ def test_a_reaction_is_quick_and_data_are_light(open_view, tmp_path):
 
 
 def test_state_is_read_and_set_and_nonsense_is_refused():
-    view = views.two_dimensional(-30, 45)
+    view = made(-30, 45)
     assert view.state["u0"] == -30 and view.state["sigma1"] == 0.4
     view.state = view.state | {"u0": 70, "token": 3}
     assert (view.state["u0"], view.state["token"]) == (70, 3)
@@ -360,11 +365,11 @@ def test_state_is_read_and_set_and_nonsense_is_refused():
 )
 def test_bad_input_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        views.two_dimensional(**given)
+        made(**given)
 
 
 def test_a_stronger_head_has_longer_sliders(open_view):
-    page = open_view(views.two_dimensional(0, 90, (5, 1)), viewport=DESK)
+    page = open_view(made(0, 90, (5, 1)), viewport=DESK)
     assert page.locator("label", has_text="strength σ₀").locator("input").get_attribute("max") == "5"
     assert np.abs(matrix(page) - expected(0, 90, (5, 1))).max() < 0.0051
 
