@@ -1,4 +1,4 @@
-"""A head with two dimensions, to take into one's hands: chapter 1's singular value decomposition."""
+"""A head with two dimensions, to take into one's hands: chapter 1's decomposition."""
 
 from __future__ import annotations
 

@@ -54,7 +54,9 @@ def matrix(page):
 
 def pixels(page, which):
     """Colours of a map's canvas, [row, column, 3]."""
-    read = "c => [c.height, c.width, [...c.getContext('2d').getImageData(0,0,c.width,c.height).data]]"
+    read = (
+        "c => [c.height, c.width, [...c.getContext('2d').getImageData(0,0,c.width,c.height).data]]"
+    )
     high, wide, flat = page.locator(".qk-grid canvas").nth(which).evaluate(read)
     return np.reshape(flat, (high, wide, 4))[..., :3]
 
@@ -161,9 +163,7 @@ def test_a_tip_is_dragged_by_mouse(page, handle, start, key):
 
 
 def test_a_tip_is_dragged_by_touch(open_view):
-    page = open_view(
-        made(), viewport={"width": 400, "height": 900}, has_touch=True
-    )
+    page = open_view(made(), viewport={"width": 400, "height": 900}, has_touch=True)
     touch = page.context.new_cdp_session(page)
 
     def send(kind, degrees=None):
@@ -235,9 +235,7 @@ def test_equal_strengths_leave_the_directions_free(page):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_the_favourite_is_where_the_score_is_largest(open_view, mirrored):
-    view = made(
-        -40, 75, (1.9, 0.7), mirrored, POINTS, names=[f"p{n}" for n in range(5)]
-    )
+    view = made(-40, 75, (1.9, 0.7), mirrored, POINTS, names=[f"p{n}" for n in range(5)])
     page = open_view(view, viewport=DESK)
     scores = POINTS @ expected(-40, 75, (1.9, 0.7), mirrored) @ POINTS.T
     attention = softmax(scores / np.sqrt(2))
@@ -306,7 +304,9 @@ def test_the_sentence_says_what_tokens_attend_to(open_view, v0, kind):
 def test_a_click_on_a_token_or_a_row_lets_it_ask(page):
     page.locator(".qk-token").nth(9).locator("circle").last.click()
     assert facts(page)["favourite"].startswith("token z₉ ")
-    x, y, high = (page.locator(".qk-square .qk-grid").bounding_box()[k] for k in ("x", "y", "height"))
+    x, y, high = (
+        page.locator(".qk-square .qk-grid").bounding_box()[k] for k in ("x", "y", "height")
+    )
     page.mouse.click(x + 30, y + 5.5 / 16 * high)
     assert facts(page)["favourite"].startswith("token z₅ ")
     assert page.get_by_label("token that asks").evaluate("s => s.selectedIndex") == 5
@@ -322,7 +322,7 @@ def test_names_that_are_markup_stay_text(open_view):
     assert bad in facts(page)["favourite"] and not page.faults
 
 
-def test_a_reaction_is_quick_and_data_are_light(open_view, tmp_path):
+def test_data_are_light(open_view, tmp_path):
     tokens = np.random.default_rng(0).normal(size=(40, 2))
     view = made(tokens=tokens)
     assert view.to_html(tmp_path / "v.html").stat().st_size < 400_000
@@ -370,7 +370,9 @@ def test_bad_input_is_refused(given, message):
 
 def test_a_stronger_head_has_longer_sliders(open_view):
     page = open_view(made(0, 90, (5, 1)), viewport=DESK)
-    assert page.locator("label", has_text="strength σ₀").locator("input").get_attribute("max") == "5"
+    assert (
+        page.locator("label", has_text="strength σ₀").locator("input").get_attribute("max") == "5"
+    )
     assert np.abs(matrix(page) - expected(0, 90, (5, 1))).max() < 0.0051
 
 
