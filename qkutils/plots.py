@@ -109,18 +109,62 @@ def favourite_keys(head: np.ndarray, u: np.ndarray, v: np.ndarray, title: str) -
     ax = figure.subplots()
     around = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     token = np.stack([np.cos(around), np.sin(around)], -1)
-    wanted = token @ head  # row i is Mᵀ z_i
-    ax.quiver(*token.T, *wanted.T, color="0.55", angles="xy", scale_units="xy", scale=2.2)
-    ax.plot(*token.T, ".", color="0.55")
-    modes = ((u[:, 0], PALETTE[1], "$u_0$", 0.08), (v[:, 0], PALETTE[0], "$v_0$", -0.16))
-    for vector, colour, name, aside in modes:
-        tip = (float(vector[0]), float(vector[1]))
-        arrow = FancyArrowPatch((0, 0), tip, color=colour, mutation_scale=14, arrowstyle="-|>")
-        ax.add_patch(arrow)
-        ax.annotate(name, (0.72 * tip[0] + 0.04, 0.72 * tip[1] + aside), color=colour, fontsize=13)
+    _wishes(ax, token, head, 2.2)
+    _directions(ax, u[:, :1], v[:, :1])
     ax.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
     cosine = float(u[:, 0] @ v[:, 0])
     ax.set(xlabel="first dimension", ylabel="second dimension", title=f"{title}: cos {cosine:+.2f}")
+    return figure
+
+
+def _wishes(ax: Axes, token: np.ndarray, head: np.ndarray, scale: float) -> None:
+    """Each token in the plane, with an arrow along the key that it likes best."""
+    wanted = token @ head  # row i is Mᵀ z_i
+    ax.quiver(*token.T, *wanted.T, color="0.45", angles="xy", scale_units="xy", scale=scale)
+    ax.plot(*token.T, ".", color="0.3")
+
+
+def _directions(ax: Axes, u: np.ndarray, v: np.ndarray) -> None:
+    """Columns of u and v as arrows, all but the first pair dashed."""
+    for vectors, colour, letter, aside in ((u, PALETTE[1], "u", 0.08), (v, PALETTE[0], "v", -0.16)):
+        for mode, (x, y) in enumerate(vectors.T.tolist()):
+            look = {"color": colour, "ls": "--" if mode else "-", "arrowstyle": "-|>"}
+            ax.add_patch(FancyArrowPatch((0, 0), (x, y), mutation_scale=14, **look))
+            at = (0.72 * x + 0.04, 0.72 * y + aside)
+            ax.annotate(f"${letter}_{mode}$", at, color=colour, fontsize=13)
+
+
+def plane_and_attention(
+    u: Float[np.ndarray, "2 mode"],
+    sigma: Float[np.ndarray, " mode"],
+    v: Float[np.ndarray, "2 mode"],
+    token: Float[np.ndarray, "token 2"],
+    asking: int,
+    limits: tuple[float, float, float],
+) -> Figure:
+    """A 2-D head: tokens on the score field of the asking one, and all attention.
+
+    `limits` of the axes, the scores and the attention.
+    """
+    head = (u * sigma) @ v.T
+    extent, most, top = limits
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    line = np.linspace(-extent, extent, 101)
+    place = np.stack(np.meshgrid(line, line[::-1]), -1)
+    field = token_map(left, place @ (token[asking] @ head), most)
+    field.set_extent((-extent, extent, -extent, extent))
+    left.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    left.set(title="score of the ringed token with each place")
+    _wishes(left, token, head, 3.0)
+    _directions(left, u, v)
+    left.plot(*token[asking], "o", mfc="none", mec="black", ms=11, mew=2)
+    figure.colorbar(field, ax=left, label="score")
+    scores = token @ head @ token.T / np.sqrt(2)
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    drawn = token_map(right, weights / weights.sum(1, keepdims=True), top, cmap=SEQUENTIAL)
+    right.set(xlabel="token that answers", ylabel="token that asks", title="attention")
+    figure.colorbar(drawn, ax=right, label="attention")
     return figure
 
 

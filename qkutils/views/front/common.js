@@ -71,7 +71,8 @@ function picture(bytes, type = "image/png") {
 }
 
 function signed(value, digits = 2) {
-  return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+  const text = Math.abs(value).toFixed(digits);
+  return (value < 0 && Number(text) !== 0 ? "−" : "+") + text;
 }
 
 // ---- the frame of a view --------------------------------------------------------------------
@@ -204,11 +205,14 @@ class Frame {
     return offer;
   }
 
-  range(text, key, { min, max, step = 1, show = String }) {
+  // change(value): what else a new value means for the state.
+  range(text, key, { min, max, step = 1, show = String, change = () => ({}) }) {
     const control = element("input", { type: "range", min, max, step });
     const value = element("output");
     this.label(text, control).after(value);
-    control.addEventListener("input", () => this.set({ [key]: control.valueAsNumber }));
+    control.addEventListener("input", () => {
+      this.set({ [key]: control.valueAsNumber, ...change(control.valueAsNumber) });
+    });
     this.bound.push((state) => {
       control.value = state[key];
       control.setAttribute("aria-valuetext", show(state[key]));
@@ -313,14 +317,14 @@ class Frame {
     );
   }
 
-  // A colour bar; returns a function that sets its numbers.
-  bar(colours, text) {
+  // A colour bar, on the stage or in a figure; returns a function that sets its numbers.
+  bar(colours, text, place = this.stage) {
     const canvas = element("canvas", { width: 256, height: 1, "aria-hidden": "true" });
     const image = new ImageData(256, 1);
     for (let n = 0; n < 256; n++) image.data.set([...this.maps[colours].subarray(3 * n, 3 * n + 3), 255], 4 * n);
     canvas.getContext("2d").putImageData(image, 0, 0);
     const [low, high] = [element("span"), element("span")];
-    this.stage.append(element("div", { class: "qk-bar" }, element("span", {}, text), low, canvas, high));
+    place.append(element("div", { class: "qk-bar" }, element("span", {}, text), low, canvas, high));
     return (from, to) => {
       low.textContent = from;
       high.textContent = to;
