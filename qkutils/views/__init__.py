@@ -2,6 +2,7 @@
 
 from qkutils.views.base import View
 from qkutils.views.stepping import stepper
+from qkutils.views.stepping_attention import attention_stepper
 from qkutils.views.trending import trends
 
-__all__ = ["View", "stepper", "trends"]
+__all__ = ["View", "attention_stepper", "stepper", "trends"]
