@@ -297,9 +297,7 @@ def _bars(ax: Axes, shares: Float[np.ndarray, "object region"]) -> None:
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def shares_and_even(
-    ax: Axes, names: Sequence[str], shares: np.ndarray, even: np.ndarray
-) -> Axes:
+def shares_and_even(ax: Axes, names: Sequence[str], shares: np.ndarray, even: np.ndarray) -> Axes:
     """A share of attention for each region as a bar, with a mark at what an even spread gives."""
     around = (PALETTE[1], PALETTE[0], "0.6", *([PALETTE[2]] * (len(names) - 3)))
     rows = np.arange(len(names))
@@ -308,7 +306,7 @@ def shares_and_even(
     ax.set_yticks(rows, list(names))
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel="share of attention")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, markerscale=0.5, loc="lower right")
     return ax
 
 

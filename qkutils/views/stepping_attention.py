@@ -141,12 +141,13 @@ def _front(
     pixels, masks = _seen(model, sample)
     factors = token_factors(model, pixels[None]).isel(image=0)
     layers = range(factors.sizes["layer"]) if layers is None else layers
-    heads = range(factors.sizes["head"]) if heads is None else heads
+    every = range(factors.sizes["head"])
+    heads = every if heads is None else heads
     factors = factors.isel(layer=list(layers), head=list(heads))
     return {
         "model": model.name,
         "place": place,
-        "key": sample.key,
+        "name": sample.key,
         "picture": encoded(data.visible(model, pixels[None])[0]),
         "size": list(model.image_size),
         "outlines": [outline(mask) for mask in masks],
@@ -154,6 +155,7 @@ def _front(
         "prefix": model.prefix_names,
         "layers": list(layers),
         "heads": list(heads),
+        "mean": _mean_of(heads, len(every)),
         "member": packed(memberships(fraction[None])[0]),
         "asked": [int(one.argmax()) if one.any() else None for one in fraction],
         **{name: packed(factors[name].values) for name in ("query", "key", "salience")},
@@ -178,14 +180,22 @@ def outline(mask: Bool[np.ndarray, "height width"]) -> str:
     return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in loop) + "Z" for loop in loops)
 
 
+def _mean_of(heads: Sequence[int], count: int) -> str:
+    """What is meant by the mean over heads, where not all of them are carried."""
+    return "mean over heads" + (f" {_listed(heads)}" if len(heads) < count else "")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
 def _said(model: Model, places: list[int], layers: list[int], heads: list[int]) -> str:
     """What the page carries, in a sentence."""
     every = len(model.net.blocks), model.net.blocks[0].attn.num_heads
     parts = [f"{len(places)} picture{'s' * (len(places) > 1)}"]
     for name, chosen, count in zip(("layer", "head"), (layers, heads), every, strict=True):
-        numbers = ", ".join(map(str, chosen))
-        all_of_them = f"all {count} {name}s"
-        parts.append(all_of_them if len(chosen) == count else f"{name}s {numbers} of {count}")
+        some = f"{name}{'s' * (len(chosen) > 1)} {_listed(chosen)} of {count}"
+        parts.append(f"all {count} {name}s" if len(chosen) == count else some)
     return f"Carried here, of {model.name}: {'; '.join(parts)}."
 
 
@@ -197,15 +207,15 @@ def _still(
     layers, heads = chosen
     token = model.prefix_tokens + patch
     row = attention_of_token(token_factors(model, pixels[None]), token)
+    title = f"layer {layers[0]}, {_mean_of(heads, row.sizes['head'])}"
     row = row.isel(layer=layers[0], image=0, head=heads).mean("head").values
     regions = _keys(model, sample)
     shares, even = row @ regions, regions.mean(0)
     names = [*_NAMES.values(), "background", *model.prefix_names]
     figure = Figure(figsize=(9.5, 2.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.2, 1.3))
-    plots.outlined(left, fromarray(_bytes(data.visible(model, pixels[None])[0])), masks)
+    plots.outlined(left, fromarray(_bytes(data.visible(model, pixels[None])[0])), list(masks))
     values = row[model.prefix_tokens :].reshape(model.grid)
-    title = f"layer {layers[0]}, mean over heads"
     drawn = plots.token_map(middle, values, title=title, cmap=plots.SEQUENTIAL)
     plots.mark_patch(middle, patch, model.grid[1])
     figure.colorbar(drawn, ax=middle, label="share of attention")

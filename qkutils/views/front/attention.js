@@ -10,17 +10,17 @@ function render(context) {
   const { palette } = view.look;
   const scenes = view.data.scenes.map(scene);
   const lookUp = ({ model, image }) => scenes.find((one) => one.model === model && one.place === image);
-  const keys = new Map(scenes.map(({ place, key }) => [place, key]));
+  const names = new Map(scenes.map((one) => [one.place, one.name]));
   let live = null; // what Python could compute
   let shown = null; // the scene on display
 
-  const pictures = () => Array.from(keys, ([value, label]) => ({ value, label })).sort((a, b) => a.value - b.value);
+  const pictures = () => Array.from(names, ([value, label]) => ({ value, label })).sort((a, b) => a.value - b.value);
   const offerPictures = view.select("picture", "image", pictures());
   const offerLayers = view.steps("layer", "layer", scenes[0].layers);
-  const offerHeads = view.steps("head", "head", [MEAN, ...scenes[0].heads], (head) => (head === MEAN ? "mean" : head));
+  const offerHeads = view.steps("head", "head", [MEAN, ...scenes[0].heads], (head) => headName(shown ?? scenes[0], head));
   const offerQueries = view.select("asking", "query", queries(scenes[0]));
-  const targets = OBJECTS.map((name, n) => {
-    const button = element("button", { type: "button" }, `${name}’ patch`.replace("t’", "t’s"));
+  const jumps = ["target’s patch", "distractors’ patch"].map((text, n) => {
+    const button = element("button", { type: "button" }, text);
     button.addEventListener("click", () => view.set({ patch: shown.asked[n], query: "patch" }));
     view.controls.append(button);
     return button;
@@ -28,11 +28,13 @@ function render(context) {
   view.toggle("outlines", "outlines");
   view.toggle("each map its own scale", "own");
 
-  const seen = view.grid("The picture: click a patch, or move with the arrow keys.", scenes[0].grid, "patch", { query: "patch" });
+  view.root.style.setProperty("--qk-grid", "min(16rem, 80vw)");
+  const seen = view.grid("Click a patch, or move with the arrow keys. Rows and columns count from 0.", scenes[0].grid, "patch", { query: "patch" });
   const map = view.grid("", scenes[0].grid, "patch", { query: "patch" });
   const edges = [seen, map].map(overlay);
-  const setBar = view.bar("cividis", "share of attention", map.figure);
-  const { figure, caption } = view.panel("Shares of all keys; they sum to 1. The mark: what attention spread evenly would give (area).");
+  const setBar = view.bar("cividis", "attention", map.figure);
+  map.caption.before(map.figure.lastChild);
+  const { figure, caption } = view.panel("Shares of the attention on all keys, which sum to 1. Marks: what an even spread would give, by area.");
   caption.before(element("div", { class: "qk-shares" }));
   let cells = null;
   view.tools.append(element("span", {}, view.data.carries));
@@ -44,7 +46,7 @@ function render(context) {
     offerLayers(one.layers);
     offerHeads([MEAN, ...one.heads]);
     offerQueries(queries(one));
-    targets.forEach((button, n) => (button.disabled = one.asked[n] === null));
+    jumps.forEach((button, n) => (button.disabled = one.asked[n] === null));
     for (const svg of edges) outlines(svg, one, palette);
     cells = table(one, palette);
     figure.firstChild.replaceWith(cells.root);
@@ -59,23 +61,23 @@ function render(context) {
     const asking = state.query === "patch" ? one.prefix.length + state.patch : one.prefix.indexOf(state.query);
     const { row, top } = attention(one, state, asking);
     const named = asks(one, state);
-    const where = `layer ${state.layer}, ${state.head === MEAN ? `mean over ${one.heads.length} heads` : `head ${state.head}`}`;
+    const where = `layer ${state.layer}, ${headName(one, state.head)}`;
     drawMaps(state, one, row, state.own ? largest(patchesOf(one, row)) : top, named, where);
     cells.set(one.shares(row));
-    view.tell(facts(one, row, named, where));
+    view.tell(facts(one, state, row, where));
   }
 
   function drawMaps(state, one, row, high, named, where) {
     const patches = patchesOf(one, row);
     const most = percent(largest(patches));
     const drawn = state.outlines ? "target outlined solid, distractors dashed" : "no outlines";
-    view.show(seen, one.address, `picture ${one.key}, ${drawn}; ${named} asks`);
+    view.show(seen, one.address, `picture ${one.name}, ${drawn}; ${named} asks`);
     view.paint(map, patches, {
       low: 0, high, colours: "cividis",
       name: `attention of ${named} over the patches, ${where}: most ${most} in ${place(one, patches.indexOf(largest(patches)))}`,
     });
-    map.caption.textContent = `Attention of ${named}, ${where}.`;
-    setBar("0", `${percent(high)} ${scaleOf(state)}`);
+    map.caption.textContent = `Attention of ${named}; ${where}. ${scaleOf(state)}`;
+    setBar("0", percent(high));
     for (const svg of edges) svg.style.display = state.outlines ? "" : "none";
     for (const grid of [seen, map]) {
       if (state.query === "patch") view.frame(grid, state.patch, "#000");
@@ -89,7 +91,7 @@ function render(context) {
     view.ask({ model, image }).then(({ scene: found }) => {
       if (lookUp(found)) return;
       scenes.push(scene(found));
-      keys.set(found.place, found.key);
+      names.set(found.place, found.name);
       view.redraw();
     });
   }
@@ -113,14 +115,14 @@ function scene(sent) {
   const factors = (layer, head) => ({
     query: part(query, layer, head), key: part(key, layer, head), salience: part(salience, layer, head),
   });
-  const names = [...REGIONS, ...sent.prefix];
+  const regions = [...REGIONS, ...sent.prefix];
   const shares = (row) => {
     const found = [0, 0, 0, ...row.subarray(0, prefix)];
     member.forEach((area, n) => (found[n % REGIONS.length] += area * row[prefix + Math.floor(n / REGIONS.length)]));
     return found;
   };
   return {
-    ...sent, member, factors, names, shares, kept: {},
+    ...sent, member, factors, regions, shares, kept: {},
     address: picture(sent.picture.bytes, sent.picture.type),
     even: shares(new Float64Array(tokens).fill(1 / tokens)),
   };
@@ -180,20 +182,23 @@ function asks(one, { query, patch }) {
 }
 
 function scaleOf({ own, head }) {
-  if (own) return "(this map’s own scale)";
-  return head === MEAN ? "(one scale for the means of all layers)" : "(one scale for all layers and heads)";
+  if (own) return "The scale is this map’s own.";
+  return head === MEAN ? "One scale for the means of all layers." : "One scale for all layers and heads.";
 }
 
-function facts(one, row, named, where) {
+function headName({ mean }, head) {
+  return head === MEAN ? mean : `head ${head}`;
+}
+
+function facts(one, state, row, where) {
   const patches = patchesOf(one, row);
   const best = patches.indexOf(largest(patches));
-  const total = patches.reduce((sum, value) => sum + value, 0);
-  const shares = one.shares(row);
+  const onPatches = patches.reduce((sum, value) => sum + value, 0);
   const list = (values) => REGIONS.map((name, n) => `${name} ${percent(values[n])}`).join(" · ");
-  const rows = [[one.model, `${named}; ${where}`]];
-  if (named.startsWith("the patch")) rows.push(["it lies on", list(one.member.subarray(REGIONS.length * one.kept.asking - REGIONS.length * one.prefix.length))]);
+  const rows = [[one.model, `${asks(one, state)}; ${where}`]];
+  if (state.query === "patch") rows.push(["it lies on", list(one.member.subarray(3 * state.patch))]);
   rows.push(["looks most at", `${place(one, best)} (${percent(patches[best])})`]);
-  if (one.prefix.length) rows.push(["among patches alone", list(shares.map((share) => share / total))]);
+  if (one.prefix.length) rows.push(["among patches alone", list(one.shares(row).map((share) => share / onPatches))]);
   return rows;
 }
 
@@ -208,7 +213,7 @@ function overlay(map) {
 function outlines(svg, { size: [height, width], outlines: paths }, palette) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const edge = (d, look) => shape("path", { d, fill: "none", "fill-rule": "evenodd", "vector-effect": "non-scaling-stroke", ...look });
-  const halos = paths.map((d) => edge(d, { stroke: "#fff", "stroke-width": 3.4 }));
+  const halos = paths.map((d) => edge(d, { stroke: "#fff", "stroke-width": 3.2 }));
   const lines = paths.map((d, n) => edge(d, { stroke: palette[1 - n], "stroke-width": 2, "stroke-dasharray": DASHES[n] }));
   svg.replaceChildren(...halos, ...lines);
 }
@@ -217,7 +222,7 @@ function outlines(svg, { size: [height, width], outlines: paths }, palette) {
 function table(one, palette) {
   const colours = [palette[1], palette[0], "#8c959f"];
   const bars = [];
-  const rows = one.names.map((name, n) => {
+  const rows = one.regions.map((name, n) => {
     const bar = element("div", { style: `background: ${colours[n] ?? palette[2]}` });
     const mark = element("i", { style: `left: ${100 * one.even[n]}%` });
     const share = element("td");
