@@ -38,9 +38,15 @@ def observed(samples):
     return qk.observed_attention(model, images).values
 
 
+@pytest.fixture(scope="module")
+def one(samples):
+    """The view of one picture, which a browser opens faster."""
+    return views.attention_stepper(NAME, samples, images=[0])
+
+
 @pytest.fixture
-def page(view, open_view):
-    return open_view(view, viewport={"width": 800, "height": 1000})
+def page(one, open_view):
+    return open_view(one, viewport={"width": 800, "height": 1000})
 
 
 def regions_of(sample):
@@ -81,27 +87,32 @@ def slide(page, label, to):
 CHOICES = [(0, 0, 0, 28), (0, 7, 3, 0), (1, 3, None, 63), (2, 5, 1, 36), (3, 4, 2, 20)]
 
 
-@pytest.mark.parametrize(("image", "layer", "head", "patch"), CHOICES)
-def test_shares_are_the_models_own(page, samples, observed, image, layer, head, patch):
-    page.get_by_label("picture").select_option(f"scene-{SEED}-{image}")
-    slide(page, "layer", layer)
-    slide(page, "head", 0 if head is None else 1 + head)
-    click(page, patch)
-    heads = observed[layer, image, :, 1 + patch]
-    row = heads.mean(0) if head is None else heads[head]
-    regions = regions_of(samples[image])
-    expected = [*(100 * row @ regions), 100]
-    assert np.abs(percents(page, 3) - expected).max() < 0.2
+def test_shares_are_the_models_own(view, open_view, samples, observed):
+    page = open_view(view, viewport={"width": 800, "height": 1000})
+    for image, layer, head, patch in CHOICES:
+        page.get_by_label("picture").select_option(f"scene-{SEED}-{image}")
+        slide(page, "layer", layer)
+        slide(page, "head", 0 if head is None else 1 + head)
+        click(page, patch)
+        heads = observed[layer, image, :, 1 + patch]
+        row = heads.mean(0) if head is None else heads[head]
+        assert_shows(page, row, regions_of(samples[image]))
+        asks = f"the patch in row {patch // SIDE}, column {patch % SIDE}"
+        which = "mean over heads" if head is None else f"head {head}"
+        facts = page.locator(".qk-facts dd").all_inner_texts()
+        assert facts[0] == f"{asks}; layer {layer}, {which}"
+        best = int(row[1:].argmax())
+        assert facts[2].startswith(f"row {best // SIDE}, column {best % SIDE} (")
+        label = page.locator(".qk-grid").nth(1).get_attribute("aria-label")
+        assert f"attention of {asks}" in label
+    assert not page.faults
+
+
+def assert_shows(page, row, regions):
+    """The table says these shares of attention, and beside them the shares of area."""
+    assert np.abs(percents(page, 3) - [*(100 * row @ regions), 100]).max() < 0.2
     assert np.abs(percents(page, 4) - [*(100 * regions.mean(0)), 100]).max() < 0.0501
     assert page.locator("table.qk-shares tbody th").all_inner_texts() == [*NAMES, "all keys"]
-    asks = f"the patch in row {patch // SIDE}, column {patch % SIDE}"
-    which = "mean over heads" if head is None else f"head {head}"
-    facts = page.locator(".qk-facts dd").all_inner_texts()
-    assert facts[0] == f"{asks}; layer {layer}, {which}"
-    best = int(row[1:].argmax())
-    assert facts[2].startswith(f"row {best // SIDE}, column {best % SIDE} (")
-    assert f"attention of {asks}" in page.locator(".qk-grid").nth(1).get_attribute("aria-label")
-    assert not page.faults
 
 
 def test_bars_are_as_long_as_the_shares_say(page):
@@ -117,10 +128,9 @@ def test_bars_are_as_long_as_the_shares_say(page):
         assert middle / (track["width"] - 2) == pytest.approx(even / 100, abs=0.01)
 
 
-def test_shares_are_those_of_chapter_5(view, samples, open_view):
+def test_shares_are_those_of_chapter_5(page, samples):
     study = preference.study(NAME, samples, prefix="counted")
     alone = preference.study(NAME, samples)
-    page = open_view(view)
     for number, query in enumerate(("target’s patch", "distractors’ patch")):
         page.get_by_role("button", name=query).click()
         slide(page, "layer", 2)
@@ -133,8 +143,8 @@ def test_shares_are_those_of_chapter_5(view, samples, open_view):
         assert np.abs(np.array(told) - 100 * alone.share.isel(at).values).max() < 0.2
 
 
-def test_arrow_keys_move_the_asking_patch(page, view, observed, samples):
-    start = view.state["patch"]
+def test_arrow_keys_move_the_asking_patch(page, one, observed, samples):
+    start = one.state["patch"]
     page.locator(".qk-grid").first.focus()
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowLeft")
@@ -174,8 +184,8 @@ def pixels(page):
 
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("head", [None, 2])
-def test_colours_are_on_the_scale_that_the_bar_names(page, view, observed, own, head):
-    patch = view.state["patch"]
+def test_colours_are_on_the_scale_that_the_bar_names(page, one, observed, own, head):
+    patch = one.state["patch"]
     rows = observed[:, 0, :, 1 + patch, 1:]
     slide(page, "layer", 3)
     slide(page, "head", 0 if head is None else 1 + head)
@@ -220,9 +230,9 @@ def test_an_outline_has_holes_and_an_empty_mask_none():
 
 
 @pytest.fixture
-def open_live(view, browser, tmp_path):
+def open_live(one, browser, tmp_path):
     """A page whose view asks this Python process, as it would ask a kernel."""
-    text = view.to_html(tmp_path / "live.html").read_text()
+    text = one.to_html(tmp_path / "live.html").read_text()
     bridge = """send({ id, request }) {
         const whole = (key, value) => value?.$bytes === undefined ? value
           : new DataView(Uint8Array.from(atob(value.$bytes), (c) => c.charCodeAt(0)).buffer);
@@ -239,7 +249,7 @@ def open_live(view, browser, tmp_path):
     def answer(request):
         asked = json.loads(request)
         try:
-            found = {"found": view.hello() if asked.get("hello") else view.respond(asked)}
+            found = {"found": one.hello() if asked.get("hello") else one.respond(asked)}
         except Exception as error:
             found = {"error": f"{type(error).__name__}: {error}"}
         return json.dumps(found, default=lambda b: {"$bytes": base64.b64encode(b).decode()})
@@ -284,30 +294,29 @@ def test_another_model_by_name_and_a_state_from_python(open_live, samples):
     assert page.get_by_label("layer", exact=True).evaluate("r => r.nextSibling.textContent") == "6"
 
 
-def test_requests_are_computed_or_refused(view, samples):
-    found = view.respond({"model": "tiny-dino", "image": 5})["scene"]
+def test_requests_are_computed_or_refused(one, samples):
+    found = one.respond({"model": "tiny-dino", "image": 5})["scene"]
     assert found["model"] == "tiny-dino" and found["name"] == samples[5].key
     assert found["layers"] == list(range(8)) and found["heads"] == list(range(4))
     assert found["query"]["shape"] == [8, 4, 65, 24]
-    for trial in view.trials():
-        assert view.respond(trial)["scene"]["model"] == trial["model"]
-    assert view.hello()["images"] == 6 and view.hello()["models"][0] == NAME
+    for trial in one.trials():
+        assert one.respond(trial)["scene"]["model"] == trial["model"]
+    assert one.hello()["images"] == 6 and one.hello()["models"][0] == NAME
     with pytest.raises(ValueError, match="does not compute"):
-        view.respond({"image": 1})
+        one.respond({"image": 1})
     for bad in (6, -1, 1.5, True, "0", None):
         with pytest.raises(ValueError, match="image"):
-            view.respond({"model": NAME, "image": bad})
+            one.respond({"model": NAME, "image": bad})
     with pytest.raises(ValueError, match="neither an embedded model"):
-        view.respond({"model": "no-such-model", "image": 0})
+        one.respond({"model": "no-such-model", "image": 0})
 
 
-def test_without_a_kernel_a_missing_picture_is_explained(view, open_view, samples):
-    few = views.attention_stepper(NAME, samples, images=[1])
-    few.state = few.state | {"image": 4}
-    page = open_view(few)
-    assert "picture 4 of tiny-supervised is not carried here" in (
-        page.locator(".qk-error").inner_text()
-    )
+def test_without_a_kernel_a_missing_picture_is_explained(open_view, samples):
+    view = views.attention_stepper(NAME, samples, images=[1], layers=[0], heads=[0])
+    view.state = view.state | {"image": 4}
+    page = open_view(view)
+    said = page.locator(".qk-error").inner_text()
+    assert "picture 4 of tiny-supervised is not carried here" in said
 
 
 # ---- what a page carries --------------------------------------------------------------------
