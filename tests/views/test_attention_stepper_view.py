@@ -90,7 +90,7 @@ CHOICES = [(0, 0, 0, 28), (0, 7, 3, 0), (1, 3, None, 63), (2, 5, 1, 36), (3, 4, 
 def test_shares_are_the_models_own(view, open_view, samples, observed):
     page = open_view(view, viewport={"width": 800, "height": 1000})
     for image, layer, head, patch in CHOICES:
-        page.get_by_label("picture").select_option(f"scene-{SEED}-{image}")
+        page.get_by_label("picture", exact=True).select_option(f"scene-{SEED}-{image}")
         slide(page, "layer", layer)
         slide(page, "head", 0 if head is None else 1 + head)
         click(page, patch)
@@ -157,7 +157,7 @@ def test_arrow_keys_move_the_asking_patch(page, one, observed, samples):
 
 
 def test_the_class_token_asks_and_a_click_takes_over(page, observed, samples):
-    page.get_by_label("asking").select_option("class token")
+    page.get_by_label("asking", exact=True).select_option("class token")
     slide(page, "layer", 6)
     row = observed[6, 0, :, 0].mean(0)
     assert np.abs(percents(page, 3)[:4] - 100 * row @ regions_of(samples[0])).max() < 0.2
@@ -165,7 +165,7 @@ def test_the_class_token_asks_and_a_click_takes_over(page, observed, samples):
     assert frames.count() == 0
     assert "it lies on" not in page.locator(".qk-facts dt").all_inner_texts()
     click(page, 9, grid=1)
-    assert page.get_by_label("asking").evaluate("s => s.selectedOptions[0].text") == (
+    assert page.get_by_label("asking", exact=True).evaluate("s => s.selectedOptions[0].text") == (
         "the framed patch"
     )
     frame = frames.first.evaluate("r => [r.x.baseVal.value, r.y.baseVal.value]")
@@ -215,7 +215,7 @@ def test_outlines_hold_the_masks_and_can_be_hidden(page, samples):
             assert (found == samples[0].masks[mask]).all()
     box, edges = (page.locator(s).first.bounding_box() for s in (".qk-grid", ".qk-edges"))
     assert box == edges
-    page.get_by_label("outlines").press("Space")
+    page.get_by_label("outlines", exact=True).press("Space")
     assert not page.locator(".qk-edges").first.is_visible()
     assert "no outlines" in page.locator(".qk-grid").first.get_attribute("aria-label")
 
@@ -281,7 +281,7 @@ def test_another_picture_by_number(open_live, observed, samples):
 
 def test_another_model_by_name_and_a_state_from_python(open_live, samples):
     page = open_live
-    page.get_by_label("model").select_option("tiny-simmim")
+    page.get_by_label("model", exact=True).select_option("tiny-simmim")
     page.wait_for_function("document.querySelector('dt').textContent === 'tiny-simmim'")
     click(page, 30)
     other = qk.load("tiny-simmim")
@@ -400,7 +400,7 @@ def test_other_prefix_tokens_are_named(make_vit, open_view, changes, names):
     view = views.attention_stepper(make_vit(**changes), [tiny_sample()])
     page = open_view(view, viewport={"width": 400, "height": 900})
     assert page.locator("tbody th").all_inner_texts() == [*NAMES[:3], *names, "all keys"]
-    options = page.get_by_label("asking").locator("option").all_inner_texts()
+    options = page.get_by_label("asking", exact=True).locator("option").all_inner_texts()
     assert options == ["the framed patch", *names]
     model = qk.load(make_vit(**changes))
     own = qk.observed_attention(model, model.transform(tiny_sample().image)[None]).values[0, 0]
@@ -424,7 +424,7 @@ def test_an_object_that_is_not_there_can_not_be_asked(make_vit, open_view):
 def test_names_that_are_markup_stay_text(make_vit, open_view):
     key = "</script><img src=x onerror=alert(1)>"
     page = open_view(views.attention_stepper(make_vit(), [tiny_sample(key)]))
-    assert page.get_by_label("picture").locator("option").all_inner_texts() == [key]
+    assert page.get_by_label("picture", exact=True).locator("option").all_inner_texts() == [key]
     assert page.locator(".qk-controls img").count() == 0 and not page.faults
 
 
