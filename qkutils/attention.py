@@ -85,6 +85,15 @@ def token_factors(
     return xr.Dataset(fields, attrs=provenance(heads, "exact", "float32"))
 
 
+def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
+    """A token's attention [layer, image, head, key], from what `token_factors` gives."""
+    asking = factors["query"].isel(token=token)
+    logits = xr.dot(asking, factors["key"], dim="rank") + factors["salience"]
+    weights = np.exp(logits - logits.max("token"))
+    made = (weights / weights.sum("token")).rename("attention", token="key")
+    return made.transpose("layer", "image", "head", "key")
+
+
 def _stack(parts: Sequence[tuple[int, Tensor]]) -> np.ndarray:
     """Values per (layer, image, …) from pieces of a layer and some images, in their order."""
     layers = range(1 + max(layer for layer, _ in parts))

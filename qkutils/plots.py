@@ -444,6 +444,19 @@ def _apart(row: np.ndarray, true: np.ndarray) -> float:
     return float(abs(row - true).sum() / 2)
 
 
+def shares_and_even(ax: Axes, names: Sequence[str], shares: np.ndarray, even: np.ndarray) -> Axes:
+    """A share of attention for each region as a bar, with a mark at what an even spread gives."""
+    around = (PALETTE[1], PALETTE[0], "0.6", *([PALETTE[2]] * (len(names) - 3)))
+    rows = np.arange(len(names))
+    ax.barh(rows, shares, color=around, height=0.6)
+    ax.plot(even, rows, "|", color="black", ms=18, mew=2.5, label="even spread")
+    ax.set_yticks(rows, list(names))
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="share of attention")
+    ax.legend(fontsize=8, markerscale=0.5, loc="lower right")
+    return ax
+
+
 def with_interval(ax: Axes, values: xr.Dataset, label: str, look: dict[str, str]) -> Axes:
     """`estimate` per layer as a line over relative depth, from `low` to `high` as a band."""
     depth = values.layer / max(int(values.layer[-1]), 1)

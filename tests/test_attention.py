@@ -231,3 +231,5 @@ def test_token_factors_give_attention(vit, images, modes):
     else:
         expected = qk.rebuild_attention(vit, images, modes=modes)
     assert np.abs(made.values - expected.values).max() < 1e-5
+    row = qk.attention.attention_of_token(parts, 2)
+    assert np.abs(row.values - expected.isel(query=2).values).max() < 1e-5

@@ -3,6 +3,7 @@
 from qkutils.views.base import View
 from qkutils.views.plane import two_dimensional
 from qkutils.views.stepping import stepper
+from qkutils.views.stepping_attention import attention_stepper
 from qkutils.views.trending import trends
 
-__all__ = ["View", "stepper", "trends", "two_dimensional"]
+__all__ = ["View", "attention_stepper", "stepper", "trends", "two_dimensional"]
