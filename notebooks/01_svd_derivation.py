@@ -192,47 +192,31 @@ for name, (before, after) in pairs.items():
 # $\sigma_n$ says how hard*. That is a {term}`mode`. Its {term}`query direction` asks, its
 # {term}`key direction` answers, and $\cos_n = u_n \cdot v_n$ tells how alike question and answer are.
 #
-# In two dimensions we can see it. Take a head with one strong mode and one weak one. Each token on
-# the circle has one favourite direction for a key, $M^\top z$; the arrow shows it.
-
-
-# %%
-def turned_head(angle, strengths=(1.0, 0.25)):
-    """A 2-D head whose key directions are its query directions, turned by an angle."""
-    turn = np.deg2rad(angle)
-    u = np.eye(2)  # columns: query directions
-    v = np.array(
-        [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-    )  # key directions
-    return u @ np.diag(strengths) @ v.T, u, v
-
-
-# %% [markdown]
-# Move the slider below. It turns the key directions away from the query directions, from the same
-# (cosine 1) through unrelated (cosine 0) to opposite (cosine −1).
+# In two dimensions we can see it, and take the modes into our hands. The head below has a strong mode
+# and a weaker one. Its tokens lie on a circle; each has a favourite direction for a key, $M^\top z$,
+# and the grey arrow shows it. Drag the round tip, $u_0$, which asks, or the square one, $v_0$, which
+# answers: from the same direction (cosine 1) through unrelated (cosine 0) to opposite (cosine −1).
 
 # %%
-angles = [0, 30, 60, 90, 120, 150, 180]
-circles = [plots.favourite_keys(*turned_head(angle), f"{angle}°") for angle in angles]
-what = (
-    "Tokens on a circle, with arrows to the keys they like best; u0 and v0 {}° apart."
-)
-views.stepper(circles, angles, [what.format(a) for a in angles], "angle from u to v")
+views.two_dimensional(u0=0, v0=30, sigma=(1.0, 0.25))
 
 # %% [markdown]
-# At 0° every arrow leans outwards along $u_0$: tokens look for tokens on their own side, the head
-# **groups like with like**. At 180° they look to the other side: the head looks for **contrast**. At
-# 90° the question has nothing to do with the answer. The arrows are long where a token has much of
-# $u_0$: elsewhere the head has little to ask.
+# With $v_0$ on $u_0$ every grey arrow leans outwards: tokens look for tokens on their own side, the
+# head **groups like with like**. With $v_0$ opposite they look to the other side: the head looks for
+# **contrast**. With $v_0$ at 90° the question has nothing to do with the answer. The arrows are long
+# where a token has much of $u_0$: elsewhere the head has little to ask.
 #
-# **Try it.** Find the angle at which a token on the far right looks straight up. Which cosine is
-# that? Would two modes of equal strength still have a favourite pair of directions? (Set
-# `strengths=(1, 1)` and think of which pairs would do as well.)
+# **Try it.** (1) Put $u_0$ at 0° and find the $v_0$ for which token $z_0$, on the far right, likes the
+# topmost token best. Which cosine is that? (2) Make the two strengths equal. Then turn $u_0$ and $v_0$
+# by the same angle: what happens to $M$? (3) With equal strengths, mirror the second pair. Which
+# weighted cosine do you get, and can you still say whether tokens look for their like?
 #
 # :::{dropdown} Answers
-# At 90°, cosine 0. With equal strengths any mixture $(c\,u_0 + s\,u_1,\; c\,v_0 + s\,v_1)$ with
-# $c^2 + s^2 = 1$, the same on both sides, serves as well as $(u_0, v_0)$: only the space that the two
-# modes span is determined. That is a {term}`degenerate mode`, and `qk.decompose` marks them.
+# (1) At about 90°, cosine 0. (2) $M$ stays as it is: with equal strengths any mixture
+# $(c\,u_0 + s\,u_1,\; c\,v_0 + s\,v_1)$ with $c^2 + s^2 = 1$, the same on both sides, serves as well as
+# $(u_0, v_0)$. Only the space that the two modes span is determined. That is a
+# {term}`degenerate mode`, and `qk.decompose` marks them. (3) Zero: one mode looks for its like and
+# the other for contrast, so it depends on the token.
 # :::
 
 # %% [markdown]

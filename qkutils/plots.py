@@ -103,20 +103,6 @@ def shades(count: int) -> list[tuple[float, ...]]:
     return [tuple(colour) for colour in colormaps[SEQUENTIAL](np.linspace(0, 0.9, count))]
 
 
-def favourite_keys(head: np.ndarray, u: np.ndarray, v: np.ndarray, title: str) -> Figure:
-    """Tokens on a circle, each with an arrow to the key that a 2-D head likes best."""
-    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
-    ax = figure.subplots()
-    around = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    token = np.stack([np.cos(around), np.sin(around)], -1)
-    _wishes(ax, token, head, 2.2)
-    _directions(ax, u[:, :1], v[:, :1])
-    ax.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
-    cosine = float(u[:, 0] @ v[:, 0])
-    ax.set(xlabel="first dimension", ylabel="second dimension", title=f"{title}: cos {cosine:+.2f}")
-    return figure
-
-
 def _wishes(ax: Axes, token: np.ndarray, head: np.ndarray, scale: float) -> None:
     """Each token in the plane, with an arrow along the key that it likes best."""
     wanted = token @ head  # row i is Mᵀ z_i
@@ -296,49 +282,6 @@ def relations(ax: Axes, runs: Sequence[xr.DataArray], area: xr.DataArray | None)
         ax.axhline(0, color="0.4", lw=0.8)
     ax.set_xlabel("relative depth")
     return ax
-
-
-def two_askers(
-    picture: np.ndarray,
-    masks: Bool[np.ndarray, "object height width"],
-    maps: Float[np.ndarray, "object row column"],
-    asked: Sequence[int],
-    shares: Float[np.ndarray, "object region"],
-    limit: float,
-    title: str,
-) -> Figure:
-    """A picture with outlined objects, the attention of each one's token, and shares as bars."""
-    figure = Figure(figsize=(11, 2.8), layout="constrained")
-    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
-    colours = (PALETTE[1], PALETTE[0])
-    rows, columns = maps.shape[1:]
-    axes[0].imshow(picture, extent=(0, columns, rows, 0))
-    for mask, colour in zip(masks, colours, strict=True):
-        place = (np.arange(mask.shape[1]) + 0.5) / mask.shape[1] * columns
-        down = (np.arange(mask.shape[0]) + 0.5) / mask.shape[0] * rows
-        axes[0].contour(place, down, mask, levels=[0.5], colors=[colour], linewidths=1.5)
-    axes[0].set(xticks=[], yticks=[], title=title)
-    for n, ax in enumerate(axes[1:3]):
-        drawn = token_map(ax, maps[n], limit, f"{_ASKERS[n]}'s token asks", SEQUENTIAL)
-        mark_patch(ax, int(asked[n]), columns, colours[n])
-    figure.colorbar(drawn, ax=axes[1:3], label="share of attention", shrink=0.8)
-    _bars(axes[3], shares)
-    return figure
-
-
-_ASKERS = ("target", "distractor")
-
-
-def _bars(ax: Axes, shares: Float[np.ndarray, "object region"]) -> None:
-    """Shares on target, distractors and background, one above the other, for each asking token."""
-    names = ("on the target", "on distractors", "on the background")
-    bottom = np.zeros(len(shares))
-    for name, share, colour in zip(names, shares.T, (PALETTE[1], PALETTE[0], "0.75"), strict=True):
-        ax.bar(range(len(shares)), share, bottom=bottom, color=colour, label=name)
-        bottom = bottom + share
-    ax.set_xticks(range(len(shares)), list(_ASKERS))
-    ax.set(ylim=(0, 1), xlabel="whose token asks", ylabel="share of attention")
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def overlay(
