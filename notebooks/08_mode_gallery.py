@@ -64,7 +64,7 @@ model = qk.load(MODEL)
 source = IMAGES or data.images("", model, COUNT)
 pictures = gallery.pictures_of(source, model)
 one = pictures.read(0)[None]
-LAYER, HEAD, MODE = 2, 1, 0
+LAYER, HEAD, MODE = 3, 2, 0
 of_head = gallery.maps(model, one, LAYER, HEAD)  # convention exact
 two = of_head.isel(image=0, mode=MODE)
 tell(model=model.name, scanned=len(pictures.keys), drawn="" if IMAGES else "drawn")
@@ -297,7 +297,7 @@ depth = names.layer.values
 jitter = np.linspace(-0.12, 0.12, names.share[0, 0].size)
 
 # %% mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that its name explains, on held-out scenes: each dot is one mode's query or key direction. Grey: middle 95 % of random directions of any kind, named in the same way; line across: their median; dotted lines: the same two ends and the median for random directions that lean to where tokens vary."}, "image": {"alt": "For each layer a cloud of dots, shares of single modes, over a grey bar that holds 95 percent of random directions."}}
-fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(9.5, 3.6), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
 ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
 for line, name in zip(lean, ("", "", "leaning ones: median, 95 %"), strict=True):
@@ -310,7 +310,7 @@ for side, colour, aside in zip(
     ax.plot(at.ravel(), of_side.values.ravel(), ".", color=colour, ms=3)
     ax.plot([], [], "o", color=colour, label=f"{side} directions")
 ax.set(xlabel="layer", ylabel="share of variance explained")
-_ = ax.legend(fontsize=8)
+_ = ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %% mystnb={"figure": {"name": "fig-families", "caption": "What directions select, by layer: mean share of variance that each family explains on held-out scenes. Solid: all modes, both sides. Dashed: random directions of any kind."}, "image": {"alt": "A curve over layers for each family of labels, solid for modes and dashed for random directions."}}
 fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
@@ -337,8 +337,8 @@ tell(
 )
 
 # %%
-drawn = data.images("", subject, COUNT)
-held_out, seen = drawn[:48], drawn[48:]
+drawn_scenes = data.images("", subject, COUNT)
+held_out, seen = drawn_scenes[:48], drawn_scenes[48:]
 carrying = gallery.scan(subject, seen, 1, statistics=["variance"])
 by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")
 evenly = np.full(len(depth), 1 / len(depth))
