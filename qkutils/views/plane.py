@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import traitlets
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from qkutils import plots
 from qkutils.views.arrays import packed
@@ -39,14 +40,14 @@ def two_dimensional(
     v0: float = 60.0,
     sigma: tuple[float, float] = (1.5, 0.4),
     mirrored: bool = False,
-    tokens: Float[np.ndarray, "token 2"] | Sequence[Sequence[float]] | None = None,
+    tokens: ArrayLike | None = None,
     names: Sequence[str] | None = None,
 ) -> Plane:
     """A view of a head with two dimensions: drag its directions, see its scores and attention.
 
     `u0` and `v0`: the angles of the first query and key direction, in degrees; `sigma`: both
     strengths; `mirrored`: the second pair turns the other way round, so that det M is not
-    positive.  `tokens`: up to 40 points (default: sixteen on a circle of radius √2, the length that
+    positive.  `tokens`: from 2 to 40 points [token, 2] (default: sixteen on a circle of radius √2, the length that
     LayerNorm would give them).  All are computed in the browser.  `state` holds `u0`, `v0`,
     `sigma0`, `sigma1`, `mirrored` and `token`, the one that asks.  Raises ValueError where σ is
     not in order or a token is no point of a plane.  Paper section 3; belongs to chapter 1.
@@ -80,7 +81,7 @@ def two_dimensional(
     return Plane("A head with two dimensions", data, state, still, alternative)
 
 
-def _points(tokens: Any) -> Float[np.ndarray, "token 2"]:
+def _points(tokens: ArrayLike | None) -> Float[np.ndarray, "token 2"]:
     """The tokens as an array; a circle of them where none are given."""
     if tokens is None:
         around = np.linspace(0, 2 * np.pi, 16, endpoint=False)

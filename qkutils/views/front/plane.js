@@ -11,12 +11,13 @@ function render(context) {
   const tokens = pairs(unpack(view.data.tokens).values);
   const [blue, orange] = view.look.palette;
   const scale = HALF / extent;
+  const shrunk = (0.2 * extent) / strongest / Math.max(...tokens.map((z) => Math.hypot(...z))); // arrows Mᵀz
   const roomy = tokens.length <= 24 && names.every((name) => name.length <= 4);
   const at = ([x, y]) => [x * scale, -y * scale];
 
   controls();
   const field = view.grid("", [CELLS, CELLS]);
-  const [ground, ink] = [shape("g"), shape("g")];
+  const [ground, ink] = [0, 1].map(() => shape("g", { "aria-hidden": "true" }));
   prepareField();
   const handles = [
     handle("u0", "query direction u₀", "u₀", orange, shape("circle", { r: 10 })),
@@ -188,8 +189,7 @@ function render(context) {
   }
 
   function wish(wanted, n) {
-    const reach = (0.28 * extent) / 1.3 / strongest / Math.max(...tokens.map((z) => Math.hypot(...z)));
-    const tip = [0, 1].map((i) => tokens[n][i] + wanted[i] * reach);
+    const tip = [0, 1].map((i) => tokens[n][i] + wanted[i] * shrunk);
     return arrow(at(tokens[n]), at(tip), { colour: GREY, width: 1.4, name: "qk-wish" });
   }
 
