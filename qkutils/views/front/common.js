@@ -246,7 +246,8 @@ class Frame {
     return { figure, caption: text };
   }
 
-  // A map over a grid of patches. With `key`, a click or the arrow keys choose a patch.
+  // A map over a grid of patches. With `key`, a click or the arrow keys choose a patch; `key` is
+  // an entry of the state, or {at(), choose(number)} where several entries make the number.
   grid(caption, [rows, columns], key = null) {
     const { figure, caption: text } = this.panel(caption);
     const canvas = element("canvas", { width: columns, height: rows });
@@ -260,6 +261,8 @@ class Frame {
   }
 
   pickable({ box, rows, columns, marks }, key) {
+    const entry = { at: () => this.state[key] ?? 0, choose: (patch) => this.set({ [key]: patch }) };
+    const { at, choose } = typeof key === "string" ? entry : key;
     box.tabIndex = 0;
     box.setAttribute("role", "application");
     box.setAttribute("aria-roledescription", "patch grid; arrow keys choose a patch");
@@ -267,17 +270,17 @@ class Frame {
       const { left, top, width, height } = box.getBoundingClientRect();
       const column = Math.min(columns - 1, Math.floor(((event.clientX - left) / width) * columns));
       const row = Math.min(rows - 1, Math.floor(((event.clientY - top) / height) * rows));
-      this.set({ [key]: row * columns + column });
+      choose(row * columns + column);
     });
     const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     box.addEventListener("keydown", (event) => {
       const move = moves[event.key];
       if (!move) return;
       event.preventDefault();
-      const patch = this.state[key] ?? 0;
+      const patch = at();
       const row = Math.min(rows - 1, Math.max(0, Math.floor(patch / columns) + move[0]));
       const column = Math.min(columns - 1, Math.max(0, (patch % columns) + move[1]));
-      this.set({ [key]: row * columns + column });
+      choose(row * columns + column);
     });
   }
 
