@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
 from qkutils import models
 from qkutils.gallery.sources import Pictures
@@ -33,7 +34,8 @@ def galleries(
     chosen = parts.sel({name: atlas[name] for name in ("layer", "head", "mode")})
     directions = torch.stack([torch.from_numpy(chosen[name].values) for name in SIDES.values()], 1)
     found = torch.zeros(2, *image.shape, *loaded.grid)
-    for numbers in image[image >= 0].unique().split(BATCH):
+    batches = image[image >= 0].unique().split(BATCH)
+    for numbers in tqdm(batches, desc="galleries", disable=len(batches) < 2):
         seen = _projections(loaded, pictures, numbers, directions, atlas)
         for index, on_modes in enumerate(seen):
             *place, which = (image[index][..., None] == numbers).nonzero(as_tuple=True)

@@ -6,49 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import xarray as xr
 from matplotlib.figure import Figure
 
 from qkutils import models, plots
-from qkutils.data import visible
 from qkutils.gallery.galleries import galleries
 from qkutils.gallery.maps import maps, optimal
 from qkutils.gallery.sources import Pictures, pictures_of
 from qkutils.modes import AnyModel, decompose, weighted_cosine
-from qkutils.views.arrays import encoded, packed
+from qkutils.views.arrays import packed
 from qkutils.views.base import View
+from qkutils.views.carrying import Shelf, fitting, in_words, pictures_in
 
-BUDGET = 1_400_000  # characters that a page may need for the default choice of modes
-SIDE = 112  # pixels of a large picture, as it is sent
-MOST_MODES = 6
 PLACE = ("layer", "head", "mode")
 Names = Mapping[tuple[int, int, int], str] | xr.Dataset
-
-
-class Shelf:
-    """The pictures of a source as they are sent: in the model's crop, each made only once."""
-
-    def __init__(self, model: models.Model, pictures: Pictures) -> None:
-        self.model, self.pictures = model, pictures
-        self.made: dict[int, dict[str, Any]] = {}
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in which pictures are sent: whole pixels for each patch."""
-        size = self.model.image_size
-        if max(size) <= SIDE:
-            return size
-        pixels = max(1, SIDE // max(self.model.grid))
-        return self.model.grid[0] * pixels, self.model.grid[1] * pixels
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        if number not in self.made:
-            seen = visible(self.model, self.pictures.read(number)[None])[0]
-            image = PIL.Image.fromarray((seen * 255).round().astype(np.uint8))
-            small = image.resize(self.shape[::-1], PIL.Image.Resampling.LANCZOS)
-            self.made[number] = {"key": self.pictures.keys[number]} | encoded(small, smallest=True)
-        return self.made[number]
 
 
 class ModeBrowser(View):
@@ -76,7 +47,7 @@ class ModeBrowser(View):
         part = self.atlas.isel({name: [n] for name, n in zip(PLACE, place, strict=True)})
         found = _front(self.shelf, part, self.parts, self.named)
         carried = self.data["pictures"]
-        fresh = {n: p for n, p in _pictures(self.shelf, part).items() if n not in carried}
+        fresh = {n: p for n, p in pictures_in(self.shelf, part).items() if n not in carried}
         return {"gallery": found, "pictures": fresh}
 
     def _one(self, layer: int, head: int, mode: int, number: int) -> dict[str, Any]:
@@ -110,8 +81,8 @@ def mode_browser(
     Red asks, cyan answers, white does both, on one scale for all pictures of a mode.  `atlas` is
     what `gallery.scan` found on `images`.  A page with no kernel knows the facts of all modes, and
     the `top` best pictures of these `modes` of these `heads` and `layers`; left out, all heads and
-    layers, and as many of the first six modes as fit in 1.4 MB.  In a notebook the rest is computed
-    when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each (layer,
+    layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
+    computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each (layer,
     head, mode).  Raises ValueError where atlas, model, images or names do not belong together.
     Paper figures 1, 4, S5–S16; belongs to chapter 8.
     """
@@ -120,22 +91,23 @@ def mode_browser(
     parts = decompose(loaded, atlas.attrs["convention"])
     _belong(atlas, parts, pictures)
     best = atlas.isel(rank=slice(_at_least_one("top", top)))
-    whole = _part(best, _chosen("layer", layers, atlas), _chosen("head", heads, atlas))
+    kept = {"layer": _chosen("layer", layers, atlas), "head": _chosen("head", heads, atlas)}
+    whole = best.isel(kept)
     shelf = Shelf(loaded, pictures)
     if modes is None:
-        part = _fitting(whole, shelf)
+        part = fitting(whole, shelf)
     else:
         part = whole.isel(mode=_chosen("mode", modes, atlas))
     named = _naming(names, atlas)
-    sent = _pictures(shelf, part)
+    sent = pictures_in(shelf, part)
     facts = _facts(loaded, atlas, parts)
-    carried = _carried(part, atlas, len(sent))
+    carried = in_words(part, atlas, len(sent))
     shown = {"gallery": _front(shelf, part, parts, named), "pictures": sent, "carried": carried}
     state = _first(facts, part)
     view = ModeBrowser(
         "Mode browser",
         _packed(facts, loaded, shelf, best.sizes["rank"]) | shown,
-        state | {"sign": 1, "show": "both", "colour": "weighted", "picture": None},
+        state | {"sign": 1, "show": "both", "colour": "weighted_cosine", "picture": None},
         _still(facts, optimal(loaded, pictures, best, *state.values()), state),
         f"Map of the weighted cosine of every head of {loaded.name}. Below, pictures to which "
         f"layer {state['layer']}, head {state['head']}, mode {state['mode']} responds most, in "
@@ -188,81 +160,13 @@ def _belong(atlas: xr.Dataset, parts: xr.Dataset, pictures: Pictures) -> None:
         )
 
 
-# ---- what a page carries -------------------------------------------------------------------------
-
-
-def _part(atlas: xr.Dataset, layers: Sequence[int], heads: Sequence[int]) -> xr.Dataset:
-    return atlas.isel(layer=list(layers), head=list(heads))
-
-
-def _fitting(whole: xr.Dataset, shelf: Shelf) -> xr.Dataset:
-    """As many of the first modes as fit in the budget; else one mode, fewer pictures, layers."""
-    counts = range(1, min(MOST_MODES, whole.sizes["mode"]) + 1)
-    fitting = None
-    for part in (whole.isel(mode=slice(count)) for count in counts):
-        if not _fits(part, whole, shelf):
-            break
-        fitting = part
-    if fitting is not None:
-        return fitting
-    one = whole.isel(mode=slice(1))
-    fewer = [one.isel(rank=slice(n)) for n in range(one.sizes["rank"] - 1, 0, -1)]
-    thinner = [fewer[-1].isel(layer=slice(None, None, n)) for n in range(2, one.sizes["layer"])]
-    for part in fewer + thinner:
-        if _fits(part, whole, shelf):
-            return part
-    raise ValueError("no choice of modes fits on a page; name a few with modes=, heads=, layers=")
-
-
-def _fits(part: xr.Dataset, whole: xr.Dataset, shelf: Shelf) -> bool:
-    """Whether the numbers of all modes, and pictures and maps of some, fit: base64 adds a third."""
-    rows, columns = shelf.model.grid
-    numbers = 4 * 4 * whole.sigma.size + part.image.size * (2 * rows * columns + 16)
-    room = 0.75 * BUDGET - numbers
-    for number in _numbers(part):
-        room -= len(shelf[number]["bytes"]) + 150
-        if room < 0:
-            return False
-    return room >= 0
-
-
-def _numbers(part: xr.Dataset) -> list[int]:
-    """Those pictures that some mode responds to most, each once."""
-    return [int(n) for n in np.unique(part.image.values) if n >= 0]
-
-
-def _pictures(shelf: Shelf, part: xr.Dataset) -> dict[str, Any]:
-    return {str(number): shelf[number] for number in _numbers(part)}
-
-
-def _carried(part: xr.Dataset, atlas: xr.Dataset, count: int) -> str:
-    """The part of the modes whose pictures a page has, in words."""
-    kept = [(name, [int(n) for n in part[name].values]) for name in PLACE[::-1]]
-    said = [
-        f"all {name}s" if len(values) == atlas.sizes[name] else _listed(name, values)
-        for name, values in kept
-    ]
-    return (
-        f"Carried here: facts of all modes; pictures of {' of '.join(said)}, "
-        f"{part.sizes['rank']} for each sign ({count} different ones)."
-    )
-
-
-def _listed(name: str, values: list[int]) -> str:
-    if len(values) == 1:
-        return f"{name} {values[0]}"
-    if len(values) > 2 and values == list(range(values[0], values[-1] + 1)):
-        return f"{name}s {values[0]} to {values[-1]}"
-    return f"{name}s {', '.join(map(str, values[:-1]))} and {values[-1]}"
-
-
 # ---- for the browser -----------------------------------------------------------------------------
 
 
 def _facts(model: models.Model, atlas: xr.Dataset, parts: xr.Dataset) -> xr.Dataset:
     """What is known of every mode with no picture, and what it carries on pictures."""
     facts = parts[["sigma", "cosine"]].assign(
-        weighted=weighted_cosine(model, atlas.attrs["convention"]),
+        weighted_cosine=weighted_cosine(model, atlas.attrs["convention"]),
         share=parts.sigma / parts.sigma.sum("mode").clip(min=1e-30),
         mark=parts.null_mode + 2 * parts.degenerate,
     )
@@ -272,9 +176,7 @@ def _facts(model: models.Model, atlas: xr.Dataset, parts: xr.Dataset) -> xr.Data
     return facts
 
 
-def _packed(
-    facts: xr.Dataset, model: models.Model, shelf: Shelf, top: int
-) -> dict[str, Any]:
+def _packed(facts: xr.Dataset, model: models.Model, shelf: Shelf, top: int) -> dict[str, Any]:
     sizes = {name: facts.sizes[name] for name in PLACE}
     numbers = {str(name): packed(values.values, "float32") for name, values in facts.items()}
     frame = {"grid": list(model.grid), "shape": list(shelf.shape), "top": top}
@@ -293,7 +195,7 @@ def _front(
     for side in ("query", "key"):
         limit = shown[side].max(("sign", "rank", "row", "column")).clip(min=1e-12)
         share = (shown[side] / limit).clip(0, 1)
-        numbers[side] = packed(np.append(share.values.ravel(), (0, 1)), "uint8")
+        numbers[side] = packed(share.values, "uint8")
         numbers[f"{side}_limit"] = packed(limit.values, "float32")
     places = {f"{name}s": [int(n) for n in part[name].values] for name in PLACE}
     at = [(a, b, c) for a in places["layers"] for b in places["heads"] for c in places["modes"]]
@@ -335,15 +237,16 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Callable[..., Any]:
         )
     dims = (*PLACE, "side")
     table = {n: names[n].transpose(*dims).values for n in ("family", "high", "low", "share")}
+    content = names.q.transpose(*dims).values < 0.05
     beyond = names.q_random.sel(null="leaning").transpose(*dims).values < 0.05
 
     def row(end: str, place: tuple[int, ...], number: int, side: str) -> list[str]:
         at = (*place, number)
-        verdict = "more" if beyond[at] else "no more"
+        verdict = "more than random directions" if beyond[at] else "as random directions do"
         return [
             f"{side} name",
-            f"{table[end][at]} ({table['family'][at]}), which explains {table['share'][at]:.0%} on "
-            f"other scenes; {verdict} than random directions",
+            f"{table[end][at]} (family {table['family'][at]}); explains {table['share'][at]:.0%} "
+            f"of the variance on other scenes, {verdict if content[at] else 'as chance does'}",
         ]
 
     def given(*place: int) -> dict[str, list[list[str]]]:
@@ -357,7 +260,7 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Callable[..., Any]:
 def _still(facts: xr.Dataset, found: xr.Dataset, state: Mapping[str, int]) -> Figure:
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1.2, 1))
-    plots.head_map(above.subplots(), facts.weighted, "weighted cosine")
+    plots.head_map(above.subplots(), facts.weighted_cosine, "weighted cosine")
     axes = below.subplots(2, 2 * found.sizes["rank"])
     one = facts.sel(state)
     label = "L{layer} H{head} M{mode}".format(**state)
