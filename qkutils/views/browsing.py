@@ -82,8 +82,9 @@ def mode_browser(
     what `gallery.scan` found on `images`.  A page with no kernel knows the facts of all modes, and
     the `top` best pictures of these `modes` of these `heads` and `layers`; left out, all heads and
     layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
-    computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each (layer,
-    head, mode).  Raises ValueError where atlas, model, images or names do not belong together.
+    computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each
+    (layer, head, mode).  Raises ValueError where atlas, model, images or names do not belong
+    together.
     Paper figures 1, 4, S5–S16; belongs to chapter 8.
     """
     loaded = models.load(model)

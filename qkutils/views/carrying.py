@@ -54,7 +54,7 @@ def fitting(whole: xr.Dataset, shelf: Shelf) -> xr.Dataset:
     if fitting is not None:
         return fitting
     one = whole.isel(mode=slice(1))
-    fewer = [one.isel(rank=slice(n)) for n in range(one.sizes["rank"] - 1, 0, -1)]
+    fewer = [one.isel(rank=slice(n)) for n in range(one.sizes["rank"], 0, -1)]
     thinner = [fewer[-1].isel(layer=slice(None, None, n)) for n in range(2, one.sizes["layer"])]
     for part in fewer + thinner:
         if fits(part, whole, shelf):
@@ -80,6 +80,7 @@ def numbers_of(part: xr.Dataset) -> list[int]:
 
 
 def pictures_in(shelf: Shelf, part: xr.Dataset) -> dict[str, Any]:
+    """These pictures as they are sent, by number."""
     return {str(number): shelf[number] for number in numbers_of(part)}
 
 
