@@ -34,7 +34,8 @@ def galleries(
     chosen = parts.sel({name: atlas[name] for name in ("layer", "head", "mode")})
     directions = torch.stack([torch.from_numpy(chosen[name].values) for name in SIDES.values()], 1)
     found = torch.zeros(2, *image.shape, *loaded.grid)
-    batches = image[image >= 0].unique().split(BATCH)
+    shown = image[image >= 0].unique()
+    batches = shown.split(BATCH) if len(shown) else ()
     for numbers in tqdm(batches, desc="galleries", disable=len(batches) < 2):
         seen = _projections(loaded, pictures, numbers, directions, atlas)
         for index, on_modes in enumerate(seen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from qkutils.gallery.sources import Pictures, pictures_of
 from qkutils.modes import AnyModel, decompose, weighted_cosine
 from qkutils.views.arrays import packed
 from qkutils.views.base import View
-from qkutils.views.carrying import Shelf, fitting, in_words, pictures_in
+from qkutils.views.carrying import Named, Shelf, fitting, in_words, pictures_in
 
 PLACE = ("layer", "head", "mode")
 Names = Mapping[tuple[int, int, int], str] | xr.Dataset
@@ -29,7 +29,7 @@ class ModeBrowser(View):
     shelf: Shelf
     atlas: xr.Dataset
     parts: xr.Dataset
-    named: Callable[[int, int, int], dict[str, list[list[str]]]]
+    named: Named
 
     def hello(self) -> dict[str, Any]:
         """How many pictures there are, on each of which a mode can be looked at."""
@@ -84,35 +84,29 @@ def mode_browser(
     layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
     computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each
     (layer, head, mode).  Raises ValueError where atlas, model, images or names do not belong
-    together.
-    Paper figures 1, 4, S5–S16; belongs to chapter 8.
+    together.  Paper figures 1, 4, S5–S16; belongs to chapter 8.
     """
     loaded = models.load(model)
     pictures = pictures_of(images, loaded)
     parts = decompose(loaded, atlas.attrs["convention"])
     _belong(atlas, parts, pictures)
-    best = atlas.isel(rank=slice(_at_least_one("top", top)))
-    kept = {"layer": _chosen("layer", layers, atlas), "head": _chosen("head", heads, atlas)}
-    whole = best.isel(kept)
-    shelf = Shelf(loaded, pictures)
+    if top < 1:
+        raise ValueError(f"top={top}: at least 1 is needed")
+    best = atlas.isel(rank=slice(top))
+    asked = {"layer": layers, "head": heads, "mode": modes}
+    part = best.isel({name: _chosen(name, values, atlas) for name, values in asked.items()})
+    shelf, named = Shelf(loaded, pictures), _naming(names, atlas)
     if modes is None:
-        part = fitting(whole, shelf)
-    else:
-        part = whole.isel(mode=_chosen("mode", modes, atlas))
-    named = _naming(names, atlas)
-    sent = pictures_in(shelf, part)
+        part = fitting(part, shelf, named)
     facts = _facts(loaded, atlas, parts)
-    carried = in_words(part, atlas, len(sent))
-    shown = {"gallery": _front(shelf, part, parts, named), "pictures": sent, "carried": carried}
     state = _first(facts, part)
     view = ModeBrowser(
         "Mode browser",
-        _packed(facts, loaded, shelf, best.sizes["rank"]) | shown,
+        _frame(facts, loaded, shelf, best.sizes["rank"])
+        | _carried(shelf, part, atlas, parts, named),
         state | {"sign": 1, "show": "both", "colour": "weighted_cosine", "picture": None},
         _still(facts, optimal(loaded, pictures, best, *state.values()), state),
-        f"Map of the weighted cosine of every head of {loaded.name}. Below, pictures to which "
-        f"layer {state['layer']}, head {state['head']}, mode {state['mode']} responds most, in "
-        "both signs, with what asks in red and what answers in cyan.",
+        _alternative(loaded.name, state),
     )
     view.shelf, view.atlas, view.parts, view.named = shelf, best, parts, named
     return view
@@ -124,12 +118,6 @@ def mode_browser(
 def _check(name: str, value: Any, count: int) -> None:
     if not isinstance(value, int) or not 0 <= value < count:
         raise ValueError(f"{name}={value!r}: a number from 0 to {count - 1} is needed")
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name}={value}: at least 1 is needed")
-    return value
 
 
 def _chosen(name: str, values: Sequence[int] | None, atlas: xr.Dataset) -> list[int]:
@@ -177,16 +165,23 @@ def _facts(model: models.Model, atlas: xr.Dataset, parts: xr.Dataset) -> xr.Data
     return facts
 
 
-def _packed(facts: xr.Dataset, model: models.Model, shelf: Shelf, top: int) -> dict[str, Any]:
+def _frame(facts: xr.Dataset, model: models.Model, shelf: Shelf, top: int) -> dict[str, Any]:
     sizes = {name: facts.sizes[name] for name in PLACE}
     numbers = {str(name): packed(values.values, "float32") for name, values in facts.items()}
     frame = {"grid": list(model.grid), "shape": list(shelf.shape), "top": top}
     return {"sizes": sizes, "facts": numbers, "model": model.name} | frame
 
 
-def _front(
-    shelf: Shelf, part: xr.Dataset, parts: xr.Dataset, named: Callable[..., Any]
+def _carried(
+    shelf: Shelf, part: xr.Dataset, atlas: xr.Dataset, parts: xr.Dataset, named: Named
 ) -> dict[str, Any]:
+    """The modes whose pictures a page has, these pictures, and what they are in words."""
+    sent = pictures_in(shelf, part)
+    said = in_words(part, atlas, len(sent))
+    return {"gallery": _front(shelf, part, parts, named), "pictures": sent, "carried": said}
+
+
+def _front(shelf: Shelf, part: xr.Dataset, parts: xr.Dataset, named: Named) -> dict[str, Any]:
     """Some modes' optimal pictures by number, their maps, and the projection of full colour."""
     shown = galleries(shelf.model, shelf.pictures, part, parts)
     numbers: dict[str, Any] = {
@@ -216,7 +211,7 @@ def _first(facts: xr.Dataset, part: xr.Dataset) -> dict[str, int]:
     return {name: int(here[name][best[name]]) for name in PLACE}
 
 
-def _naming(names: Names | None, atlas: xr.Dataset) -> Callable[..., Any]:
+def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
     """A function that gives the rows of facts about a mode's names, for each sign."""
     if names is None:
         return lambda *_: {}
@@ -230,7 +225,7 @@ def _naming(names: Names | None, atlas: xr.Dataset) -> Callable[..., Any]:
     return given
 
 
-def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Callable[..., Any]:
+def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
     """Names of both directions: a label of the family that explains most of the projection."""
     if names.attrs["fingerprint"] != atlas.attrs["fingerprint"]:
         raise ValueError(
@@ -256,6 +251,14 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Callable[..., Any]:
         return {sign: [row(end, place, n, s) for n, s in sides] for sign, end in ends.items()}
 
     return given
+
+
+def _alternative(name: str, state: Mapping[str, int]) -> str:
+    return (
+        f"Map of the weighted cosine of every head of {name}. Below, pictures to which layer "
+        f"{state['layer']}, head {state['head']}, mode {state['mode']} responds most, in both "
+        "signs, with what asks in red and what answers in cyan."
+    )
 
 
 def _still(facts: xr.Dataset, found: xr.Dataset, state: Mapping[str, int]) -> Figure:

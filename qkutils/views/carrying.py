@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from qkutils.views.arrays import encoded
 
 BUDGET = 1_450_000  # characters that a page may need for the default choice of modes
 SIDE = 96  # pixels of a large picture, as it is sent
+FRAME = 4_000  # of them for names and sizes of arrays
 MOST_MODES = 6
+Named = Callable[..., dict[str, list[list[str]]]]
 
 
 class Shelf:
@@ -43,32 +47,34 @@ class Shelf:
         return self.made[number]
 
 
-def fitting(whole: xr.Dataset, shelf: Shelf) -> xr.Dataset:
+def fitting(whole: xr.Dataset, shelf: Shelf, named: Named) -> xr.Dataset:
     """As many of the first modes as fit in the budget; else one mode, fewer pictures, layers."""
     counts = range(1, min(MOST_MODES, whole.sizes["mode"]) + 1)
-    fitting = None
+    found = None
     for part in (whole.isel(mode=slice(count)) for count in counts):
-        if not fits(part, whole, shelf):
+        if not fits(part, whole, shelf, named):
             break
-        fitting = part
-    if fitting is not None:
-        return fitting
+        found = part
+    if found is not None:
+        return found
     one = whole.isel(mode=slice(1))
     fewer = [one.isel(rank=slice(n)) for n in range(one.sizes["rank"], 0, -1)]
     thinner = [fewer[-1].isel(layer=slice(None, None, n)) for n in range(2, one.sizes["layer"])]
     for part in fewer + thinner:
-        if fits(part, whole, shelf):
+        if fits(part, whole, shelf, named):
             return part
     raise ValueError("no choice of modes fits on a page; name a few with modes=, heads=, layers=")
 
 
-def fits(part: xr.Dataset, whole: xr.Dataset, shelf: Shelf) -> bool:
-    """Whether the numbers of all modes, and pictures and maps of some, fit: base64 adds a third."""
+def fits(part: xr.Dataset, whole: xr.Dataset, shelf: Shelf, named: Named) -> bool:
+    """Whether facts of all modes, and pictures and names of some, fit; base64 adds a third."""
     rows, columns = shelf.model.grid
-    numbers = 4 * 4 * whole.sigma.size + part.image.size * (2 * rows * columns + 16)
-    room = 0.75 * BUDGET - numbers
+    places = product(*(part[name].values for name in ("layer", "head", "mode")))
+    room = BUDGET - FRAME - sum(len(str(named(*place))) + 15 for place in places)
+    room -= 4 / 3 * (6 * 4 * whole.sigma.size + part.image.size * (2 * rows * columns + 16))
     for number in numbers_of(part):
-        room -= len(shelf[number]["bytes"]) + 150
+        sent = shelf[number]
+        room -= 4 / 3 * len(sent["bytes"]) + len(sent["key"]) + 80
         if room < 0:
             return False
     return room >= 0

@@ -102,7 +102,8 @@ function render(context) {
     scale.set(limits);
     const signAt = state.sign === 1 ? 0 : 1;
     slots.forEach((slot, rank) => {
-      const image = rank < gallery.image.shape[4] ? part(gallery.image, ...at, signAt, rank)[0] : -1;
+      if (rank >= gallery.image.shape[4]) return clear(slot, "");
+      const image = part(gallery.image, ...at, signAt, rank)[0];
       if (image < 0) return clear(slot, "no further picture has patches at this end of both directions");
       const [score, asks, answers] = ["score", "query_patch", "key_patch"].map((name) => part(gallery[name], ...at, signAt, rank)[0]);
       const maps = { query: part(gallery.query, ...at, signAt, rank), key: part(gallery.key, ...at, signAt, rank) };
