@@ -435,3 +435,16 @@ def heads_by_case(
     if table.shape[1] <= 6:
         ax.legend(fontsize=7)
     return figure
+
+
+def head_map(ax: Axes, values: xr.DataArray, label: str) -> Axes:
+    """A value per (layer, head) as coloured cells, layers from left to right; cosines diverge."""
+    table = values.transpose("head", "layer")
+    signed = "cosine" in label
+    low, high = (-1.0, 1.0) if signed else (0.0, float(table.max()))
+    drawn = ax.imshow(table, cmap=DIVERGING if signed else SEQUENTIAL, vmin=low, vmax=high)
+    ax.set(xlabel="layer", ylabel="head")
+    ax.set_xticks(range(len(table.layer)), [str(n) for n in table.layer.values])
+    ax.set_yticks(range(len(table["head"])), [str(n) for n in table["head"].values])
+    ax.figure.colorbar(drawn, ax=ax, label=label)
+    return ax

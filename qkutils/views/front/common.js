@@ -271,9 +271,9 @@ class Frame {
     return { figure, caption: text };
   }
 
-  // A map over a grid of patches. With `key`, a click or the arrow keys choose a patch; `also` is
-  // what such a choice sets besides.
-  grid(caption, [rows, columns], key = null, also = {}) {
+  // A map over a grid of patches. With `key`, a click or the arrow keys choose a patch; `key` is
+  // an entry of the state, or {at(), choose(number)} where a choice is more than one entry.
+  grid(caption, [rows, columns], key = null) {
     const { figure, caption: text } = this.panel(caption);
     const canvas = element("canvas");
     const marks = shape("svg", { "aria-hidden": "true" });
@@ -281,7 +281,7 @@ class Frame {
     figure.prepend(box);
     const map = { figure, box, canvas, marks, caption: text, under: null };
     this.size(map, [rows, columns]);
-    if (key) this.pickable(map, key, also);
+    if (key) this.pickable(map, key);
     else box.setAttribute("role", "img");
     return map;
   }
@@ -294,7 +294,9 @@ class Frame {
     map.box.style.aspectRatio = `${columns} / ${rows}`;
   }
 
-  pickable(map, key, also) {
+  pickable(map, key) {
+    const entry = { at: () => this.state[key] ?? 0, choose: (patch) => this.set({ [key]: patch }) };
+    const { at, choose } = typeof key === "string" ? entry : key;
     const { box } = map;
     box.tabIndex = 0;
     box.setAttribute("role", "application");
@@ -304,7 +306,7 @@ class Frame {
       const { rows, columns } = map;
       const column = Math.min(columns - 1, Math.floor(((event.clientX - left) / width) * columns));
       const row = Math.min(rows - 1, Math.floor(((event.clientY - top) / height) * rows));
-      this.set({ ...also, [key]: row * columns + column });
+      choose(row * columns + column);
     });
     const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     box.addEventListener("keydown", (event) => {
@@ -312,10 +314,10 @@ class Frame {
       if (!move) return;
       event.preventDefault();
       const { rows, columns } = map;
-      const patch = this.state[key] ?? 0;
+      const patch = at();
       const row = Math.min(rows - 1, Math.max(0, Math.floor(patch / columns) + move[0]));
       const column = Math.min(columns - 1, Math.max(0, (patch % columns) + move[1]));
-      this.set({ ...also, [key]: row * columns + column });
+      choose(row * columns + column);
     });
   }
 
