@@ -45,6 +45,14 @@ class Model:
         return int(height), int(width)
 
     @property
+    def prefix_names(self) -> list[str]:
+        """What its prefix tokens are called, in their order."""
+        named = {"cls_token": "class token", "dist_token": "distillation token"}
+        names = [text for name, text in named.items() if getattr(self.net, name, None) is not None]
+        registers = [f"register {n}" for n in range(self.prefix_tokens - len(names))]
+        return (names + registers)[: self.prefix_tokens]
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.net.parameters()).device

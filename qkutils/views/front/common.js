@@ -217,6 +217,27 @@ class Frame {
     return control;
   }
 
+  // A slider over listed values, numbers or not; returns a function that replaces them.
+  steps(text, key, values, show = String) {
+    const control = element("input", { type: "range", min: 0, step: 1 });
+    const said = element("output");
+    this.label(text, control).after(said);
+    const tell = (state) => {
+      control.value = values.indexOf(state[key]);
+      said.textContent = show(state[key]);
+      control.setAttribute("aria-valuetext", said.textContent);
+    };
+    const offer = (next) => {
+      values = next;
+      control.max = next.length - 1;
+      tell(this.state);
+    };
+    offer(values);
+    control.addEventListener("input", () => this.set({ [key]: values[control.valueAsNumber] }));
+    this.bound.push(tell);
+    return offer;
+  }
+
   toggle(text, key) {
     const control = this.label(text, element("input", { type: "checkbox" }));
     control.addEventListener("change", () => this.set({ [key]: control.checked }));
@@ -246,38 +267,51 @@ class Frame {
     return { figure, caption: text };
   }
 
-  // A map over a grid of patches. With `key`, a click or the arrow keys choose a patch.
-  grid(caption, [rows, columns], key = null) {
+  // A map over a grid of patches. With `key`, a click or the arrow keys choose a patch; `also` is
+  // what such a choice sets besides.
+  grid(caption, [rows, columns], key = null, also = {}) {
     const { figure, caption: text } = this.panel(caption);
-    const canvas = element("canvas", { width: columns, height: rows });
-    const marks = shape("svg", { viewBox: `0 0 ${columns} ${rows}`, "aria-hidden": "true" });
-    const box = element("div", { class: "qk-grid", style: `aspect-ratio: ${columns} / ${rows}` }, canvas, marks);
+    const canvas = element("canvas");
+    const marks = shape("svg", { "aria-hidden": "true" });
+    const box = element("div", { class: "qk-grid" }, canvas, marks);
     figure.prepend(box);
-    const map = { figure, box, canvas, marks, rows, columns, caption: text, under: null };
-    if (key) this.pickable(map, key);
+    const map = { figure, box, canvas, marks, caption: text, under: null };
+    this.size(map, [rows, columns]);
+    if (key) this.pickable(map, key, also);
     else box.setAttribute("role", "img");
     return map;
   }
 
-  pickable({ box, rows, columns, marks }, key) {
+  // Give a map another number of patches, which empties it.
+  size(map, [rows, columns]) {
+    Object.assign(map, { rows, columns });
+    Object.assign(map.canvas, { width: columns, height: rows });
+    map.marks.setAttribute("viewBox", `0 0 ${columns} ${rows}`);
+    map.box.style.aspectRatio = `${columns} / ${rows}`;
+  }
+
+  pickable(map, key, also) {
+    const { box } = map;
     box.tabIndex = 0;
     box.setAttribute("role", "application");
     box.setAttribute("aria-roledescription", "patch grid; arrow keys choose a patch");
     box.addEventListener("click", (event) => {
       const { left, top, width, height } = box.getBoundingClientRect();
+      const { rows, columns } = map;
       const column = Math.min(columns - 1, Math.floor(((event.clientX - left) / width) * columns));
       const row = Math.min(rows - 1, Math.floor(((event.clientY - top) / height) * rows));
-      this.set({ [key]: row * columns + column });
+      this.set({ ...also, [key]: row * columns + column });
     });
     const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     box.addEventListener("keydown", (event) => {
       const move = moves[event.key];
       if (!move) return;
       event.preventDefault();
+      const { rows, columns } = map;
       const patch = this.state[key] ?? 0;
       const row = Math.min(rows - 1, Math.max(0, Math.floor(patch / columns) + move[0]));
       const column = Math.min(columns - 1, Math.max(0, (patch % columns) + move[1]));
-      this.set({ [key]: row * columns + column });
+      this.set({ ...also, [key]: row * columns + column });
     });
   }
 
@@ -314,13 +348,13 @@ class Frame {
   }
 
   // A colour bar; returns a function that sets its numbers.
-  bar(colours, text) {
+  bar(colours, text, where = this.stage) {
     const canvas = element("canvas", { width: 256, height: 1, "aria-hidden": "true" });
     const image = new ImageData(256, 1);
     for (let n = 0; n < 256; n++) image.data.set([...this.maps[colours].subarray(3 * n, 3 * n + 3), 255], 4 * n);
     canvas.getContext("2d").putImageData(image, 0, 0);
     const [low, high] = [element("span"), element("span")];
-    this.stage.append(element("div", { class: "qk-bar" }, element("span", {}, text), low, canvas, high));
+    where.append(element("div", { class: "qk-bar" }, element("span", {}, text), low, canvas, high));
     return (from, to) => {
       low.textContent = from;
       high.textContent = to;
