@@ -2,6 +2,7 @@
 
 const [EVEN, TWO_SIDED] = ["cividis", "PuOr"];
 const LARGEST_UPLOAD = 7e6; // bytes; Jupyter takes messages of ten million, and text is a third more
+const STRIP = { width: 430, height: 90, left: 46 };
 const SLICE = 4; // milliseconds of computing before the browser may do something else
 const ORDERS = [{ value: "contribution", label: "contribution" }, { value: "sigma", label: "σ" }];
 
@@ -16,31 +17,42 @@ function render(context) {
   // Controls and panels that are made after this belong to a part of the view with its own name.
   const parts = element("div", { class: "qk-parts" });
   view.stage.replaceWith(parts);
-  function part_(name) {
+  function begin(name, kind = "") {
     [view.controls, view.stage] = ["qk-controls", "qk-stage"].map((kind) => element("div", { class: kind }));
     const heading = element("div", { class: "qk-name" }, name);
-    parts.append(element("div", { class: "qk-part", role: "group", "aria-label": name }, heading, view.controls, view.stage));
+    parts.append(element("div", { class: `qk-part ${kind}`, role: "group", "aria-label": name }, heading, view.controls, view.stage));
   }
 
-  part_("Who asks?");
+  // Two maps with one scale stay together.
+  function pair(colours, text) {
+    const together = element("div", { class: "qk-stage qk-pair" });
+    const outer = view.stage;
+    outer.append(together);
+    view.stage = together;
+    const made = [view.grid("", scene.grid), view.grid("", scene.grid), view.bar(colours, text)];
+    view.stage = outer;
+    return made;
+  }
+
+  begin("Who asks?", "qk-narrow");
   const offerLayers = view.steps("layer", "layer", scene.layers);
   const offerHeads = view.steps("head", "head", scene.ofLayer);
   const offerAskers = view.select("asks", "asks", askerChoices(scene));
   const photo = view.grid("", scene.grid, "patch", { asks: "patch" });
 
-  part_("One mode");
+  begin("One mode");
   view.choice("order by", "order", ORDERS);
-  const stepper = view.range("mode", "step", { min: 0, max: 0, show: (step) => `${step + 1}.` });
-  const queryMap = view.grid("", scene.grid);
-  const keyMap = view.grid("", scene.grid);
-  const modeBar = view.bar(TWO_SIDED, "projection of a patch");
+  const stepper = view.range("mode", "step", { min: 0, max: 0, show: (step) => `no. ${step + 1}` });
+  const [queryMap, keyMap, modeBar] = pair(TWO_SIDED, "projection of a patch");
 
-  part_("Modes added up");
+  const strip = view.panel("share of the logit, modes in this order; full colour: kept; framed: the one above");
+  const bars = shape("svg", { viewBox: `0 0 ${STRIP.width} ${STRIP.height}`, role: "img", class: "qk-axes" });
+  strip.figure.prepend(bars);
+
+  begin("Modes added up", "qk-wide");
   const keeper = view.range("modes kept", "kept", { min: 0, max: 0 });
   view.toggle("key salience κ", "salience");
-  const builtMap = view.grid("", scene.grid);
-  const ownMap = view.grid("", scene.grid);
-  const rowBar = view.bar(EVEN, "attention");
+  const [builtMap, ownMap, rowBar] = pair(EVEN, "attention");
   const stage = view.stage;
   let chart = null;
 
@@ -121,6 +133,7 @@ function render(context) {
     view.show(photo, address, `the picture; ${now.who}`);
     photo.caption.textContent = `${scene.name}: ${now.who}. Click, or use the arrow keys`;
     drawMode(now);
+    drawShares(now);
     now.given = drawRows(now);
     measure(now);
   }
@@ -148,6 +161,29 @@ function render(context) {
     modeBar(signed(-limit), signed(limit));
     const rank = `M${mode}, number ${at + 1} of ${head.modes} by ${state.order === "sigma" ? "σ" : "contribution"}`;
     stepper.setAttribute("aria-valuetext", rank);
+  }
+
+  // A bar for each mode, up from zero or down from it, all as wide as the strip allows.
+  function drawShares({ head, about, order, at, kept, mode }) {
+    const top = Math.max(0, ...about.share);
+    const unit = (STRIP.height - 16) / (top - Math.min(0, ...about.share) || 1);
+    const [zero, step] = [12 + top * unit, (STRIP.width - STRIP.left) / head.modes];
+    const all = order.map((number, rank) => {
+      const up = about.share[number] * unit;
+      const place = { x: STRIP.left + (rank + 0.1) * step, width: 0.8 * step };
+      const look = { fill: palette[0], opacity: rank < kept ? 1 : 0.35, class: "qk-curve" };
+      return shape("rect", { ...place, y: zero - Math.max(up, 0), height: Math.abs(up), ...look });
+    });
+    const now = { x: STRIP.left + at * step, y: 4, width: step, height: STRIP.height - 6 };
+    bars.replaceChildren(
+      ...all,
+      shape("path", { d: `M${STRIP.left} ${zero}H${STRIP.width}`, class: "qk-axis" }),
+      shape("rect", { ...now, fill: "none", stroke: "var(--qk-text)", "stroke-width": 1.5 }),
+      shape("text", { x: STRIP.left - 5, y: 16, "text-anchor": "end" }, `${(100 * top).toFixed(0)} %`),
+      shape("text", { x: STRIP.left - 5, y: zero + 4, "text-anchor": "end" }, "0")
+    );
+    const first = order.slice(0, 3).map((number) => `M${number} ${share(about.share[number])}`).join(", ");
+    bars.setAttribute("aria-label", `share of the logit of every mode in this order, beginning with ${first}; now M${mode}`);
   }
 
   function patchesOf(side, modes, mode) {
@@ -484,11 +520,11 @@ function fixed(value) {
 }
 
 function percent(value) {
-  return `${(100 * value).toFixed(1)} %`;
+  return `${(100 * value).toFixed(1)}\u00a0%`;
 }
 
 function share(value) {
-  return `${signed(100 * value, 1)} %`;
+  return `${signed(100 * value, 1)}\u00a0%`;
 }
 
 // 0, 1, 2, 5 as "0–2, 5".
