@@ -55,7 +55,7 @@ class Taken:
         sigma = self.parts.sigma.sel(at).values
         own = self.factors.isel(at)
         step = np.where(sigma > 0, sigma * self.scale, 1)  # without strength all is 0 already
-        query, key = ((side.values).astype("f2") for side in (own["query"] / step, own["key"]))
+        query, key = (side.values.astype("f2") for side in (own["query"] / step, own["key"]))
         logits = (query * (sigma * self.scale)) @ key.T.astype(float) + own.salience.values
         apart = abs(softmax(logits, -1) - self.attention.sel(at).values).sum(-1) / 2
         numbers = {"salience": own.salience, "sigma": sigma, "cosine": self.parts.cosine.sel(at)}
@@ -247,10 +247,8 @@ def _still(taken: Taken, explained: xr.Dataset, kept: int) -> tuple[Figure, str]
     sides = (first.query_map.values, first.key_map.values)
     rows = tuple(row[prefix:].reshape(grid) for row in (built, own))
     figure = Figure(figsize=(11, 2.6), layout="constrained")
-    axes = figure.subplots(1, 5)
-    axes[0].imshow(
-        visible(taken.model, taken.image[None])[0], extent=(0, grid[1], grid[0], 0)
-    )
+    axes = list(figure.subplots(1, 5))
+    axes[0].imshow(visible(taken.model, taken.image[None])[0], extent=(0, grid[1], grid[0], 0))
     axes[0].set(xticks=[], yticks=[], title="the framed patch asks")
     mode = f"M{int(first.mode)}"
     names = (f"{mode} asks", f"{mode} answers", f"{kept} modes", "the model")
@@ -279,4 +277,4 @@ def _pair(
     limit = max(float(abs(values).max()) for values in maps)
     for ax, values, name in zip(axes, maps, names, strict=True):
         drawn = plots.token_map(ax, values, limit, name, colours)
-    figure.colorbar(drawn, ax=list(axes), label=label, shrink=0.8)
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)

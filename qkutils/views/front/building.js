@@ -300,9 +300,11 @@ function render(context) {
   }
 
   function offerPictures(count) {
-    const number = element("input", { type: "number", min: 0, max: count - 1, value: 0 });
+    const number = element("input", { type: "number", min: 0, max: count - 1, value: 0, required: "" });
     view.label(`picture (0 to ${count - 1})`, number);
-    number.addEventListener("change", () => turn({ model: here.model, image: number.valueAsNumber }));
+    number.addEventListener("change", () => {
+      if (number.reportValidity()) turn({ model: here.model, image: number.valueAsNumber });
+    });
   }
 
   async function upload(file) {
