@@ -471,21 +471,13 @@ tell(
 # median: near 1, a mode matters as much as any direction that carries as much, and no more.
 # :::
 #
-# ## Explore: the mode that carries most in each layer
+# ## Explore: every head, every mode
+#
+# Choose a head by a click or with the arrow keys, a mode and a sign. The view begins with the mode that
+# carries most. The page holds the best pictures of the first modes; a notebook finds the others too.
 
 # %%
-tops = [
-    (n, *np.unravel_index(int(of.values.argmax()), of.shape))
-    for n, of in enumerate(atlas.logit_variance)
-]
-frames = [
-    plots.gallery_frame(
-        gallery.optimal(model, pictures, atlas, *map(int, at)), label(*at)
-    )
-    for at in tops
-]
-texts = [f"Optimal pictures of L{a} H{b} M{c}, with overlays." for a, b, c in tops]
-views.stepper(frames, [f"layer {a}" for a, _, _ in tops], texts, "the top mode of")
+views.mode_browser(model, atlas, pictures, names=names if embedded else None)
 
 # %% [markdown]
 # **Try it.** In which layer do overlays first follow objects, and not colours or places? Where do red

@@ -286,23 +286,11 @@ tell(
 # ## Explore: a map grows
 
 # %%
-steps = [n for n in (0, 1, 2, 4, 8, 16, 32) if n < len(explained[picks[0]].mode)]
-frames, texts = [], []
-for (layer, head), rows in built.items():
-    row = model_row[layer, head].values
-    title = f"layer {layer}, head {head}: modes by contribution, after key salience"
-    frames.append(plots.built_up(rows.sel(count=steps), row, model, asked, title))
-    said = ", ".join(
-        f"{n}: {float(abs(rows.sel(count=n) - row).sum() / 2):.2f}" for n in steps
-    )
-    texts.append(
-        f"Layer {layer}, head {head}; attention elsewhere by number of modes: {said}."
-    )
-views.stepper(frames, [f"L{a} H{b}" for a, b in picks], texts, "head")
+views.one_image(model, image, pictures, query_patch=asked)
 
 # %% [markdown]
-# Over each map: the number of modes, and the attention that lies elsewhere. With none, key salience
-# alone decides, and each patch would get the same map.
+# With no mode kept, key salience alone decides, and each patch gets the same map. Step through the modes
+# by contribution; then by σ; and see how far the rebuilt attention is from the model's.
 #
 # **Try it.** Which mode brings the first peak? Is there a step after which the map is worse? For a
 # picture of your own, put it into a folder, set `IMAGES` to the folder and `PICTURE` to its number.

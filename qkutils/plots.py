@@ -332,13 +332,6 @@ def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
     return axes
 
 
-def gallery_frame(found: xr.Dataset, label: str) -> Figure:
-    """The optimal pictures of one mode in both signs, in a figure of its own."""
-    figure = Figure(figsize=(11, 2), layout="constrained")
-    gallery_rows(figure.subplots(2, 2 * found.sizes["rank"]), found, label)
-    return figure
-
-
 def mode_at_work(
     axes: dict[str, Axes], picture: np.ndarray, found: xr.Dataset, best: xr.Dataset, name: str
 ) -> dict[str, Axes]:
@@ -360,31 +353,6 @@ def mode_at_work(
     for ax, shown in zip(others, best["picture"].values[best.there.values], strict=False):
         ax.imshow(shown)
     return axes
-
-
-def built_up(rows: xr.DataArray, true: np.ndarray, model: Model, asked: int, title: str) -> Figure:
-    """The attention of one patch from growing numbers of modes (`count`), and the model's own.
-
-    Above each map stands its total variation from the model's.
-    """
-    figure = Figure(figsize=(11, 2.4), layout="constrained")
-    axes = figure.subplots(1, rows.sizes["count"] + 1)
-    maps = [*rows.transpose("count", "token").values, true]
-    names = [*(f"{int(n)} mode{'s' * (int(n) != 1)}" for n in rows["count"]), "the model"]
-    limit = max(float(each[model.prefix_tokens :].max()) for each in maps)
-    for ax, values, name in zip(axes, maps, names, strict=True):
-        shown = values[model.prefix_tokens :].reshape(model.grid)
-        drawn = token_map(ax, shown, limit, f"{name}: {_apart(values, true):.2f}", SEQUENTIAL)
-        ax.title.set_fontsize(9)
-        mark_patch(ax, asked, model.grid[1])
-    figure.colorbar(drawn, ax=list(axes), label="attention", shrink=0.8)
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
-def _apart(row: np.ndarray, true: np.ndarray) -> float:
-    """Total variation between two attention maps."""
-    return float(abs(row - true).sum() / 2)
 
 
 def shares_and_even(ax: Axes, names: Sequence[str], shares: np.ndarray, even: np.ndarray) -> Axes:

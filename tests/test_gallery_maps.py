@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import data, gallery, plots
@@ -51,7 +52,8 @@ def test_empty_ranks_are_not_there(plain_vit, scan):
     found = gallery.optimal(plain_vit, pictures, emptied, 0, 0, 0)
     assert not found.there[1, 1:].any() and (found["query"][1, 1:] == 0).all()
     assert found.there[0].all()
-    figure = plots.gallery_frame(found, "a mode")
+    figure = Figure()
+    plots.gallery_rows(figure.subplots(2, 6), found, "a mode")
     drawn = [bool(ax.images) for ax in figure.axes]
     assert drawn == [True, True, True, True, False, False] * 2
     emptied.image[0, 0, 0] = -1

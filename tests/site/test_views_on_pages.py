@@ -16,7 +16,11 @@ SITE = ROOT / "_build" / "html"
 STATE = r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>'
 CONTROLS = ".qk-view :is(select, input, button, a, [tabindex='0'])"
 VIEWS = {
+    "notebooks/01_svd_derivation": "A head with two dimensions",
     "notebooks/02_cosine_trends": "Trends over depth",
+    "notebooks/05_odd_one_out": "Attention stepper",
+    "notebooks/08_mode_gallery": "Mode browser",
+    "notebooks/09_one_image": "One image, many modes",
 }
 
 pytestmark = pytest.mark.site

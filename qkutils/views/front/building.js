@@ -38,7 +38,7 @@ function render(context) {
   const offerLayers = view.steps("layer", "layer", scene.layers);
   const offerHeads = view.steps("head", "head", scene.ofLayer);
   const offerAskers = view.select("asks", "asks", askerChoices(scene));
-  const photo = view.grid("", scene.grid, "patch", { asks: "patch" });
+  const photo = view.grid("", scene.grid, { at: () => view.state.patch, choose: (patch) => view.set({ patch, asks: "patch" }) });
 
   begin("One mode");
   view.choice("order by", "order", ORDERS);
