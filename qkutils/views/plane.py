@@ -47,11 +47,10 @@ def two_dimensional(
 
     `u0` and `v0`: the angles of the first query and key direction, in degrees; `sigma`: both
     strengths; `mirrored`: the second pair turns the other way round, so that det M is not
-    positive.  `tokens`: from 2 to 40 points [token, 2] (default: sixteen on a circle of radius √2,
-    the length that LayerNorm would give them).  All are computed in the browser.  `state` holds
-    `u0`, `v0`, `sigma0`, `sigma1`, `mirrored` and `token`, the one that asks.  Raises ValueError
-    where σ is not in order or a token is no point of a plane.  Paper section 3; belongs to
-    chapter 1.
+    positive.  `tokens`: from 2 to 40 points [token, 2]; by default sixteen on a circle of radius
+    √2, the length that LayerNorm would give them.  `state` holds `u0`, `v0`, `sigma0`, `sigma1`,
+    `mirrored` and `token`, the one that asks.  Raises ValueError where σ is not in order or a
+    token is no point of a plane.  Paper section 3; belongs to chapter 1.
     """
     points = _points(tokens)
     numbered = [f"z{n}".translate(_BELOW) for n in range(len(points))]

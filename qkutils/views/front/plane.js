@@ -99,6 +99,8 @@ function render(context) {
       grip, tip, text
     );
     field.marks.append(group);
+    // a finger on a tip drags it, elsewhere it scrolls; `touch-action` has no effect within a drawing
+    group.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     group.addEventListener("pointerdown", (event) => {
       group.setPointerCapture(event.pointerId);
       event.preventDefault();
