@@ -79,9 +79,9 @@ def click(page, patch, grid=0):
 
 def slide(page, label, to):
     """Move a slider from its start with the keyboard."""
-    page.get_by_label(label, exact=True).press("Home")
+    page.get_by_role("slider", name=label).press("Home")
     for _ in range(to):
-        page.get_by_label(label, exact=True).press("ArrowRight")
+        page.get_by_role("slider", name=label).press("ArrowRight")
 
 
 CHOICES = [(0, 0, 0, 28), (0, 7, 3, 0), (1, 3, None, 63), (2, 5, 1, 36), (3, 4, 2, 20)]
@@ -90,7 +90,7 @@ CHOICES = [(0, 0, 0, 28), (0, 7, 3, 0), (1, 3, None, 63), (2, 5, 1, 36), (3, 4, 
 def test_shares_are_the_models_own(view, open_view, samples, observed):
     page = open_view(view, viewport={"width": 800, "height": 1000})
     for image, layer, head, patch in CHOICES:
-        page.get_by_label("picture", exact=True).select_option(f"scene-{SEED}-{image}")
+        page.get_by_role("combobox", name="picture").select_option(f"scene-{SEED}-{image}")
         slide(page, "layer", layer)
         slide(page, "head", 0 if head is None else 1 + head)
         click(page, patch)
@@ -157,7 +157,7 @@ def test_arrow_keys_move_the_asking_patch(page, one, observed, samples):
 
 
 def test_the_class_token_asks_and_a_click_takes_over(page, observed, samples):
-    page.get_by_label("asking", exact=True).select_option("class token")
+    page.get_by_role("combobox", name="asking").select_option("class token")
     slide(page, "layer", 6)
     row = observed[6, 0, :, 0].mean(0)
     assert np.abs(percents(page, 3)[:4] - 100 * row @ regions_of(samples[0])).max() < 0.2
@@ -165,9 +165,9 @@ def test_the_class_token_asks_and_a_click_takes_over(page, observed, samples):
     assert frames.count() == 0
     assert "it lies on" not in page.locator(".qk-facts dt").all_inner_texts()
     click(page, 9, grid=1)
-    assert page.get_by_label("asking", exact=True).evaluate("s => s.selectedOptions[0].text") == (
-        "the framed patch"
-    )
+    assert page.get_by_role("combobox", name="asking").evaluate(
+        "s => s.selectedOptions[0].text"
+    ) == ("the framed patch")
     frame = frames.first.evaluate("r => [r.x.baseVal.value, r.y.baseVal.value]")
     assert frame == [1, 1] and frames.count() == 4
 
@@ -215,7 +215,7 @@ def test_outlines_hold_the_masks_and_can_be_hidden(page, samples):
             assert (found == samples[0].masks[mask]).all()
     box, edges = (page.locator(s).first.bounding_box() for s in (".qk-grid", ".qk-edges"))
     assert box == edges
-    page.get_by_label("outlines", exact=True).press("Space")
+    page.get_by_role("checkbox", name="outlines").press("Space")
     assert not page.locator(".qk-edges").first.is_visible()
     assert "no outlines" in page.locator(".qk-grid").first.get_attribute("aria-label")
 
@@ -281,7 +281,7 @@ def test_another_picture_by_number(open_live, observed, samples):
 
 def test_another_model_by_name_and_a_state_from_python(open_live, samples):
     page = open_live
-    page.get_by_label("model", exact=True).select_option("tiny-simmim")
+    page.get_by_role("combobox", name="model").select_option("tiny-simmim")
     page.wait_for_function("document.querySelector('dt').textContent === 'tiny-simmim'")
     click(page, 30)
     other = qk.load("tiny-simmim")
@@ -291,7 +291,9 @@ def test_another_model_by_name_and_a_state_from_python(open_live, samples):
     page.evaluate("model.set('state', {...model.get('state'), layer: 6, head: 1, patch: 2})")
     row = own[6, 1, 3]
     assert np.abs(percents(page, 3)[:4] - 100 * row @ regions_of(samples[0])).max() < 0.4
-    assert page.get_by_label("layer", exact=True).evaluate("r => r.nextSibling.textContent") == "6"
+    assert (
+        page.get_by_role("slider", name="layer").evaluate("r => r.nextSibling.textContent") == "6"
+    )
 
 
 def test_requests_are_computed_or_refused(one, samples):
@@ -366,7 +368,7 @@ def test_default_of_a_real_model_fits_on_a_page(real_model, samples, image_folde
 def test_real_shares_are_the_models_own(real_model, image_folder, open_view):
     photographs = data.odd_one_out(image_folder / "o3-sample")
     page = open_view(views.attention_stepper(real_model, photographs, layers=[0, 11]))
-    page.get_by_label("layer", exact=True).press("End")
+    page.get_by_role("slider", name="layer").press("End")
     image = real_model.transform(photographs[0].image)[None]
     own = qk.observed_attention(real_model, image).values[-1, 0].mean(0)
     asks = page.locator(".qk-facts dd").first.inner_text()
@@ -400,7 +402,7 @@ def test_other_prefix_tokens_are_named(make_vit, open_view, changes, names):
     view = views.attention_stepper(make_vit(**changes), [tiny_sample()])
     page = open_view(view, viewport={"width": 400, "height": 900})
     assert page.locator("tbody th").all_inner_texts() == [*NAMES[:3], *names, "all keys"]
-    options = page.get_by_label("asking", exact=True).locator("option").all_inner_texts()
+    options = page.get_by_role("combobox", name="asking").locator("option").all_inner_texts()
     assert options == ["the framed patch", *names]
     model = qk.load(make_vit(**changes))
     own = qk.observed_attention(model, model.transform(tiny_sample().image)[None]).values[0, 0]
@@ -424,7 +426,7 @@ def test_an_object_that_is_not_there_can_not_be_asked(make_vit, open_view):
 def test_names_that_are_markup_stay_text(make_vit, open_view):
     key = "</script><img src=x onerror=alert(1)>"
     page = open_view(views.attention_stepper(make_vit(), [tiny_sample(key)]))
-    assert page.get_by_label("picture", exact=True).locator("option").all_inner_texts() == [key]
+    assert page.get_by_role("combobox", name="picture").locator("option").all_inner_texts() == [key]
     assert page.locator(".qk-controls img").count() == 0 and not page.faults
 
 
