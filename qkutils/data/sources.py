@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def open_picture(file: Path | BinaryIO, mode: str = "RGB", name: str = "") -> Image.Image:
+def open_picture(file: Path | BytesIO, mode: str = "RGB", name: str = "") -> Image.Image:
     """Reads one file as an upright picture, whatever its colour mode.
 
     Raises ValueError for a file that can't be read, which it calls by its path or `name`.

@@ -57,9 +57,14 @@ def elsewhere(page):
     return [float(n) for n in re.findall(r"0\.\d{3}", fact(page, "attention elsewhere"))]
 
 
+def control(page, role, label):
+    """A control by the words that its label begins with; a slider's goes on with its value."""
+    return page.get_by_role(role, name=re.compile(f"^{re.escape(label)}"))
+
+
 def slide(page, label, value):
-    control = page.get_by_label(label, exact=True)
-    control.evaluate("(c, v) => { c.value = v; c.dispatchEvent(new Event('input')); }", value)
+    slider = control(page, "slider", label)
+    slider.evaluate("(c, v) => { c.value = v; c.dispatchEvent(new Event('input')); }", value)
 
 
 # ---- the numbers that the browser makes, against the library ---------------------------------
@@ -174,7 +179,7 @@ def test_models_with_other_tokens(shape, names, make_vit, computed, open_view):
     own = qk.observed_attention(vit, tensor).isel(layer=2, head=0, image=0)
     assert np.abs(found["own"] - own.isel(query=len(names) + 9).values).max() < ROUNDED
     page = open_view(view)
-    choices = page.get_by_label("asks").locator("option").all_inner_texts()
+    choices = control(page, "combobox", "asks").locator("option").all_inner_texts()
     assert choices == ["the framed patch", "all patches", *(f"the {name}" for name in names)]
     assert not page.faults
 
@@ -190,6 +195,18 @@ def test_the_view_says_how_far_rounding_goes(shown, own, computed):
 
 
 # ---- what a reader does ----------------------------------------------------------------------
+
+
+def peak(page, name):
+    """Where a map says that most attention is: how much, in which row and column."""
+    label = page.get_by_role("img", name=f"attention, {name}").get_attribute("aria-label")
+    return [float(n) for n in re.findall(r"most, ([\d.]+).*row (\d+), column (\d+)", label)[0]]
+
+
+def peak_of(rows, state):
+    """The same of attention [layer, head, query, key] of the library."""
+    row = rows.sel(layer=state["layer"], head=state["head"]).values[1 + state["patch"], 1:]
+    return [100 * row.max(), *divmod(int(row.argmax()), 8)]
 
 
 def distance(model, image, own, state, ranks, salience=("bias", "shift")):
@@ -223,7 +240,7 @@ def test_modes_are_stepped_through_by_keyboard(page, shown, model, images):
         model, images[1], state["layer"], state["head"], state["patch"], order="sigma"
     )
     page.get_by_role("radio", name="σ").check()
-    page.get_by_label("mode", exact=True).focus()
+    control(page, "slider", "mode ").focus()
     for number in range(4):
         one = expected.isel(mode=number)
         assert fact(page, "mode").startswith(f"M{int(one.mode)}, number {number + 1} of 24 by σ")
@@ -271,6 +288,22 @@ def test_modes_are_added_up(page, shown, own, model, images):
     assert "with 6 modes:" in fact(page, "attention elsewhere")
 
 
+def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, images):
+    state = shown.state
+    place = [state[k] for k in ("layer", "head", "patch")]
+    order = [int(m) for m in gallery.explain(model, images[1], *place).mode]
+    for kept, salience in ((1, ("bias", "shift")), (2, ()), (0, ())):
+        slide(page, "modes kept", kept)
+        page.get_by_label("key salience κ").set_checked(bool(salience))
+        rows = qk.rebuild_attention(model, images[1][None], order[:kept], salience)
+        expected = peak_of(rows.isel(image=0), state)
+        assert peak(page, "rebuilt") == pytest.approx(expected, abs=0.35)
+        told = float(re.findall(r"rebuilt ([\d.]+)", fact(page, "not on the maps"))[0])
+        row = rows.isel(image=0).sel(layer=state["layer"], head=state["head"]).values
+        assert told == pytest.approx(100 * row[1 + state["patch"], 0], abs=0.35)
+        assert peak(page, "the model's own") == pytest.approx(peak_of(own, state), abs=0.35)
+
+
 def test_points_and_bars_lie_where_the_numbers_are(page, shown):
     slide(page, "modes kept", 8)
     one, mean = elsewhere(page)
@@ -289,11 +322,11 @@ def test_points_and_bars_lie_where_the_numbers_are(page, shown):
 
 
 def test_all_patches_or_the_class_token_ask(page, shown, own):
-    page.get_by_label("asks").select_option("all patches")
+    control(page, "combobox", "asks").select_option("all patches")
     assert "all patches ask" in fact(page, "head") and len(elsewhere(page)) == 1
     assert page.locator(".qk-grid rect").count() == 0
     assert page.locator(".qk-axes").last.locator("circle").count() == 0
-    page.get_by_label("asks").select_option("the class token")
+    control(page, "combobox", "asks").select_option("the class token")
     state = shown.state
     rows = own.sel(layer=state["layer"], head=state["head"])
     told = float(fact(page, "not on the maps").split("the model ")[1].split(" ")[0])
@@ -307,8 +340,8 @@ def test_layer_and_head_are_chosen_and_state_is_python_s_too(shown, model, image
     view.state = view.state | {"layer": 1, "head": 0, "kept": 24, "patch": 3}
     page = open_view(view)
     assert fact(page, "head") == "layer 1, head 0; the patch in row 0, column 3 asks"
-    page.get_by_label("layer").press("ArrowRight")
-    page.get_by_label("head", exact=True).press("End")
+    control(page, "slider", "layer").press("ArrowRight")
+    control(page, "slider", "head").press("End")
     assert fact(page, "head").startswith("layer 2, head 3")
     found = gallery.explain(model, images[1], 2, 3, 3).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)
@@ -459,7 +492,7 @@ def open_live(browser, tmp_path):
 def test_a_notebook_offers_more(model, images, open_live):
     view = views.one_image(model, images[1], images, layers=[1], heads=[0])
     page = open_live(view)
-    page.get_by_label("layer").press("End")
+    control(page, "slider", "layer").press("End")
     page.wait_for_selector("dd:has-text('layer 7, head 0')")
     found = gallery.explain(model, images[1], 7, 0, view.state["patch"]).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)
@@ -468,7 +501,7 @@ def test_a_notebook_offers_more(model, images, open_live):
     page.wait_for_selector("figcaption:has-text('00000003')")
     found = gallery.explain(model, images[3], 7, 0, view.state["patch"]).isel(mode=0)
     assert float(fact(page, "contribution")) == pytest.approx(float(found.contribution), rel=6e-3)
-    page.get_by_label("model", exact=True).select_option("tiny-dino")
+    control(page, "combobox", "model").select_option("tiny-dino")
     page.wait_for_selector(".qk-note:has-text('tiny-dino')")
     found = gallery.explain("tiny-dino", images[3], 7, 0, view.state["patch"]).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)

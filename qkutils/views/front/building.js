@@ -107,11 +107,11 @@ function render(context) {
     return [sample(""), " this asker ", sample("6 3"), " mean over all patches, same modes"];
   }
 
-  // The head that is chosen; nothing where Python still has to be asked for it.
+  // The head that is chosen; nothing where it is not here, or Python still has to be asked for it.
   function headAt({ layer, head }) {
     const found = scene.find(layer, head);
     if (found) return found;
-    if (!live) throw new Error(`layer ${layer}, head ${head} is not on this page; a notebook can compute it`);
+    if (!live) return view.complain(`layer ${layer}, head ${head} is not on this page; a notebook can compute it`);
     const asked = scene;
     view.ask({ ...here, layer, head }).then(({ head: sent }) => {
       asked.add(sent);
@@ -124,10 +124,11 @@ function render(context) {
     const head = headAt(state);
     if (!head) return;
     const askers = askersOf(state, scene);
+    if (!askers) return view.complain(`${state.asks}, patch ${state.patch}: ${scene.model} has no such token`);
     const about = takenApart(head, askers, scene);
     const order = orderOf(state.order, head, about.contribution);
-    const at = Math.min(state.step, head.modes - 1);
-    const kept = Math.min(state.kept, head.modes);
+    const at = Math.max(0, Math.min(state.step, head.modes - 1));
+    const kept = Math.max(0, Math.min(state.kept, head.modes));
     const now = { state, head, askers, about, order, at, kept, mode: order[at], who: whoAsks(state) };
     for (const map of maps) mark(map, state);
     view.show(photo, address, `the picture; ${now.who}`);
@@ -382,12 +383,11 @@ function askerChoices({ prefix }) {
   return [{ value: "patch", label: "the framed patch" }, { value: "all", label: "all patches" }, ...others];
 }
 
-// Numbers of the tokens that ask.
+// Numbers of the tokens that ask; null where there is no such token.
 function askersOf({ asks, patch }, { prefix, patches, first }) {
   if (asks === "all") return upTo(patches).map((n) => first + n);
   const token = asks === "patch" ? first + patch : prefix.indexOf(asks);
-  if (!(token >= 0 && token < first + patches)) throw new Error(`${asks} ${patch}: there is no such token`);
-  return [token];
+  return token >= 0 && token < first + patches ? [token] : null;
 }
 
 // ---- a head taken apart (qkutils.gallery.explain) -----------------------------------------------
