@@ -43,7 +43,8 @@ class ModeBrowser(View):
         for name, value in zip(PLACE, place, strict=True):
             _check(name, value, self.atlas.sizes[name])
         if "picture" in request:
-            return self._one(*place, request["picture"])
+            layer, head, mode = place
+            return self._one(layer, head, mode, request["picture"])
         part = self.atlas.isel({name: [n] for name, n in zip(PLACE, place, strict=True)})
         found = _front(self.shelf, part, self.parts, self.named)
         carried = self.data["pictures"]
@@ -219,7 +220,9 @@ def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
         return _measured(names, atlas)
 
     def given(*place: int) -> dict[str, list[list[str]]]:
-        rows = [["name", str(names[place])]] if place in names else []
+        layer, head, mode = place
+        text = names.get((layer, head, mode))
+        rows = [] if text is None else [["name", str(text)]]
         return {"1": rows, "-1": rows}
 
     return given
@@ -263,9 +266,9 @@ def _alternative(name: str, state: Mapping[str, int]) -> str:
 
 def _still(facts: xr.Dataset, found: xr.Dataset, state: Mapping[str, int]) -> Figure:
     figure = Figure(figsize=(9, 4.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.2, 1))
-    plots.head_map(above.subplots(), facts.weighted_cosine, "weighted cosine")
-    axes = below.subplots(2, 2 * found.sizes["rank"])
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    plots.head_map(halves[0].subplots(), facts.weighted_cosine, "weighted cosine")
+    axes = halves[1].subplots(2, 2 * found.sizes["rank"])
     one = facts.sel(state)
     label = "L{layer} H{head} M{mode}".format(**state)
     plots.gallery_rows(axes, found, f"{label}\ncos {float(one.cosine):+.2f}")
