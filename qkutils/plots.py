@@ -114,10 +114,8 @@ def _directions(ax: Axes, u: np.ndarray, v: np.ndarray) -> None:
     """Columns of u and v as arrows, all but the first pair dashed."""
     for vectors, colour, letter, aside in ((u, PALETTE[1], "u", 0.08), (v, PALETTE[0], "v", -0.16)):
         for mode, (x, y) in enumerate(vectors.T.tolist()):
-            arrow = FancyArrowPatch(
-                (0, 0), (x, y), arrowstyle="-|>", mutation_scale=14, color=colour
-            )
-            arrow.set_linestyle("--" if mode else "-")
+            arrow = FancyArrowPatch((0, 0), (x, y), mutation_scale=14, arrowstyle="-|>")
+            arrow.set(color=colour, linestyle="--" if mode else "-")
             ax.add_patch(arrow)
             at = (0.72 * x + 0.04, 0.72 * y + aside)
             ax.annotate(f"${letter}_{mode}$", at, color=colour, fontsize=13)
