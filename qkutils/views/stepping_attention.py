@@ -88,7 +88,7 @@ def attention_stepper(
     return view
 
 
-def _chosen(numbers: Sequence[int], count: int, name: str) -> list[int]:
+def _chosen(numbers: Sequence[Any], count: int, name: str) -> list[int]:
     """Numbers as a list; raises ValueError where there is none or one that does not exist."""
     chosen = list(numbers)
     wrong = [n for n in chosen if isinstance(n, bool) or not isinstance(n, int | np.integer)]
