@@ -241,11 +241,12 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
 
     def row(end: str, place: tuple[int, ...], number: int, side: str) -> list[str]:
         at = (*place, number)
-        verdict = "more than random directions" if beyond[at] else "as random directions do"
+        verdict = f"{'more' if beyond[at] else 'no more'} than random directions do"
         return [
             f"{side} name",
-            f"{table[end][at]} (family {table['family'][at]}); explains {table['share'][at]:.0%} "
-            f"of the variance on other scenes, {verdict if content[at] else 'as chance does'}",
+            f"{table[end][at]} (family {table['family'][at]}); explains "
+            f"{100 * table['share'][at]:.0f} % of the variance on other scenes, "
+            f"{verdict if content[at] else 'no more than chance does'}",
         ]
 
     def given(*place: int) -> dict[str, list[list[str]]]:

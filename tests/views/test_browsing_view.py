@@ -327,11 +327,11 @@ def test_names_that_were_measured_or_given(model, atlas, pictures, open_view):
             one = names.sel(layer=2, head=1, mode=1, side=side)
             told = facts(page)[f"{side} name"]
             assert told.startswith(f"{one[end].item()} (family {one.family.item()})")
-            assert f"{float(one.share):.0%}" in told
+            assert f"explains {100 * float(one.share):.0f} % of" in told
             beyond = float(one.q_random.sel(null="leaning")) < 0.05
             chance = float(one.q) >= 0.05
-            wanted = "chance" if chance else "more than" if beyond else "as random"
-            assert wanted in told
+            verdict = f", {'more' if beyond else 'no more'} than random directions do"
+            assert told.endswith("no more than chance does" if chance else verdict)
     given = {(2, 1, 1): "<i>stripes</i>"}
     made = views.mode_browser(model, atlas, pictures, modes=[1], names=given)
     made.state = made.state | START
