@@ -123,7 +123,8 @@ def test_rows_and_distances_are_those_of_the_library(case, computed, shown, own,
     assert np.abs(found["row"] - rows.mean("query").values).max() < ROUNDED
     assert np.abs(found["own"] - true.mean("query").values).max() < ROUNDED
     far = total_variation(built.sel(at), own.sel(at))
-    assert found["mean"][case["kept"]] == pytest.approx(float(far[1:].mean()), abs=ROUNDED)
+    mean = float(far[1:].mean())  # one wrong row among 64 is more than this
+    assert found["mean"][case["kept"]] == pytest.approx(mean, abs=ROUNDED / 5)
     if case.get("asks") != "all":
         assert found["one"][case["kept"]] == pytest.approx(
             float(far.isel(query=asking[0])), abs=ROUNDED
