@@ -57,13 +57,8 @@ def elsewhere(page):
     return [float(n) for n in re.findall(r"0\.\d{3}", fact(page, "attention elsewhere"))]
 
 
-def control(page, role, label):
-    """A control by the words that its label begins with; a slider's goes on with its value."""
-    return page.get_by_role(role, name=re.compile(f"^{re.escape(label)}"))
-
-
 def slide(page, label, value):
-    slider = control(page, "slider", label)
+    slider = page.get_by_label(label, exact=True)
     slider.evaluate("(c, v) => { c.value = v; c.dispatchEvent(new Event('input')); }", value)
 
 
@@ -128,7 +123,8 @@ def test_rows_and_distances_are_those_of_the_library(case, computed, shown, own,
     assert np.abs(found["row"] - rows.mean("query").values).max() < ROUNDED
     assert np.abs(found["own"] - true.mean("query").values).max() < ROUNDED
     far = total_variation(built.sel(at), own.sel(at))
-    assert found["mean"][case["kept"]] == pytest.approx(float(far[1:].mean()), abs=ROUNDED)
+    mean = float(far[1:].mean())  # one wrong row among 64 is more than this
+    assert found["mean"][case["kept"]] == pytest.approx(mean, abs=ROUNDED / 5)
     if case.get("asks") != "all":
         assert found["one"][case["kept"]] == pytest.approx(
             float(far.isel(query=asking[0])), abs=ROUNDED
@@ -179,7 +175,7 @@ def test_models_with_other_tokens(shape, names, make_vit, computed, open_view):
     own = qk.observed_attention(vit, tensor).isel(layer=2, head=0, image=0)
     assert np.abs(found["own"] - own.isel(query=len(names) + 9).values).max() < ROUNDED
     page = open_view(view)
-    choices = control(page, "combobox", "asks").locator("option").all_inner_texts()
+    choices = page.get_by_label("asks", exact=True).locator("option").all_inner_texts()
     assert choices == ["the framed patch", "all patches", *(f"the {name}" for name in names)]
     assert not page.faults
 
@@ -240,7 +236,7 @@ def test_modes_are_stepped_through_by_keyboard(page, shown, model, images):
         model, images[1], state["layer"], state["head"], state["patch"], order="sigma"
     )
     page.get_by_role("radio", name="σ").check()
-    control(page, "slider", "mode ").focus()
+    page.get_by_label("mode", exact=True).focus()
     for number in range(4):
         one = expected.isel(mode=number)
         assert fact(page, "mode").startswith(f"M{int(one.mode)}, number {number + 1} of 24 by σ")
@@ -322,11 +318,11 @@ def test_points_and_bars_lie_where_the_numbers_are(page, shown):
 
 
 def test_all_patches_or_the_class_token_ask(page, shown, own):
-    control(page, "combobox", "asks").select_option("all patches")
+    page.get_by_label("asks", exact=True).select_option("all patches")
     assert "all patches ask" in fact(page, "head") and len(elsewhere(page)) == 1
     assert page.locator(".qk-grid rect").count() == 0
     assert page.locator(".qk-axes").last.locator("circle").count() == 0
-    control(page, "combobox", "asks").select_option("the class token")
+    page.get_by_label("asks", exact=True).select_option("the class token")
     state = shown.state
     rows = own.sel(layer=state["layer"], head=state["head"])
     told = float(fact(page, "not on the maps").split("the model ")[1].split(" ")[0])
@@ -340,8 +336,8 @@ def test_layer_and_head_are_chosen_and_state_is_python_s_too(shown, model, image
     view.state = view.state | {"layer": 1, "head": 0, "kept": 24, "patch": 3}
     page = open_view(view)
     assert fact(page, "head") == "layer 1, head 0; the patch in row 0, column 3 asks"
-    control(page, "slider", "layer").press("ArrowRight")
-    control(page, "slider", "head").press("End")
+    page.get_by_label("layer", exact=True).press("ArrowRight")
+    page.get_by_label("head", exact=True).press("End")
     assert fact(page, "head").startswith("layer 2, head 3")
     found = gallery.explain(model, images[1], 2, 3, 3).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)
@@ -492,7 +488,7 @@ def open_live(browser, tmp_path):
 def test_a_notebook_offers_more(model, images, open_live):
     view = views.one_image(model, images[1], images, layers=[1], heads=[0])
     page = open_live(view)
-    control(page, "slider", "layer").press("End")
+    page.get_by_label("layer", exact=True).press("End")
     page.wait_for_selector("dd:has-text('layer 7, head 0')")
     found = gallery.explain(model, images[1], 7, 0, view.state["patch"]).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)
@@ -501,7 +497,7 @@ def test_a_notebook_offers_more(model, images, open_live):
     page.wait_for_selector("figcaption:has-text('00000003')")
     found = gallery.explain(model, images[3], 7, 0, view.state["patch"]).isel(mode=0)
     assert float(fact(page, "contribution")) == pytest.approx(float(found.contribution), rel=6e-3)
-    control(page, "combobox", "model").select_option("tiny-dino")
+    page.get_by_label("model", exact=True).select_option("tiny-dino")
     page.wait_for_selector(".qk-note:has-text('tiny-dino')")
     found = gallery.explain("tiny-dino", images[3], 7, 0, view.state["patch"]).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)

@@ -186,6 +186,7 @@ class Frame {
   // ---- controls; each belongs to one entry of the state -------------------------------------
 
   label(text, control) {
+    control.setAttribute("aria-label", text); // a slider's label also holds its value
     this.controls.append(element("label", { class: "qk-control" }, element("span", {}, text), control));
     return control;
   }
