@@ -161,7 +161,7 @@ def test_chance_gives_small_p_values_as_often_as_it_should(families):
 
 
 def test_what_random_directions_reach_is_counted_one_by_one():
-    share, reached = np.array([0.1, 0.5]), torch.tensor([0.0, 0.1, 0.3])
+    share, reached = np.array([0.25, 0.5]), torch.tensor([0.0, 0.25, 0.3])
     family, of = torch.zeros(3).long(), torch.zeros(2, 3)
     found = naming._beside(share, [(family, reached, of), (family, reached + 1, of)])
     np.testing.assert_allclose(found["p_random"], [[3 / 4, 1 / 4], [1, 1]])
