@@ -14,7 +14,7 @@ import pytest
 import qkutils as qk
 from qkutils import data, gallery, models, views
 from qkutils.attention import total_variation
-from qkutils.views.base import FRONT
+from qkutils.views.base import FRONT, colour_map
 from qkutils.views.page import _bytes
 
 NAME = "tiny-supervised"
@@ -256,7 +256,7 @@ def test_maps_are_painted_on_one_scale(page, shown, model, images):
     limit = abs(sides).max()
     bar = page.locator(".qk-bar").first.inner_text().replace("−", "-").split()
     assert [float(bar[-2]), float(bar[-1])] == pytest.approx([-limit, limit], abs=0.0051)
-    table = np.frombuffer(views.base.colour_map("PuOr"), np.uint8).reshape(-1, 3).astype(int)
+    table = np.frombuffer(colour_map("PuOr"), np.uint8).reshape(-1, 3).astype(int)
     colours = table[np.round((sides + limit) / (2 * limit) * 255).astype(int)]
     read = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
     for n in (0, 1):
