@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -246,7 +247,7 @@ def _named(
     return family, outside.gather(0, family[None])[0], outside
 
 
-def _beside(share: np.ndarray, by_chance: list[tuple[Tensor, ...]]) -> dict[str, np.ndarray]:
+def _beside(share: np.ndarray, by_chance: Sequence[tuple[Tensor, ...]]) -> dict[str, np.ndarray]:
     """What random directions of each null reach, and how often they reach a direction's share."""
     reached = np.stack([(each[1].numpy()[:, None] >= share).sum(0) for each in by_chance])
     return {
