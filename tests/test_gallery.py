@@ -318,7 +318,7 @@ def test_batches_and_workers_change_nothing(atlas, plain_vit, folder, batch_size
 
 
 def test_memory_does_not_grow_with_the_number_of_images(plain_vit):
-    """Of the pictures read, those of three batches are there at most: one in use, two ahead."""
+    """Pictures of four batches are there at most: in use, being gathered, and two ahead."""
     lock, there, most = threading.RLock(), 0, 0
 
     def count(step: int) -> None:
@@ -336,7 +336,7 @@ def test_memory_does_not_grow_with_the_number_of_images(plain_vit):
     pictures = gallery.Pictures([f"{n:03d}" for n in range(120)], read)
     atlas = scan(plain_vit, pictures, k=2, batch_size=4)
     assert int(atlas.done.sum()) == 120
-    assert 4 <= most <= 12
+    assert 4 <= most <= 16
 
 
 def test_order_changes_nothing_and_copies_tie_by_key(plain_vit):
