@@ -39,26 +39,24 @@ class ModeBrowser(View):
         """The optimal pictures of one more mode, or its maps on a picture of the source."""
         if set(request) not in ({*PLACE}, {*PLACE, "picture"}):
             return super().respond(request)
-        place = [request[name] for name in PLACE]
-        for name, value in zip(PLACE, place, strict=True):
-            _check(name, value, self.atlas.sizes[name])
+        for name in PLACE:
+            _check(name, request[name], self.atlas.sizes[name])
         if "picture" in request:
-            layer, head, mode = place
-            return self._one(layer, head, mode, request["picture"])
-        part = self.atlas.isel({name: [n] for name, n in zip(PLACE, place, strict=True)})
+            return self._one(**request)
+        part = self.atlas.isel({name: [request[name]] for name in PLACE})
         found = _front(self.shelf, part, self.parts, self.named)
         carried = self.data["pictures"]
         fresh = {n: p for n, p in pictures_in(self.shelf, part).items() if n not in carried}
         return {"gallery": found, "pictures": fresh}
 
-    def _one(self, layer: int, head: int, mode: int, number: int) -> dict[str, Any]:
+    def _one(self, layer: int, head: int, mode: int, picture: int) -> dict[str, Any]:
         """A mode's maps on any picture of the source, sign +."""
-        _check("picture", number, len(self.shelf.pictures.keys))
-        image = self.shelf.pictures.read(number)[None]
+        _check("picture", picture, len(self.shelf.pictures.keys))
+        image = self.shelf.pictures.read(picture)[None]
         of_head = maps(self.shelf.model, image, layer, head, self.atlas.attrs["convention"])
         both = of_head.isel(image=0, mode=mode)
         values = np.stack([both["query"].values.ravel(), both["key"].values.ravel()])
-        return {"maps": packed(values, "float32"), "pictures": {str(number): self.shelf[number]}}
+        return {"maps": packed(values, "float32"), "pictures": {str(picture): self.shelf[picture]}}
 
     def trials(self) -> list[dict[str, Any]]:
         """The last mode of the last head, and the first picture with it."""
@@ -219,10 +217,9 @@ def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
     if isinstance(names, xr.Dataset):
         return _measured(names, atlas)
 
-    def given(*place: int) -> dict[str, list[list[str]]]:
-        layer, head, mode = place
-        text = names.get((layer, head, mode))
-        rows = [] if text is None else [["name", str(text)]]
+    def given(layer: int, head: int, mode: int) -> dict[str, list[list[str]]]:
+        place = layer, head, mode
+        rows = [["name", str(names[place])]] if place in names else []
         return {"1": rows, "-1": rows}
 
     return given
@@ -266,11 +263,11 @@ def _alternative(name: str, state: Mapping[str, int]) -> str:
 
 
 def _still(facts: xr.Dataset, found: xr.Dataset, state: Mapping[str, int]) -> Figure:
+    count = 2 * found.sizes["rank"]
     figure = Figure(figsize=(9, 4.6), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=(1.2, 1))
-    plots.head_map(halves[0].subplots(), facts.weighted_cosine, "weighted cosine")
-    axes = halves[1].subplots(2, 2 * found.sizes["rank"])
-    one = facts.sel(state)
+    grid = figure.add_gridspec(3, count, height_ratios=(2.4, 1, 1))
+    plots.head_map(figure.add_subplot(grid[0, :]), facts.weighted_cosine, "weighted cosine")
+    axes = np.array([[figure.add_subplot(grid[row, n]) for n in range(count)] for row in (1, 2)])
     label = "L{layer} H{head} M{mode}".format(**state)
-    plots.gallery_rows(axes, found, f"{label}\ncos {float(one.cosine):+.2f}")
+    plots.gallery_rows(axes, found, f"{label}\ncos {float(facts.cosine.sel(state)):+.2f}")
     return figure

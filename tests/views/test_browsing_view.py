@@ -12,6 +12,8 @@ import PIL.Image
 import pytest
 import torch
 import xarray as xr
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import data, gallery, naming, plots, views
@@ -184,8 +186,6 @@ def test_heads_have_the_colours_of_their_values(page, parts, colour):
         "cosine of the mode": parts.cosine.sel(mode=1),
         "σ of the mode": parts.sigma.sel(mode=1),
     }[colour].transpose("head", "layer")
-    from matplotlib import colormaps
-
     share = values / values.max() if colour[0] == "σ" else (values + 1) / 2
     shown = pixels(page, 0, ".qk-heads canvas")
     wanted = colormaps["cividis" if colour[0] == "σ" else "PuOr"](share.values)[..., :3]
@@ -340,6 +340,15 @@ def test_names_that_were_measured_or_given(model, atlas, pictures, open_view):
     focus_map(page)
     page.keyboard.press("ArrowRight")
     assert "name" not in facts(page)
+
+
+def test_the_still_map_has_layers_on_its_horizontal_axis(parts):
+    for label, limits in (("cosine", (-1, 1)), ("σ", (0, float(parts.sigma.sel(mode=0).max())))):
+        figure = Figure()
+        values = parts["cosine" if label == "cosine" else "sigma"].sel(mode=0)
+        drawn = plots.head_map(figure.subplots(), values, label).images[0]
+        np.testing.assert_array_equal(drawn.get_array(), values.transpose("head", "layer"))
+        assert drawn.get_clim() == pytest.approx(limits)
 
 
 # ---- what a page carries -------------------------------------------------------------------------
