@@ -142,7 +142,7 @@ function allRows(one, asking) {
 
 function attention(one, { layer, head }, asking) {
   const { rows, means, top, topOfMeans } = allRows(one, asking);
-  const at = one.layers.indexOf(layer);
+  const at = layer;
   if (head === MEAN) return { row: means[at], top: topOfMeans };
   return { row: rows[at][one.heads.indexOf(head)], top };
 }
