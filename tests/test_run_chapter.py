@@ -98,6 +98,16 @@ FAULTS = {
         "View '', change of head:",
         "ZeroDivisionError",
     ),
+    "request of a view": (
+        "from qkutils import views\nclass Asked(views.stepping.Stepper):\n"
+        '    def trials(self):\n        return [{"number": 0}]\n'
+        '    def respond(self, request):\n        return 1 / request["number"]\n'
+        "from matplotlib.figure import Figure\n"
+        'data = {"label": "x", "names": ["a"], "texts": ["b"], "pictures": []}\n'
+        'view = Asked("view", data, {"step": 0}, Figure(), "text")',
+        "Asked '', request {{'number': 0}}:",
+        "ZeroDivisionError",
+    ),
 }
 
 

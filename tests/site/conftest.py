@@ -13,6 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
+# As many views are drawn, and stand on the page, as the page has places for.
+DRAWN = """() => {
+  const kind = "application/vnd.jupyter.widget-view+json";
+  const places = document.querySelectorAll(`script[type="${kind}"]`);
+  const drawn = [...document.querySelectorAll(".widget-subarea")];
+  return drawn.filter((view) => view.firstElementChild?.offsetHeight).length === places.length;
+}"""
 AXE = ROOT / "_build" / "axe" / "axe.min.js"
 
 
@@ -50,6 +57,7 @@ class Visit:
         self.page.goto(f"{site}{name}.html", wait_until="networkidle")
         if context.get("java_script_enabled", True):
             self.page.evaluate("window.MathJax && MathJax.startup.promise")
+            self.page.wait_for_function(DRAWN)
 
     def see(self, url: str, site: str) -> None:
         """Note what is asked for, and a request that leaves this machine."""

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import qkutils as qk
@@ -66,7 +67,8 @@ def test_data_are_few(name: str) -> None:
 def test_every_control_is_reached_by_the_tab_key_and_shows_it(page: Any) -> None:
     wanted = page.locator(CONTROLS)
     wanted.first.focus()
-    outlined = "e => getComputedStyle(e).outlineStyle !== 'none'"
+    ring = "getComputedStyle(e.firstElementChild).strokeWidth === '3px'"
+    outlined = f"e => getComputedStyle(e).outlineStyle !== 'none' || {ring}"
     reached = set()
     for _ in range(wanted.count() + 1):
         at = page.evaluate(
@@ -79,7 +81,7 @@ def test_every_control_is_reached_by_the_tab_key_and_shows_it(page: Any) -> None
         focused = page.evaluate_handle("document.activeElement")
         assert page.evaluate(outlined, focused)
     radios = page.locator(".qk-view input[type=radio]:not(:checked)").count()  # arrow keys' work
-    hidden = wanted.evaluate_all("all => all.filter((e) => !e.offsetParent).length")
+    hidden = wanted.evaluate_all("all => all.filter((e) => !e.getClientRects().length).length")
     assert len(reached) == wanted.count() - radios - hidden
 
 
@@ -91,7 +93,7 @@ def test_code_and_notebook_are_offered(name: str, page: Any) -> None:
     view.get_by_role("button", name="Copy the code that makes this").press("Enter")
     view.get_by_text("copied").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert "views." in copied and "import qkutils as qk" in copied
+    assert "views." in copied and "import" in copied
 
 
 def numbers(page: Any) -> list[str]:
@@ -108,3 +110,94 @@ def test_trends_follow_the_keyboard(open_page: Any) -> None:
         assert shown == pytest.approx(mean, abs=0.0051)
         visit.page.keyboard.press("ArrowRight")
     visit.page.context.close()
+
+
+def first_state(name: str, title: str) -> dict[str, Any]:
+    """What a page's view begins with, as Python left it."""
+    found = json.loads(re.search(STATE, (SITE / f"{name}.html").read_text(), re.S).group(1))
+    views = [m["state"] for m in found["state"].values() if m["model_name"] == "AnyModel"]
+    return next(view["state"] for view in views if view["look"]["title"] == title)
+
+
+def fact(page: Any, title: str, name: str) -> str:
+    """One of the facts that a view tells in words."""
+    facts = page.locator(f"section[aria-label='{title}'] .qk-facts")
+    return facts.locator(f"dt:text-is('{name}') + dd").inner_text()
+
+
+def number(text: str) -> float:
+    """The first number in a text."""
+    return float(re.search(r"[+−-]?\d+(\.\d+)?", text).group().replace("−", "-"))
+
+
+def test_two_dimensional_head_follows_mouse_and_keyboard(open_page: Any) -> None:
+    page = open_page("notebooks/01_svd_derivation").page
+    title = VIEWS["notebooks/01_svd_derivation"]
+    tip = page.get_by_role("slider", name="key direction v₀")
+    state = first_state("notebooks/01_svd_derivation", title)
+    tip.focus()
+    page.keyboard.press("ArrowRight")
+    turned = np.deg2rad(state["v0"] + 5 - state["u0"])
+    assert number(fact(page, title, "cosine u₀ · v₀")) == pytest.approx(np.cos(turned), abs=0.006)
+    tip.scroll_into_view_if_needed()
+    box, plane = tip.bounding_box(), page.locator(".qk-plane .qk-grid").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(plane["x"] + plane["width"] / 2, plane["y"] + 5, steps=5)
+    page.mouse.up()
+    upright = np.deg2rad(90 - state["u0"])
+    assert number(fact(page, title, "cosine u₀ · v₀")) == pytest.approx(np.cos(upright), abs=0.03)
+    page.context.close()
+
+
+def test_attention_follows_mouse_and_keyboard(open_page: Any) -> None:
+    name, model = "notebooks/05_odd_one_out", qk.load("tiny-supervised")
+    page, title = open_page(name).page, VIEWS[name]
+    state = first_state(name, title)
+    sample = qk.scenes.samples(5_000_000, 0, 96)[state["image"]]
+    attention = qk.observed_attention(model, model.transform(sample.image)[None])
+    rows = attention.isel(image=0, layer=state["layer"]).mean("head").values
+    grid = page.locator("[aria-label='Attention stepper'] .qk-grid").first
+    box = grid.bounding_box()
+    grid.click(position={"x": 0.3 * box["width"], "y": 0.55 * box["height"]})
+    for patch, press in ((8 * 4 + 2, "ArrowRight"), (8 * 4 + 3, "ArrowDown"), (8 * 5 + 3, "Tab")):
+        row = rows[model.prefix_tokens + patch][model.prefix_tokens :]
+        best = int(row.argmax())
+        told = fact(page, title, "looks most at")
+        assert told.startswith(f"row {best // 8}, column {best % 8} (")
+        assert number(told.partition("(")[2]) == pytest.approx(100 * row[best], abs=0.2)
+        page.keyboard.press(press)
+    page.context.close()
+
+
+def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
+    name = "notebooks/08_mode_gallery"
+    page, title = open_page(name).page, VIEWS[name]
+    parts = qk.decompose("tiny-supervised", "exact")
+    state = first_state(name, title)
+    grid = page.locator(f"section[aria-label='{title}'] [role=application]").first
+    grid.focus()
+    for press in ("ArrowLeft", "ArrowUp", "ArrowRight"):
+        page.keyboard.press(press)
+    layers, heads = parts.sizes["layer"], parts.sizes["head"]
+    box = grid.bounding_box()
+    grid.click(position={"x": box["width"] * 2.5 / layers, "y": box["height"] * 1.5 / heads})
+    one = parts.sel(layer=2, head=1, mode=state["mode"])
+    assert number(fact(page, title, "cosine")) == pytest.approx(float(one.cosine), abs=0.006)
+    assert number(fact(page, title, "σ")) == pytest.approx(float(one.sigma), rel=0.01)
+    page.context.close()
+
+
+def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
+    name = "notebooks/09_one_image"
+    page, title = open_page(name).page, VIEWS[name]
+    state = first_state(name, title)
+    parts = qk.decompose("tiny-supervised", "exact")
+    head = parts.sel(layer=state["layer"], head=state["head"])
+    page.get_by_label("σ", exact=True).check()
+    told = fact(page, title, "mode")
+    mode = int(re.match(r"M(\d+)", told).group(1))
+    assert mode == 0 and number(fact(page, title, "cosine")) == pytest.approx(
+        float(head.cosine[mode]), abs=0.006
+    )
+    page.context.close()

@@ -101,7 +101,7 @@ class Frame {
     this.bound = [];
     this.waiting = new Map();
     this.asked = 0;
-    this.origin(el);
+    this.origin();
     model.on("change:state", () => this.redraw());
     model.on("change:answer", () => this.answered());
   }
@@ -142,9 +142,17 @@ class Frame {
   begin(draw, live = () => {}) {
     this.draw = draw;
     this.redraw();
-    const still = this.root.closest(".cell_output, .qk-page")?.querySelector(".qk-still");
-    if (still) still.hidden = true;
+    this.whenAttached(() => {
+      const still = this.root.closest(".cell_output, .qk-page")?.querySelector(".qk-still");
+      if (still) still.hidden = true;
+    });
     this.ask({ hello: true }).then(live);
+  }
+
+  // A widget manager may draw a view before it stands on the page.
+  whenAttached(act) {
+    if (this.root.isConnected) act();
+    else requestAnimationFrame(() => this.whenAttached(act));
   }
 
   // Ask Python for what the data do not hold; never answered on a static page.
@@ -166,7 +174,7 @@ class Frame {
     else this.guard(() => resolve(answer.found));
   }
 
-  origin(el) {
+  origin() {
     const code = this.model.get("code");
     if (code) {
       const said = element("span", { role: "status" });
@@ -177,8 +185,8 @@ class Frame {
       });
       this.tools.append(copy, said);
     }
-    const source = document.querySelector('a[href$=".ipynb"]');
-    if (source && el.isConnected && document.querySelector("article")) {
+    const source = document.querySelector('.bd-header-article a[href$=".ipynb"]');
+    if (source) {
       this.tools.append(element("a", { href: source.href, download: "" }, "This chapter's notebook"));
     }
   }
