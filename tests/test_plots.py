@@ -173,3 +173,13 @@ def test_heads_by_case_draws_each_head_over_the_cases():
     first, second, _zero = figure.axes[0].lines
     assert list(first.get_ydata()) == [0.1, 0.3] and list(second.get_ydata()) == [0.2, 0.4]
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["own", "other"]
+
+
+def test_shares_lie_beside_an_even_spread(ax):
+    names = ["target", "distractors", "background", "class token"]
+    shares, even = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.2, 0.6, 0.1])
+    plots.shares_and_even(ax, names, shares, even)
+    assert [bar.get_width() for bar in ax.patches] == shares.tolist()
+    assert ax.lines[0].get_xdata().tolist() == even.tolist()
+    assert [label.get_text() for label in ax.get_yticklabels()] == names
+    assert len({bar.get_facecolor() for bar in ax.patches}) == 4

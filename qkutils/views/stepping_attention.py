@@ -206,9 +206,9 @@ def _still(
     pixels, masks = _seen(model, sample)
     layers, heads = chosen
     token = model.prefix_tokens + patch
-    row = attention_of_token(token_factors(model, pixels[None]), token)
-    title = f"layer {layers[0]}, {_mean_of(heads, row.sizes['head'])}"
-    row = row.isel(layer=layers[0], image=0, head=heads).mean("head").values
+    rows = attention_of_token(token_factors(model, pixels[None]), token)
+    title = f"layer {layers[0]}, {_mean_of(heads, rows.sizes['head'])}"
+    row = rows.isel(layer=layers[0], image=0, head=heads).mean("head").values
     regions = _keys(model, sample)
     shares, even = row @ regions, regions.mean(0)
     names = [*_NAMES.values(), "background", *model.prefix_names]

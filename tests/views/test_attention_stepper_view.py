@@ -226,6 +226,12 @@ def test_an_outline_has_holes_and_an_empty_mask_none():
     assert outline(ring).count("Z") == 2 and outline(np.zeros((3, 3), bool)) == ""
 
 
+def test_the_still_picture_says_the_first_shares(one, observed, samples):
+    row = observed[0, 0, :, 1 + one.state["patch"]].mean(0) @ regions_of(samples[0])
+    listed = ", ".join(f"{share:.0%} on {name}" for share, name in zip(row, NAMES, strict=True))
+    assert f"of the framed patch: {listed}." in one.still
+
+
 # ---- with a kernel --------------------------------------------------------------------------
 
 
