@@ -27,7 +27,7 @@ help: ## list what can be made
 book: _build/html/index.html ## run the chapters that changed, once each, and build the book
 	@echo "The book is in _build/html/index.html (make serve shows it)"
 
-test: lint book ## check the code, run the tests, look at the built book in a browser
+test: lint book _build/axe/axe.min.js ## check the code, run the tests, look at the built book in a browser
 	$(RUN) -m pytest $(PYTEST_ARGS)
 
 lint: $(READY)
@@ -65,6 +65,10 @@ $(CHAPTERS): _build/executed/%.ipynb: notebooks/%.py $(RUNNER) $(LIBRARY) _build
 
 book/assets/vendor/.stamp: book/_tools/vendor_web.py $(READY)
 	$(RUN) book/_tools/vendor_web.py
+
+_build/axe/axe.min.js: book/_tools/vendor_web.py $(READY)
+	$(RUN) book/_tools/vendor_web.py --checker $(@D)
+	touch $@
 
 # From a clean tree: with old doctrees, Jupyter Book forgets the warnings of the pages it does not read again.
 _build/html/index.html: $(CHAPTERS) $(PAGES) book/assets/vendor/.stamp

@@ -192,47 +192,37 @@ for name, (before, after) in pairs.items():
 # $\sigma_n$ says how hard*. That is a {term}`mode`. Its {term}`query direction` asks, its
 # {term}`key direction` answers, and $\cos_n = u_n \cdot v_n$ tells how alike question and answer are.
 #
-# In two dimensions we can see it. Take a head with one strong mode and one weak one. Each token on
-# the circle has one favourite direction for a key, $M^\top z$; the arrow shows it.
-
-
-# %%
-def turned_head(angle, strengths=(1.0, 0.25)):
-    """A 2-D head whose key directions are its query directions, turned by an angle."""
-    turn = np.deg2rad(angle)
-    u = np.eye(2)  # columns: query directions
-    v = np.array(
-        [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
-    )  # key directions
-    return u @ np.diag(strengths) @ v.T, u, v
-
-
-# %% [markdown]
-# Move the slider below. It turns the key directions away from the query directions, from the same
-# (cosine 1) through unrelated (cosine 0) to opposite (cosine −1).
+# In two dimensions we can see it, and take hold of it: below is a head with a strong and a weak
+# mode, and sixteen tokens on a circle of radius √2, the length that LayerNorm gives tokens of two
+# dimensions. Drag the tips of $u_0$, which asks, and $v_0$, which answers: grey arrows show each token's
+# favourite direction for a key, $M^\top z$, the colours show the scores $z_q^\top M z$ of the token
+# that asks, and the map beside them who attends to whom, the softmax of scores divided by $\sqrt 2$.
 
 # %%
-angles = [0, 30, 60, 90, 120, 150, 180]
-circles = [plots.favourite_keys(*turned_head(angle), f"{angle}°") for angle in angles]
-what = (
-    "Tokens on a circle, with arrows to the keys they like best; u0 and v0 {}° apart."
-)
-views.stepper(circles, angles, [what.format(a) for a in angles], "angle from u to v")
+views.two_dimensional(u0=0.0, v0=40.0, sigma=(1.5, 0.4))
 
 # %% [markdown]
-# At 0° every arrow leans outwards along $u_0$: tokens look for tokens on their own side, the head
-# **groups like with like**. At 180° they look to the other side: the head looks for **contrast**. At
-# 90° the question has nothing to do with the answer. The arrows are long where a token has much of
-# $u_0$: elsewhere the head has little to ask.
+# With $v_0$ on $u_0$, tokens look to their own side: the head **groups like with like**. With $v_0$
+# opposite to $u_0$ they look across: the head looks for **contrast**. The arrows are long where a
+# token has much of $u_0$: elsewhere the head has little to ask.
 #
-# **Try it.** Find the angle at which a token on the far right looks straight up. Which cosine is
-# that? Would two modes of equal strength still have a favourite pair of directions? (Set
-# `strengths=(1, 1)` and think of which pairs would do as well.)
+# **Try it.**
+# 1. Leave $u_0$ at 0° and turn $v_0$ until $z_0$, on the far right, likes $z_4$, straight up, best
+#    and its grey arrow points straight up. Which cosine is that, and what does the last line say?
+# 2. Turn $v_0$ on to 180°. Where in the attention map has the bright band gone?
+# 3. Make $\sigma_1$ equal to $\sigma_0$. Turn $u_0$ by some angle and $v_0$ by the same: which
+#    numbers change? Then set both angles to 0° and mirror the second pair. Which tokens like
+#    themselves best, which their opposite, and what is the weighted cosine?
 #
 # :::{dropdown} Answers
-# At 90°, cosine 0. With equal strengths any mixture $(c\,u_0 + s\,u_1,\; c\,v_0 + s\,v_1)$ with
-# $c^2 + s^2 = 1$, the same on both sides, serves as well as $(u_0, v_0)$: only the space that the two
-# modes span is determined. That is a {term}`degenerate mode`, and `qk.decompose` marks them.
+# 1. At 90°, cosine 0: tokens attend to neither similar nor dissimilar tokens.
+# 2. Eight places off the diagonal, which is half way round the circle: each token attends to those
+#    opposite to it. The weighted cosine is −1.
+# 3. None of $M$ and what follows from it: any mixture $(c\,u_0 + s\,u_1,\; c\,v_0 + s\,v_1)$ with
+#    $c^2 + s^2 = 1$, the same on both sides, serves as well as $(u_0, v_0)$. Only the space that the
+#    two modes span is determined. That is a {term}`degenerate mode`, and `qk.decompose` marks them.
+#    Mirrored, $z_0$ and $z_8$ like themselves best, $z_4$ and $z_{12}$ each other. The cosines are
+#    +1 and −1, and the weighted cosine is 0: an average can hide two strong and opposite modes.
 # :::
 
 # %% [markdown]

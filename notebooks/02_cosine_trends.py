@@ -37,7 +37,7 @@
 # %% tags=["parameters"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: not needed here, since cosines come from the weights alone
+# IMAGES: a folder of pictures, for the one section that needs them; empty: drawn scenes
 IMAGES = ""
 
 # %%
@@ -47,7 +47,7 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import heads, models, modes, plots, stored, trends, views
+from qkutils import data, gallery, heads, models, modes, plots, stored, trends, views
 from qkutils.report import tell, verdict
 
 # %% [markdown]
@@ -291,6 +291,19 @@ pd.DataFrame(answers).rename_axis("estimate and 95 % interval")
 # whose second is positive has a valley, not a slope.
 # :::
 #
+# Now move it yourself: choose a model, whose heads then stand as dots behind its mean and whose null
+# band is the grey one; hide others; change the convention; and read any layer's values.
+
+# %%
+shown = [trends.curves(name) for name in curves]
+shown += [tables[n].assign(weighted_cosine=by_stored[n]) for n in stored_only]
+views.trends(shown)
+
+# %% [markdown]
+# **Try it.** (1) Find a layer whose mean lies outside the grey band although half of its heads lie
+# on the other side of zero. (2) Which model's curve changes most between the conventions, and in which
+# layer? (3) Find a layer whose mean is near zero because its heads cancel. Would you call it neutral?
+#
 # With three or four heads in a layer such intervals are too narrow. And they say nothing about
 # another training run: heads of one network are not independent networks.
 #
@@ -355,6 +368,66 @@ _ = ax.legend(fontsize=7, handlelength=4)
 # {numref}`fig-conventions` the largest move is {glue:text}`largest_shift:.2f`, in
 # {glue:text}`largest_shift_model`. The null band of single cosines grows to
 # ±{glue:text}`exact_band:.3f` in the layer with the most uneven gain.
+
+# %% [markdown]
+# ## What all tokens have in common
+#
+# There is an objection. If the tokens of a layer point more or less one way, whatever they show, then
+# a high cosine groups nothing. The paper measures this {term}`anisotropy` by the mean cosine
+# between the centre tokens of different images (figure S4), and takes it off the curve of figure 3:
+#
+# $$ \mathrm{mean}_{a \neq b}\; \frac{x^{(a)} \cdot x^{(b)}}{\lVert x^{(a)} \rVert\, \lVert x^{(b)} \rVert}. $$
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# LayerNorm removes the mean over coordinates, not the mean over tokens. Will the normalised tokens be
+# less alike than those of the residual stream?
+# :::
+
+# %%
+pictures = gallery.pictures_of(IMAGES or data.images("", model, 64), model)
+every = max(len(pictures.keys) // 64, 1)
+pictures = pictures.some(pictures.keys[::every])
+alike = {
+    convention: gallery.scan(
+        model, pictures, 1, convention, statistics=["anisotropy"]
+    ).anisotropy
+    for convention in heads.CONVENTIONS
+}
+less = weighted.mean("head") - alike["paper"]
+
+# %%
+tell(
+    alike_first=float(alike["paper"][0]),
+    alike_most=float(alike["paper"].max()),
+    alike_exact=float(alike["exact"].max()),
+    less_turn=float(less[-1] - less[0]),
+    anisotropy_of=len(pictures.keys),
+    own_turn=float(weighted.mean("head")[-1] - weighted.mean("head")[0]),
+)
+
+# %% mystnb={"figure": {"name": "fig-anisotropy", "caption": "Left: mean cosine between the centre tokens of different images, for the residual stream (convention paper) and for normalised tokens (exact). Right: the weighted cosine of the model, and the same minus the anisotropy of the residual stream, as in figure S4."}, "image": {"alt": "Two panels over depth: anisotropy in both conventions; the curve of weighted cosine with and without the anisotropy taken off."}}
+fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.3), sharey=True, layout="constrained")
+styles = plots.looks([*alike, "less"])
+for convention, values in alike.items():
+    plots.over_depth(axes[0], values, convention, styles[convention])
+plots.over_depth(axes[1], weighted.mean("head"), "weighted cosine", styles["paper"])
+plots.over_depth(axes[1], less, "minus anisotropy", styles["less"], "--")
+for ax, label in zip(axes, ("mean cosine of centre tokens", "cosine"), strict=True):
+    ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_ylabel(label)
+    ax.legend(fontsize=8)
+
+# %% [markdown]
+# In {numref}`fig-anisotropy` the centre tokens that {glue:text}`model` has in
+# {glue:text}`anisotropy_of` pictures have a mean cosine of {glue:text}`alike_first:.2f` in the first
+# layer, and of {glue:text}`alike_most:.2f` in the layer where they are most alike. For normalised
+# tokens the largest is {glue:text}`alike_exact:.2f`. From the first to the last layer the weighted cosine moves by
+# {glue:text}`own_turn:+.2f`; with the anisotropy taken off, by {glue:text}`less_turn:+.2f`.
+#
+# The difference has no unit of its own: one term is about directions of weights, the other about
+# tokens. A centre token also holds its place in the picture, which all images share. So read the left
+# panel as a warning, and the right one as the paper's way to heed it.
 
 # %% [markdown]
 # ## Did we reproduce it?

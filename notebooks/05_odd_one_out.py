@@ -44,6 +44,8 @@ IMAGES = ""
 COUNT = 96
 
 # %%
+from itertools import islice
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -101,25 +103,15 @@ list(maps.shape), list(regions.shape)
 # three regions make up the picture.
 
 # %%
-picture = data.visible(model, pixels[None])[0]
-mean_maps = maps.mean(1)  # over heads: [layer, object, patch]
-on_grid = mean_maps.unflatten(-1, model.grid).numpy()
-top, masks = float(mean_maps.max()), seen.numpy()
-where_to = ("the target", "distractors", "the background")
-frames, texts = [], []
-for layer, share in enumerate((mean_maps @ regions.T).numpy()):
-    title, askers = f"layer {layer}", asked.tolist()
-    frame = plots.two_askers(picture, masks, on_grid[layer], askers, share, top, title)
-    frames.append(frame)
-    said = [
-        f"{of:.0%} on {where}" for of, where in zip(share[0], where_to, strict=True)
-    ]
-    texts.append(f"Layer {layer}: of the target's token's attention " + ", ".join(said))
-views.stepper(frames, list(range(len(maps))), texts, "layer")
+studied = set(shares.image.values[whole.values])
+numbers = (n for n, sample in enumerate(samples) if sample.key in studied)
+views.attention_stepper(model, samples, images=list(islice(numbers, 4)))
 
 # %% [markdown]
-# Step through the layers: orange outlines the target, blue the distractors; the maps share one
-# scale; the bars sum to 1.
+# Step through the layers, with the target's patch asking and then with a distractor's; click any other
+# patch. Orange outlines the target, dashed blue the distractors. The bars sum to 1 over all keys, with
+# the {term}`prefix tokens <prefix token>` too; below them stands the same among patches alone, as in
+# `maps`.
 #
 # **Try it.** In which layer does the target's token look at its own object most? Does the
 # distractor's token look at its own object, or at its like? Is the patch itself the brightest?

@@ -281,4 +281,4 @@ tell(
 #
 # **Further reading.** The segments that people drew {cite}`arbelaez2011contour`.
 #
-# **Next.** The symbols and choices of all chapters are collected in {ref}`notation`.
+# **Next.** {doc}`08_mode_gallery` shows what modes look for, and asks how one would know.

@@ -103,24 +103,55 @@ def shades(count: int) -> list[tuple[float, ...]]:
     return [tuple(colour) for colour in colormaps[SEQUENTIAL](np.linspace(0, 0.9, count))]
 
 
-def favourite_keys(head: np.ndarray, u: np.ndarray, v: np.ndarray, title: str) -> Figure:
-    """Tokens on a circle, each with an arrow to the key that a 2-D head likes best."""
-    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
-    ax = figure.subplots()
-    around = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    token = np.stack([np.cos(around), np.sin(around)], -1)
+def _wishes(ax: Axes, token: np.ndarray, head: np.ndarray, scale: float) -> None:
+    """Each token in the plane, with an arrow along the key that it likes best."""
     wanted = token @ head  # row i is Mᵀ z_i
-    ax.quiver(*token.T, *wanted.T, color="0.55", angles="xy", scale_units="xy", scale=2.2)
-    ax.plot(*token.T, ".", color="0.55")
-    modes = ((u[:, 0], PALETTE[1], "$u_0$", 0.08), (v[:, 0], PALETTE[0], "$v_0$", -0.16))
-    for vector, colour, name, aside in modes:
-        tip = (float(vector[0]), float(vector[1]))
-        arrow = FancyArrowPatch((0, 0), tip, color=colour, mutation_scale=14, arrowstyle="-|>")
-        ax.add_patch(arrow)
-        ax.annotate(name, (0.72 * tip[0] + 0.04, 0.72 * tip[1] + aside), color=colour, fontsize=13)
-    ax.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal")
-    cosine = float(u[:, 0] @ v[:, 0])
-    ax.set(xlabel="first dimension", ylabel="second dimension", title=f"{title}: cos {cosine:+.2f}")
+    ax.quiver(*token.T, *wanted.T, color="0.45", angles="xy", scale_units="xy", scale=scale)
+    ax.plot(*token.T, ".", color="0.3")
+
+
+def _directions(ax: Axes, u: np.ndarray, v: np.ndarray) -> None:
+    """Columns of u and v as arrows, all but the first pair dashed."""
+    for vectors, colour, letter, aside in ((u, PALETTE[1], "u", 0.08), (v, PALETTE[0], "v", -0.16)):
+        for mode, (x, y) in enumerate(vectors.T.tolist()):
+            arrow = FancyArrowPatch((0, 0), (x, y), mutation_scale=14, arrowstyle="-|>")
+            arrow.set(color=colour, linestyle="--" if mode else "-")
+            ax.add_patch(arrow)
+            at = (0.72 * x + 0.04, 0.72 * y + aside)
+            ax.annotate(f"${letter}_{mode}$", at, color=colour, fontsize=13)
+
+
+def plane_and_attention(
+    u: Float[np.ndarray, "2 mode"],
+    sigma: Float[np.ndarray, " mode"],
+    v: Float[np.ndarray, "2 mode"],
+    token: Float[np.ndarray, "token 2"],
+    asking: int,
+    limits: tuple[float, float, float],
+) -> Figure:
+    """A 2-D head: tokens on the score field of the asking one, and all attention.
+
+    `limits` of the axes, the scores and the attention.
+    """
+    head = (u * sigma) @ v.T
+    extent, most, top = limits
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    line = np.linspace(-extent, extent, 101)
+    place = np.stack(np.meshgrid(line, line[::-1]), -1)
+    field = token_map(left, place @ (token[asking] @ head), most)
+    field.set_extent((-extent, extent, -extent, extent))
+    left.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    left.set(title="score of the ringed token with each place")
+    _wishes(left, token, head, 3.0)
+    _directions(left, u, v)
+    left.plot(*token[asking], "o", mfc="none", mec="black", ms=11, mew=2)
+    figure.colorbar(field, ax=left, label="score")
+    scores = token @ head @ token.T / np.sqrt(2)
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    drawn = token_map(right, weights / weights.sum(1, keepdims=True), top, cmap=SEQUENTIAL)
+    right.set(xlabel="token that answers", ylabel="token that asks", title="attention")
+    figure.colorbar(drawn, ax=right, label="attention")
     return figure
 
 
@@ -254,47 +285,75 @@ def relations(ax: Axes, runs: Sequence[xr.DataArray], area: xr.DataArray | None)
     return ax
 
 
-def two_askers(
-    picture: np.ndarray,
-    masks: Bool[np.ndarray, "object height width"],
-    maps: Float[np.ndarray, "object row column"],
-    asked: Sequence[int],
-    shares: Float[np.ndarray, "object region"],
-    limit: float,
-    title: str,
-) -> Figure:
-    """A picture with outlined objects, the attention of each one's token, and shares as bars."""
-    figure = Figure(figsize=(11, 2.8), layout="constrained")
-    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 0.8))
-    colours = (PALETTE[1], PALETTE[0])
-    rows, columns = maps.shape[1:]
-    axes[0].imshow(picture, extent=(0, columns, rows, 0))
-    for mask, colour in zip(masks, colours, strict=True):
-        place = (np.arange(mask.shape[1]) + 0.5) / mask.shape[1] * columns
-        down = (np.arange(mask.shape[0]) + 0.5) / mask.shape[0] * rows
-        axes[0].contour(place, down, mask, levels=[0.5], colors=[colour], linewidths=1.5)
-    axes[0].set(xticks=[], yticks=[], title=title)
-    for n, ax in enumerate(axes[1:3]):
-        drawn = token_map(ax, maps[n], limit, f"{_ASKERS[n]}'s token asks", SEQUENTIAL)
-        mark_patch(ax, int(asked[n]), columns, colours[n])
-    figure.colorbar(drawn, ax=axes[1:3], label="share of attention", shrink=0.8)
-    _bars(axes[3], shares)
-    return figure
+def overlay(
+    picture: Float[np.ndarray, "height width 3"],
+    query: Float[np.ndarray, "row column"],
+    key: Float[np.ndarray, "row column"],
+    limits: tuple[float, float],
+) -> Float[np.ndarray, "height width 3"]:
+    """A dim picture under what asks in red, what answers in cyan, and both in white.
+
+    Values from zero to the limit make full colour; what is below zero is left dark.
+    """
+    red, cyan = (
+        _enlarged(np.clip(values / limit, 0, 1), picture.shape[:2])
+        for values, limit in zip((query, key), limits, strict=True)
+    )
+    dim = 0.5 * picture.mean(-1) * (1 - np.maximum(red, cyan))
+    return np.stack([dim + red, dim + cyan, dim + cyan], -1)
 
 
-_ASKERS = ("target", "distractor")
+def _enlarged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Each patch's value at all of its pixels."""
+    row, column = (np.arange(n) * g // n for n, g in zip(shape, values.shape, strict=True))
+    return values[row[:, None], column]
 
 
-def _bars(ax: Axes, shares: Float[np.ndarray, "object region"]) -> None:
-    """Shares on target, distractors and background, one above the other, for each asking token."""
-    names = ("on the target", "on distractors", "on the background")
-    bottom = np.zeros(len(shares))
-    for name, share, colour in zip(names, shares.T, (PALETTE[1], PALETTE[0], "0.75"), strict=True):
-        ax.bar(range(len(shares)), share, bottom=bottom, color=colour, label=name)
-        bottom = bottom + share
-    ax.set_xticks(range(len(shares)), list(_ASKERS))
-    ax.set(ylim=(0, 1), xlabel="whose token asks", ylabel="share of attention")
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
+    """A mode's optimal pictures on two rows of axes, overlays below; its two signs side by side.
+
+    Both signs and all pictures share one scale: that of the mode's largest projections.
+    """
+    limits = max(float(found["query"].max()), 1e-12), max(float(found["key"].max()), 1e-12)
+    half = axes.shape[1] // 2
+    for ax in axes.ravel():
+        ax.axis("off")
+    for sign, columns in zip(found.sign.values, (axes[:, :half], axes[:, half:]), strict=True):
+        for rank in range(min(half, found.sizes["rank"])):
+            one = found.sel(sign=sign).isel(rank=rank)
+            if not one.there:
+                continue
+            columns[0, rank].imshow(one.picture)
+            maps = (one["query"].values, one["key"].values)
+            columns[1, rank].imshow(overlay(one.picture.values, *maps, limits))
+        columns[0, 0].set_title(f"sign {'+' if sign > 0 else '−'}", fontsize=8, loc="left")
+    axes[0, 0].text(
+        -0.12, 0, label, ha="right", va="center", fontsize=8, transform=axes[0, 0].transAxes
+    )
+    return axes
+
+
+def mode_at_work(
+    axes: dict[str, Axes], picture: np.ndarray, found: xr.Dataset, best: xr.Dataset, name: str
+) -> dict[str, Axes]:
+    """A mode on one picture, in its own scale, on axes "a", and its optimal pictures on the others.
+
+    `found` is one mode of `gallery.explain`, `best` one sign of `gallery.optimal`; the maps are
+    turned to that sign.
+    """
+    sign = int(best.sign)
+    query, key = sign * found.query_map.values, sign * found.key_map.values
+    limits = max(float(query.max()), 1e-12), max(float(key.max()), 1e-12)
+    rows, columns = query.shape
+    axes["a"].imshow(overlay(picture, query, key, limits), extent=(0, columns, rows, 0))
+    title = f"{name}  cos {float(found.cosine):+.2f}  {float(found.share):+.0%}"
+    axes["a"].set_title(title, fontsize=8)
+    others = [ax for place, ax in axes.items() if place != "a"]
+    for ax in axes.values():
+        ax.axis("off")
+    for ax, shown in zip(others, best["picture"].values[best.there.values], strict=False):
+        ax.imshow(shown)
+    return axes
 
 
 def shares_and_even(ax: Axes, names: Sequence[str], shares: np.ndarray, even: np.ndarray) -> Axes:
@@ -345,3 +404,16 @@ def heads_by_case(
     if table.shape[1] <= 6:
         ax.legend(fontsize=7)
     return figure
+
+
+def head_map(ax: Axes, values: xr.DataArray, label: str) -> Axes:
+    """A value per (layer, head) as coloured cells, layers from left to right; cosines diverge."""
+    table = values.transpose("head", "layer")
+    signed = "cosine" in label
+    low, high = (-1.0, 1.0) if signed else (0.0, float(table.max()))
+    drawn = ax.imshow(table, cmap=DIVERGING if signed else SEQUENTIAL, vmin=low, vmax=high)
+    ax.set(xlabel="layer", ylabel="head")
+    ax.set_xticks(range(len(table.layer)), [str(n) for n in table.layer.values])
+    ax.set_yticks(range(len(table["head"])), [str(n) for n in table["head"].values])
+    ax.figure.colorbar(drawn, ax=ax, label=label)
+    return ax

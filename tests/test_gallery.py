@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -313,6 +315,28 @@ def test_a_turned_picture_is_turned_back(plain_vit, folder):
 def test_batches_and_workers_change_nothing(atlas, plain_vit, folder, batch_size, workers):
     again = scan(plain_vit, folder, 3, statistics=ALL, batch_size=batch_size, workers=workers)
     assert again.identical(atlas)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(plain_vit):
+    """Pictures of four batches are there at most: in use, being gathered, and two ahead."""
+    lock, there, most = threading.RLock(), 0, 0
+
+    def count(step: int) -> None:
+        nonlocal there, most
+        with lock:
+            there += step
+            most = max(most, there)
+
+    def read(number: int) -> torch.Tensor:
+        image = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(number))
+        count(1)
+        weakref.finalize(image, count, -1)
+        return image
+
+    pictures = gallery.Pictures([f"{n:03d}" for n in range(120)], read)
+    atlas = scan(plain_vit, pictures, k=2, batch_size=4)
+    assert int(atlas.done.sum()) == 120
+    assert 4 <= most <= 16
 
 
 def test_order_changes_nothing_and_copies_tie_by_key(plain_vit):

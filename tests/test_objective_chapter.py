@@ -38,10 +38,13 @@ def run(folder: Path, untrained: bool) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_untrained_weights_change_what_is_said_and_leave_no_claim_that_holds(tmp_path):
+def test_untrained_weights_change_a_verdict_and_leave_no_claim_that_holds(tmp_path):
     trained, untrained = run(tmp_path, False), run(tmp_path, True)
     for name in ("primary", "supervised_turn", "simmim_late", "dino_late", "tuned"):
         assert trained[name] != untrained[name]
     verdicts = {name for name in trained if name.startswith("verdict_")}
     assert len(verdicts) == 5
     assert {untrained[name] for name in verdicts} == {NOT_DECIDED}
+    assert (
+        trained["verdict_simmim"] != NOT_DECIDED
+    )  # three runs decide what random weights leave open

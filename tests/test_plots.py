@@ -49,15 +49,6 @@ def test_a_patch_is_framed_where_it_lies(ax):
     assert ax.patches[0].get_xy() == (3, 1)
 
 
-def test_favourite_keys_are_the_heads_own():
-    turn = np.array([[0.0, -1.0], [1.0, 0.0]])  # every token looks a quarter turn ahead
-    figure = plots.favourite_keys(turn.T, np.eye(2), turn, "90°")
-    arrows = figure.axes[0].collections[0]
-    at, to = np.stack([arrows.X, arrows.Y], -1), np.stack([arrows.U, arrows.V], -1)
-    np.testing.assert_allclose(to, at @ turn.T, atol=1e-12)
-    assert "cos +0.00" in figure.axes[0].get_title()
-
-
 def test_masks_of_scenes_have_the_colour_of_the_role():
     world = scenes.make(0, 0, 2, odd=["kind"])
     image, mask = plots.scenes_and_masks(world)[:2]
@@ -130,19 +121,6 @@ def test_relations_are_drawn_with_what_an_even_spread_would_give(ax):
     assert means["background"] == pytest.approx([0.7, 0.8])
     dotted = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
     assert dotted == [0.1, 0.2, 0.7]
-
-
-def test_two_askers_shares_one_scale_and_stacks_shares_to_one():
-    picture, masks = np.zeros((16, 16, 3)), np.zeros((2, 16, 16), dtype=bool)
-    masks[0, :4, :4] = masks[1, 8:12, 8:12] = True
-    maps = np.full((2, 4, 4), 1 / 16)
-    shares = np.array([[0.2, 0.3, 0.5], [0.1, 0.6, 0.3]])
-    figure = plots.two_askers(picture, masks, maps, [0, 10], shares, 0.4, "layer 3")
-    _, left, right, bars, *_ = figure.axes
-    assert left.images[0].get_clim() == right.images[0].get_clim() == (0, 0.4)
-    tops = [bar.get_y() + bar.get_height() for bar in bars.patches]
-    np.testing.assert_allclose(tops[-2:], 1)
-    np.testing.assert_allclose([bar.get_height() for bar in bars.patches], shares.T.ravel())
 
 
 def test_an_interval_is_a_band_around_its_estimate(ax):

@@ -315,7 +315,7 @@ def equal_where_both(one, other) -> bool:
     return all(torch.equal(tensor, theirs[key]) for key, tensor in one.state_dict().items())
 
 
-def test_fine_tuning_begins_with_the_published_network(tmp_path, monkeypatch):
+def test_training_on_begins_with_the_published_network(tmp_path, monkeypatch):
     monkeypatch.setattr(objectives, "FOLDER", tmp_path)
     with pytest.raises(FileNotFoundError, match="train it first with .* simmim --seed 3 --publish"):
         objectives.FineTuned(3)
@@ -324,11 +324,22 @@ def test_fine_tuning_begins_with_the_published_network(tmp_path, monkeypatch):
     with torch.no_grad():
         simmim.net.blocks[0].attn.qkv.weight.mul_(3)
     publish.publish(simmim, Config("simmim", seed=3), tmp_path)
-    begun = objectives.FineTuned(3).net
-    torch.testing.assert_close(
-        begun.blocks[0].attn.qkv.weight, simmim.net.blocks[0].attn.qkv.weight, atol=1e-3, rtol=1e-3
-    )
-    assert begun.num_classes == architecture.CLASSES
+    tuned, continued = objectives.FineTuned(3).net, objectives.Continued(3).net
+    for begun in (tuned, continued):
+        mine, theirs = (net.blocks[0].attn.qkv.weight for net in (begun, simmim.net))
+        torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-3)
+    assert (tuned.num_classes, continued.num_classes) == (architecture.CLASSES, 0)
+
+
+def test_the_card_of_a_model_trained_on_compares_it_with_an_untrained_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(objectives, "FOLDER", tmp_path)
+    compared = []
+    monkeypatch.setattr(publish, "measure", lambda o: compared.append(type(o)) or {"accuracy": 0.5})
+    publish.publish(objectives.MaskedPixels(3), Config("simmim", seed=3), tmp_path)
+    for kind, name in ((objectives.FineTuned, "supervised"), (objectives.Continued, "simmim")):
+        made = kind(3)
+        publish.publish(made, Config("x", seed=3), tmp_path)
+        assert compared[-1] is objectives.OBJECTIVES[name] and compared[-3] is kind
 
 
 def test_every_embedded_model_is_in_the_catalogue_and_fits_todays_world():

@@ -2,6 +2,9 @@
 
 Three npm packages are fetched by name and checked against the sha512 written here; anywidget's
 script is copied from the installed Python package, so that the two always match.
+
+usage: vendor_web.py                    fills the vendor folder
+       vendor_web.py --checker FOLDER   fetches what the tests check accessibility with
 """
 
 import base64
@@ -56,6 +59,14 @@ PACKAGES = {
     ),
 }
 
+# What tests need, and the site does not: the checker of accessibility.
+CHECKER = Package(
+    "axe-core@4.10.3",
+    "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcEg==",
+    "package/",
+    ("axe.min.js",),
+)
+
 
 def fetch(package: Package, folder: Path) -> Path:
     """Download a package with npm (the system's, else the environment's) and check it."""
@@ -84,12 +95,17 @@ def unpack(archive: Path, package: Package, target: Path) -> None:
             (target / name).write_bytes(stream.read())
 
 
+def get(package: Package, target: Path) -> None:
+    """Fetch a package and leave its wanted files in a folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(fetch(package, Path(folder)), package, target)
+
+
 def main() -> None:
     """Make the vendor folder anew; its stamp, written last, tells Make that it is whole."""
     shutil.rmtree(VENDOR, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, package in PACKAGES.items():
-            unpack(fetch(package, Path(folder)), package, VENDOR / name)
+    for name, package in PACKAGES.items():
+        get(package, VENDOR / name)
     anywidget = find_spec("anywidget")
     assert anywidget and anywidget.origin
     shutil.copyfile(Path(anywidget.origin).parent / "nbextension/index.js", VENDOR / "anywidget.js")
@@ -97,4 +113,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--checker"]:
+        get(CHECKER, Path(sys.argv[2]))
+    else:
+        main()

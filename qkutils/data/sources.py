@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from qkutils import scenes
@@ -52,17 +53,19 @@ def picture_files(folder: Path) -> list[Path]:
     return files
 
 
-def open_picture(path: Path, mode: str = "RGB") -> Image.Image:
+def open_picture(file: Path | BytesIO, mode: str = "RGB", name: str = "") -> Image.Image:
     """Reads one file as an upright picture, whatever its colour mode.
 
-    Raises ValueError for a file that can't be read.
+    Raises ValueError for a file that can't be read, which it calls by its path or `name`.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(file) as picture:
             return upright(picture, mode)
     except _UNREADABLE as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is no kind of picture that Pillow knows" if unknown else error
         raise ValueError(
-            f"{path}: can't be read as a picture ({error}); remove or mend it"
+            f"{name or file}: can't be read as a picture ({reason}); remove or mend it"
         ) from error
 
 

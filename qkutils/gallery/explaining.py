@@ -80,6 +80,22 @@ def explain(
     return result.isel(mode=np.argsort(-result[order].values, kind="stable"))
 
 
+def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
+    """The attention (count, token) that the first modes give, in the order of `explained`.
+
+    From none of them, which leaves key salience alone, to all, which is the head's own attention
+    where the convention is exact.  Without `salience` that is left out.  It is about one query:
+    raises ValueError for a result that was not asked for one.
+    """
+    if explained.attrs["query_patch"] < 0:
+        raise ValueError("build_up: attention belongs to one query; explain with a query_patch")
+    terms = explained.logit.transpose("mode", "token").values
+    logits = np.concatenate([np.zeros_like(terms[:1]), terms.cumsum(0)])
+    logits = logits + explained.salience.values * salience
+    rows = torch.from_numpy(logits).softmax(-1).numpy()
+    return xr.DataArray(rows, {"count": np.arange(len(rows))}, ("count", "token"), "attention")
+
+
 def _check(
     model: Model, heads: Heads, layer: int, head: int, query_patch: int | None, order: str
 ) -> None:

@@ -20,5 +20,6 @@ class Config:
 # Where a run departs from these: fine-tuning is shorter and gentler than training from nothing.
 DEPARTURES: dict[str, dict] = {
     "simmim-finetuned": {"steps": 2000, "learning_rate": 5e-4},
+    "simmim-continued": {"steps": 2000, "learning_rate": 5e-4},
     "untrained": {"steps": 0},
 }

@@ -62,14 +62,7 @@ class FineTuned(Supervised):
 
     def __init__(self, seed: int):
         super().__init__(seed)
-        name = published_name("simmim", seed)
-        path = FOLDER / f"{name}.safetensors"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: fine-tuning starts from it; train it first with "
-                f"python -m qkutils.tiny.train simmim --seed {seed} --publish"
-            )
-        self.net.load_state_dict(load_file(path), strict=False)
+        self.net.load_state_dict(simmim_weights(seed), strict=False)
 
 
 class Untrained(Objective):
@@ -110,6 +103,27 @@ class MaskedPixels(Objective):
         tokens = torch.where(mask[..., None], self.mask_token, tokens)
         tokens = self.net.norm(self.net.blocks(self.net._pos_embed(tokens)))
         return self.decoder(tokens[:, self.net.num_prefix_tokens :])
+
+
+class Continued(MaskedPixels):
+    """Masked pixels again, on the published SimMIM model: what training on does without labels."""
+
+    does = "masked pixels (the SimMIM model of this seed), then masked pixels at fine-tuning's rate"
+
+    def __init__(self, seed: int):
+        super().__init__(seed)
+        self.net.load_state_dict(simmim_weights(seed))
+
+
+def simmim_weights(seed: int) -> dict[str, Tensor]:
+    """The published SimMIM network of a seed; its decoder is not part of it."""
+    path = FOLDER / f"{published_name('simmim', seed)}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: training on starts from it; train it first with "
+            f"python -m qkutils.tiny.train simmim --seed {seed} --publish"
+        )
+    return load_file(path)
 
 
 def draw_mask(scenes: int, patches: int, generator: torch.Generator) -> Bool[Tensor, "scene patch"]:
@@ -218,5 +232,6 @@ OBJECTIVES: dict[str, Callable[[int], Objective]] = {
     "simmim": MaskedPixels,
     "dino": SelfDistillation,
     "simmim-finetuned": FineTuned,
+    "simmim-continued": Continued,
     "untrained": Untrained,
 }

@@ -14,7 +14,7 @@ from qkutils.tiny import architecture
 from qkutils.tiny.architecture import FOLDER
 from qkutils.tiny.config import Config
 from qkutils.tiny.evaluate import measure
-from qkutils.tiny.objectives import OBJECTIVES, Objective, Supervised
+from qkutils.tiny.objectives import OBJECTIVES, MaskedPixels, Objective, Supervised
 
 _CARD = """# {name}
 
@@ -50,7 +50,8 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
     halves = {k: v.detach().half().contiguous() for k, v in state.items()}
     published = copy.deepcopy(objective)
     published.net.load_state_dict({k: v.float() for k, v in halves.items()})
-    asked = "supervised" if isinstance(objective, Supervised) else config.objective
+    kinds = {Supervised: "supervised", MaskedPixels: "simmim"}
+    asked = next((n for k, n in kinds.items() if isinstance(objective, k)), config.objective)
     measured = [measure(o) for o in (objective, published, OBJECTIVES[asked](config.seed))]
     folder.mkdir(parents=True, exist_ok=True)
     card = _CARD.format(

@@ -28,11 +28,22 @@ def packed(values: Shaped[np.ndarray, ...], form: Form = "float16") -> dict[str,
     return made | {"bytes": given.astype(form).tobytes()}
 
 
-def encoded(image: PIL.Image.Image | Num[np.ndarray, "height width 3"]) -> dict[str, Any]:
-    """A picture (values from 0 to 1, or an image) as PNG where it is small, else as JPEG."""
+def encoded(
+    image: PIL.Image.Image | Num[np.ndarray, "height width 3"], smallest: bool = False
+) -> dict[str, Any]:
+    """A picture (values from 0 to 1, or an image) as PNG where it is small, else as JPEG.
+
+    `smallest`: as whichever of the two has fewer bytes, with a little less quality.
+    """
     if not isinstance(image, PIL.Image.Image):
         image = PIL.Image.fromarray((np.clip(image, 0, 1) * 255).round().astype(np.uint8))
-    form = "png" if max(image.size) <= 128 else "jpeg"
+    if smallest:
+        both = [_saved(image, form, quality=75) for form in ("png", "jpeg")]
+        return min(both, key=lambda made: len(made["bytes"]))
+    return _saved(image, "png" if max(image.size) <= 128 else "jpeg", quality=85)
+
+
+def _saved(image: PIL.Image.Image, form: str, quality: int) -> dict[str, Any]:
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format=form, quality=85, optimize=True)
+    image.convert("RGB").save(buffer, format=form, quality=quality, optimize=True)
     return {"type": f"image/{form}", "bytes": buffer.getvalue()}

@@ -22,14 +22,14 @@ def needed(cells: Sequence[str]) -> str:
     if not statements:
         return ""
     kept = [statements[-1][1]]
-    wanted = _names(statements[-1][0], ast.Load)
+    wanted = _used(statements[-1][0])
     for node, text in reversed(statements[:-1]):
         made = _made(node)
         if made & wanted:
             kept.append(text)
             if isinstance(node, ast.Assign | ast.AnnAssign | ast.Import | ast.ImportFrom):
-                wanted -= made - _names(node, ast.Load)
-            wanted |= _names(node, ast.Load)
+                wanted -= made
+            wanted |= _used(node)
     return "\n".join(reversed(kept)) + "\n"
 
 
@@ -43,6 +43,12 @@ def _statements(cell: str) -> list[tuple[ast.stmt, str]]:
 
 def _names(node: ast.AST, use: type[ast.expr_context]) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, use)}
+
+
+def _used(node: ast.AST) -> set[str]:
+    """Names that a statement reads, but for those that a comprehension inside it binds."""
+    loops = [n.target for n in ast.walk(node) if isinstance(n, ast.comprehension)]
+    return _names(node, ast.Load) - {name for each in loops for name in _names(each, ast.Store)}
 
 
 def _made(node: ast.stmt) -> set[str]:

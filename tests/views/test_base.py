@@ -125,7 +125,8 @@ CELLS = [
     "numbers = np.arange(SEED)\nother = pd.Series([1])",
     "numbers[0] = 5\nprint(other)",
     "def twice(x):\n    return 2 * x",
-    "shown = 3\ntwice(numbers)",
+    "for x in range(3):\n    y = x",
+    "shown = 3\n[twice(x) for x in numbers]",
 ]
 
 
@@ -138,7 +139,7 @@ def test_code_is_what_the_last_statement_needs_and_no_more():
         "numbers[0] = 5",
         "def twice(x):",
         "    return 2 * x",
-        "twice(numbers)",
+        "[twice(x) for x in numbers]",
     ]
     space: dict = {}
     exec(code, space)

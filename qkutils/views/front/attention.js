@@ -29,8 +29,9 @@ function render(context) {
   view.toggle("each map its own scale", "own");
 
   view.root.style.setProperty("--qk-grid", "min(16rem, 80vw)");
-  const seen = view.grid("Click a patch, or move with the arrow keys. Rows and columns count from 0.", scenes[0].grid, "patch", { query: "patch" });
-  const map = view.grid("", scenes[0].grid, "patch", { query: "patch" });
+  const ask = { at: () => view.state.patch, choose: (patch) => view.set({ patch, query: "patch" }) };
+  const seen = view.grid("Click a patch, or move with the arrow keys. Rows and columns count from 0.", scenes[0].grid, ask);
+  const map = view.grid("", scenes[0].grid, ask);
   const edges = [seen, map].map(overlay);
   const setBar = view.bar("cividis", "attention", map.figure);
   map.caption.before(map.figure.lastChild);
@@ -141,7 +142,7 @@ function allRows(one, asking) {
 
 function attention(one, { layer, head }, asking) {
   const { rows, means, top, topOfMeans } = allRows(one, asking);
-  const at = one.layers.indexOf(layer);
+  const at = layer;
   if (head === MEAN) return { row: means[at], top: topOfMeans };
   return { row: rows[at][one.heads.indexOf(head)], top };
 }

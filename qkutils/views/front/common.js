@@ -71,7 +71,8 @@ function picture(bytes, type = "image/png") {
 }
 
 function signed(value, digits = 2) {
-  return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+  const text = Math.abs(value).toFixed(digits);
+  return (value < 0 && Number(text) !== 0 ? "−" : "+") + text;
 }
 
 // ---- the frame of a view --------------------------------------------------------------------
@@ -185,6 +186,7 @@ class Frame {
   // ---- controls; each belongs to one entry of the state -------------------------------------
 
   label(text, control) {
+    control.setAttribute("aria-label", text); // a slider's label also holds its value
     this.controls.append(element("label", { class: "qk-control" }, element("span", {}, text), control));
     return control;
   }
@@ -204,11 +206,14 @@ class Frame {
     return offer;
   }
 
-  range(text, key, { min, max, step = 1, show = String }) {
+  // change(value): what else a new value means for the state.
+  range(text, key, { min, max, step = 1, show = String, change = () => ({}) }) {
     const control = element("input", { type: "range", min, max, step });
     const value = element("output");
     this.label(text, control).after(value);
-    control.addEventListener("input", () => this.set({ [key]: control.valueAsNumber }));
+    control.addEventListener("input", () => {
+      this.set({ [key]: control.valueAsNumber, ...change(control.valueAsNumber) });
+    });
     this.bound.push((state) => {
       control.value = state[key];
       control.setAttribute("aria-valuetext", show(state[key]));
@@ -267,9 +272,9 @@ class Frame {
     return { figure, caption: text };
   }
 
-  // A map over a grid of patches. With `key`, a click or the arrow keys choose a patch; `also` is
-  // what such a choice sets besides.
-  grid(caption, [rows, columns], key = null, also = {}) {
+  // A map over a grid of patches. With `key`, a click or the arrow keys choose a patch; `key` is
+  // an entry of the state, or {at(), choose(number)} where a choice is more than one entry.
+  grid(caption, [rows, columns], key = null) {
     const { figure, caption: text } = this.panel(caption);
     const canvas = element("canvas");
     const marks = shape("svg", { "aria-hidden": "true" });
@@ -277,7 +282,7 @@ class Frame {
     figure.prepend(box);
     const map = { figure, box, canvas, marks, caption: text, under: null };
     this.size(map, [rows, columns]);
-    if (key) this.pickable(map, key, also);
+    if (key) this.pickable(map, key);
     else box.setAttribute("role", "img");
     return map;
   }
@@ -290,7 +295,9 @@ class Frame {
     map.box.style.aspectRatio = `${columns} / ${rows}`;
   }
 
-  pickable(map, key, also) {
+  pickable(map, key) {
+    const entry = { at: () => this.state[key] ?? 0, choose: (patch) => this.set({ [key]: patch }) };
+    const { at, choose } = typeof key === "string" ? entry : key;
     const { box } = map;
     box.tabIndex = 0;
     box.setAttribute("role", "application");
@@ -300,7 +307,7 @@ class Frame {
       const { rows, columns } = map;
       const column = Math.min(columns - 1, Math.floor(((event.clientX - left) / width) * columns));
       const row = Math.min(rows - 1, Math.floor(((event.clientY - top) / height) * rows));
-      this.set({ ...also, [key]: row * columns + column });
+      choose(row * columns + column);
     });
     const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
     box.addEventListener("keydown", (event) => {
@@ -308,10 +315,10 @@ class Frame {
       if (!move) return;
       event.preventDefault();
       const { rows, columns } = map;
-      const patch = this.state[key] ?? 0;
+      const patch = at();
       const row = Math.min(rows - 1, Math.max(0, Math.floor(patch / columns) + move[0]));
       const column = Math.min(columns - 1, Math.max(0, (patch % columns) + move[1]));
-      this.set({ ...also, [key]: row * columns + column });
+      choose(row * columns + column);
     });
   }
 
@@ -347,14 +354,14 @@ class Frame {
     );
   }
 
-  // A colour bar; returns a function that sets its numbers.
-  bar(colours, text, where = this.stage) {
+  // A colour bar, on the stage or in a figure; returns a function that sets its numbers.
+  bar(colours, text, place = this.stage) {
     const canvas = element("canvas", { width: 256, height: 1, "aria-hidden": "true" });
     const image = new ImageData(256, 1);
     for (let n = 0; n < 256; n++) image.data.set([...this.maps[colours].subarray(3 * n, 3 * n + 3), 255], 4 * n);
     canvas.getContext("2d").putImageData(image, 0, 0);
     const [low, high] = [element("span"), element("span")];
-    where.append(element("div", { class: "qk-bar" }, element("span", {}, text), low, canvas, high));
+    place.append(element("div", { class: "qk-bar" }, element("span", {}, text), low, canvas, high));
     return (from, to) => {
       low.textContent = from;
       high.textContent = to;

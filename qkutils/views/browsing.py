@@ -1,0 +1,273 @@
+"""The mode browser: every head's modes, and the pictures that a mode responds to most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from qkutils import models, plots
+from qkutils.gallery.galleries import galleries
+from qkutils.gallery.maps import maps, optimal
+from qkutils.gallery.sources import Pictures, pictures_of
+from qkutils.modes import AnyModel, decompose, weighted_cosine
+from qkutils.views.arrays import packed
+from qkutils.views.base import View
+from qkutils.views.carrying import Named, Shelf, fitting, in_words, pictures_in
+
+PLACE = ("layer", "head", "mode")
+Names = Mapping[tuple[int, int, int], str] | xr.Dataset
+
+
+class ModeBrowser(View):
+    """The view that `mode_browser` makes."""
+
+    front = "browser"
+    shelf: Shelf
+    atlas: xr.Dataset
+    parts: xr.Dataset
+    named: Named
+
+    def hello(self) -> dict[str, Any]:
+        """How many pictures there are, on each of which a mode can be looked at."""
+        return {"pictures": len(self.shelf.pictures.keys)}
+
+    def respond(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The optimal pictures of one more mode, or its maps on a picture of the source."""
+        if set(request) not in ({*PLACE}, {*PLACE, "picture"}):
+            return super().respond(request)
+        for name in PLACE:
+            _check(name, request[name], self.atlas.sizes[name])
+        if "picture" in request:
+            return self._one(**request)
+        part = self.atlas.isel({name: [request[name]] for name in PLACE})
+        found = _front(self.shelf, part, self.parts, self.named)
+        carried = self.data["pictures"]
+        fresh = {n: p for n, p in pictures_in(self.shelf, part).items() if n not in carried}
+        return {"gallery": found, "pictures": fresh}
+
+    def _one(self, layer: int, head: int, mode: int, picture: int) -> dict[str, Any]:
+        """A mode's maps on any picture of the source, sign +."""
+        _check("picture", picture, len(self.shelf.pictures.keys))
+        image = self.shelf.pictures.read(picture)[None]
+        of_head = maps(self.shelf.model, image, layer, head, self.atlas.attrs["convention"])
+        both = of_head.isel(image=0, mode=mode)
+        values = np.stack([both["query"].values.ravel(), both["key"].values.ravel()])
+        return {"maps": packed(values, "float32"), "pictures": {str(picture): self.shelf[picture]}}
+
+    def trials(self) -> list[dict[str, Any]]:
+        """The last mode of the last head, and the first picture with it."""
+        last = {name: self.atlas.sizes[name] - 1 for name in PLACE}
+        return [last, last | {"picture": 0}]
+
+
+def mode_browser(
+    model: AnyModel,
+    atlas: xr.Dataset,
+    images: Any,
+    *,
+    modes: Sequence[int] | None = None,
+    top: int = 4,
+    heads: Sequence[int] | None = None,
+    layers: Sequence[int] | None = None,
+    names: Names | None = None,
+) -> ModeBrowser:
+    """A map of all heads; of each mode, in either sign, its optimal pictures and its facts.
+
+    Red asks, cyan answers, white does both, on one scale for all pictures of a mode.  `atlas` is
+    what `gallery.scan` found on `images`.  A page with no kernel knows the facts of all modes, and
+    the `top` best pictures of these `modes` of these `heads` and `layers`; left out, all heads and
+    layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
+    computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each
+    (layer, head, mode).  Raises ValueError where atlas, model, images or names do not belong
+    together.  Paper figures 1, 4, S5–S16; belongs to chapter 8.
+    """
+    loaded = models.load(model)
+    pictures = pictures_of(images, loaded)
+    parts = decompose(loaded, atlas.attrs["convention"])
+    _belong(atlas, parts, pictures)
+    if top < 1:
+        raise ValueError(f"top={top}: at least 1 is needed")
+    best = atlas.isel(rank=slice(top))
+    asked = {"layer": layers, "head": heads, "mode": modes}
+    part = best.isel({name: _chosen(name, values, atlas) for name, values in asked.items()})
+    shelf, named = Shelf(loaded, pictures), _naming(names, atlas)
+    if modes is None:
+        part = fitting(part, shelf, named)
+    facts = _facts(loaded, atlas, parts)
+    state = _first(facts, part)
+    view = ModeBrowser(
+        "Mode browser",
+        _frame(facts, loaded, shelf, best.sizes["rank"])
+        | _carried(shelf, part, atlas, parts, named),
+        state | {"sign": 1, "show": "both", "colour": "weighted_cosine", "picture": None},
+        _still(facts, optimal(loaded, pictures, best, *state.values()), state),
+        _alternative(loaded.name, state),
+    )
+    view.shelf, view.atlas, view.parts, view.named = shelf, best, parts, named
+    return view
+
+
+# ---- what is asked for ---------------------------------------------------------------------------
+
+
+def _check(name: str, value: Any, count: int) -> None:
+    if not isinstance(value, int) or not 0 <= value < count:
+        raise ValueError(f"{name}={value!r}: a number from 0 to {count - 1} is needed")
+
+
+def _chosen(name: str, values: Sequence[int] | None, atlas: xr.Dataset) -> list[int]:
+    """The layers, heads or modes that a page is to carry; all of them where none are named."""
+    chosen = list(range(atlas.sizes[name])) if values is None else sorted({int(v) for v in values})
+    for value in chosen:
+        _check(f"{name}s", value, atlas.sizes[name])
+    if not chosen:
+        raise ValueError(f"{name}s=[]: name at least one, or leave it out")
+    return chosen
+
+
+def _belong(atlas: xr.Dataset, parts: xr.Dataset, pictures: Pictures) -> None:
+    """Raises ValueError where the atlas is of another model, other pictures, or not whole."""
+    if atlas.attrs["fingerprint"] != parts.attrs["fingerprint"]:
+        raise ValueError(
+            f"the atlas is of {atlas.attrs['model']}, which has other weights than "
+            f"{parts.attrs['model']}; give the model that was scanned"
+        )
+    if any(atlas.sizes.get(name) != parts.sizes[name] for name in PLACE):
+        raise ValueError(
+            f"the atlas has sizes {dict(atlas.sizes)}; give the whole of it, and choose with "
+            "layers=, heads= and modes="
+        )
+    if list(atlas.key.values) != pictures.keys:
+        raise ValueError(
+            f"the atlas is of {atlas.sizes['picture']} pictures, not of these "
+            f"{len(pictures.keys)}, or they have other keys; give what was scanned"
+        )
+
+
+# ---- for the browser -----------------------------------------------------------------------------
+
+
+def _facts(model: models.Model, atlas: xr.Dataset, parts: xr.Dataset) -> xr.Dataset:
+    """What is known of every mode with no picture, and what it carries on pictures."""
+    facts = parts[["sigma", "cosine"]].assign(
+        weighted_cosine=weighted_cosine(model, atlas.attrs["convention"]),
+        share=parts.sigma / parts.sigma.sum("mode").clip(min=1e-30),
+        mark=parts.null_mode + 2 * parts.degenerate,
+    )
+    if "logit_variance" in atlas:
+        total = atlas.logit_variance.sum("mode") + atlas.salience_variance
+        facts["variance"] = atlas.logit_variance / total.clip(min=1e-30)
+    return facts
+
+
+def _frame(facts: xr.Dataset, model: models.Model, shelf: Shelf, top: int) -> dict[str, Any]:
+    sizes = {name: facts.sizes[name] for name in PLACE}
+    numbers = {str(name): packed(values.values, "float32") for name, values in facts.items()}
+    frame = {"grid": list(model.grid), "shape": list(shelf.shape), "top": top}
+    return {"sizes": sizes, "facts": numbers, "model": model.name} | frame
+
+
+def _carried(
+    shelf: Shelf, part: xr.Dataset, atlas: xr.Dataset, parts: xr.Dataset, named: Named
+) -> dict[str, Any]:
+    """The modes whose pictures a page has, these pictures, and what they are in words."""
+    sent = pictures_in(shelf, part)
+    said = in_words(part, atlas, len(sent))
+    return {"gallery": _front(shelf, part, parts, named), "pictures": sent, "carried": said}
+
+
+def _front(shelf: Shelf, part: xr.Dataset, parts: xr.Dataset, named: Named) -> dict[str, Any]:
+    """Some modes' optimal pictures by number, their maps, and the projection of full colour."""
+    shown = galleries(shelf.model, shelf.pictures, part, parts)
+    numbers: dict[str, Any] = {
+        name: packed(part[name].fillna(0).values, "float32")
+        for name in ("image", "score", "query_patch", "key_patch")
+    }
+    for side in ("query", "key"):
+        limit = shown[side].max(("sign", "rank", "row", "column")).clip(min=1e-12)
+        share = (shown[side] / limit).clip(0, 1)
+        numbers[side] = packed(share.values, "uint8")
+        numbers[f"{side}_limit"] = packed(limit.values, "float32")
+    places = {f"{name}s": [int(n) for n in part[name].values] for name in PLACE}
+    at = [(a, b, c) for a in places["layers"] for b in places["heads"] for c in places["modes"]]
+    return places | numbers | {"names": {f"{a} {b} {c}": named(a, b, c) for a, b, c in at}}
+
+
+def _first(facts: xr.Dataset, part: xr.Dataset) -> dict[str, int]:
+    """The carried mode that is shown first: with pictures, and the most variance or strength."""
+    score = facts["variance" if "variance" in facts else "share"]
+    there = (part.image.isel(rank=0) >= 0).all("sign")
+    if not there.any():
+        there = (part.image.isel(rank=0) >= 0).any("sign")
+    if not there.any():
+        raise ValueError("the atlas has no picture of these modes; scan more pictures")
+    here = score.isel({name: part[name].values for name in PLACE}).where(there.values, -1)
+    best = here.argmax(...)
+    return {name: int(here[name][best[name]]) for name in PLACE}
+
+
+def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
+    """A function that gives the rows of facts about a mode's names, for each sign."""
+    if names is None:
+        return lambda *_: {}
+    if isinstance(names, xr.Dataset):
+        return _measured(names, atlas)
+
+    def given(layer: int, head: int, mode: int) -> dict[str, list[list[str]]]:
+        place = layer, head, mode
+        rows = [["name", str(names[place])]] if place in names else []
+        return {"1": rows, "-1": rows}
+
+    return given
+
+
+def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
+    """Names of both directions: a label of the family that explains most of the projection."""
+    if names.attrs["fingerprint"] != atlas.attrs["fingerprint"]:
+        raise ValueError(
+            f"names are of {names.attrs['model']}, which has other weights than the atlas's model"
+        )
+    dims = (*PLACE, "side")
+    table = {n: names[n].transpose(*dims).values for n in ("family", "high", "low", "share")}
+    content = names.q.transpose(*dims).values < 0.05
+    beyond = names.q_random.sel(null="leaning").transpose(*dims).values < 0.05
+
+    def row(end: str, place: tuple[int, ...], number: int, side: str) -> list[str]:
+        at = (*place, number)
+        verdict = f"{'more' if beyond[at] else 'no more'} than random directions do"
+        return [
+            f"{side} name",
+            f"{table[end][at]} (family {table['family'][at]}); explains "
+            f"{100 * table['share'][at]:.0f} % of the variance on other scenes, "
+            f"{verdict if content[at] else 'no more than chance does'}",
+        ]
+
+    def given(*place: int) -> dict[str, list[list[str]]]:
+        sides = list(enumerate(str(side) for side in names.side.values))
+        ends = {"1": "high", "-1": "low"}
+        return {sign: [row(end, place, n, s) for n, s in sides] for sign, end in ends.items()}
+
+    return given
+
+
+def _alternative(name: str, state: Mapping[str, int]) -> str:
+    return (
+        f"Map of the weighted cosine of every head of {name}. Below, pictures to which layer "
+        f"{state['layer']}, head {state['head']}, mode {state['mode']} responds most, in both "
+        "signs, with what asks in red and what answers in cyan."
+    )
+
+
+def _still(facts: xr.Dataset, found: xr.Dataset, state: Mapping[str, int]) -> Figure:
+    count = 2 * found.sizes["rank"]
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    grid = figure.add_gridspec(3, count, height_ratios=(2.4, 1, 1))
+    plots.head_map(figure.add_subplot(grid[0, :]), facts.weighted_cosine, "weighted cosine")
+    axes = np.array([[figure.add_subplot(grid[row, n]) for n in range(count)] for row in (1, 2)])
+    label = "L{layer} H{head} M{mode}".format(**state)
+    plots.gallery_rows(axes, found, f"{label}\ncos {float(facts.cosine.sel(state)):+.2f}")
+    return figure

@@ -1,0 +1,106 @@
+"""Every page of the built book, as a reader's browser shows it: `make book` first."""
+
+import gzip
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
+SHOTS = ROOT / "_build" / "screenshots"
+PAGES = ["book/index", *re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text())]
+PHONE, DESK = {"width": 400, "height": 800}, {"width": 1300, "height": 900}
+
+pytestmark = pytest.mark.site
+
+
+def shoot(visit: Any, name: str, kind: str) -> None:
+    """Keep a picture of the whole page, for people to look at."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    path = SHOTS / f"{name.replace('/', '-')}-{kind}.png"
+    visit.page.screenshot(path=path, full_page=True)
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def visit(request: pytest.FixtureRequest, open_page: Any) -> Iterator[Any]:
+    """Open each page of the book once, on a desk's screen."""
+    opened = open_page(request.param, viewport=DESK, color_scheme="light")
+    shoot(opened, request.param, "light")
+    yield opened
+    opened.page.context.close()
+
+
+def test_page_loads_alone_and_without_errors(visit: Any) -> None:
+    assert not visit.faults
+
+
+def test_nothing_serious_keeps_anyone_out(visit: Any) -> None:
+    assert not visit.violations()
+
+
+def test_page_is_light(visit: Any, site: str) -> None:
+    """What a page loads by itself, packed as a server sends it; shared scripts are loaded once."""
+    own = {unquote(u.removeprefix(site)) for u in visit.urls if u.startswith(site)}
+    own = {u for u in own if u.startswith(("notebooks/", "book/", "_images/"))}
+    assert own
+    assert sum(len(gzip.compress((SITE / name).read_bytes())) for name in own) <= 3e6
+
+
+def test_mathematics_is_set(visit: Any) -> None:
+    page = visit.page
+    assert page.locator("article .math").count() <= page.locator("article mjx-container").count()
+    assert page.locator("mjx-merror").count() == 0
+
+
+def test_pictures_have_a_description(visit: Any) -> None:
+    bare = "all => all.filter(image => !image.alt.trim()).map(image => image.src)"
+    assert visit.page.eval_on_selector_all("article img", bare) == []
+
+
+def test_links_lead_somewhere(visit: Any, site: str) -> None:
+    links = visit.page.eval_on_selector_all("a[href]", "all => all.map(link => link.href)")
+    broken = []
+    for link in links:
+        url, anchor = urldefrag(link)
+        file = SITE / unquote(url.removeprefix(site).partition("?")[0])
+        file = file / "index.html" if file.is_dir() else file
+        if not url.startswith(site):
+            continue
+        if not file.exists() or (anchor and f'id="{unquote(anchor)}"' not in file.read_text()):
+            broken.append(link)
+    assert not broken
+
+
+def test_views_are_drawn(visit: Any) -> None:
+    wanted = visit.page.locator('script[type="application/vnd.jupyter.widget-view+json"]').count()
+    tall = "all => all.filter(view => view.firstElementChild?.offsetHeight).length"
+    assert visit.page.eval_on_selector_all(".widget-subarea", tall) == wanted
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_in_the_dark(name: str, open_page: Any) -> None:
+    visit = open_page(name, viewport=DESK, color_scheme="dark")
+    shoot(visit, name, "dark")
+    assert visit.page.locator("html").get_attribute("data-theme") == "dark"
+    assert not visit.faults
+    assert not visit.violations()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_phone_needs_no_sideways_scrolling(name: str, open_page: Any) -> None:
+    visit = open_page(name, viewport=PHONE)
+    shoot(visit, name, "phone")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_steppers_react_to_the_keyboard(visit: Any) -> None:
+    """One press of an arrow key shows the next finished figure, with no kernel behind it."""
+    for view in visit.page.locator(".qk-view:has(.qk-finished)").all():
+        before = view.locator(".qk-finished").get_attribute("alt")
+        view.get_by_role("slider").focus()
+        visit.page.keyboard.press("ArrowRight")
+        assert view.locator(".qk-finished").get_attribute("alt") != before
