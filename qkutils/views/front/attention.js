@@ -142,7 +142,7 @@ function allRows(one, asking) {
 
 function attention(one, { layer, head }, asking) {
   const { rows, means, top, topOfMeans } = allRows(one, asking);
-  const at = layer;
+  const at = one.layers.indexOf(layer);
   if (head === MEAN) return { row: means[at], top: topOfMeans };
   return { row: rows[at][one.heads.indexOf(head)], top };
 }
