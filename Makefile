@@ -18,7 +18,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache_
 # Read by book/_tools/parameters.py
 export MODEL IMAGES PARAMETERS
 
-.PHONY: help book test lint serve lab bench clean FORCE
+.PHONY: help book test lint serve live lab bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ lint: $(READY)
 
 serve: book ## show the book at http://localhost:8000 (or PORT=)
 	$(RUN) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+live: $(READY) ## drive a view in JupyterLab, on a machine with nothing else to do
+	$(RUN) -m pytest -m live tests/site/test_live_notebook.py
 
 lab: $(READY) ## open the chapters as notebooks in JupyterLab
 	$(RUN) -m jupytext_config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer python
