@@ -50,6 +50,7 @@ import xarray as xr
 
 import qkutils as qk
 from qkutils import ablation, data, gallery, intervals, naming, plots, trends, views
+from qkutils.gallery import figures
 from qkutils.report import tell, verdict
 
 # %% [markdown]
@@ -79,7 +80,7 @@ for ax, values, side in zip(axes[1:3], (query, key), naming.SIDES, strict=True):
     drawn = plots.token_map(ax, values, title=f"{side} map")
     fig.colorbar(drawn, ax=ax, shrink=0.8)
 limits = (max(query.max(), 1e-9), max(key.max(), 1e-9))
-axes[3].imshow(plots.overlay(picture, query, key, limits))
+axes[3].imshow(figures.overlay(picture, query, key, limits))
 for ax, title in ((axes[0], "picture"), (axes[3], "overlay")):
     ax.set(xticks=[], yticks=[], title=title)
 
@@ -151,7 +152,7 @@ def label(layer, head, mode):
 fig, axes = plt.subplots(6, 12, figsize=(11.5, 6.6), layout="constrained")
 for rows, at in zip(axes.reshape(3, 2, 12), chosen, strict=True):
     found = gallery.optimal(model, pictures, atlas, *at)
-    plots.gallery_rows(rows, found, label(*at))
+    figures.gallery_rows(rows, found, label(*at))
 
 # %% [markdown]
 # How to read {numref}`fig-cosines`: first look for white. Much white is a mode whose askers answer
@@ -219,7 +220,7 @@ _ = fig.colorbar(drawn, ax=ax, label="place in the spectrum")
 fig, axes = plt.subplots(6, 12, figsize=(11.5, 6.6), layout="constrained")
 for rows, at in zip(axes.reshape(3, 2, 12), rings, strict=True):
     found = gallery.optimal(model, pictures, atlas, *at)
-    plots.gallery_rows(rows, found, label(*at))
+    figures.gallery_rows(rows, found, label(*at))
 
 # %% [markdown]
 # Whoever goes by strength alone passes them over, or takes others for more than they are.

@@ -51,6 +51,7 @@ import torch
 
 import qkutils as qk
 from qkutils import data, gallery, plots, views
+from qkutils.gallery import figures
 from qkutils.report import tell, verdict
 
 # %% [markdown]
@@ -135,7 +136,7 @@ def block(axes, place, number):
     sign = 1 if float(found.query_map.values.ravel()[asked]) > 0 else -1
     best = gallery.optimal(model, pictures, atlas, *place, mode)
     name = f"L{place[0]} H{place[1]} M{mode}"
-    plots.mode_at_work(axes, picture, found, best.sel(sign=sign), name)
+    figures.mode_at_work(axes, picture, found, best.sel(sign=sign), name)
     return plots.mark_patch(axes["a"], asked, model.grid[1])
 
 

@@ -8,7 +8,8 @@ import torch
 from matplotlib.figure import Figure
 
 import qkutils as qk
-from qkutils import data, gallery, plots
+from qkutils import data, gallery
+from qkutils.gallery import figures
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_empty_ranks_are_not_there(plain_vit, scan):
     assert not found.there[1, 1:].any() and (found["query"][1, 1:] == 0).all()
     assert found.there[0].all()
     figure = Figure()
-    plots.gallery_rows(figure.subplots(2, 6), found, "a mode")
+    figures.gallery_rows(figure.subplots(2, 6), found, "a mode")
     drawn = [bool(ax.images) for ax in figure.axes]
     assert drawn == [True, True, True, True, False, False] * 2
     emptied.image[0, 0, 0] = -1
@@ -96,10 +97,10 @@ def test_an_overlay_is_red_cyan_and_white_where_it_should_be():
     query[0], key[:, 0] = 2.0, 3.0
     key[1, 1] = -5.0
     picture = np.full((6, 4, 3), 0.8, np.float32)
-    shown = plots.overlay(picture, query, key, (2.0, 3.0))
+    shown = figures.overlay(picture, query, key, (2.0, 3.0))
     corners = {(0, 0): (1, 1, 1), (0, 3): (1, 0, 0), (5, 0): (0, 1, 1), (5, 3): (0.4, 0.4, 0.4)}
     for at, colour in corners.items():
         np.testing.assert_allclose(shown[at], colour, atol=1e-6)
     assert shown.shape == picture.shape
-    half = plots.overlay(picture, query / 2, key, (2.0, 3.0))
+    half = figures.overlay(picture, query / 2, key, (2.0, 3.0))
     np.testing.assert_allclose(half[0, 3], (0.7, 0.2, 0.2), atol=1e-6)

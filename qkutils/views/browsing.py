@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from qkutils import models, plots
+from qkutils import models
+from qkutils.gallery import figures
 from qkutils.gallery.galleries import galleries
 from qkutils.gallery.maps import maps, optimal
 from qkutils.gallery.sources import Pictures, pictures_of
@@ -266,8 +267,8 @@ def _still(facts: xr.Dataset, found: xr.Dataset, state: Mapping[str, int]) -> Fi
     count = 2 * found.sizes["rank"]
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     grid = figure.add_gridspec(3, count, height_ratios=(2.4, 1, 1))
-    plots.head_map(figure.add_subplot(grid[0, :]), facts.weighted_cosine, "weighted cosine")
+    figures.head_map(figure.add_subplot(grid[0, :]), facts.weighted_cosine, "weighted cosine")
     axes = np.array([[figure.add_subplot(grid[row, n]) for n in range(count)] for row in (1, 2)])
     label = "L{layer} H{head} M{mode}".format(**state)
-    plots.gallery_rows(axes, found, f"{label}\ncos {float(facts.cosine.sel(state)):+.2f}")
+    figures.gallery_rows(axes, found, f"{label}\ncos {float(facts.cosine.sel(state)):+.2f}")
     return figure

@@ -16,7 +16,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 import qkutils as qk
-from qkutils import data, gallery, naming, plots, views
+from qkutils import data, gallery, naming, views
+from qkutils.gallery import figures
 from qkutils.gallery.galleries import galleries
 from qkutils.views import carrying
 
@@ -109,7 +110,7 @@ def expected(view, atlas, model, pictures, at, rank, which="both"):
     one = found.sel(sign=at["sign"]).isel(rank=rank)
     number = int(atlas.sel(at)["image"][rank])
     maps = [one[side].values * (which in (side, "both")) for side in ("query", "key")]
-    return 255 * plots.overlay(sent_picture(view, number), *maps, limits)
+    return 255 * figures.overlay(sent_picture(view, number), *maps, limits)
 
 
 def focus_map(page):
@@ -346,7 +347,7 @@ def test_the_still_map_has_layers_on_its_horizontal_axis(parts):
     for label, limits in (("cosine", (-1, 1)), ("σ", (0, float(parts.sigma.sel(mode=0).max())))):
         figure = Figure()
         values = parts["cosine" if label == "cosine" else "sigma"].sel(mode=0)
-        drawn = plots.head_map(figure.subplots(), values, label).images[0]
+        drawn = figures.head_map(figure.subplots(), values, label).images[0]
         np.testing.assert_array_equal(drawn.get_array(), values.transpose("head", "layer"))
         assert drawn.get_clim() == pytest.approx(limits)
 
