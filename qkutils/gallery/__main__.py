@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import get_args
 
 import xarray as xr
 
 from qkutils import models
 from qkutils.gallery import scan
 from qkutils.gallery.atlas import STATISTICS
+from qkutils.gallery.scanning import Precision
 from qkutils.heads import CONVENTIONS
 
 
@@ -24,6 +26,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--k", type=int, default=8, help="images per mode and sign")
     command.add_argument("--convention", choices=CONVENTIONS, default="exact")
     command.add_argument("--statistics", nargs="*", choices=STATISTICS, default=[])
+    command.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="bfloat16: fetch candidates in half precision and rank them again in float32",
+    )
+    command.add_argument("--overfetch", type=int, default=2, help="candidates for each place")
     command.add_argument("--batch-size", type=int, default=16)
     command.add_argument("--workers", type=int, default=2, help="threads that decode files")
     command.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS")
@@ -46,6 +55,11 @@ def summary(atlas: xr.Dataset) -> str:
     short = int(atlas.score.isel(rank=-1).isnull().sum())
     if short:
         lines.append(f"{short} of {2 * modes} galleries have fewer than {sizes['rank']} images")
+    if "ranked_again" in atlas:
+        lines.append(
+            f"{int(atlas.ranked_again)} of {sizes['picture']} images ranked again in float32; "
+            f"{float(atlas.from_candidates):.2%} of the places are held by the mode's candidates"
+        )
     if "logit_variance" in atlas:
         strongest = atlas.logit_variance.stack(at=("layer", "head", "mode")).astype(float)
         top = strongest.sortby(strongest, ascending=False)[:5]
@@ -67,6 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
         args.k,
         args.convention,
         statistics=args.statistics,
+        precision=args.precision,
+        overfetch=args.overfetch,
         batch_size=args.batch_size,
         workers=args.workers,
         out=args.out,

@@ -211,13 +211,14 @@ def _fixed(projections: Projections, k: int, statistics: Sequence[str]) -> xr.Da
         name: (dims, torch.stack([getattr(layer, name) for layer in projections.layers]).cpu())
         for name in ("sigma", "cosine")
     }
-    model = projections.model
-    attributes = provenance(projections.heads, projections.convention, "float32") | {
+    model, precision = projections.model, str(projections.precision).removeprefix("torch.")
+    attributes = provenance(projections.heads, projections.convention, precision) | {
         "k": k,
         "statistics": " ".join(each for each in STATISTICS if each in statistics),
         "grid": list(model.grid),
         "image_size": list(model.image_size),
         "prefix_tokens": model.prefix_tokens,
+        "candidates": "",
     }
     coords = {d: np.arange(n) for d, n in zip(dims, fields["sigma"][1].shape, strict=True)}
     return xr.Dataset({n: (d, v.numpy()) for n, (d, v) in fields.items()}, coords, attributes)
@@ -254,7 +255,7 @@ def _merge_two(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
     keys = np.array(a.keys + b.keys, dtype=object)
     order = np.argsort(keys, kind="stable")
     place = torch.from_numpy(np.argsort(order))
-    moved = [_renumber(a.best, place[: len(a.keys)]), _renumber(b.best, place[len(a.keys) :])]
+    moved = [renumber(a.best, place[: len(a.keys)]), renumber(b.best, place[len(a.keys) :])]
     best, chosen = torch.cat(moved, -1).topk(a.best.shape[-1], -1)
     patches = torch.cat([a.patches, b.patches], -2)
     patches = patches.gather(-2, chosen[..., None].expand(*chosen.shape, 2))
@@ -269,7 +270,8 @@ def _merge_two(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
     ).dataset()
 
 
-def _renumber(best: Best, place: Int[Tensor, " number"]) -> Best:
+def renumber(best: Best, place: Int[Tensor, " number"]) -> Best:
+    """The same places where the pictures have other numbers."""
     score, number = decode(best)
     return encode(score.nan_to_num(0.0), place[number.clamp(min=0)])
 

@@ -40,13 +40,17 @@ class Layer:
 
 @dataclass(frozen=True)
 class Projections:
-    """All layers' projections, and the parameters that the model needs to compute them itself."""
+    """All layers' projections, and the parameters that the model needs to compute them itself.
+
+    In a `precision` below float32 the products of the forward pass are rounded to it.
+    """
 
     model: Model
     heads: Heads
     convention: Convention
     layers: list[Layer]
     parameters: dict[str, Tensor]
+    precision: torch.dtype = torch.float32
 
 
 Visit = Callable[[int, Tensor, Tensor], None]
@@ -163,8 +167,10 @@ def watching(
             )
 
     def forward(images: Tensor) -> None:
-        with torch.inference_mode(), full_precision():
-            pictures = images.to(projections.model.device)
+        device, precision = projections.model.device, projections.precision
+        rounded = torch.autocast(device.type, precision, enabled=precision != torch.float32)
+        with torch.inference_mode(), full_precision(), rounded:
+            pictures = images.to(device)
             functional_call(net, projections.parameters, (pictures,))
 
     try:

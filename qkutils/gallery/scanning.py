@@ -1,4 +1,4 @@
-"""Scanning: one streaming pass over images that fills an atlas."""
+"""Scanning: streaming passes over images that fill an atlas."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models
-from qkutils.gallery.atlas import STATISTICS, Atlas, load, save
-from qkutils.gallery.projections import Layer, Projections, prepare, watching
+from qkutils.gallery.atlas import STATISTICS, Atlas, load, renumber, save
+from qkutils.gallery.projections import Projections, prepare, watching
 from qkutils.gallery.sources import Pictures, batches, pictures_of
+from qkutils.gallery.statistics import centre_directions, logit_variances, watching_sinks
 from qkutils.heads import Convention
-from qkutils.models import Model
 from qkutils.modes import AnyModel
-from qkutils.tokens import normalise
 
-SINK_WEIGHT, SINK_QUERIES = 0.5, 0.9  # a sink gets this attention from this share of queries
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a pass goes over its pictures, which does not change what it finds."""
+
+    batch_size: int = 16
+    workers: int = 2
+    save_every: float = 60.0
+    progress: bool = True
 
 
 def scan(
@@ -36,6 +45,8 @@ def scan(
     *,
     statistics: Sequence[str] = (),
     keys: Sequence[str] | None = None,
+    precision: Precision = "float32",
+    overfetch: int = 2,
     batch_size: int = 16,
     workers: int = 2,
     out: str | Path | None = None,
@@ -57,6 +68,12 @@ def scan(
     images in which 90 % of queries put at least half their attention on one token, and on a prefix
     token; slower, as it needs the attention itself).
 
+    `precision="bfloat16"` is for many images on a GPU: a first pass in half precision fetches
+    `overfetch` times k candidates for every mode, and a second one ranks all pictures that are a
+    candidate of some mode again in float32.  It gains nothing where these are nearly all pictures:
+    the attribute `ranked_again` counts them, and `from_candidates` is the share of places held by
+    candidates of the mode itself.  Statistics are then those of the first pass.
+
     With `out`, the state is saved beside it every `save_every` seconds; a scan that was cut off
     goes on from there, and the finished atlas is written to `out`, or read from it if it is there.
     The result depends neither on `batch_size`, nor on `workers`, nor on the order of images, as
@@ -64,46 +81,117 @@ def scan(
 
     Raises ValueError for bad options and where no image can be read.  Paper figures 1, 4, S5–S16.
     """
-    check(k, statistics, batch_size)
+    check(k, statistics, batch_size, precision, overfetch)
     loaded = models.load(model)
     pictures = pictures_of(images, loaded, keys)
     projections = prepare(loaded, convention)
+    manner = Manner(batch_size, workers, save_every, progress)
+    path = None if out is None else Path(out)
+    if precision == "float32":
+        return one_pass(projections, pictures, k, statistics, manner, path)
+    return _two_passes(projections, pictures, k, statistics, overfetch, manner, path)
+
+
+def check(
+    k: int,
+    statistics: Sequence[str],
+    batch_size: int,
+    precision: str = "float32",
+    overfetch: int = 1,
+) -> None:
+    """Raises ValueError for options that no scan can have."""
+    if min(k, batch_size, overfetch) < 1:
+        raise ValueError(
+            f"k={k}, batch_size={batch_size}, overfetch={overfetch}: each is at least 1"
+        )
+    if isinstance(statistics, str) or not set(statistics) <= set(STATISTICS):
+        raise ValueError(f"statistics={statistics!r}: a list that may hold {', '.join(STATISTICS)}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision={precision!r}: {' or '.join(get_args(Precision))}")
+
+
+def one_pass(
+    projections: Projections,
+    pictures: Pictures,
+    k: int,
+    statistics: Sequence[str] = (),
+    manner: Manner = Manner(),
+    out: Path | None = None,
+) -> xr.Dataset:
+    """What a single pass over the pictures finds, in the precision of the projections."""
     atlas = Atlas.empty(projections, pictures.keys, k, statistics)
     result = _resume(atlas, out)
     if result is None:
-        partial = None if out is None else _partial(out)
-        _run(projections, pictures, atlas, batch_size, workers, partial, save_every, progress)
+        partial = None if out is None else _beside(out, "partial")
+        _run(projections, pictures, atlas, manner, partial)
         result = atlas.dataset()
         report_faults(result)
         if out is not None:
             save(result, out)
     if out is not None:
-        _partial(out).unlink(missing_ok=True)
+        _beside(out, "partial").unlink(missing_ok=True)
     return result
 
 
-def check(k: int, statistics: Sequence[str], batch_size: int) -> None:
-    """Raises ValueError for options that no scan can have."""
-    if k < 1 or batch_size < 1:
-        raise ValueError(f"k={k}, batch_size={batch_size}: both are at least 1")
-    if isinstance(statistics, str) or not set(statistics) <= set(STATISTICS):
-        raise ValueError(f"statistics={statistics!r}: a list that may hold {', '.join(STATISTICS)}")
+def _two_passes(
+    projections: Projections,
+    pictures: Pictures,
+    k: int,
+    statistics: Sequence[str],
+    overfetch: int,
+    manner: Manner,
+    out: Path | None,
+) -> xr.Dataset:
+    """Candidates of every mode in half precision, and all their pictures again in float32."""
+    atlas = Atlas.empty(projections, pictures.keys, k, statistics)
+    atlas.fixed.attrs["candidates"] = f"bfloat16, {overfetch} × {k}"
+    stored = _resume(atlas, out) if out is not None and out.is_file() else None
+    if stored is not None:
+        return stored
+    rough = replace(projections, precision=torch.bfloat16)
+    states = [None if out is None else _beside(out, end) for end in ("candidates", "again")]
+    first = one_pass(rough, pictures, overfetch * k, statistics, manner, states[0])
+    chosen = np.unique(first.image.values[first.image.values >= 0])
+    some = pictures.some([pictures.keys[n] for n in chosen])
+    again = one_pass(projections, some, k, (), manner, states[1])
+    result = _restored(atlas, first, again)
+    if out is not None:
+        save(result, out)
+    for state in states:
+        if state is not None:
+            state.unlink(missing_ok=True)
+    return result
 
 
-def _partial(out: str | Path) -> Path:
-    """Where the state of an unfinished scan is kept."""
-    return Path(out).with_name(Path(out).name + ".partial")
+def _restored(atlas: Atlas, first: xr.Dataset, again: xr.Dataset) -> xr.Dataset:
+    """The second pass's places among all pictures, with what the first one knows of these."""
+    before, after = Atlas.of(first), Atlas.of(again)
+    number = {key: n for n, key in enumerate(before.keys)}
+    places = torch.tensor([number[key] for key in after.keys])
+    atlas.best, atlas.patches = renumber(after.best, places), after.patches
+    atlas.done, atlas.faults, atlas.sums = before.done, before.faults, before.sums
+    for place, why in zip(places.tolist(), after.faults, strict=True):
+        atlas.faults[place] = why
+    result = atlas.dataset()
+    held = result.image.values[..., None]
+    own = (held == first.image.values[..., None, :]).any(-1)
+    share = own[held[..., 0] >= 0].mean()
+    return result.assign(ranked_again=len(places), from_candidates=share)
 
 
-def _resume(atlas: Atlas, out: str | Path | None) -> xr.Dataset | None:
+def _beside(out: Path, end: str) -> Path:
+    return out.with_name(f"{out.name}.{end}")
+
+
+def _resume(atlas: Atlas, out: Path | None) -> xr.Dataset | None:
     """Gives a finished atlas back, or takes over what an earlier scan had found.
 
     Raises ValueError where the file is of another scan.
     """
     if out is None:
         return None
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    found = next((p for p in (Path(out), _partial(out)) if p.is_file()), None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    found = next((p for p in (out, _beside(out, "partial")) if p.is_file()), None)
     if found is None:
         return None
     stored, wanted = load(found), atlas.dataset()
@@ -114,7 +202,7 @@ def _resume(atlas: Atlas, out: str | Path | None) -> xr.Dataset | None:
         raise ValueError(
             f"{found} is of another scan (other {', '.join(differ)}); remove it, or name another"
         )
-    if found == Path(out):
+    if found == out:
         return stored
     earlier = Atlas.of(stored)
     atlas.done, atlas.faults, atlas.sums = earlier.done, earlier.faults, earlier.sums
@@ -126,26 +214,23 @@ def _run(
     projections: Projections,
     pictures: Pictures,
     atlas: Atlas,
-    batch_size: int,
-    workers: int,
+    manner: Manner,
     partial: Path | None,
-    save_every: float,
-    progress: bool,
 ) -> None:
     """Adds every image that is not done to the atlas, saving it between batches."""
     todo = [n for n, done in enumerate(atlas.done) if not done and not atlas.faults[n]]
     start = len(atlas.keys) - len(todo)
-    bar = tqdm(total=len(atlas.keys), initial=start, desc="images", disable=not progress)
+    bar = tqdm(total=len(atlas.keys), initial=start, desc="images", disable=not manner.progress)
     saved = time.monotonic()
     with bar, reading(projections, atlas) as read:
-        for numbers, images, faults in batches(pictures, todo, batch_size, workers):
+        for numbers, images, faults in batches(pictures, todo, manner.batch_size, manner.workers):
             if images is not None:
                 read(torch.tensor(numbers), images)
             atlas.done[numbers] = True
             for number, why in faults.items():
                 atlas.faults[number] = why
             bar.update(len(numbers) + len(faults))
-            if partial is not None and time.monotonic() - saved >= save_every:
+            if partial is not None and time.monotonic() - saved >= manner.save_every:
                 save(atlas.dataset(), partial)
                 saved = time.monotonic()
 
@@ -162,7 +247,7 @@ def reading(projections: Projections, atlas: Atlas):
         atlas.offer(index, numbers.to(query.device), layer, *patches)
         if "logit_variance" in atlas.sums:
             scale = projections.heads.scale
-            of_modes, of_salience = logit_variances(layer, query, key, scale)
+            of_modes, of_salience = logit_variances(layer, query.float(), key.float(), scale)
             atlas.sums["logit_variance"].add(index, of_modes)
             atlas.sums["salience_variance"].add(index, of_salience)
 
@@ -176,68 +261,10 @@ def reading(projections: Projections, atlas: Atlas):
 
     with ExitStack() as stack:
         if "sink" in atlas.sums:
-            stack.enter_context(_watching_sinks(projections.model, atlas))
+            stack.enter_context(watching_sinks(projections.model, atlas))
         tokens = visit_tokens if "direction" in atlas.sums else None
         forward = stack.enter_context(watching(projections, visit, tokens))
         yield run
-
-
-def logit_variances(
-    layer: Layer,
-    query: Float[Tensor, "image head token mode"],
-    key: Float[Tensor, "image head token mode"],
-    scale: float,
-) -> tuple[Float[Tensor, "image head mode"], Float[Tensor, "image head"]]:
-    """Variance over keys that each mode adds to the logits, mean over queries; and that of κ."""
-    query = query - layer.query_offset[:, None]
-    key = key - key.mean(2, keepdim=True)
-    power = query.square_().mean(2)
-    of_salience = (key @ layer.salience[:, :, None]).square().mean((2, 3))
-    strength = scale * layer.sigma.to(layer.root) / layer.root.square()
-    return power * key.square_().mean(2) * strength**2, of_salience * scale**2
-
-
-def centre_directions(
-    projections: Projections, x: Float[Tensor, "image token d_model"]
-) -> Float[Tensor, "image d_model"]:
-    """The centre token's direction: of x in `paper`, of the normalised token in `exact`.
-
-    A grid of even size has no one centre: the mean over the two or four in the middle is taken.
-    """
-    model = projections.model
-    grid = x[:, model.prefix_tokens :].float().unflatten(1, model.grid)
-    middle = grid[:, *(slice((n - 1) // 2, n // 2 + 1) for n in model.grid)].flatten(1, 2)
-    if projections.convention == "exact":
-        middle = normalise(middle, projections.heads.ln_eps)
-    return torch.nn.functional.normalize(middle.mean(1).double(), dim=-1)
-
-
-@contextmanager
-def _watching_sinks(model: Model, atlas: Atlas):
-    """Counts, while it lasts, the images in which a head's queries meet on one token."""
-    blocks = list(model.net.blocks)
-    fused = [block.attn.fused_attn for block in blocks]
-
-    def count(index: int, attention: Tensor) -> None:
-        meeting = (attention >= SINK_WEIGHT).float().mean(2)
-        share, token = meeting.max(-1)
-        sink = share >= SINK_QUERIES
-        atlas.sums["sink"].add(index, sink)
-        atlas.sums["sink_on_prefix"].add(index, sink & (token < model.prefix_tokens))
-
-    hooks = [
-        block.attn.attn_drop.register_forward_pre_hook(lambda _, args, n=n: count(n, args[0]))
-        for n, block in enumerate(blocks)
-    ]
-    try:
-        for block in blocks:  # the fused kernel never shows its attention
-            block.attn.fused_attn = False
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for block, was in zip(blocks, fused, strict=True):
-            block.attn.fused_attn = was
 
 
 def report_faults(atlas: xr.Dataset) -> None:
@@ -266,6 +293,6 @@ def scan_shard(
     pictures = pictures_of(images, loaded).some(keys)
     projections = prepare(loaded, convention)
     atlas = Atlas.empty(projections, pictures.keys, k, options["statistics"])
-    batch_size, workers = options["batch_size"], options["workers"]
-    _run(projections, pictures, atlas, batch_size, workers, None, 0.0, False)
+    manner = Manner(options["batch_size"], options["workers"], progress=False)
+    _run(projections, pictures, atlas, manner, None)
     return atlas.dataset()

@@ -2,6 +2,8 @@
 
 The model has the size of ViT-B with random weights; only ratios within one run mean anything.
 Bare and reading passes take turns, batch by batch, so that other work on the machine meets both.
+The half-precision pass is held against a bare pass of the same precision and against one in
+float32; `bench_candidates.py` counts what it misses.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 from qkutils import models  # before timm, which it helps to import
@@ -24,6 +27,7 @@ from qkutils.heads import Convention
 from qkutils.models import Model
 from qkutils.tokens import full_precision
 
+FULL, HALF = torch.float32, torch.bfloat16
 CASES: dict[str, tuple[Convention, tuple[str, ...], float | None]] = {
     "exact": ("exact", (), 1.10),
     "paper": ("paper", (), 1.30),
@@ -31,6 +35,7 @@ CASES: dict[str, tuple[Convention, tuple[str, ...], float | None]] = {
     "exact, anisotropy": ("exact", ("anisotropy",), None),
     "exact, sinks": ("exact", ("sinks",), None),
 }
+K = 8
 
 
 def synchronise(model: Model) -> None:
@@ -49,16 +54,21 @@ def seconds(model: Model, run: Callable[..., object], *args: object) -> float:
 
 
 def ratios(
-    model: Model, case: tuple[Convention, tuple[str, ...]], batches: list[torch.Tensor]
+    model: Model,
+    case: tuple[Convention, tuple[str, ...]],
+    batches: list[torch.Tensor],
+    ours_in: torch.dtype = FULL,
+    bare_in: torch.dtype = FULL,
 ) -> list[float]:
     """Time of reading over that of the bare passes before and after it, without the first batch."""
-    projections = prepare(model, case[0])
+    projections = replace(prepare(model, case[0]), precision=ours_in)
     keys = [f"{n:08d}" for n in range(sum(map(len, batches)))]
-    atlas = Atlas.empty(projections, keys, 8, case[1])
+    atlas = Atlas.empty(projections, keys, K, case[1])
+    rounded = torch.autocast(model.device.type, bare_in, enabled=bare_in != FULL)
     found, start = [], 0
 
     def bare(images: torch.Tensor) -> None:
-        with torch.inference_mode(), full_precision():
+        with torch.inference_mode(), full_precision(), rounded:
             model.net(images.to(model.device))
 
     for images in batches:
@@ -89,6 +99,9 @@ def main() -> None:
         ratio = median(ratios(model, (convention, statistics), batches))
         wanted = "no goal" if goal is None else f"goal {goal:.2f}"
         print(f"  {name:18} {ratio:5.2f} of a bare forward pass ({wanted})")
+    for bare_in in (HALF, FULL):
+        ratio = median(ratios(model, ("exact", ()), batches, HALF, bare_in))
+        print(f"  exact, bfloat16    {ratio:5.2f} of a bare pass in {str(bare_in)[6:]} (no goal)")
 
 
 if __name__ == "__main__":
