@@ -28,9 +28,10 @@ def remove(
 ) -> xr.Dataset:
     """Runs the model with one direction of a head's queries held at its mean, one after the other.
 
-    A direction is given by its coordinates on the head's query directions u, of length 1: the n-th
+    A direction is given by its coordinates on the head's query directions u.  Of length 1 the n-th
     unit vector removes mode n inside the softmax, (I − u uᵀ) M̃ in the place of M̃, and a random
-    vector removes a random direction of the same span.  The mean over images and tokens stays, so
+    vector removes a random direction of the same span; a vector of length r < 1 removes the part r²
+    of what the direction adds.  The mean over images and tokens stays, so
     the keys keep what they owe to all queries alike.  `moved` is the mean total variation between
     the head's attention with and without the direction; `taken` is the variance over keys of what
     its logits miss, mean over queries and images; `output` over (direction, image, output) is
@@ -64,10 +65,10 @@ def _check(projections: Projections, layer: int, head: int, directions: Tensor) 
         if not 0 <= value < limit:
             raise ValueError(f"{name}={value}: {projections.model.name} has 0 to {limit - 1}")
     length = directions.norm(dim=-1)
-    if directions.shape[1] != modes or not torch.allclose(length, torch.ones_like(length)):
+    if directions.shape[1] != modes or not ((length > 0) & (length < 1 + 1e-5)).all():
         raise ValueError(
             f"directions of {directions.shape[1]} numbers and lengths {length.min():.3g} to "
-            f"{length.max():.3g}: {modes} coordinates on u and length 1 are needed"
+            f"{length.max():.3g}: {modes} coordinates on u and lengths above 0, up to 1, are needed"
         )
     if projections.layers[layer].rows is not None:
         raise ValueError(

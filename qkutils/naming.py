@@ -15,74 +15,28 @@ from tqdm import tqdm
 
 from qkutils import models, scenes
 from qkutils.heads import read
+from qkutils.labelling import FAMILIES, Labels, misplaced, patch_labels, some
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose, provenance
-from qkutils.scenes import COLOURS, KINDS, PARTS, TARGET, TEXTURES, Scenes
+from qkutils.scenes import KINDS, Scenes
 from qkutils.tokens import normalise, visit_layers
 
 SIDES = ("query", "key")
-FAMILIES = ("place", "object", "role", "colour", "kind", "texture", "part")
 NULLS = ("any", "leaning")
-CLEAR, PART_SHARE = 0.5, 0.1  # of a patch's pixels: to be on an object, to show a part
+PAIRS = 10  # random pairs of directions for each mode, with its cosine
 NAMED_ON = 6_000_000  # the world seed of the scenes that modes are named on; no model saw it
+OF_SIDES = ("layer", "side", "head", "mode")
+_DIMS = {
+    "same": ("layer", "head", "mode"),
+    "share_of": (*OF_SIDES, "family_name"),
+    "p_random": ("layer", "null", *OF_SIDES[1:]),
+    "random_same": ("layer", "null", "head", "mode"),
+    "random_share": ("layer", "null", "direction"),
+    "random_share_of": ("layer", "null", "family_name"),
+}
 
 Tokens = Float[Tensor, "scene row column d_model"]
 Directions = Float[Tensor, "direction d_model"]
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A label for every patch of every scene, −1 for none, beside the coarser one it refines."""
-
-    names: tuple[str, ...]
-    fine: Int[Tensor, "scene row column"]
-    base: Int[Tensor, "scene row column"]
-
-
-def patch_labels(world: Scenes, patch: int) -> dict[str, Labels]:
-    """What every patch shows, in seven families of labels.
-
-    place: which patch it is.  object: an object or the background, whichever covers more than
-    half.  role, colour, kind, texture: of the object on it; no label on the background.  part: the
-    part that covers at least a tenth of it, else the body; it refines kind, since parts go with
-    kinds.
-    """
-    slot, part = (_pixels(values, patch) for values in (world.slot, world.part))
-    top = slot.mode(-1).values
-    clear = (slot == top[..., None]).float().mean(-1) > CLEAR
-    on_object = clear & (top >= 0)
-    count, rows, columns = top.shape
-
-    def of_object(table: Int[Tensor, "scene slot"]) -> Int[Tensor, "scene row column"]:
-        found = table.gather(1, top.clamp(min=0).flatten(1)).view_as(top)
-        return found.where(on_object, -1)
-
-    anything = torch.zeros_like(top)
-    an_object = anything.where(on_object, -1)
-    place = torch.arange(rows * columns).view(1, rows, columns).expand(count, -1, -1)
-    spots = tuple(f"row {n // columns}, column {n % columns}" for n in range(rows * columns))
-    shown = torch.stack([(part == p).float().mean(-1) for p in range(2, len(PARTS))], -1)
-    share, which = shown.max(-1)
-    kind = of_object(world.factors.kind)
-    of_part = kind * (len(PARTS) - 1) + torch.where(share >= PART_SHARE, which + 1, 0)
-    pairs = tuple(f"{part} of a {kind}" for kind in KINDS for part in PARTS[1:])
-    role = (of_object(world.factors.role) == TARGET).long().where(on_object, -1)
-    return {
-        "place": Labels(spots, place, anything),
-        "object": Labels(("background", "object"), on_object.long().where(clear, -1), anything),
-        "role": Labels(("distractor", "target"), role, an_object),
-        "colour": Labels(COLOURS, of_object(world.factors.colour), an_object),
-        "kind": Labels(KINDS, kind, an_object),
-        "texture": Labels(TEXTURES, of_object(world.factors.texture), an_object),
-        "part": Labels(pairs, of_part.where(on_object, -1), kind),
-    }
-
-
-def _pixels(
-    values: Int[Tensor, "scene height width"], patch: int
-) -> Int[Tensor, "scene row column pixel"]:
-    """The pixels of every patch."""
-    return values.long().unfold(1, patch, patch).unfold(2, patch, patch).flatten(-2)
 
 
 @dataclass(frozen=True)
@@ -150,28 +104,6 @@ def shares(
     return results[0], results[1]
 
 
-def some(labels: Labels, scene: Tensor) -> Labels:
-    """The labels of some scenes, in this order."""
-    return Labels(labels.names, labels.fine[scene], labels.base[scene])
-
-
-def misplaced(labels: Labels, generator: torch.Generator) -> Labels:
-    """The labels of other scenes at the same places: the same labels, which mean nothing here.
-
-    A scene's labels stay together, so that the patches of one object do not count as many cases,
-    and where they stand stays, so that a projection of mere place gains nothing.  Places, which are
-    alike in all scenes, are moved round the grid instead, in each scene by another step.
-    """
-    count, rows, columns = labels.fine.shape
-    if (labels.fine != labels.fine[:1]).any():
-        return some(labels, torch.randperm(count, generator=generator))
-    down, right = (torch.randint(n, (count, 1, 1), generator=generator) for n in (rows, columns))
-    row = (torch.arange(rows)[:, None] + down) % rows
-    column = (torch.arange(columns) + right) % columns
-    at = torch.arange(count)[:, None, None]
-    return Labels(labels.names, labels.fine[at, row, column], labels.base[at, row, column])
-
-
 def name_modes(
     model: AnyModel,
     count: int = 256,
@@ -190,8 +122,10 @@ def name_modes(
     directions that matter do.  `q` and `q_random` control the rate of false discoveries over all
     modes and sides (Benjamini and Hochberg).  No p is below 1 / (n + 1) with n permutations or
     directions, so that with m tests none of q is below 0.05 unless about 20 m / n of them reach
-    that.  Convention exact.  Raises ValueError for fewer than four scenes.
-    Taught in the chapter on mode galleries.
+    that.  `same` tells whether both sides of a mode have one name (family and high end), and
+    `random_same` what share of random pairs of directions with the mode's own cosine do, since
+    directions that lie close together must agree.  Convention exact.  Raises ValueError for fewer
+    than four scenes.  Taught in the chapter on mode galleries.
     """
     loaded = models.load(model)
     if count < 4 or permutations < 1 or directions < 1:
@@ -212,6 +146,8 @@ def name_modes(
         nulls = _random_directions(x[fit], directions, generator)
         by_chance = [_named(families, x, each, fit) for each in nulls]
         named = _name_layer(families, x, torch.cat(sides), fit, permutations, generator)
+        cosine = torch.from_numpy(parts.cosine.values[layer]).flatten().float()
+        named["random_same"] = _random_pairs(families, x, cosine, fit, generator)
         found.append(named | _beside(named["share"], by_chance))
     return _label(found, parts, provenance(read(loaded), "exact", "float32"), count)
 
@@ -267,25 +203,69 @@ def _name_layer(
 ) -> dict[str, np.ndarray]:
     """Names of one layer's directions, and how often labels that mean nothing do as well."""
     family, share, outside = _named(families, x, directions, fit)
-    count = len(directions)
-    p, high, low = torch.ones(count), np.empty(count, object), np.empty(count, object)
+    p = torch.ones(len(directions))
     for number, labels in enumerate(families.values()):
         of = (family == number).nonzero().flatten()
         if len(of) == 0:
             continue
         fitted = means(some(labels, fit), x[fit])
-        high[of], low[of] = extremes(some(labels, fit), fitted, directions[of])
         p[of] = _chance(
             some(labels, ~fit), fitted, x[~fit], directions[of], permutations, generator
         )
+    high, low = _ends(families, x, directions, family, fit)
     return {
         "family": np.array(list(families), object)[family.numpy()],
         "high": high,
         "low": low,
+        "same": _same(family.numpy(), high),
         "share": share.numpy(),
         "p": p.numpy(),
         "share_of": outside.T.numpy(),
     }
+
+
+def _ends(
+    families: dict[str, Labels],
+    x: Tokens,
+    directions: Directions,
+    family: Int[Tensor, " direction"],
+    fit: Bool[Tensor, " scene"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels at both ends of each direction, in the family that names it."""
+    high, low = np.empty(len(directions), object), np.empty(len(directions), object)
+    for number, labels in enumerate(families.values()):
+        of = (family == number).nonzero().flatten()
+        if len(of) > 0:
+            fitted = means(some(labels, fit), x[fit])
+            high[of], low[of] = extremes(some(labels, fit), fitted, directions[of])
+    return high, low
+
+
+def _same(family: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Whether the names of the first half of some directions are those of the second."""
+    families, ends = np.split(family, 2), np.split(high, 2)
+    return (families[0] == families[1]) & (ends[0] == ends[1])
+
+
+def _random_pairs(
+    families: dict[str, Labels],
+    x: Tokens,
+    cosine: Float[Tensor, " mode"],
+    fit: Bool[Tensor, " scene"],
+    generator: torch.Generator,
+) -> np.ndarray:
+    """Share [null, mode] of random pairs with a mode's cosine whose directions have one name."""
+    cosine = cosine.repeat(PAIRS)[:, None]
+    found = []
+    for chance in _random_directions(x[fit], 2 * len(cosine), generator):
+        first, other = torch.nn.functional.normalize(chance, dim=-1).chunk(2)
+        other = other - (other * first).sum(-1, keepdim=True) * first
+        other = torch.nn.functional.normalize(other, dim=-1)
+        both = torch.cat([first, cosine * first + (1 - cosine**2).clamp(min=0).sqrt() * other])
+        family = _named(families, x, both, fit)[0]
+        high, _ = _ends(families, x, both, family, fit)
+        found.append(_same(family.numpy(), high).reshape(PAIRS, -1).mean(0))
+    return np.stack(found)
 
 
 def _chance(
@@ -322,27 +302,18 @@ def _label(
     found: list[dict[str, np.ndarray]], parts: xr.Dataset, attributes: dict, count: int
 ) -> xr.Dataset:
     """All layers' names over (layer, head, mode, side), with both false discovery rates."""
-    layers, heads, modes = (parts.sizes[d] for d in ("layer", "head", "mode"))
-    dims, shape = ("layer", "side", "head", "mode"), (layers, 2, heads, modes)
+    sizes = {d: parts.sizes[d] for d in ("layer", "head", "mode")}
+    sizes |= {"side": 2, "null": len(NULLS), "family_name": len(FAMILIES), "direction": -1}
     fields: dict = {}
     for name in found[0]:
+        dims = _DIMS.get(name, OF_SIDES)
         values = np.stack([layer[name] for layer in found])
-        if name.startswith("random"):
-            last = "family_name" if name == "random_share_of" else "direction"
-            fields[name] = (("layer", "null", last), values)
-        elif name == "p_random":
-            fields[name] = (
-                ("layer", "null", *dims[1:]),
-                values.reshape(layers, len(NULLS), *shape[1:]),
-            )
-        elif name == "share_of":
-            fields[name] = ((*dims, "family_name"), values.reshape(*shape, -1))
-        else:
-            fields[name] = (dims, values.reshape(shape))
+        fields[name] = (dims, values.reshape([sizes[d] for d in dims]))
+    shape = fields["p"][1].shape
     controlled = false_discovery_control(fields["p"][1].ravel()).reshape(shape)
     each = [false_discovery_control(fields["p_random"][1][:, n].ravel()) for n in range(len(NULLS))]
-    fields["q"] = (dims, controlled)
-    fields["q_random"] = (("null", *dims), np.stack(each).reshape(len(NULLS), *shape))
+    fields["q"] = (OF_SIDES, controlled)
+    fields["q_random"] = (("null", *OF_SIDES), np.stack(each).reshape(len(NULLS), *shape))
     coords: dict = {"side": list(SIDES), "family_name": list(FAMILIES), "null": list(NULLS)}
     coords |= {d: np.arange(parts.sizes[d]) for d in ("layer", "head", "mode")}
     labelled = xr.Dataset(fields, coords, attributes | {"scenes": count})

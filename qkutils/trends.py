@@ -27,10 +27,17 @@ class Contrast:
         """1 or -1 where the interval lies on one side of zero, else 0: no telling."""
         return int(self.low > 0) - int(self.high < 0)
 
-    def __str__(self) -> str:
+    def __format__(self, spec: str) -> str:
+        """The estimate and its interval, each in this format, such as `.3f`."""
+        estimate, low, high = (
+            f"{v:+{spec or '.2f'}}" for v in (self.estimate, self.low, self.high)
+        )
         if not np.isfinite([self.low, self.high]).all():
-            return f"{self.estimate:+.2f} (one run: no interval)"
-        return f"{self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+            return f"{estimate} (one run: no interval)"
+        return f"{estimate} [{low}, {high}]"
+
+    def __str__(self) -> str:
+        return format(self)
 
 
 def curves(model: AnyModel) -> xr.Dataset:

@@ -15,8 +15,8 @@ def unit(count: int, at: int) -> torch.Tensor:
     return torch.eye(count)[[at]]
 
 
-def without(net, images, layer: int, head: int, mode: int):
-    """Attention with one mode's query coordinate held at its mean, from u, σ, v and full scores."""
+def without(net, images, layer: int, head: int, mode: int, part: float = 1.0):
+    """Attention with part of a mode's query put at its mean, from u, σ, v and full scores."""
     model = qk.load(net)
     parts = qk.decompose(model, "exact").isel(layer=layer, head=head)
     z = []
@@ -26,7 +26,7 @@ def without(net, images, layer: int, head: int, mode: int):
     at = z[layer].numpy()
     own = qk.observed_attention(model, images).sel(layer=layer, head=head).values
     query = at @ parts.u.values[mode]
-    taken = parts.sigma.values[mode] * (query - query.mean())
+    taken = part * parts.sigma.values[mode] * (query - query.mean())
     logits = np.log(own) - taken[..., None] * (at @ parts.v.values[mode])[:, None] / np.sqrt(
         parts.sizes["mode"]
     )
@@ -44,6 +44,17 @@ def test_removing_a_mode_moves_attention_as_scores_without_it_do(
     assert wanted > 1e-3
     np.testing.assert_allclose(float(gone.moved[0]), wanted, rtol=1e-3)
     np.testing.assert_allclose(float(gone.taken[0]), taken, rtol=1e-3)
+
+
+def test_a_shorter_direction_removes_a_part(plain_vit, images):
+    gone = ablation.remove(plain_vit, images, 1, 3, 0.7 * unit(16, 2))
+    own, left, taken = without(plain_vit, images, 1, 3, 2, part=0.49)
+    np.testing.assert_allclose(
+        float(gone.moved[0]), (abs(own - left).sum(-1) / 2).mean(), rtol=1e-3
+    )
+    np.testing.assert_allclose(float(gone.taken[0]), taken, rtol=1e-3)
+    whole = ablation.remove(plain_vit, images, 1, 3, unit(16, 2))
+    np.testing.assert_allclose(float(gone.taken[0]), 0.7**4 * float(whole.taken[0]), rtol=1e-4)
 
 
 def test_the_answer_is_that_of_a_model_whose_weights_lack_the_mode(plain_vit, images):
@@ -101,7 +112,8 @@ def test_the_relative_change_is_one_where_answers_are_all_the_mean(plain_vit, im
         (3, 0, unit(16, 0), "layer=3"),
         (0, 4, unit(16, 0), "head=4"),
         (0, 0, unit(15, 0), "15 numbers"),
-        (0, 0, 2 * unit(16, 0), "length 1"),
+        (0, 0, 2 * unit(16, 0), "lengths above 0, up to 1"),
+        (0, 0, 0 * unit(16, 0), "lengths above 0, up to 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(plain_vit, images, layer, head, directions, message):

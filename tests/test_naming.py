@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import qkutils as qk
-from qkutils import naming, scenes
-from qkutils.naming import Labels
+from qkutils import labelling, naming, scenes
+from qkutils.labelling import FAMILIES, Labels
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def families(world):
-    return naming.patch_labels(world, 8)
+    return labelling.patch_labels(world, 8)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_shares_are_those_of_least_squares(families):
         np.testing.assert_allclose(got, wanted, atol=2e-4)
 
 
-@pytest.mark.parametrize("family", naming.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_planted_is_named_and_explains_all_but_the_noise(families, family):
     labels = families[family]
     value = torch.randn(len(labels.names), generator=torch.Generator().manual_seed(1))
@@ -91,8 +91,8 @@ def test_what_is_planted_is_named_and_explains_all_but_the_noise(families, famil
     inside, _ = naming.shares({family: labels}, centred(y, fit), one, fit)
     assert inside[0, 0] > (0.02 if family in ("part", "role") else 0.2)
     seen = labels.fine[fit][labels.fine[fit] >= 0].unique()
-    fitted = naming.means(naming.some(labels, fit), y[fit])
-    high, low = naming.extremes(naming.some(labels, fit), fitted, one)
+    fitted = naming.means(labelling.some(labels, fit), y[fit])
+    high, low = naming.extremes(labelling.some(labels, fit), fitted, one)
     over = value[seen]
     if family != "part":
         assert high[0] == labels.names[seen[over.argmax()]]
@@ -127,22 +127,22 @@ def test_a_projection_of_mere_place_has_no_name_of_content(families):
 
 
 def chance(labels, x, fit, permutations, generator):
-    fitted = naming.means(naming.some(labels, fit), x[fit])
-    half = naming.some(labels, ~fit), fitted, x[~fit]
+    fitted = naming.means(labelling.some(labels, fit), x[fit])
+    half = labelling.some(labels, ~fit), fitted, x[~fit]
     return naming._chance(*half, torch.eye(x.shape[-1]), permutations, generator)
 
 
 @pytest.mark.parametrize("family", ["colour", "part"])
 def test_misplaced_labels_are_those_of_other_scenes_at_the_same_places(families, family):
     labels = families[family]
-    moved = naming.misplaced(labels, torch.Generator().manual_seed(0))
+    moved = labelling.misplaced(labels, torch.Generator().manual_seed(0))
     both = [torch.stack([each.fine, each.base], 1).flatten(1) for each in (labels, moved)]
     assert sorted(both[0].tolist()) == sorted(both[1].tolist())  # scenes whole, base and all
     assert (labels.fine != moved.fine).float().mean() > 0.2
 
 
 def test_misplaced_places_are_moved_by_another_step_in_each_scene(families):
-    moved = naming.misplaced(families["place"], torch.Generator().manual_seed(0)).fine
+    moved = labelling.misplaced(families["place"], torch.Generator().manual_seed(0)).fine
     assert (moved.flatten(1).sort(1).values == torch.arange(64)).all()
     assert len({tuple(scene.flatten().tolist()) for scene in moved}) > 20
 
@@ -188,7 +188,7 @@ def step_up(p: np.ndarray) -> np.ndarray:
 
 def test_a_result_is_labelled_and_its_rates_are_controlled(names):
     assert dict(names.share.sizes) == {"layer": 8, "side": 2, "head": 4, "mode": 24}
-    assert set(np.unique(names.family)) <= set(naming.FAMILIES)
+    assert set(np.unique(names.family)) <= set(FAMILIES)
     assert (names.q >= names.p).all() and (names.q_random >= names.p_random).all()
     assert float(names.p.min()) == pytest.approx(1 / 20)
     for q, p in ((names.q, names.p), (names.q_random[1], names.p_random[:, 1])):
@@ -214,3 +214,29 @@ def test_the_same_seed_gives_the_same_names(names):
 def test_bad_counts_are_refused(bad):
     with pytest.raises(ValueError, match="at least four scenes"):
         naming.name_modes("tiny-supervised", **bad)
+
+
+def test_same_tells_whether_both_sides_have_one_name(names):
+    query, key = (names.sel(side=side) for side in naming.SIDES)
+    wanted = (query.family == key.family) & (query.high == key.high)
+    assert (names.same == wanted).all() and 0 < float(names.same.mean()) < 1
+    assert names.random_same.dims == ("layer", "null", "head", "mode")
+    assert 0 <= float(names.random_same.min()) and float(names.random_same.max()) <= 1
+
+
+def test_random_pairs_have_the_cosines_that_were_asked_for(families, monkeypatch):
+    seen = []
+    named = naming._named
+    monkeypatch.setattr(naming, "_named", lambda *a: (seen.append(a[2]), named(*a))[1])
+    fit = torch.arange(40) < 20
+    x = torch.randn(40, 8, 8, 12, generator=torch.Generator().manual_seed(0))
+    x -= x[fit].mean((0, 1, 2))
+    cosine = torch.tensor([1.0, 0.6, 0.0, -1.0])
+    same = naming._random_pairs(families, x, cosine, fit, torch.Generator().manual_seed(1))
+    assert same.shape == (2, 4)
+    assert (same[:, 0] == 1).all() and (same[:, 3] == 0).all() and (same[:, 2] < 1).all()
+    for both in seen:
+        first, second = both.double().chunk(2)
+        found = torch.nn.functional.cosine_similarity(first, second).view(naming.PAIRS, 4)
+        torch.testing.assert_close(found, cosine.double().expand_as(found), atol=1e-5, rtol=0)
+        assert len(first.unique(dim=0)) == len(first)

@@ -51,9 +51,9 @@ def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
             columns[0, rank].imshow(one.picture)
             maps = (one["query"].values, one["key"].values)
             columns[1, rank].imshow(overlay(one.picture.values, *maps, limits))
-        columns[0, 0].set_title(f"sign {'+' if sign > 0 else '−'}", fontsize=8, loc="left")
+        columns[0, 0].set_title(f"sign {'+' if sign > 0 else '−'}", fontsize=9, loc="left")
     axes[0, 0].text(
-        -0.12, 0, label, ha="right", va="center", fontsize=8, transform=axes[0, 0].transAxes
+        -0.12, 0, label, ha="right", va="center", fontsize=9, transform=axes[0, 0].transAxes
     )
     return axes
 
@@ -72,7 +72,7 @@ def mode_at_work(
     rows, columns = query.shape
     axes["a"].imshow(overlay(picture, query, key, limits), extent=(0, columns, rows, 0))
     title = f"{name}  cos {float(found.cosine):+.2f}  {float(found.share):+.0%}"
-    axes["a"].set_title(title, fontsize=8)
+    axes["a"].set_title(title, fontsize=9)
     others = [ax for place, ax in axes.items() if place != "a"]
     for ax in axes.values():
         ax.axis("off")
