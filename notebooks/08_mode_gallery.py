@@ -49,17 +49,7 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-from qkutils import (
-    ablation,
-    data,
-    gallery,
-    intervals,
-    labelling,
-    naming,
-    plots,
-    trends,
-    views,
-)
+from qkutils import ablation, data, gallery, intervals, naming, plots, trends, views
 from qkutils.gallery import figures
 from qkutils.report import tell, verdict
 
@@ -159,8 +149,11 @@ def label(layer, head, mode):
     return f"L{layer} H{head} M{mode}\n{numbers}\ncarries {share:.0%}"
 
 
+close = {"left": 0.12, "right": 1, "bottom": 0, "top": 0.97, "wspace": 0.05}
+close["hspace"] = 0.15
+
 # %% mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of the used modes with the highest cosine, the one nearest to zero, and the lowest; best first, and under each its overlay: red asks, cyan answers, white does both; colours are to be seen in the row above. Full colour is the mode's largest projection in any of these pictures, for both signs. A gap: in no further picture does any patch lie at that end of both directions. Carries: the carried share, of what the head's modes and key salience vary over keys."}, "image": {"alt": "For three modes, four pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
-fig, axes = plt.subplots(6, 8, figsize=(9, 5.7), layout="constrained")
+fig, axes = plt.subplots(6, 8, figsize=(9, 6.8), gridspec_kw=close)
 for rows, at in zip(axes.reshape(3, 2, 8), chosen, strict=True):
     found = gallery.optimal(model, pictures, atlas, *at)
     figures.gallery_rows(rows, found, label(*at))
@@ -232,7 +225,7 @@ _ = fig.colorbar(drawn, ax=ax, label="place in the spectrum")
 # {glue:text}`ringed`. Tokens have much along their directions.
 
 # %% mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three ringed modes, which carry more than their strength says. As in the figure with high and low cosines."}, "image": {"alt": "For three modes that carry more than their strength says, four pictures for each sign above their overlays."}}
-fig, axes = plt.subplots(6, 8, figsize=(9, 5.7), layout="constrained")
+fig, axes = plt.subplots(6, 8, figsize=(9, 6.8), gridspec_kw=close)
 for rows, at in zip(axes.reshape(3, 2, 8), rings, strict=True):
     found = gallery.optimal(model, pictures, atlas, *at)
     figures.gallery_rows(rows, found, label(*at))
@@ -330,7 +323,7 @@ ends = [0.025, 0.5, 0.975]
 low, median, high = np.quantile(names.random_share.sel(null="any"), ends, axis=1)
 lean = np.quantile(names.random_share.sel(null="leaning"), ends, axis=1)
 depth = names.layer.values
-jitter = np.linspace(-0.12, 0.12, names.share[0, 0].size)
+at = depth[:, None] + np.linspace(-0.12, 0.12, names.share[0, 0].size)
 
 # %% mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that its name explains, on held-out scenes: each dot is one mode's query or key direction. Grey: middle 95 % of random directions of any kind, named in the same way; line across: their median. Dashed and dotted: median and the same two ends for random directions that lean to where tokens vary."}, "image": {"alt": "For each layer a cloud of dots, explained shares of single modes, over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
 fig, ax = plt.subplots(figsize=(8, 4.4), layout="constrained")
@@ -344,8 +337,7 @@ for side, colour, aside in zip(
     naming.SIDES, plots.PALETTE, (-0.18, 0.18), strict=False
 ):
     of_side = names.share.sel(side=side).stack(of=("head", "mode"))
-    at = depth[:, None] + aside + jitter
-    ax.plot(at.ravel(), of_side.values.ravel(), ".", color=colour, ms=3)
+    ax.plot((at + aside).ravel(), of_side.values.ravel(), ".", color=colour, ms=3)
     ax.plot([], [], "o", color=colour, label=f"{side} directions")
 ax.set(xlabel="layer", ylabel="explained share")
 _ = fig.legend(loc="outside upper center", ncols=3)
@@ -354,7 +346,7 @@ _ = fig.legend(loc="outside upper center", ncols=3)
 fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
 by_family = names.share_of.mean(("side", "head", "mode"))
 by_chance = names.random_share_of.sel(null="any")
-looks = plots.looks(labelling.FAMILIES)
+looks = plots.looks(names.family_name.values)
 for family, look in looks.items():
     plots.over_depth(ax, by_family.sel(family_name=family), family, look)
     plots.over_depth(ax, by_chance.sel(family_name=family), "", look, "--")
@@ -526,11 +518,8 @@ others = of_all.isel(direction=slice(1, None))
 above = of_all.isel(direction=0) > others.max("direction")
 ratio = of_all.isel(direction=0) / others.median("direction")
 equal = ratio.at_equal.values
-lead = [
-    f"L{a} H{b} M{c}"
-    for (a, b, c), first in zip(removed, above.at_equal.values, strict=True)
-    if first
-]
+
+# %%
 tell(
     removed=len(removed),
     removed_part=float(of_all.part.median()),
@@ -541,7 +530,6 @@ tell(
     most=float(of_all.change.isel(direction=0).max()),
     above_equal=int(above.at_equal.sum()),
     equal=f"{equal.min():.1f} to {equal.max():.1f}",
-    lead=", ".join(lead) or "none",
 )
 
 # %% [markdown]
@@ -555,8 +543,9 @@ tell(
 # definition, since these modes were chosen for what they carry; that answers do is not.
 #
 # At equal size the modes move the answers {glue:text}`equal` times as far as the median of random
-# directions, and come first of thirteen in {glue:text}`above_equal` heads: {glue:text}`lead`. Where the
-# factor is near 1, a mode matters as much as any other direction of the same size, and no more.
+# directions, and come first of thirteen in {glue:text}`above_equal` heads. Where the factor is near 1,
+# a mode matters as much as any other direction of the same size; below 1, less. What sets the mode
+# apart is then how much passes through it, and not that the model listens to it more closely.
 # :::
 #
 # ## Explore: every head, every mode

@@ -58,8 +58,8 @@ from qkutils.report import tell, verdict
 # ## Who asks?
 #
 # A head gives each token a map of its own. To have one map we need one asking patch. We take the
-# patch whose attention is least like that of the other patches, summed over all heads: it sees
-# something that others do not.
+# patch whose attention is least like that of the other patches, averaged over all heads: its attention
+# is exceptional, for what stands there or for its place.
 
 # %%
 model = qk.load(MODEL)
@@ -76,8 +76,9 @@ tell(column=asked % model.grid[1], key=pictures.keys[PICTURE % len(pictures.keys
 
 # %% [markdown]
 # On picture {glue:text}`key` of {glue:text}`model` that is the patch in row {glue:text}`row` and column
-# {glue:text}`column`. In each third of the layers we take the head whose map is least like that of the
-# layer's other patches: the *selective* head for this patch.
+# {glue:text}`column`. In each third of the layers we take the head in which its map is least like
+# those of the other patches: there it is most exceptional. It may look at fewer places than others do,
+# or at more.
 
 # %%
 at = model.prefix_tokens + asked
@@ -94,8 +95,8 @@ for third in thirds:
 # ## Modes in order of contribution
 #
 # A mode's {term}`contribution` to this image is the largest score that it gives to any pair of its
-# patches, $\sigma_n \max_i s(z_i\cdot u_n) \max_j s(z_j\cdot v_n)$ for the better sign $s$; the paper
-# orders by it. Here only one patch asks, so $i$ is fixed:
+# patches, $\sigma_n \max_i s(z_i\cdot u_n) \max_j s(z_j\cdot v_n)$ for the better sign $s$: our
+# reading of the order in the paper. Here only one patch asks, so $i$ is fixed:
 #
 # $$ c_n = \max_s \; \sigma_n \; s\,(z_i\cdot u_n) \; \max_j s\,(z_j \cdot v_n). $$
 
@@ -109,19 +110,24 @@ for (layer, head), found in explained.items():
     table[f"L{layer} H{head}"] = [
         f"M{int(m)} ({float(c):.2g}; {float(s):+.0%})"
         for m, c, s in zip(top.mode, top.contribution, top.share, strict=True)
-    ]
+    ] + [f"κ ({float(found.salience_share):+.0%})"]
 firsts = [
     int(found.share.values.argmax()) for found in explained.values()
 ]  # 0: the mode that leads by contribution leads by share
 tell(disagree=sum(first > 0 for first in firsts))
-pd.DataFrame(table, index=[f"number {n}" for n in range(1, 7)])
+pd.DataFrame(table, index=[*(f"number {n}" for n in range(1, 7)), "key salience"])
 
 # %% [markdown]
-# In brackets: the contribution, and the share of the variance of this patch's logits. The share can
-# be below zero, where a mode works against the sum of the others. The two need not agree: a mode whose
-# keys are alike all over the picture scores high, and decides nothing, since the softmax does not see
-# what is added to all keys. In {glue:text}`disagree` of the three heads the mode with the largest
-# contribution is not the one with the largest share.
+# In brackets: the contribution, and the *share of the logit*: the mode's covariance, over keys, with the
+# whole logit of this patch, as a part of the whole's variance. With key salience, $\kappa$, the shares
+# add up to one. A share is below zero where a mode works against the sum of the others.
+#
+# Contribution looks at the largest *positive* score, and at patches only. A mode that lowers nearly all
+# patches, and so leaves attention to the class token or to a few patches, can carry most of the
+# variance and score zero. The reverse happens too: keys that are alike all over the picture score high
+# and decide nothing, since the softmax does not see what is added to all keys. In
+# {glue:text}`disagree` of the three heads the mode with the largest contribution is not the one with
+# the largest share.
 #
 # The modes of an early, a middle and a late head, with the pictures that each responds to most:
 
@@ -140,9 +146,9 @@ def block(axes, place, number):
     return plots.mark_patch(axes["a"], asked, model.grid[1])
 
 
-# %% mystnb={"figure": {"name": "fig-one-image", "caption": "Figure 5 of the paper for one picture. Left: the picture, its asking patch framed, as in every map. Then for three heads, from early to late, the four modes that contribute most to this patch's attention. On top the mode on the picture (red asks, cyan answers, for the sign at work), below the four pictures of the set to which the mode responds most. The percentage is the share of the variance of this patch's logits. Each mode has its own scale."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above four small optimal pictures."}}
-fig = plt.figure(figsize=(12, 7.6), layout="constrained")
-left, right = fig.subfigures(1, 2, width_ratios=(1, 5))
+# %% mystnb={"figure": {"name": "fig-one-image", "caption": "Figure 5 of the paper for one picture. Left: the picture, its asking patch framed, as in every map. Then for three heads, from early to late, the four modes that contribute most to this patch's attention. On top the mode on the picture (red asks, cyan answers, for the sign at work), below the four pictures of the set to which the mode responds most. The percentage is the share of the logit. Full colour is each mode's own largest projection on the picture."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above four small optimal pictures."}}
+fig = plt.figure(figsize=(9.5, 7.6), layout="constrained")
+left, right = fig.subfigures(1, 2, width_ratios=(1.4, 5))
 ax = left.subplots()
 ax.imshow(picture, extent=(0, model.grid[1], model.grid[0], 0))
 plots.mark_patch(ax, asked, model.grid[1])
@@ -183,14 +189,15 @@ built[picks[0]].sizes
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# How many modes will it take until nine tenths of the attention lie where the model puts them? The
+# How many modes will it take until the map is ten times nearer to the model's than an even map is? The
 # same number in an early and in a late head? And what if key salience is left out?
 # :::
 
 # %%
-distance = {}
+distance, even = {}, {}
 for place, found in explained.items():
     row = model_row[place].values
+    even[place] = abs(1 / len(row) - row).sum() / 2
     orders = {
         "by contribution": built[place],
         "by strength": gallery.build_up(found.sortby("sigma", ascending=False)),
@@ -199,46 +206,68 @@ for place, found in explained.items():
     for name, rows in orders.items():
         distance[place, name] = abs(rows - row).sum("token") / 2
 
-# %% mystnb={"figure": {"name": "fig-build-up", "caption": "How far the attention of the asking patch is from the model's own (total variation, the share that lies elsewhere) when only the first modes count. Solid: ordered by contribution. Dashed: by strength. Dotted: by contribution, without key salience, which need not arrive. Grey line: a tenth."}, "image": {"alt": "For three heads, curves of total variation against the number of modes, falling to zero, and a dotted one without key salience."}}
-fig, axes = plt.subplots(1, 3, figsize=(11, 3), sharey=True, layout="constrained")
+# %% mystnb={"figure": {"name": "fig-build-up", "caption": "How far the attention of the asking patch is from the model's own (total variation, the share that lies elsewhere) when only the first modes count. Solid: ordered by contribution. Dashed: by strength. Dotted: by contribution, without key salience, which need not arrive. Grey lines: an even map, and a tenth of its distance."}, "image": {"alt": "For three heads, curves of total variation against the number of modes, falling to zero, and a dotted one without key salience."}}
+fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.2), layout="constrained")
 styles = {"by contribution": "-", "by strength": "--", "no key salience": ":"}
 for ax, (layer, head) in zip(axes, picks, strict=True):
     for (name, style), colour in zip(styles.items(), plots.PALETTE, strict=False):
         curve = distance[(layer, head), name]
         ax.plot(curve["count"], curve, style, color=colour, label=name)
-    ax.axhline(0.1, color="0.6", lw=0.8)
-    ax.set(title=f"layer {layer}, head {head}", xlabel="modes counted", ylim=(0, 1))
+    for part, line in ((1, "-"), (0.1, "--")):
+        ax.axhline(part * even[layer, head], color="0.5", lw=0.9, ls=line)
+    ax.set(title=f"layer {layer}, head {head}", xlabel="modes counted", ylim=(0, None))
 axes[0].set_ylabel("attention that lies elsewhere")
 _ = axes[0].legend(fontsize=8)
 
 
 # %%
-def needed(curve):
-    """The number of modes from which on nine tenths of the attention are in place."""
-    far = np.flatnonzero(curve.values > 0.1)
+def needed(place, order):
+    """The number of modes from which on an even map is ten times further away."""
+    far = np.flatnonzero(distance[place, order].values > 0.1 * even[place])
     return int(far[-1]) + 1 if len(far) else 0
 
 
-counts = {place: needed(distance[place, "by contribution"]) for place in picks}
-strong = {place: needed(distance[place, "by strength"]) for place in picks}
+def in_heads(values):
+    """A value for each of the three heads, in words."""
+    named = zip(picks, values, strict=True)
+    return "; ".join(f"L{a} H{b}: {value}" for (a, b), value in named)
+
+
+# %%
 missing = [float(distance[place, "no key salience"][-1]) for place in picks]
 six = [float(distance[place, "by contribution"][6]) for place in picks]
+steps = {place: distance[place, "by contribution"].diff("count") for place in picks}
+worst = max(picks, key=lambda place: float(steps[place].max()))
+count = int(steps[worst]["count"][int(steps[worst].values.argmax())])
+before, after = distance[worst, "by contribution"].values[count - 1 : count + 1]
+
+# %%
 tell(
-    needed="; ".join(f"L{a} H{b}: {count}" for (a, b), count in counts.items()),
-    needed_strong="; ".join(f"L{a} H{b}: {count}" for (a, b), count in strong.items()),
-    missing="; ".join(f"{value:.2f}" for value in missing),
-    six="; ".join(f"{value:.2f}" for value in six),
+    needed=in_heads(needed(place, "by contribution") for place in picks),
+    needed_strong=in_heads(needed(place, "by strength") for place in picks),
+    missing=in_heads(f"{value:.3f}" for value in missing),
+    six=in_heads(f"{value:.3f}" for value in six),
+    even=in_heads(f"{even[place]:.2f}" for place in picks),
+    worst="L{} H{}".format(*worst),
+    worst_count=count,
+    worst_mode=f"M{int(explained[worst].mode[count - 1])}",
+    worst_share=float(explained[worst].share[count - 1]),
+    before=float(before),
+    after=float(after),
 )
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# Nine tenths of the attention are in place for good with this many modes, by contribution:
-# {glue:text}`needed`; by strength: {glue:text}`needed_strong`. With the six modes that the paper
-# shows, {glue:text}`six` of the attention still lies elsewhere in the three heads. Without key salience,
-# {glue:text}`missing` does, with all modes.
+# An even map, the same weight for every token, already lies near the model's where the head spreads its
+# attention: {glue:text}`even`. Ten times nearer than that, for good, it is with this many modes by
+# contribution: {glue:text}`needed`; by strength: {glue:text}`needed_strong`. With the six modes that
+# the paper shows this much still lies elsewhere: {glue:text}`six`. Without key salience, with all
+# modes: {glue:text}`missing`.
 #
-# More modes do not always bring the map nearer: one that pulls away counts before the one that holds
-# against it.
+# The largest step that a single mode makes in the wrong direction (or the smallest in the right one) is
+# that of {glue:text}`worst_mode`, number {glue:text}`worst_count` in {glue:text}`worst`: from
+# {glue:text}`before:.2f` to {glue:text}`after:.2f`, with a share of {glue:text}`worst_share:+.0%`. A mode that
+# pulls away may count before the one that holds against it.
 # :::
 #
 # ### One patch of one picture proves little
@@ -257,12 +286,12 @@ far = {
     for n in first
 }
 
-# %% mystnb={"figure": {"name": "fig-all-heads", "caption": "Six pictures, all patches as askers: attention that lies elsewhere when each head has only its strongest modes and key salience. Lines: numbers of modes. Mean over heads."}, "image": {"alt": "Curves over layers, one for each number of modes from 1 to 16, lower for more modes."}}
-fig, ax = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
+# %% mystnb={"figure": {"name": "fig-all-heads", "caption": "Six pictures, all patches as askers: attention that lies elsewhere when each head has only its first modes by strength, and key salience; on a logarithmic scale. Lines: numbers of modes. Mean over heads."}, "image": {"alt": "Curves over layers on a logarithmic scale, one for each number of modes from 1 to 16, lower for more modes."}}
+fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
 for (n, values), colour in zip(far.items(), plots.shades(len(far)), strict=True):
     look = {"color": colour, "marker": "o"}
     plots.over_depth(ax, values.mean("head"), f"{n} mode{'s' * (n > 1)}", look)
-ax.set(ylabel="attention that lies elsewhere", ylim=(0, None))
+ax.set(ylabel="attention that lies elsewhere", yscale="log")
 _ = ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %%
@@ -274,8 +303,8 @@ tell(
 )
 
 # %% [markdown]
-# With the six strongest modes the layer means lie between {glue:text}`six_least:.2f` and
-# {glue:text}`six_most:.2f`, the latter in layer {glue:text}`six_layer`.
+# With the six strongest modes the layer means lie between {glue:text}`six_least:.3f` and
+# {glue:text}`six_most:.3f`, the latter in layer {glue:text}`six_layer`.
 #
 # ## From colour to parts?
 #
@@ -290,19 +319,68 @@ tell(
 views.one_image(model, image, pictures, query_patch=asked)
 
 # %% [markdown]
-# With no mode kept, key salience alone decides, and each patch gets the same map. Step through the modes
-# by contribution; then by σ; and see how far the rebuilt attention is from the model's.
+# With no mode kept, key salience alone decides, and each patch gets the same map.
 #
-# **Try it.** Which mode brings the first peak? Is there a step after which the map is worse? For a
-# picture of your own, put it into a folder, set `IMAGES` to the folder and `PICTURE` to its number.
+# **Try it.**
+#
+# 1. *Two orders.* In {glue:text}`order_at` keep {glue:text}`order_count` modes by contribution, then as
+#    many by σ. Which map is nearer? Which mode makes the difference?
+# 2. *Key salience off.* In {glue:text}`kappa_at` keep all modes and take key salience away. How much of
+#    the attention moves?
+# 3. *A step back.* In {glue:text}`worst` keep one mode fewer than {glue:text}`worst_count`, then
+#    {glue:text}`worst_count`, then one more. What does the map do, and what share has the mode?
+#
+# For a picture of your own, put it into a folder, set `IMAGES` to the folder and `PICTURE` to its number.
+
+# %%
+behind = {
+    place: distance[place, "by contribution"] - distance[place, "by strength"]
+    for place in picks
+}
+order_at = max(picks, key=lambda place: float(abs(behind[place]).max()))
+n = int(abs(behind[order_at]).values.argmax())
+kappa_at = max(picks, key=lambda place: float(abs(explained[place].salience_share)))
+by_sigma = explained[order_at].sortby("sigma", ascending=False)
+extra = sorted({*by_sigma.mode.values[:n]} - {*explained[order_at].mode.values[:n]})
+
+# %%
+tell(
+    order_at="L{} H{}".format(*order_at),
+    order_count=n,
+    by_contribution=float(distance[order_at, "by contribution"][n]),
+    by_strength=float(distance[order_at, "by strength"][n]),
+    extra=", ".join(f"M{m} ({float(by_sigma.share.sel(mode=m)):+.0%})" for m in extra),
+)
+
+# %%
+follows = distance[worst, "by contribution"].values[count + 1 : count + 2]
+tell(
+    kappa_at="L{} H{}".format(*kappa_at),
+    kappa_share=float(explained[kappa_at].salience_share),
+    kappa_missing=float(distance[kappa_at, "no key salience"][-1]),
+    follows=float(follows[0]) if len(follows) else float(after),
+)
+
+# %% [markdown]
+# :::{dropdown} What you may have found
+# 1. With {glue:text}`order_count` modes {glue:text}`by_contribution:.2f` of the attention lies elsewhere
+#    by contribution, {glue:text}`by_strength:.2f` by σ. Only the second has, with their shares of the
+#    logit: {glue:text}`extra`. A mode that lowers patches helps without a large positive score.
+# 2. {glue:text}`kappa_missing:.2f` of the attention moves. Key salience has
+#    {glue:text}`kappa_share:+.0%` of the logit in this head. (Above 100 %, modes would work against it
+#    together.)
+# 3. {glue:text}`before:.2f`, {glue:text}`after:.2f`, {glue:text}`follows:.2f`. A share near or below
+#    zero does not mean that a mode is useless: its step can be undone by the next, which only together
+#    with it is right.
+# :::
 #
 # ## Did we reproduce it?
 
 # %%
-few_do = [float(distance[place, "by contribution"][6]) < 0.1 for place in picks]
+few_do = [near < 0.1 * even[place] for near, place in zip(six, picks, strict=True)]
 tell(
     verdict_exact=verdict(max(errors) < 1e-5),
-    verdict_six=verdict(all(few_do)),
+    verdict_six=verdict(all(few_do), "holds", "not in every head"),
     verdict_salience=verdict(max(missing) < 0.05),
 )
 
@@ -310,8 +388,8 @@ tell(
 # | claim | this run, one patch of one picture | verdict |
 # |---|---|---|
 # | Section 3: the modes make up the score; with key salience the attention is exact (ours) | differs by {glue:text}`rebuilt_error:.0e` | {glue:text}`verdict_exact` |
-# | Figure 5 shows six modes of a head; they make its attention, up to a tenth (ours) | elsewhere: {glue:text}`six` | {glue:text}`verdict_six` |
-# | Biases may be dropped: without key salience less than a twentieth of the attention moves | elsewhere: {glue:text}`missing` | {glue:text}`verdict_salience` |
+# | Figure 5 shows six modes of a head; they make its attention, up to a tenth of an even map's distance (ours) | elsewhere: {glue:text}`six` | {glue:text}`verdict_six` |
+# | Biases may be dropped: without key salience (query bias and LayerNorm's shift) less than a twentieth of the attention moves | elsewhere: {glue:text}`missing` | {glue:text}`verdict_salience` |
 # | Figure 5: from colour to parts | see {doc}`08_mode_gallery` | measured there |
 #
 # ## What to remember
@@ -321,8 +399,9 @@ tell(
 # - Say how much of the attention the modes that you show account for.
 # - Key salience is no mode, and the map needs it.
 #
-# **Limits.** Contribution takes two maxima, so one bright patch is enough to rank high. The order is one
-# of many, and modes with shares below zero make every order a little arbitrary. The asking patch was
+# **Limits.** Contribution takes two maxima, so one bright patch is enough to rank high, and a mode that
+# works by lowering ranks low: six by contribution may miss the mode that decides. The order is one of
+# many, and modes with shares below zero make every order a little arbitrary. The asking patch was
 # chosen because its attention is special; in large networks that may be one of the few patches that
 # serve as stores for the whole picture, and are not about what stands there.
 #
