@@ -179,7 +179,7 @@ for rows, at in zip(axes.reshape(3, 2, 8), chosen, strict=True):
 # $$ \sigma_n^2\; \mathrm{mean}_i\,(z_i\cdot u_n)^2\; \mathrm{Var}_j(z_j\cdot v_n) \,/\, d_{\text{head}}, $$
 #
 # averaged over pictures. Beside it stands the variance of the {term}`key salience`, which no mode has.
-# A mode's *carried share* is this number over the sum of all of them, key salience included. Each is
+# A mode's {term}`carried share` is this number over the sum of all of them, key salience included. Each is
 # taken alone, though modes vary together: their sum is not the variance of the whole logit. Chapter 9
 # takes the covariance with the whole instead.
 

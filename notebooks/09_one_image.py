@@ -118,7 +118,7 @@ tell(disagree=sum(first > 0 for first in firsts))
 pd.DataFrame(table, index=[*(f"number {n}" for n in range(1, 7)), "key salience"])
 
 # %% [markdown]
-# In brackets: the contribution, and the *share of the logit*: the mode's covariance, over keys, with the
+# In brackets: the contribution, and the {term}`share of the logit`: the mode's covariance, over keys, with the
 # whole logit of this patch, as a part of the whole's variance. With key salience, $\kappa$, the shares
 # add up to one. A share is below zero where a mode works against the sum of the others.
 #
