@@ -113,9 +113,40 @@ views.attention_stepper(model, samples, images=list(islice(numbers, 4)))
 # the {term}`prefix tokens <prefix token>` too; below them stands the same among patches alone, as in
 # `maps`.
 #
-# **Try it.** In which layer does the target's token look at its own object most? Does the
-# distractor's token look at its own object, or at its like? Is the patch itself the brightest?
-# (The last question is why we will leave the asking patch out below.)
+# **Try it.** On the first picture:
+#
+# 1. Let the target's patch ask. In which layer and head does its own object get the largest share of the
+#    attention on patches? How large is that beside its area, the mark of an even spread?
+# 2. In that layer, step through the heads. Do they agree?
+# 3. Let a distractor's patch ask. Does it look at the distractors more than their area asks for? How
+#    often is the asking patch itself the brightest?
+
+# %%
+shown = maps @ regions.mT  # [layer, head, asking object, region]
+to_own = shown[:, :, 0, 0]
+top = divmod(int(to_own.argmax()), to_own.shape[1])
+like = shown[:, :, 1, 1]
+tell(
+    top_at="layer {}, head {}".format(*top),
+    top_share=float(to_own[top]),
+    top_area=float(regions[0].mean()),
+    others=", ".join(f"{float(v):.0%}" for v in to_own[top[0]]),
+    like_more=float((like > regions[1].mean()).float().mean()),
+    like_area=float(regions[1].mean()),
+    itself=float((maps.argmax(-1) == asked).float().mean()),
+)
+
+# %% [markdown]
+# :::{dropdown} What you may have found
+# 1. In {glue:text}`top_at` the target gets {glue:text}`top_share:.0%`, with {glue:text}`top_area:.0%` of the
+#    area.
+# 2. The heads of that layer give it {glue:text}`others`.
+# 3. In {glue:text}`like_more:.0%` of the heads the distractors get more than the
+#    {glue:text}`like_area:.0%` that their area asks for. The asking patch is the brightest in
+#    {glue:text}`itself:.0%` of all maps: the reason why we leave it out below.
+# :::
+#
+# One picture is an anecdote; what follows counts many.
 #
 # ## From a map to a share
 #
