@@ -340,8 +340,15 @@ behind = {
 order_at = max(picks, key=lambda place: float(abs(behind[place]).max()))
 n = int(abs(behind[order_at]).values.argmax())
 kappa_at = max(picks, key=lambda place: float(abs(explained[place].salience_share)))
-by_sigma = explained[order_at].sortby("sigma", ascending=False)
-extra = sorted({*by_sigma.mode.values[:n]} - {*explained[order_at].mode.values[:n]})
+by_score = explained[order_at]
+by_sigma = by_score.sortby("sigma", ascending=False)
+
+
+def with_shares(these, those):
+    """The modes that one order takes first and the other does not, with their shares."""
+    only = sorted({*these.mode.values[:n]} - {*those.mode.values[:n]})
+    return ", ".join(f"M{m} ({float(these.share.sel(mode=m)):+.0%})" for m in only)
+
 
 # %%
 tell(
@@ -349,7 +356,8 @@ tell(
     order_count=n,
     by_contribution=float(distance[order_at, "by contribution"][n]),
     by_strength=float(distance[order_at, "by strength"][n]),
-    extra=", ".join(f"M{m} ({float(by_sigma.share.sel(mode=m)):+.0%})" for m in extra),
+    only_first=with_shares(by_score, by_sigma),
+    only_second=with_shares(by_sigma, by_score),
 )
 
 # %%
@@ -364,8 +372,9 @@ tell(
 # %% [markdown]
 # :::{dropdown} What you may have found
 # 1. With {glue:text}`order_count` modes {glue:text}`by_contribution:.2f` of the attention lies elsewhere
-#    by contribution, {glue:text}`by_strength:.2f` by σ. Only the second has, with their shares of the
-#    logit: {glue:text}`extra`. A mode that lowers patches helps without a large positive score.
+#    by contribution, {glue:text}`by_strength:.2f` by σ. Only the first order has, with their shares of
+#    the logit: {glue:text}`only_first`. Only the second: {glue:text}`only_second`. Neither order looks
+#    at these shares. A mode that lowers patches, say, helps without a large positive score.
 # 2. {glue:text}`kappa_missing:.2f` of the attention moves. Key salience has
 #    {glue:text}`kappa_share:+.0%` of the logit in this head. (Above 100 %, modes would work against it
 #    together.)
