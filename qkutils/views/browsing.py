@@ -20,6 +20,7 @@ from qkutils.views.base import View
 from qkutils.views.carrying import Named, Shelf, fitting, in_words, pictures_in
 
 PLACE = ("layer", "head", "mode")
+HIDDEN = {"named": False, "picture": None}  # until the reader asks for them
 Names = Mapping[tuple[int, int, int], str] | xr.Dataset
 
 
@@ -103,8 +104,9 @@ def mode_browser(
     view = ModeBrowser(
         "Mode browser",
         _frame(facts, loaded, shelf, best.sizes["rank"])
-        | _carried(shelf, part, atlas, parts, named),
-        state | {"sign": 1, "show": "both", "colour": "weighted_cosine", "picture": None},
+        | _carried(shelf, part, atlas, parts, named)
+        | {"naming": _kind(names)},
+        state | {"sign": 1, "show": "both", "colour": "weighted_cosine"} | HIDDEN,
         _still(facts, optimal(loaded, pictures, best, *state.values()), state),
         _alternative(loaded.name, state),
     )
@@ -161,7 +163,7 @@ def _facts(model: models.Model, atlas: xr.Dataset, parts: xr.Dataset) -> xr.Data
     )
     if "logit_variance" in atlas:
         total = atlas.logit_variance.sum("mode") + atlas.salience_variance
-        facts["variance"] = atlas.logit_variance / total.clip(min=1e-30)
+        facts["carried"] = atlas.logit_variance / total.clip(min=1e-30)
     return facts
 
 
@@ -200,7 +202,7 @@ def _front(shelf: Shelf, part: xr.Dataset, parts: xr.Dataset, named: Named) -> d
 
 def _first(facts: xr.Dataset, part: xr.Dataset) -> dict[str, int]:
     """The carried mode that is shown first: with pictures, and the most variance or strength."""
-    score = facts["variance" if "variance" in facts else "share"]
+    score = facts["carried" if "carried" in facts else "share"]
     there = (part.image.isel(rank=0) >= 0).all("sign")
     if not there.any():
         there = (part.image.isel(rank=0) >= 0).any("sign")
@@ -209,6 +211,13 @@ def _first(facts: xr.Dataset, part: xr.Dataset) -> dict[str, int]:
     here = score.isel({name: part[name].values for name in PLACE}).where(there.values, -1)
     best = here.argmax(...)
     return {name: int(here[name][best[name]]) for name in PLACE}
+
+
+def _kind(names: Names | None) -> str | None:
+    """What a reader is offered to be shown."""
+    if names is None:
+        return None
+    return "measured name" if isinstance(names, xr.Dataset) else "name"
 
 
 def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
@@ -234,17 +243,23 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
         )
     dims = (*PLACE, "side")
     table = {n: names[n].transpose(*dims).values for n in ("family", "high", "low", "share")}
-    content = names.q.transpose(*dims).values < 0.05
-    beyond = names.q_random.sel(null="leaning").transpose(*dims).values < 0.05
+    leaning = names[["p_random", "q_random"]].sel(null="leaning")
+    tests = {
+        "labels of other scenes": (names.p, names.q),
+        "random directions": (leaning.p_random, leaning.q_random),
+    }
+    told = {
+        what: [values.transpose(*dims).values for values in both] for what, both in tests.items()
+    }
 
     def row(end: str, place: tuple[int, ...], number: int, side: str) -> list[str]:
         at = (*place, number)
-        verdict = f"{'more' if beyond[at] else 'no more'} than random directions do"
+        share = f"{100 * table['share'][at]:.0f} %".replace("-", "−")
+        verdicts = [_verdict(what, float(p[at]), float(q[at])) for what, (p, q) in told.items()]
         return [
             f"{side} name",
-            f"{table[end][at]} (family {table['family'][at]}); explains "
-            f"{100 * table['share'][at]:.0f} % of the variance on other scenes, "
-            f"{verdict if content[at] else 'no more than chance does'}",
+            f"{table[end][at]} (family {table['family'][at]}); explained share {share} on other "
+            f"scenes; {'; '.join(verdicts)}",
         ]
 
     def given(*place: int) -> dict[str, list[list[str]]]:
@@ -253,6 +268,12 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
         return {sign: [row(end, place, n, s) for n, s in sides] for sign, end in ends.items()}
 
     return given
+
+
+def _verdict(what: str, p: float, q: float) -> str:
+    """Whether a name is told from chance; a test that is not passed shows no equality."""
+    known = "told" if q < 0.05 else "not told"
+    return f"{known} from {what} after correction (p = {p:.2g}, corrected {q:.2g})"
 
 
 def _alternative(name: str, state: Mapping[str, int]) -> str:

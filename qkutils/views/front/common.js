@@ -402,8 +402,8 @@ class Frame {
   }
 
   // Facts in words below the stage: [[name, value], …].
-  tell(rows) {
+  tell(rows, place = this.facts) {
     const cells = rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
-    this.facts.replaceChildren(element("dl", {}, ...cells));
+    place.replaceChildren(element("dl", {}, ...cells));
   }
 }
