@@ -74,7 +74,7 @@ function render(context) {
       values[n] = valueOf(state.colour, place);
     }
     const share = state.colour === "carried";
-    const [low, high] = colours === "PuOr" ? [-1, 1] : [0, share ? 1 : Math.max(...values)];
+    const [low, high] = colours === "PuOr" ? [-1, 1] : [0, Math.max(...values)];
     const say = share ? percent : number;
     const here = say(valueOf(state.colour, state));
     const what = state.colour === "weighted_cosine" ? label : `${label} ${state.mode}`;
