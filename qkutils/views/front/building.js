@@ -88,6 +88,7 @@ function render(context) {
       x: [0, scene.modes], y: [0, 1], xticks, yticks: [0, 0.5, 1],
       xlabel: "modes kept", ylabel: "attention elsewhere", width: 380, height: 250,
     });
+    chart.svg.classList.add("qk-small");
     chart.caption.append(...legend());
     note.textContent = `${words()} ${cargo()}`;
   }
