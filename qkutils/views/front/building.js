@@ -325,6 +325,7 @@ function render(context) {
     furnish();
     offerAll();
     view.set(nearest(view.state));
+    view.redraw(); // Jupyter reports no change where the same state is set
   }
 
   function offerAll() {
