@@ -283,7 +283,14 @@ def test_modes_are_added_up(page, shown, own, model, images):
     page.get_by_label("key salience κ").press("Space")
     expected = distance(model, images[1], own, state, order[:6], ())
     assert elsewhere(page) == pytest.approx(expected, abs=ROUNDED)
-    assert "with 6 modes:" in fact(page, "attention elsewhere")
+    assert "with 6 modes, no key salience:" in fact(page, "attention elsewhere")
+    found = gallery.explain(model, images[1], *place)
+    for salience in (False, True):
+        page.get_by_label("key salience κ · z").set_checked(salience)
+        row = gallery.build_up(found, salience).sel(count=6).values
+        patches = row[1:].reshape(8, 8)
+        best = np.unravel_index(patches.argmax(), patches.shape)
+        assert peak(page, "rebuilt") == pytest.approx((100 * patches.max(), *best), abs=0.35)
 
 
 def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, images):

@@ -51,7 +51,7 @@ function render(context) {
 
   begin("Modes added up", "qk-wide");
   const keeper = view.range("modes kept", "kept", { min: 0, max: 0 });
-  view.toggle("key salience κ", "salience");
+  view.toggle("add key salience κ · z", "salience");
   const [builtMap, ownMap, rowBar] = pair(EVEN, "attention");
   const stage = view.stage;
   let chart = null;
@@ -84,8 +84,10 @@ function render(context) {
     return "Contribution: σ times the asker's projection on the mode's query direction times the largest " +
       "projection of a patch on its key direction, for the better of the two signs; of several askers the " +
       "largest counts. Share: the mode's covariance over keys with the whole logit, as a part of the whole's " +
-      "variance; below zero, it works against the others. Attention elsewhere: total variation from the " +
-      "model's own attention.";
+      "variance; below zero, it works against the others. Key salience: what a key's score gains whoever " +
+      "asks, κ · z, from the query bias and from LayerNorm's shift; switched off, both are left out of the " +
+      "rebuilt attention, and stay in the model's own and in the shares. Attention elsewhere: total " +
+      "variation from the model's own attention.";
   }
 
   function cargo() {
@@ -211,7 +213,7 @@ function render(context) {
   }
 
   function counted(kept, { salience }) {
-    return `${kept} mode${kept === 1 ? "" : "s"}${salience ? " and key salience" : ""}`;
+    return `${kept} mode${kept === 1 ? "" : "s"}${salience ? " and key salience" : ", no key salience"}`;
   }
 
   // Distances for every number of modes: of this asker at once, of all patches when they are there.
