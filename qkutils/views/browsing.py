@@ -17,7 +17,7 @@ from qkutils.gallery.sources import Pictures, pictures_of
 from qkutils.modes import AnyModel, decompose, weighted_cosine
 from qkutils.views.arrays import packed
 from qkutils.views.base import View
-from qkutils.views.carrying import Named, Shelf, fitting, in_words, pictures_in
+from qkutils.views.carrying import BUDGET, Named, Shelf, fits, fitting, in_words, pictures_in
 
 PLACE = ("layer", "head", "mode")
 HIDDEN = {"named": False, "picture": None}  # until the reader asks for them
@@ -85,7 +85,7 @@ def mode_browser(
     layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
     computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each
     (layer, head, mode).  Raises ValueError where atlas, model, images or names do not belong
-    together.  Paper figures 1, 4, S5–S16; belongs to chapter 8.
+    together, and where `modes` need more.  Paper figures 1, 4, S5–S16; belongs to chapter 8.
     """
     loaded = models.load(model)
     pictures = pictures_of(images, loaded)
@@ -98,7 +98,13 @@ def mode_browser(
     part = best.isel({name: _chosen(name, values, atlas) for name, values in asked.items()})
     shelf, named = Shelf(loaded, pictures), _naming(names, atlas)
     if modes is None:
-        part = fitting(part, shelf, named)
+        part = fitting(part, atlas, shelf, named)
+    elif not fits(part, atlas, shelf, named):
+        raise ValueError(
+            f"modes={list(modes)}: their pictures need more than the {BUDGET / 1e6:.2f} MB of a "
+            "page; name fewer modes, heads= or layers=, or a smaller top=, or leave out modes= to "
+            "carry as many as fit; a notebook computes the others when they are looked at"
+        )
     facts = _facts(loaded, atlas, parts)
     state = _first(facts, part)
     view = ModeBrowser(

@@ -498,6 +498,16 @@ def test_the_still_map_has_layers_on_its_horizontal_axis(parts):
         assert drawn.get_clim() == pytest.approx(limits)
 
 
+def test_the_still_map_stands_in_the_middle(parts):
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    ax = figures.head_map(figure.subplots(), parts.cosine.sel(mode=0), "cosine")
+    figure.draw_without_rendering()
+    place = ax.get_position()
+    assert (place.x0 + place.x1) / 2 == pytest.approx(0.5, abs=0.03)
+    bar = ax.child_axes[0].get_position()
+    assert place.x1 < bar.x0 < bar.x1 < 1 and bar.height == pytest.approx(place.height, abs=0.02)
+
+
 # ---- what a page carries -------------------------------------------------------------------------
 
 
@@ -534,6 +544,21 @@ def test_fewer_modes_pictures_and_layers_where_bytes_are_short(model, atlas, pic
     monkeypatch.setattr(carrying, "BUDGET", 1000)
     with pytest.raises(ValueError, match="no choice of modes fits"):
         views.mode_browser(model, atlas, pictures)
+
+
+def test_facts_of_layers_that_are_not_carried_count_too(model, atlas, pictures, monkeypatch):
+    for budget in (60_000, 70_000, 80_000, 90_000):
+        monkeypatch.setattr(carrying, "BUDGET", budget)
+        assert size_of(views.mode_browser(model, atlas, pictures, layers=[2], heads=[1])) <= budget
+
+
+def test_modes_that_are_named_have_to_fit(model, atlas, pictures):
+    with pytest.raises(
+        ValueError, match=r"modes=\[0, 1.* more than the 1.45 MB .* name fewer modes"
+    ):
+        views.mode_browser(model, atlas, pictures, modes=range(MODES), top=5)
+    made = views.mode_browser(model, atlas, pictures, modes=range(MODES), heads=[0, 1], top=5)
+    assert made.data["gallery"]["modes"] == list(range(MODES)) and size_of(made) <= 1.45e6
 
 
 def test_an_embedded_model_with_256_scenes_is_light(model):

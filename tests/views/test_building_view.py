@@ -284,10 +284,17 @@ def test_modes_are_added_up(page, shown, own, model, images):
         assert elsewhere(page) == pytest.approx(expected, abs=ROUNDED)
     assert elsewhere(page) == [0, 0]
     slide(page, "add up the first", 6)
-    page.get_by_label("and key salience κ").press("Space")
+    page.get_by_label("key salience κ · z").press("Space")
     expected = distance(model, images[1], own, state, order[:6], ())
     assert elsewhere(page) == pytest.approx(expected, abs=ROUNDED)
-    assert "with 6 modes:" in fact(page, "attention elsewhere")
+    assert "with 6 modes, no key salience:" in fact(page, "attention elsewhere")
+    found = gallery.explain(model, images[1], *place)
+    for salience in (False, True):
+        page.get_by_label("key salience κ · z").set_checked(salience)
+        row = gallery.build_up(found, salience).sel(count=6).values
+        patches = row[1:].reshape(8, 8)
+        best = np.unravel_index(patches.argmax(), patches.shape)
+        assert peak(page, "rebuilt") == pytest.approx((100 * patches.max(), *best), abs=0.35)
 
 
 def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, images):
@@ -296,7 +303,7 @@ def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, 
     order = [int(m) for m in gallery.explain(model, images[1], *place).mode]
     for kept, salience in ((1, ("bias", "shift")), (2, ()), (0, ())):
         slide(page, "add up the first", kept)
-        page.get_by_label("and key salience κ").set_checked(bool(salience))
+        page.get_by_label("key salience κ · z").set_checked(bool(salience))
         rows = qk.rebuild_attention(model, images[1][None], order[:kept], salience)
         expected = peak_of(rows.isel(image=0), state)
         assert peak(page, "rebuilt") == pytest.approx(expected, abs=0.35)
@@ -320,7 +327,7 @@ def test_points_and_bars_lie_where_the_numbers_are(page, shown):
     bars = page.locator(".qk-axes rect.qk-curve")
     assert bars.count() == 25
     assert [bars.nth(n).get_attribute("opacity") for n in (0, 8, 9)] == ["1", "1", "0.35"]
-    page.get_by_label("and key salience κ").uncheck()
+    page.get_by_label("key salience κ · z").uncheck()
     assert [bars.nth(n).get_attribute("opacity") for n in (0, 8)] == ["0.35", "1"]
 
 

@@ -59,7 +59,7 @@ function render(context) {
 
   begin("The first modes added up", "qk-wide");
   const keeper = view.range("add up the first", "kept", { min: 0, max: 0, show: (kept) => `${modesIn(kept)} by ${orderName(view.state)}` });
-  view.toggle("and key salience κ", "salience");
+  view.toggle("add key salience κ · z", "salience");
   const [builtMap, ownMap, rowBar] = pair(EVEN, "attention");
   for (const map of [builtMap, ownMap]) {
     map.before = element("div", { class: "qk-cells" });
@@ -97,8 +97,10 @@ function render(context) {
     return "Contribution: σ times the asker's projection on the mode's query direction times the largest " +
       "projection of a patch on its key direction, for the better of the two signs; of several askers the " +
       "largest counts. Share: the mode's covariance over keys with the whole logit, as a part of the whole's " +
-      "variance; below zero, it works against the others. Attention elsewhere: total variation from the " +
-      "model's own attention.";
+      "variance; below zero, it works against the others. Key salience: what a key's score gains whoever " +
+      "asks, κ · z, from the query bias and from LayerNorm's shift; switched off, both are left out of the " +
+      "rebuilt attention, and stay in the model's own and in the shares. Attention elsewhere: total " +
+      "variation from the model's own attention.";
   }
 
   function cargo() {
@@ -251,7 +253,7 @@ function render(context) {
   }
 
   function counted(kept, { salience }) {
-    return `${modesIn(kept)}${salience ? " and key salience" : ""}`;
+    return `${modesIn(kept)}${salience ? " and key salience" : ", no key salience"}`;
   }
 
   // Distances for every number of modes: of this asker at once, of all patches when they are there.
@@ -363,6 +365,7 @@ function render(context) {
     furnish();
     offerAll();
     view.set(nearest(view.state));
+    view.redraw(); // Jupyter reports no change where the same state is set
   }
 
   function offerAll() {

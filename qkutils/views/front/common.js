@@ -75,6 +75,13 @@ function signed(value, digits = 2) {
   return (value < 0 && Number(text) !== 0 ? "−" : "+") + text;
 }
 
+// JupyterLab cancels Enter in a field of a cell, so that no change is reported; leaving it does that.
+function confirmed({ key, target }) {
+  if (key !== "Enter" || target.type !== "number") return;
+  target.blur();
+  target.focus();
+}
+
 // ---- the frame of a view --------------------------------------------------------------------
 
 // state: what is chosen, shared with Python. draw() is called after every change of it.
@@ -97,6 +104,7 @@ class Frame {
       { class: "qk-view", "aria-label": this.look.title },
       this.controls, this.stage, this.facts, this.fault, this.tools
     );
+    this.root.addEventListener("keydown", confirmed);
     el.replaceChildren(this.root);
     this.bound = [];
     this.waiting = new Map();
