@@ -178,7 +178,7 @@ def one_image(
     rows, columns = loaded.grid
     patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch
     start = {"layer": _start("layer", layer, chosen), "head": _start("head", head, of_each)}
-    explained = explain(loaded, first, **start, query_patch=patch)
+    explained = explain(loaded, first, start["layer"], start["head"], patch)
     kept = min(3, explained.sizes["mode"])
     state = start | {"asks": "patch", "patch": patch, "salience": True, "kept": kept}
     state |= {"order": "contribution", "mode": None}  # none chosen: the first in this order

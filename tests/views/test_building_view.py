@@ -365,7 +365,7 @@ def test_key_salience_has_a_bar_among_the_shares(place, at_place, model, images)
     bar, below = bars[0].bounding_box(), mark.bounding_box()
     assert below["x"] < bar["x"] + bar["width"] / 2 < below["x"] + below["width"]
     caption = page.locator("figcaption", has_text="share of the logit").inner_text()
-    assert "covariance with the whole, ÷ its variance; below zero: works against the rest" in caption
+    assert ": covariance with the whole, ÷ its variance; below zero: works against the" in caption
     ends = [n for n in strip.locator("text").all_text_contents() if "%" in n]
     assert float(ends[0].replace("\u00a0", "").rstrip("%")) == round(100 * values.max())
 
@@ -418,7 +418,8 @@ def test_a_mode_that_is_not_there_is_said(at_place):
 
 
 def test_labels_say_what_each_slider_moves(page):
-    for part, label in (("One mode alone", "look at mode"), ("The first modes", "add up the first")):
+    parts = {"One mode alone": "look at mode", "The first modes": "add up the first"}
+    for part, label in parts.items():
         group = page.get_by_role("group", name=part)
         assert group.get_by_label(label, exact=True).count() == 1
     slide(page, "add up the first", 1)
@@ -450,7 +451,8 @@ def cell(page, which):
 
 def test_the_class_token_has_a_cell_on_the_scale_of_the_maps(at_place, own):
     rows = own.transpose("layer", "head", "query", "key").values[:, :, 1:]
-    layer, head, patch = np.unravel_index((rows[..., 0] / rows[..., 1:].max(-1)).argmax(), rows.shape[:3])
+    most = (rows[..., 0] / rows[..., 1:].max(-1)).argmax()
+    layer, head, patch = np.unravel_index(most, rows.shape[:3])
     page = at_place(layer=int(layer), head=int(head), patch=int(patch), kept=24)
     row = rows[layer, head, patch]
     table = np.frombuffer(colour_map("cividis"), np.uint8).reshape(-1, 3).astype(int)

@@ -577,6 +577,7 @@ function exact(value) {
 }
 
 function nth(number) {
+  // codespell:ignore-next-line
   const ending = ["th", "st", "nd", "rd"][number % 10] ?? "th";
   return `${number}${Math.floor(number / 10) % 10 === 1 ? "th" : ending}`;
 }
