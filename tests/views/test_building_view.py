@@ -404,6 +404,15 @@ def test_another_order_keeps_the_shown_mode(page, shown, model, images):
     assert fact(page, "mode").startswith(f"M{first} (1st by contribution)")
 
 
+def test_another_order_keeps_the_mode_that_nobody_chose(at_place, model, images):
+    page = at_place(layer=6, head=1, patch=20)
+    first = int(gallery.explain(model, images[1], 6, 1, 20).mode[0])
+    by_sigma = list(gallery.explain(model, images[1], 6, 1, 20, order="sigma").mode.values)
+    assert by_sigma[0] != first
+    page.get_by_role("radio", name="σ", exact=True).check()
+    assert fact(page, "mode").startswith(f"M{first} ({by_sigma.index(first) + 1}")
+
+
 def test_places_in_an_order_are_ordinal_numbers(page):
     told = []
     for at in range(24):
@@ -427,6 +436,22 @@ def test_labels_say_what_each_slider_moves(page):
     assert said.inner_text() == "1 mode by contribution"
     page.get_by_role("radio", name="σ", exact=True).check()
     assert said.inner_text() == "1 mode by σ"
+
+
+@pytest.mark.parametrize("width", [400, 660])
+def test_long_labels_fit_on_narrow_pages(shown, open_view, width):
+    page = open_view(shown, viewport={"width": width, "height": 900})
+    slide(page, "look at mode", 22)
+    slide(page, "add up the first", 24)
+    page.get_by_label("asks", exact=True).select_option("all patches")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    right = page.locator(".qk-view").bounding_box()
+    for said in page.locator("output, .qk-bar span, .qk-cells").all():
+        box = said.bounding_box()
+        assert box["x"] + box["width"] <= right["x"] + right["width"]
+    pairs = page.locator(".qk-pair").all()
+    for grids in (pair.locator(".qk-grid").all() for pair in pairs):
+        assert grids[0].bounding_box()["y"] == pytest.approx(grids[1].bounding_box()["y"], abs=0.5)
 
 
 def test_maps_of_all_askers_are_called_means(page, shown, own):
