@@ -564,6 +564,20 @@ def test_a_kernel_shows_a_mode_on_another_picture_in_both_signs(live, atlas, mod
         assert first_number(caption.split("score")[1]) == pytest.approx(score, rel=0.006)
 
 
+def test_the_other_picture_follows_the_mode(live, model, pictures):
+    live.get_by_label("one more picture").fill("7")
+    live.get_by_label("one more picture").press("Enter")
+    live.locator("figcaption", has_text="picture 7").wait_for()
+    live.get_by_role("slider", name="mode").fill("3")
+    live.locator("figcaption", has_text="picture 7").wait_for()
+    live.wait_for_function("!document.querySelector('.qk-note').textContent")
+    assert live.asked[-1] == {"layer": 2, "head": 1, "mode": 3, "picture": 7}
+    both = gallery.maps(model, pictures.read(7)[None], 2, 1).isel(image=0, mode=3)
+    caption = live.locator("figcaption", has_text="picture 7").inner_text()
+    score = float(both["query"].max() * both["key"].max())
+    assert first_number(caption.split("score")[1]) == pytest.approx(score, rel=0.006)
+
+
 def test_an_error_of_the_kernel_is_shown(live):
     live.get_by_label("one more picture").fill("99")
     live.get_by_label("one more picture").press("Tab")
