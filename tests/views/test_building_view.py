@@ -309,6 +309,25 @@ def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, 
         assert peak(page, "the model's own") == pytest.approx(peak_of(own, state), abs=0.35)
 
 
+def test_both_maps_of_attention_have_one_scale(page):
+    painted = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    brightest, larger = colour_map("cividis")[-3:], set()
+    page.get_by_label("key salience κ · z").uncheck()
+    slide(page, "layer", 4)
+    slide(page, "head", 3)
+    for kept in (1, 3, 5):
+        slide(page, "modes kept", kept)
+        most = [peak(page, name)[0] for name in ("rebuilt", "the model's own")]
+        bar = page.locator(".qk-bar").last.inner_text().replace("\u00a0", " ")
+        assert float(bar.split()[-2]) == pytest.approx(max(most), abs=0.051)
+        for n, value in enumerate(most):
+            flat = page.locator(".qk-grid canvas").nth(3 + n).evaluate(painted)
+            full = bytes(brightest) in {bytes(flat[at : at + 3]) for at in range(0, len(flat), 4)}
+            assert full == (value == max(most))
+        larger.add(most[0] > most[1])
+    assert len(larger) == 2
+
+
 def test_the_patch_that_asks_is_framed_and_its_sign_is_told(page, shown, model, images):
     layer, head = (shown.state[k] for k in ("layer", "head"))
     grid, signs = page.get_by_role("application"), set()
