@@ -69,7 +69,7 @@ def fitting(whole: xr.Dataset, atlas: xr.Dataset, shelf: Shelf, named: Named) ->
 def fits(part: xr.Dataset, atlas: xr.Dataset, shelf: Shelf, named: Named) -> bool:
     """Whether facts of all modes, and pictures and names of some, fit; base64 adds a third."""
     rows, columns = shelf.model.grid
-    places = product(*(part[name].values for name in ("layer", "head", "mode")))
+    places = product(*(part[name].values.tolist() for name in ("layer", "head", "mode")))
     room = BUDGET - FRAME - sum(len(str(named(*place))) + 15 for place in places)
     room -= 4 / 3 * (6 * 4 * atlas.sigma.size + part.image.size * (2 * rows * columns + 16))
     for number in numbers_of(part):

@@ -81,6 +81,8 @@ def test_page_in_the_dark(name: str, open_page: Any) -> None:
     visit = open_page(name, viewport=DESK, color_scheme="dark")
     shoot(visit, name, "dark")
     assert visit.page.locator("html").get_attribute("data-theme") == "dark"
+    looks = """all => all.map(getComputedStyle).map((look) => look.padding + look.filter)"""
+    assert set(visit.page.eval_on_selector_all(".qk-grid > img", looks)) <= {"0pxnone"}
     assert not visit.faults
     assert not visit.violations()
 

@@ -312,6 +312,45 @@ def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, 
         assert peak(page, "the model's own") == pytest.approx(peak_of(own, state), abs=0.35)
 
 
+def test_both_maps_of_attention_have_one_scale(page):
+    painted = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    brightest, larger = colour_map("cividis")[-3:], set()
+    page.get_by_label("key salience κ · z").uncheck()
+    slide(page, "layer", 4)
+    slide(page, "head", 3)
+    for kept in (1, 3, 5):
+        slide(page, "modes kept", kept)
+        most = [peak(page, name)[0] for name in ("rebuilt", "the model's own")]
+        bar = page.locator(".qk-bar").last.inner_text().replace("\u00a0", " ")
+        assert float(bar.split()[-2]) == pytest.approx(max(most), abs=0.051)
+        for n, value in enumerate(most):
+            flat = page.locator(".qk-grid canvas").nth(3 + n).evaluate(painted)
+            full = bytes(brightest) in {bytes(flat[at : at + 3]) for at in range(0, len(flat), 4)}
+            assert full == (value == max(most))
+        larger.add(most[0] > most[1])
+    assert len(larger) == 2
+
+
+def test_the_patch_that_asks_is_framed_and_its_sign_is_told(page, shown, model, images):
+    layer, head = (shown.state[k] for k in ("layer", "head"))
+    grid, signs = page.get_by_role("application"), set()
+    for press in ("ArrowLeft", "ArrowUp", "ArrowUp", "ArrowLeft", "ArrowUp"):
+        grid.press(press)
+        row, column = map(int, re.findall(r"row (\d), column (\d)", fact(page, "head"))[0])
+        frames = page.locator(".qk-grid rect").evaluate_all(
+            "all => all.map((r) => [r.y.baseVal.value, r.x.baseVal.value])"
+        )
+        assert len(frames) == 10 and all(frame == [row, column] for frame in frames)
+        found = gallery.explain(model, images[1], layer, head, 8 * row + column).isel(mode=0)
+        asked = float(found.query_map[row, column])
+        which = "positive (purple)" if asked > 0 else "negative (orange)"
+        told = fact(page, "mode").partition("the asker has ")[2]
+        assert told.endswith(f"so {which} keys gain")
+        assert float(told.partition(",")[0]) == pytest.approx(asked, abs=0.0051)
+        signs.add(which)
+    assert len(signs) == 2
+
+
 def test_points_and_bars_lie_where_the_numbers_are(page, shown):
     slide(page, "add up the first", 8)
     one, mean = elsewhere(page)
