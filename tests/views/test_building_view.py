@@ -319,7 +319,7 @@ def test_both_maps_of_attention_have_one_scale(page):
     slide(page, "layer", 4)
     slide(page, "head", 3)
     for kept in (1, 3, 5):
-        slide(page, "modes kept", kept)
+        slide(page, "add up the first", kept)
         most = [peak(page, name)[0] for name in ("rebuilt", "the model's own")]
         bar = page.locator(".qk-bar").last.inner_text().replace("\u00a0", " ")
         assert float(bar.split()[-2]) == pytest.approx(max(most), abs=0.051)
