@@ -90,5 +90,6 @@ def head_map(ax: Axes, values: xr.DataArray, label: str) -> Axes:
     ax.set(xlabel="layer", ylabel="head")
     ax.set_xticks(range(len(table.layer)), [str(n) for n in table.layer.values])
     ax.set_yticks(range(len(table["head"])), [str(n) for n in table["head"].values])
-    ax.figure.colorbar(drawn, ax=ax, label=label)
+    beside = ax.inset_axes((1.02, 0, 0.025, 1))  # with `ax=` the map would leave the middle
+    ax.figure.colorbar(drawn, cax=beside, label=label)
     return ax

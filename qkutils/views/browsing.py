@@ -17,9 +17,10 @@ from qkutils.gallery.sources import Pictures, pictures_of
 from qkutils.modes import AnyModel, decompose, weighted_cosine
 from qkutils.views.arrays import packed
 from qkutils.views.base import View
-from qkutils.views.carrying import Named, Shelf, fitting, in_words, pictures_in
+from qkutils.views.carrying import BUDGET, Named, Shelf, fits, fitting, in_words, pictures_in
 
 PLACE = ("layer", "head", "mode")
+HIDDEN = {"named": False, "picture": None}  # until the reader asks for them
 Names = Mapping[tuple[int, int, int], str] | xr.Dataset
 
 
@@ -84,7 +85,7 @@ def mode_browser(
     layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
     computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each
     (layer, head, mode).  Raises ValueError where atlas, model, images or names do not belong
-    together.  Paper figures 1, 4, S5–S16; belongs to chapter 8.
+    together, and where `modes` need more.  Paper figures 1, 4, S5–S16; belongs to chapter 8.
     """
     loaded = models.load(model)
     pictures = pictures_of(images, loaded)
@@ -97,14 +98,21 @@ def mode_browser(
     part = best.isel({name: _chosen(name, values, atlas) for name, values in asked.items()})
     shelf, named = Shelf(loaded, pictures), _naming(names, atlas)
     if modes is None:
-        part = fitting(part, shelf, named)
+        part = fitting(part, atlas, shelf, named)
+    elif not fits(part, atlas, shelf, named):
+        raise ValueError(
+            f"modes={list(modes)}: their pictures need more than the {BUDGET / 1e6:.2f} MB of a "
+            "page; name fewer modes, heads= or layers=, or a smaller top=, or leave out modes= to "
+            "carry as many as fit; a notebook computes the others when they are looked at"
+        )
     facts = _facts(loaded, atlas, parts)
     state = _first(facts, part)
     view = ModeBrowser(
         "Mode browser",
         _frame(facts, loaded, shelf, best.sizes["rank"])
-        | _carried(shelf, part, atlas, parts, named),
-        state | {"sign": 1, "show": "both", "colour": "weighted_cosine", "picture": None},
+        | _carried(shelf, part, atlas, parts, named)
+        | {"naming": _kind(names)},
+        state | {"sign": 1, "show": "both", "colour": "weighted_cosine"} | HIDDEN,
         _still(facts, optimal(loaded, pictures, best, *state.values()), state),
         _alternative(loaded.name, state),
     )
@@ -161,7 +169,7 @@ def _facts(model: models.Model, atlas: xr.Dataset, parts: xr.Dataset) -> xr.Data
     )
     if "logit_variance" in atlas:
         total = atlas.logit_variance.sum("mode") + atlas.salience_variance
-        facts["variance"] = atlas.logit_variance / total.clip(min=1e-30)
+        facts["carried"] = atlas.logit_variance / total.clip(min=1e-30)
     return facts
 
 
@@ -200,7 +208,7 @@ def _front(shelf: Shelf, part: xr.Dataset, parts: xr.Dataset, named: Named) -> d
 
 def _first(facts: xr.Dataset, part: xr.Dataset) -> dict[str, int]:
     """The carried mode that is shown first: with pictures, and the most variance or strength."""
-    score = facts["variance" if "variance" in facts else "share"]
+    score = facts["carried" if "carried" in facts else "share"]
     there = (part.image.isel(rank=0) >= 0).all("sign")
     if not there.any():
         there = (part.image.isel(rank=0) >= 0).any("sign")
@@ -209,6 +217,13 @@ def _first(facts: xr.Dataset, part: xr.Dataset) -> dict[str, int]:
     here = score.isel({name: part[name].values for name in PLACE}).where(there.values, -1)
     best = here.argmax(...)
     return {name: int(here[name][best[name]]) for name in PLACE}
+
+
+def _kind(names: Names | None) -> str | None:
+    """What a reader is offered to be shown."""
+    if names is None:
+        return None
+    return "measured name" if isinstance(names, xr.Dataset) else "name"
 
 
 def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
@@ -234,17 +249,23 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
         )
     dims = (*PLACE, "side")
     table = {n: names[n].transpose(*dims).values for n in ("family", "high", "low", "share")}
-    content = names.q.transpose(*dims).values < 0.05
-    beyond = names.q_random.sel(null="leaning").transpose(*dims).values < 0.05
+    leaning = names[["p_random", "q_random"]].sel(null="leaning")
+    tests = {
+        "labels of other scenes": (names.p, names.q),
+        "random directions": (leaning.p_random, leaning.q_random),
+    }
+    told = {
+        what: [values.transpose(*dims).values for values in both] for what, both in tests.items()
+    }
 
     def row(end: str, place: tuple[int, ...], number: int, side: str) -> list[str]:
         at = (*place, number)
-        verdict = f"{'more' if beyond[at] else 'no more'} than random directions do"
+        share = f"{100 * table['share'][at]:.0f} %".replace("-", "−")
+        verdicts = [_verdict(what, float(p[at]), float(q[at])) for what, (p, q) in told.items()]
         return [
             f"{side} name",
-            f"{table[end][at]} (family {table['family'][at]}); explains "
-            f"{100 * table['share'][at]:.0f} % of the variance on other scenes, "
-            f"{verdict if content[at] else 'no more than chance does'}",
+            f"{table[end][at]} (family {table['family'][at]}); explained share {share} on other "
+            f"scenes; {'; '.join(verdicts)}",
         ]
 
     def given(*place: int) -> dict[str, list[list[str]]]:
@@ -253,6 +274,12 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
         return {sign: [row(end, place, n, s) for n, s in sides] for sign, end in ends.items()}
 
     return given
+
+
+def _verdict(what: str, p: float, q: float) -> str:
+    """Whether a name is told from chance; a test that is not passed shows no equality."""
+    known = "told" if q < 0.05 else "not told"
+    return f"{known} from {what} after correction (p = {p:.2g}, corrected {q:.2g})"
 
 
 def _alternative(name: str, state: Mapping[str, int]) -> str:

@@ -157,6 +157,8 @@ def one_image(
     *,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    layer: int | None = None,
+    head: int | None = None,
     query_patch: int | None = None,
 ) -> OneImage:
     """A view of the modes of one image: each one's maps and share, and their sum, mode by mode.
@@ -164,22 +166,22 @@ def one_image(
     `image` is a picture, or a tensor as the model takes it.  A static page carries these `layers`
     and `heads`: without a choice all, or as many, evenly spread, as 1.5 MB hold.  In a notebook
     there are all of them, the other `pictures` (a folder, a tensor, a list), pictures of the
-    reader's own, and further models, which see of a picture what `model` sees.  Begins with the
-    middle one of these heads, asked by `query_patch`, or by the middle patch.  Raises ValueError
-    for what the model does not have, and for more heads than a page carries.  Paper figure 5;
-    belongs to chapter 9.
+    reader's own, and further models, which see of a picture what `model` sees.  Begins with this
+    `layer` and `head`, which must be carried, or the middle ones, asked by `query_patch`, or by the
+    middle patch.  Raises ValueError for what the model does not have, and for more heads than a
+    page carries.  Paper figure 5; belongs to chapter 9.
     """
     loaded = models.load(model)
     first = pictures_of([image], loaded).read(0)
     taken = _take(loaded, "the given picture", first)
-    chosen, of_each = carried(taken, layers, heads)
+    chosen, of_each = carried(taken, layers, heads, (layer, head))
     rows, columns = loaded.grid
     patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch
-    layer, head = chosen[len(chosen) // 2], of_each[len(of_each) // 2]
-    explained = explain(loaded, first, layer, head, patch)
+    start = {"layer": _start("layer", layer, chosen), "head": _start("head", head, of_each)}
+    explained = explain(loaded, first, start["layer"], start["head"], patch)
     kept = min(3, explained.sizes["mode"])
-    state = {"layer": layer, "head": head, "asks": "patch", "patch": patch, "salience": True}
-    state |= {"order": "contribution", "step": 0, "kept": kept}
+    state = start | {"asks": "patch", "patch": patch, "salience": True, "kept": kept}
+    state |= {"order": "contribution", "mode": None}  # none chosen: the first in this order
     still, alternative = _still(taken, explained, kept)
     data = taken.front(chosen, of_each)
     view = OneImage("One image, many modes", data, state, still, alternative)
@@ -197,16 +199,32 @@ def _with_first(first: Tensor, pictures: Any, model: Model) -> Pictures:
     return Pictures(names, lambda n: rest.read(n - 1) if n else first)
 
 
+def _start(name: str, value: int | None, chosen: list[int]) -> int:
+    """The layer or head to begin with: one that is carried, the middle one if none is named."""
+    if value is None:
+        return chosen[len(chosen) // 2]
+    if value not in chosen:
+        raise ValueError(f"{name}={value}: the page carries {chosen}; add it to {name}s=")
+    return value
+
+
 def carried(
-    taken: Taken, layers: Sequence[int] | None, heads: Sequence[int] | None
+    taken: Taken,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    start: tuple[int | None, int | None] = (None, None),
 ) -> tuple[list[int], list[int]]:
-    """Layers and heads on a page: those asked for, else as many as it holds, evenly spread."""
+    """Layers and heads on a page: those asked for, else as many as it holds, evenly spread.
+
+    The spread includes the layer and the head to start with.
+    """
     depth, width, modes = (taken.parts.sizes[dim] for dim in ("layer", "head", "mode"))
     room = max(BUDGET // (4 * (modes + 1) * taken.factors.sizes["token"]), 1)
     if heads is None:
-        heads = _spread(width, room // (min(depth, 6) if layers is None else max(len(layers), 1)))
+        rows = min(depth, 6) if layers is None else max(len(layers), 1)
+        heads = _spread(width, room // rows, start[1])
     if layers is None:
-        layers = _spread(depth, room // max(len(heads), 1))
+        layers = _spread(depth, room // max(len(heads), 1), start[0])
     for name, values, count in (("layers", layers, depth), ("heads", heads, width)):
         if not values or len(set(values)) < len(values) or not set(values) <= set(range(count)):
             raise ValueError(
@@ -221,11 +239,15 @@ def carried(
     return list(layers), list(heads)
 
 
-def _spread(count: int, room: int) -> list[int]:
-    """All of `count` numbers, or as many as there is room for, at even steps."""
+def _spread(count: int, room: int, start: int | None) -> list[int]:
+    """All of `count` numbers, or as many as there is room for: at even steps, and `start`."""
     if room >= count:
         return list(range(count))
-    return [round(n) for n in np.linspace(0, count - 1, max(room, 1))]
+    found = [round(n) for n in np.linspace(0, count - 1, max(room, 1))]
+    if start is None or start in found or not 0 <= start < count:
+        return found
+    nearest = min(found, key=lambda n: abs(n - start))
+    return sorted({start, *found} - {nearest})
 
 
 def _picture(content: str, name: str) -> PIL.Image.Image:

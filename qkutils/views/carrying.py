@@ -15,7 +15,7 @@ from qkutils.data import visible
 from qkutils.gallery.sources import Pictures
 from qkutils.views.arrays import encoded
 
-BUDGET = 1_450_000  # characters that a page may need for the default choice of modes
+BUDGET = 1_450_000  # characters that a view may bring to a page
 SIDE = 96  # pixels of a large picture, as it is sent
 FRAME = 4_000  # of them for names and sizes of arrays
 MOST_MODES = 6
@@ -47,12 +47,12 @@ class Shelf:
         return self.made[number]
 
 
-def fitting(whole: xr.Dataset, shelf: Shelf, named: Named) -> xr.Dataset:
+def fitting(whole: xr.Dataset, atlas: xr.Dataset, shelf: Shelf, named: Named) -> xr.Dataset:
     """As many of the first modes as fit in the budget; else one mode, fewer pictures, layers."""
     counts = range(1, min(MOST_MODES, whole.sizes["mode"]) + 1)
     found = None
     for part in (whole.isel(mode=slice(count)) for count in counts):
-        if not fits(part, whole, shelf, named):
+        if not fits(part, atlas, shelf, named):
             break
         found = part
     if found is not None:
@@ -61,17 +61,17 @@ def fitting(whole: xr.Dataset, shelf: Shelf, named: Named) -> xr.Dataset:
     fewer = [one.isel(rank=slice(n)) for n in range(one.sizes["rank"], 0, -1)]
     thinner = [fewer[-1].isel(layer=slice(None, None, n)) for n in range(2, one.sizes["layer"])]
     for part in fewer + thinner:
-        if fits(part, whole, shelf, named):
+        if fits(part, atlas, shelf, named):
             return part
     raise ValueError("no choice of modes fits on a page; name a few with modes=, heads=, layers=")
 
 
-def fits(part: xr.Dataset, whole: xr.Dataset, shelf: Shelf, named: Named) -> bool:
+def fits(part: xr.Dataset, atlas: xr.Dataset, shelf: Shelf, named: Named) -> bool:
     """Whether facts of all modes, and pictures and names of some, fit; base64 adds a third."""
     rows, columns = shelf.model.grid
-    places = product(*(part[name].values for name in ("layer", "head", "mode")))
+    places = product(*(part[name].values.tolist() for name in ("layer", "head", "mode")))
     room = BUDGET - FRAME - sum(len(str(named(*place))) + 15 for place in places)
-    room -= 4 / 3 * (6 * 4 * whole.sigma.size + part.image.size * (2 * rows * columns + 16))
+    room -= 4 / 3 * (6 * 4 * atlas.sigma.size + part.image.size * (2 * rows * columns + 16))
     for number in numbers_of(part):
         sent = shelf[number]
         room -= 4 / 3 * len(sent["bytes"]) + len(sent["key"]) + 80

@@ -33,6 +33,7 @@ const heard = {{}};
 const model = {{
   get: (name) => values[name],
   set: (name, value) => {{
+    if (JSON.stringify(values[name]) === JSON.stringify(value)) return; // as in Jupyter
     values[name] = value;
     for (const act of heard[`change:${{name}}`] ?? []) act();
   }},

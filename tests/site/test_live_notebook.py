@@ -1,52 +1,101 @@
-"""A view in JupyterLab: the same object, and Python behind it.  `make live` runs it."""
+"""Views in JupyterLab: the same objects, and Python behind them.  `make live` runs it."""
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+import torch
+
+import qkutils as qk
+from qkutils import data, gallery, scenes
 
 playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = pytest.mark.live
 
-CELLS = (
-    "import qkutils as qk\n"
-    "from qkutils import trends, views\n"
-    "view = views.trends([trends.curves(n) for n in ('tiny-supervised', 'tiny-simmim')])\n"
-    "view",
-    "view.respond = lambda request: 1 / 0",
-    "view.state = view.state | {'layer': 5}",
-)
+MODEL, SEED = "tiny-supervised", 5_000_000
+FIRST = {
+    "trends": (
+        "from qkutils import trends, views\n"
+        "view = views.trends([trends.curves(n) for n in ('tiny-supervised', 'tiny-simmim')])\n"
+        "view"
+    ),
+    "attention": (
+        "from qkutils import scenes, views\n"
+        f"samples = scenes.samples({SEED}, 0, 6)\n"
+        f"view = views.attention_stepper('{MODEL}', samples, images=[0])\n"
+        "view"
+    ),
+    "browser": (
+        "import qkutils as qk\n"
+        "from qkutils import data, gallery, views\n"
+        f"model = qk.load('{MODEL}')\n"
+        "pictures = gallery.pictures_of(data.images('', model, 12), model)\n"
+        "atlas = gallery.scan(model, pictures, k=2, progress=False)\n"
+        "view = views.mode_browser(model, atlas, pictures, modes=[0])\n"
+        "view.state = view.state | {'layer': 2, 'head': 1, 'mode': 0}\n"
+        "view"
+    ),
+    "building": (
+        "import qkutils as qk\n"
+        "from qkutils import data, views\n"
+        f"model = qk.load('{MODEL}')\n"
+        "images = data.images('', model, 4)\n"
+        "view = views.one_image(model, images[1], images, layers=[1], heads=[0])\n"
+        "view"
+    ),
+}
+# A cell is run by JupyterLab's own command, so that nothing hangs on where a click lands.
+READY = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+RUN = """number => {
+  window.ended = null;
+  jupyterapp.shell.currentWidget.content.activeCellIndex = number;
+  jupyterapp.commands.execute("notebook:run-cell").then(() => (window.ended = number));
+}"""
+PYTHON = """code => {
+  window.ended = null;
+  const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
+  kernel.requestExecute({ code }).done.then(({ content }) => (window.ended = content.status));
+}"""
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a JupyterLab that holds a notebook with a view."""
+    """The address of a JupyterLab that holds a notebook for each view."""
     folder = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    nbformat.write(notebook, folder / "live.ipynb")
+    for name, cell in FIRST.items():
+        cells = [nbformat.v4.new_code_cell(text) for text in (cell, "")]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     options = [f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
     options += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    options += ["--LabApp.expose_app_in_browser=True"]
     command = [sys.executable, "-m", "jupyterlab", *options]
+    settings = {name: str(folder / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, env=os.environ | settings
+        )
     try:
         wait_for(address, folder / "log")
-        yield f"{address}/lab/tree/live.ipynb?reset"
+        yield address
     finally:
         server.terminate()
         server.wait(30)
@@ -60,53 +109,157 @@ def wait_for(address: str, log: Path) -> None:
             urllib.request.urlopen(f"{address}/api/status", timeout=5)
             return
         except OSError:
-            sleep(0.5)
+            sleep(0.1)
     raise TimeoutError(log.read_text())
 
 
 @pytest.fixture
-def page(lab: str, browser: Any) -> Iterator[Any]:
-    """The notebook, with its first cell run."""
-    opened = browser.new_page(viewport={"width": 1400, "height": 1200})
-    opened.set_default_timeout(60_000)
-    opened.goto(lab, timeout=120_000)
-    soon(opened.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]"), "start a kernel")
-    run(opened, 0)
-    soon(opened.locator(".jp-InputPrompt", has_text="[1]:"), "run a cell")
-    opened.get_by_label("add a model").wait_for()
-    yield opened
-    opened.close()
+def open_notebook(lab: str, browser: Any) -> Iterator[Callable[[str], Any]]:
+    """A function that opens a view's notebook, with its cell run and the view drawn."""
+    pages = []
+
+    def show(name: str) -> Any:
+        page = browser.new_page(viewport={"width": 1400, "height": 1200})
+        pages.append(page)
+        page.set_default_timeout(60_000)
+        page.goto(f"{lab}/lab/tree/{name}.ipynb?reset", timeout=120_000)
+        soon(page, READY, "start a kernel")
+        page.evaluate(RUN, 0)
+        soon(page, "window.ended === 0", "run a cell")
+        page.locator(".qk-view").wait_for()
+        return page
+
+    yield show
+    for page in pages:
+        page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        page.close()
 
 
-def soon(sign: Any, what: str) -> None:
+def soon(page: Any, sign: str, what: str) -> None:
     """Wait for a sign of Jupyter's own; where it does not come, this machine is too slow."""
     try:
-        sign.first.wait_for(timeout=120_000)
+        page.wait_for_function(sign, timeout=120_000)
     except playwright.TimeoutError:
         pytest.skip(f"THE LIVE NOTEBOOK WAS NOT LOOKED AT: Jupyter did not {what} in two minutes")
 
 
-def run(page: Any, number: int) -> None:
-    """Run one cell, once JupyterLab hears the keys."""
-    cell = page.locator(".jp-CodeCell").nth(number)
-    before = cell.locator(".jp-InputPrompt").inner_text()
-    for _ in range(20):
-        cell.locator(".cm-content").click()
-        page.keyboard.press("Shift+Enter")
-        page.wait_for_timeout(1500)
-        if cell.locator(".jp-InputPrompt").inner_text() != before:
-            return
+def python(page: Any, code: str) -> None:
+    """Let the notebook's kernel run some code."""
+    page.evaluate(PYTHON, code)
+    page.wait_for_function("window.ended === 'ok'")
 
 
-def test_python_answers_an_error_is_shown_and_python_moves_the_view(page: Any) -> None:
-    curves = page.locator(".qk-axes .qk-curve")
-    assert curves.count() == 2
+def fact(page: Any, name: str) -> str:
+    """One of the facts that a view tells in words, once it tells it."""
+    return page.locator(f".qk-facts dt:text-is('{name}') + dd").inner_text()
+
+
+def number(text: str) -> float:
+    """The first number in a text."""
+    return float(re.search(r"[+−-]?\d+(\.\d+)?", text).group().replace("−", "-"))
+
+
+def give(page: Any, label: str, value: int) -> None:
+    """Write a number into a field, as a reader does."""
+    page.get_by_label(label).fill(str(value))
+    page.get_by_label(label).press("Enter")
+
+
+def test_python_answers_an_error_is_shown_and_python_moves_the_view(open_notebook: Any) -> None:
+    page = open_notebook("trends")
+    page.get_by_label("add a model").wait_for()
+    assert page.locator(".qk-axes .qk-curve").count() == 2
     assert not page.get_by_text("This chapter's notebook").count()
     page.get_by_label("add a model").select_option("tiny-dino")
     page.wait_for_function("document.querySelectorAll('.qk-axes .qk-curve').length === 3")
     assert page.locator(".qk-facts dt").first.inner_text() == "tiny-dino"
-    run(page, 2)
+    python(page, "view.state = view.state | {'layer': 5}")
     page.locator(".qk-facts dd", has_text="layer 5").wait_for()
-    run(page, 1)
+    python(page, "view.respond = lambda request: 1 / 0")
     page.get_by_label("add a model").select_option("tiny-untrained")
     page.locator(".qk-error[role=alert]", has_text="ZeroDivisionError: division by zero").wait_for()
+
+
+def looks_most(page: Any, name: str, image: int, patch: int) -> None:
+    """The stepper tells where a model's patch looks most, in the first layer's mean head."""
+    model = qk.load(name)
+    sample = scenes.samples(SEED, 0, 6)[image]
+    seen = model.transform(sample.image)[None]
+    rows = qk.observed_attention(model, seen).isel(image=0, layer=0).mean("head").values
+    row = rows[model.prefix_tokens + patch][model.prefix_tokens :]
+    best, told = int(row.argmax()), fact(page, "looks most at")
+    assert told.startswith(f"row {best // 8}, column {best % 8} (")
+    assert number(told.partition("(")[2]) == pytest.approx(100 * row[best], abs=0.2)
+
+
+def test_attention_of_another_picture_and_another_model(open_notebook: Any) -> None:
+    page = open_notebook("attention")
+    page.get_by_label("picture by number").wait_for()
+    python(page, "view.state = view.state | {'patch': 17}")
+    page.locator(".qk-facts dd", has_text="row 2, column 1; layer 0").wait_for()
+    looks_most(page, MODEL, 0, 17)
+    before = fact(page, "looks most at")
+    give(page, "picture by number", 5)
+    page.locator(f"[aria-label^='picture scene-{SEED}-5,']").wait_for()
+    looks_most(page, MODEL, 5, 17)
+    assert fact(page, "looks most at") != before
+    page.get_by_role("combobox", name="model").select_option("tiny-simmim")
+    page.locator(".qk-facts dt", has_text="tiny-simmim").wait_for()
+    looks_most(page, "tiny-simmim", 5, 17)
+    page.locator(".qk-grid").first.press(
+        "ArrowDown"
+    )  # which elsewhere in JupyterLab chooses a cell
+    looks_most(page, "tiny-simmim", 5, 25)
+    assert page.evaluate("jupyterapp.shell.currentWidget.content.activeCellIndex") == 0
+
+
+def test_a_mode_and_a_picture_that_the_browser_does_not_carry(open_notebook: Any) -> None:
+    page = open_notebook("browser")
+    page.get_by_label("one more picture").wait_for()
+    model = qk.load(MODEL)
+    pictures = gallery.pictures_of(data.images("", model, 12), model)
+    best = gallery.scan(model, pictures, k=2, progress=False)
+    captions = page.locator(".qk-picture figcaption")
+    for mode in (0, 3):
+        page.get_by_role("slider", name="mode").fill(str(mode))
+        one = best.sel(layer=2, head=1, mode=mode, sign=1).isel(rank=0)
+        key = best.key.values[int(one.image)]
+        captions.first.filter(has_text=f"1. {key}").wait_for()
+        page.wait_for_function("!document.querySelector('.qk-note').textContent")
+        told = number(captions.first.inner_text().split("score")[1])
+        assert told == pytest.approx(float(one.score), rel=0.006)
+    give(page, "one more picture", 7)
+    captions.filter(has_text="picture 7").wait_for()
+    both = gallery.maps(model, pictures.read(7)[None], 2, 1).isel(image=0, mode=3)
+    score = float(both["query"].max() * both["key"].max())
+    assert both["query"].max() > 0 and both["key"].max() > 0
+    told = number(captions.filter(has_text="picture 7").inner_text().split("score")[1])
+    assert told == pytest.approx(score, rel=0.006)
+
+
+def test_modes_of_another_picture_another_head_and_another_model(open_notebook: Any) -> None:
+    page = open_notebook("building")
+    page.get_by_label("picture (0 to 4)").wait_for()
+    model = qk.load(MODEL)
+    images = data.images("", model, 4)
+    middle = 8 * 4 + 4
+
+    def agrees(name: str, image: torch.Tensor, layer: int) -> list[float]:
+        """What is told of the first mode is what Python finds; gives it back."""
+        found = gallery.explain(name, image, layer, 0, middle).isel(mode=0)
+        told = [number(fact(page, each)) for each in ("contribution", "σ", "cosine")]
+        wanted = [float(found[each]) for each in ("contribution", "sigma", "cosine")]
+        assert np.allclose(told, wanted, rtol=6e-3, atol=0.006)
+        return told
+
+    first = agrees(MODEL, images[1], 1)
+    give(page, "picture (0 to 4)", 4)
+    page.locator("figcaption", has_text="00000003:").wait_for()
+    second = agrees(MODEL, images[3], 1)
+    assert second[0] != first[0]
+    page.get_by_label("layer", exact=True).press("End")
+    page.locator(".qk-facts dd", has_text="layer 7, head 0").wait_for()
+    agrees(MODEL, images[3], 7)
+    page.get_by_label("model", exact=True).select_option("tiny-dino")
+    page.locator(".qk-note", has_text="tiny-dino").wait_for()
+    agrees("tiny-dino", images[3], 7)

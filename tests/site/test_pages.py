@@ -81,15 +81,18 @@ def test_page_in_the_dark(name: str, open_page: Any) -> None:
     visit = open_page(name, viewport=DESK, color_scheme="dark")
     shoot(visit, name, "dark")
     assert visit.page.locator("html").get_attribute("data-theme") == "dark"
+    looks = """all => all.map(getComputedStyle).map((look) => look.padding + look.filter)"""
+    assert set(visit.page.eval_on_selector_all(".qk-grid > img", looks)) <= {"0pxnone"}
     assert not visit.faults
     assert not visit.violations()
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_phone_needs_no_sideways_scrolling(name: str, open_page: Any) -> None:
+def test_phone_needs_no_sideways_scrolling_and_keeps_nobody_out(name: str, open_page: Any) -> None:
     visit = open_page(name, viewport=PHONE)
     shoot(visit, name, "phone")
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert not visit.violations()
 
 
 def test_steppers_react_to_the_keyboard(visit: Any) -> None:

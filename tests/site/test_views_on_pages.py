@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import qkutils as qk
+from qkutils import data, gallery
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
@@ -23,6 +24,8 @@ VIEWS = {
     "notebooks/08_mode_gallery": "Mode browser",
     "notebooks/09_one_image": "One image, many modes",
 }
+
+PICTURE, COUNT = 3, 192  # the parameters of chapter 9
 
 pytestmark = pytest.mark.site
 
@@ -189,15 +192,62 @@ def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
 
 
 def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
-    name = "notebooks/09_one_image"
+    name, model = "notebooks/09_one_image", qk.load("tiny-supervised")
     page, title = open_page(name).page, VIEWS[name]
     state = first_state(name, title)
-    parts = qk.decompose("tiny-supervised", "exact")
-    head = parts.sel(layer=state["layer"], head=state["head"])
-    page.get_by_label("σ", exact=True).check()
-    told = fact(page, title, "mode")
-    mode = int(re.match(r"M(\d+)", told).group(1))
-    assert mode == 0 and number(fact(page, title, "cosine")) == pytest.approx(
-        float(head.cosine[mode]), abs=0.006
-    )
+    image = data.images("", model, COUNT)[PICTURE]
+    parts, own = qk.decompose(model, "exact"), qk.observed_attention(model, image[None])
+    view = page.locator(f"section[aria-label='{title}']")
+    grid = view.get_by_role("application")
+    box = grid.bounding_box()
+    grid.click(position={"x": 0.3 * box["width"], "y": 0.55 * box["height"]})
+    names = ("layer", "head", "look at mode", "add up the first")
+    slider = {each: view.get_by_label(each, exact=True) for each in names}
+    layer, head, patch = state["layer"], state["head"], 8 * 4 + 2
+
+    def agrees(order: str, step: int, kept: int, salience: bool = True) -> None:
+        """What the view tells is what the library finds, for what is chosen now."""
+        found = gallery.explain(model, image, layer, head, patch, order=order)
+        at = f"layer {layer}, head {head}; the patch in row {patch // 8}, column {patch % 8} asks"
+        assert fact(page, title, "head") == at
+        mode = int(re.match(r"M(\d+)", fact(page, title, "mode")).group(1))
+        one = found.isel(mode=step)
+        assert mode == int(one.mode)
+        assert number(fact(page, title, "σ")) == pytest.approx(float(one.sigma), rel=0.006)
+        cosine = float(parts.cosine.sel(layer=layer, head=head, mode=mode))
+        assert number(fact(page, title, "cosine")) == pytest.approx(cosine, abs=0.006)
+        told = number(fact(page, title, "contribution"))
+        assert told == pytest.approx(float(one.contribution), rel=0.01)
+        row = gallery.build_up(found, salience).sel(count=kept).values
+        true = own.sel(layer=layer, head=head).isel(image=0, query=1 + patch).values
+        told = fact(page, title, "attention elsewhere").partition(": ")[2]
+        assert number(told) == pytest.approx(abs(row - true).sum() / 2, abs=0.004)
+        for drawn, values in (("rebuilt", row[1:]), ("the model's own", true[1:])):
+            label = view.get_by_role("img", name=f"attention, {drawn}").get_attribute("aria-label")
+            assert number(label.partition("most, ")[2]) == pytest.approx(
+                100 * values.max(), abs=0.35
+            )
+
+    kept = state["kept"]
+    agrees("contribution", 0, kept)
+    grid.press("ArrowDown")
+    grid.press("ArrowRight")
+    patch += 9
+    agrees("contribution", 0, kept)
+    slider["look at mode"].press("ArrowRight")
+    agrees("contribution", 1, kept)
+    orders = [
+        gallery.explain(model, image, layer, head, patch, order=order).mode.values
+        for order in ("contribution", "sigma")
+    ]
+    view.get_by_label("σ", exact=True).check()
+    agrees("sigma", list(orders[1]).index(orders[0][1]), kept)
+    slider["layer"].press("ArrowLeft")
+    slider["head"].press("ArrowRight")
+    layer, head = layer - 1, head + 1
+    agrees("sigma", 0, kept)
+    slider["add up the first"].press("ArrowRight")
+    agrees("sigma", 0, kept + 1)
+    view.get_by_role("checkbox", name="key salience").uncheck()
+    agrees("sigma", 0, kept + 1, salience=False)
     page.context.close()

@@ -101,6 +101,8 @@ def test_shares_are_the_models_own(view, open_view, samples, observed):
         which = "mean over heads" if head is None else f"head {head}"
         facts = page.locator(".qk-facts dd").all_inner_texts()
         assert facts[0] == f"{asks}; layer {layer}, {which}"
+        lies = np.array([float(part.split()[-2]) for part in facts[1].split(" · ")])
+        assert np.abs(lies - 100 * regions_of(samples[image])[1 + patch, :3]).max() < 0.0501
         best = int(row[1:].argmax())
         assert facts[2].startswith(f"row {best // SIDE}, column {best % SIDE} (")
         label = page.locator(".qk-grid").nth(1).get_attribute("aria-label")
@@ -416,6 +418,13 @@ def test_an_object_that_is_not_there_can_not_be_asked(make_vit, open_view):
     page = open_view(views.attention_stepper(make_vit(), [sample]))
     assert page.get_by_role("button", name="distractors’ patch").is_disabled()
     assert page.get_by_role("button", name="target’s patch").is_enabled()
+
+
+def test_what_both_masks_hold_is_the_targets(make_vit):
+    sample = tiny_sample()
+    sample.masks["distractor"][:] = sample.masks["target"]
+    target, distractor = views.attention_stepper(make_vit(), [sample]).data["scenes"][0]["outlines"]
+    assert target and distractor == ""
 
 
 def test_names_that_are_markup_stay_text(make_vit, open_view):

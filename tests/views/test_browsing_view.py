@@ -19,7 +19,7 @@ import qkutils as qk
 from qkutils import data, gallery, naming, views
 from qkutils.gallery import figures
 from qkutils.gallery.galleries import galleries
-from qkutils.views import carrying
+from qkutils.views import browsing, carrying
 
 MODEL = "tiny-supervised"
 LAYERS, HEADS, MODES = 8, 4, 24
@@ -62,12 +62,22 @@ def page(view, atlas, open_view):
     return page
 
 
+@pytest.fixture(scope="module")
+def names(model):
+    return naming.name_modes(model, 16, 9, 10)
+
+
+@pytest.fixture(scope="module")
+def named_view(model, atlas, pictures, names):
+    return views.mode_browser(model, atlas, pictures, modes=[0, 1], names=names)
+
+
 def settle(page, atlas, at):
     """Wait until a mode's pictures have been decoded and painted."""
     for rank, number in enumerate(atlas.sel(at)["image"].values[:4]):
         said = "no further" if number < 0 else f"{rank + 1}. {atlas.key[number].item()};"
         page.wait_for_function(
-            "([n, said]) => document.querySelectorAll('.qk-picture .qk-grid')[n]"
+            "([n, said]) => document.querySelectorAll('.qk-overlay')[n]"
             ".ariaLabel?.startsWith(said)",
             arg=[rank, said],
         )
@@ -83,7 +93,7 @@ def first_number(text):
     return next(float(word) for word in words if word.lstrip("+-")[:1].isdigit())
 
 
-def pixels(page, number, where=".qk-picture canvas"):
+def pixels(page, number, where=".qk-overlay canvas"):
     """What a canvas shows, as [height, width, 3]."""
     flat, shape = (
         page.locator(where)
@@ -164,7 +174,7 @@ def test_arrow_keys_choose_a_head_and_its_facts_are_the_librarys(page, atlas, pa
         share = float(parts.sigma.sel(at) / parts.sigma.sel(layer=layer, head=head).sum())
         assert first_number(told["σ"].split(", ")[1]) == pytest.approx(100 * share, rel=0.06)
         carried = float(atlas.logit_variance.sel(at) / total.sel(layer=layer, head=head))
-        assert first_number(told["logit variance"]) == pytest.approx(100 * carried, rel=0.06)
+        assert first_number(told["carried share"]) == pytest.approx(100 * carried, rel=0.06)
         of_head = float(weighted.sel(layer=layer, head=head))
         said = page.get_by_role("application").get_attribute("aria-label")
         assert f"layer {layer}, head {head}: " in said
@@ -177,23 +187,88 @@ def test_a_click_chooses_the_head_below_it(page):
     x, y = (5 + 0.5) / LAYERS * box["width"], (3 + 0.5) / HEADS * box["height"]
     page.get_by_role("application").click(position={"x": x, "y": y})
     assert facts(page)["mode 1"] == "layer 5, head 3, sign +"
+    frame = "r => [r.x.baseVal.value, r.y.baseVal.value]"
+    assert page.locator(".qk-heads rect").first.evaluate(frame) == [5, 3]
 
 
-@pytest.mark.parametrize("colour", ["weighted cosine", "cosine of the mode", "σ of the mode"])
-def test_heads_have_the_colours_of_their_values(page, parts, colour):
+@pytest.mark.parametrize(
+    "colour",
+    ["weighted cosine", "cosine of the mode", "σ of the mode", "carried share of the mode"],
+)
+def test_heads_have_the_colours_of_their_values(page, parts, atlas, colour):
     page.get_by_label("colour heads by").select_option(colour)
     values = {
         "weighted cosine": qk.weighted_cosine(MODEL, "exact"),
         "cosine of the mode": parts.cosine.sel(mode=1),
         "σ of the mode": parts.sigma.sel(mode=1),
+        "carried share of the mode": carried_shares(atlas).sel(mode=1),
     }[colour].transpose("head", "layer")
-    share = values / values.max() if colour[0] == "σ" else (values + 1) / 2
+    even = "cosine" not in colour
+    share = values / values.max() if even else (values + 1) / 2
     shown = pixels(page, 0, ".qk-heads canvas")
-    wanted = colormaps["cividis" if colour[0] == "σ" else "PuOr"](share.values)[..., :3]
-    assert np.abs(shown - 255 * wanted).max() < 4  # a colour map has 256 steps
-    bars = page.locator(".qk-bar:visible").first.inner_text().replace("−", "-").split()
-    ends = [0, float(values.max())] if colour[0] == "σ" else [-1, 1]
-    assert [float(word) for word in bars[1:]] == pytest.approx(ends, rel=0.006)
+    wanted = colormaps["cividis" if even else "PuOr"](share.values)[..., :3]
+    assert np.abs(shown - 255 * wanted).max() < 5  # a colour map has 256 steps
+    said = page.locator(".qk-heads .qk-bar:visible").inner_text().replace("−", "-")
+    percent = "%" in said
+    bars = [float(word) for word in said.replace("%", "").split() if word[-1].isdigit()]
+    ends = [0, float(values.max()) * (100 if percent else 1)] if even else [-1, 1]
+    assert percent == ("share" in colour) and bars == pytest.approx(ends, rel=0.06)
+    at = page.get_by_role("application").get_attribute("aria-label").split(": ")[1]
+    here = float(values.sel(layer=2, head=1)) * (100 if percent else 1)
+    assert first_number(at) == pytest.approx(here, rel=0.06, abs=0.006)
+
+
+def carried_shares(atlas):
+    """Each mode's part of the logit variance of its head's modes and key salience."""
+    return atlas.logit_variance / (atlas.logit_variance.sum("mode") + atlas.salience_variance)
+
+
+def test_axes_of_the_head_map_have_titles(page):
+    box = page.get_by_role("application").bounding_box()
+    layer, head = (page.locator(f".qk-ticks text:text-is('{n}')") for n in ("layer", "head"))
+    at, beside = layer.bounding_box(), head.bounding_box()
+    assert at["y"] >= box["y"] + box["height"]
+    assert abs(at["x"] + at["width"] / 2 - box["x"] - box["width"] / 2) < 2
+    assert beside["x"] + beside["width"] <= box["x"] and beside["height"] > beside["width"]
+    for other in page.locator(".qk-heads figcaption, .qk-heads .qk-bar:visible").all():
+        assert other.bounding_box()["y"] >= at["y"] + at["height"] - 2
+
+
+# ---- the modes of one head -----------------------------------------------------------------------
+
+
+def test_bars_are_what_modes_carry_and_lines_their_share_of_sigma(page, atlas, parts):
+    carried = carried_shares(atlas).sel(layer=2, head=1).transpose("mode").values
+    sigma = parts.sigma.sel(layer=2, head=1)
+    svg = page.locator("svg.qk-axes")
+    heights = [float(bar.get_attribute("height")) for bar in svg.locator("rect.qk-curve").all()]
+    full = 200 - 42 - 10
+    assert np.array(heights) / full == pytest.approx(carried, abs=1e-3)
+    path = svg.locator("path.qk-strength").get_attribute("d")
+    levels = np.array([float(step.split("H")[0].split()[1]) for step in path.split("M")[1:]])
+    shares = (sigma / sigma.sum()).values
+    assert (200 - 42 - levels) / full == pytest.approx(shares, abs=1e-3)
+    label = svg.get_attribute("aria-label")
+    most = np.argsort(-carried)[:3]
+    assert "layer 2, head 1" in label
+    for mode, text in zip(most, label.split("most: ")[1].split(", "), strict=True):
+        assert text.startswith(f"M{mode} ")
+        assert first_number(text.split(" ", 1)[1]) == pytest.approx(100 * carried[mode], rel=0.06)
+        assert first_number(text.split("σ ")[1]) == pytest.approx(100 * shares[mode], rel=0.06)
+
+
+def test_a_click_on_a_bar_chooses_its_mode(page):
+    svg = page.locator("svg.qk-axes")
+    for mode in (17, 3, 0):
+        bar = svg.locator("rect.qk-curve").nth(mode)
+        x = float(bar.get_attribute("x")) + float(bar.get_attribute("width")) / 2
+        box = svg.bounding_box()
+        svg.click(position={"x": x / 300 * box["width"], "y": box["height"] / 2})
+        assert f"mode {mode}" in facts(page)
+        frame = svg.locator("rect.qk-chosen")
+        left = float(frame.get_attribute("x"))
+        assert left < x < left + float(frame.get_attribute("width"))
+    assert not page.faults
 
 
 # ---- pictures ------------------------------------------------------------------------------------
@@ -213,29 +288,51 @@ def test_overlays_are_those_of_the_figures(page, view, atlas, model, pictures):
     assert not page.faults
 
 
-def test_show_switches_between_query_key_both_and_picture(page, view, atlas, model, pictures):
+def test_each_overlay_has_its_plain_picture_above(page, view, atlas):
+    best = atlas.sel(START)["image"].values
+    for rank in range(4):
+        wanted = 255 * sent_picture(view, int(best[rank]))
+        assert np.abs(pixels(page, rank, ".qk-plain canvas") - wanted).max() <= 1
+        plain, overlay = (page.locator(f".qk-{n}").nth(rank) for n in ("plain", "overlay"))
+        key = atlas.key[best[rank]].item()
+        assert plain.get_attribute("aria-label").startswith(f"{rank + 1}. {key}, the picture")
+        above, below = plain.bounding_box(), overlay.bounding_box()
+        assert above["x"] == below["x"] and above["width"] == below["width"]
+        assert 0 <= below["y"] - above["y"] - above["height"] < 8
+
+
+@pytest.mark.parametrize(("width", "in_a_row"), [(1200, 4), (660, 4), (560, 4), (400, 2)])
+def test_four_pictures_leave_no_orphan(view, atlas, open_view, width, in_a_row):
+    view.state = view.state | START
+    page = open_view(view, viewport={"width": width, "height": 900})
+    settle(page, atlas, START)
+    boxes = [box.bounding_box() for box in page.locator(".qk-picture:visible").all()]
+    rows = [sum(box["y"] == other["y"] for other in boxes) for box in boxes]
+    assert rows == [in_a_row] * 4
+    assert min(box["width"] for box in boxes) > 110
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_show_switches_between_query_key_and_both(page, view, atlas, model, pictures):
     for which in ("query", "key", "both"):
         page.get_by_role("radio", name=which).check()
         wanted = expected(view, atlas, model, pictures, START, 0, which)
         assert np.abs(pixels(page, 0) - wanted).max() <= 2
-        said = page.locator(".qk-picture .qk-grid").first.get_attribute("aria-label")
+        said = page.locator(".qk-overlay").first.get_attribute("aria-label")
         assert f"shown: {which};" in said
-    page.get_by_role("radio", name="picture alone").check()
-    number = int(atlas.sel(START)["image"][0])
-    assert np.abs(pixels(page, 0) - 255 * sent_picture(view, number)).max() <= 1
 
 
 def test_show_is_chosen_by_keyboard(page):
     page.get_by_role("radio", name="both").focus()
     page.keyboard.press("ArrowRight")
-    said = page.locator(".qk-picture .qk-grid").first.get_attribute("aria-label")
+    said = page.locator(".qk-overlay").first.get_attribute("aria-label")
     assert "shown: query;" in said
 
 
 def test_a_picture_is_told_with_its_name_score_and_places(page, atlas):
     best = atlas.sel(START)
     for rank in range(4):
-        said = page.locator(".qk-picture .qk-grid").nth(rank).get_attribute("aria-label")
+        said = page.locator(".qk-overlay").nth(rank).get_attribute("aria-label")
         caption = page.locator(".qk-picture figcaption").nth(rank).inner_text()
         key = str(atlas.key[int(best["image"][rank])].values)
         assert key in caption and key in said and key.startswith("<b>")
@@ -272,6 +369,24 @@ def test_the_mode_slider_shows_facts_of_all_modes_and_says_what_is_not_here(page
     assert page.locator(".qk-picture:visible").count() == 4
 
 
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"modes": range(5)}, "M1 of 24 (pictures to M4)"),
+        ({"modes": [1, 3]}, "M1 of 24 (pictures of M1, M3)"),
+        ({"modes": [1], "heads": [0]}, "M1 of 24 (no pictures of this head)"),
+        ({"modes": range(24), "layers": [2], "heads": [1], "top": 1}, "M1 of 24"),
+    ],
+    ids=str,
+)
+def test_the_mode_slider_says_where_pictures_stop(model, atlas, pictures, open_view, chosen, said):
+    made = views.mode_browser(model, atlas, pictures, **chosen)
+    made.state = made.state | START
+    page = open_view(made)
+    assert page.locator("output").inner_text() == said
+    assert page.locator("input[type=range]").get_attribute("aria-valuetext") == said
+
+
 def test_gaps_in_an_atlas_are_shown_as_gaps(model, atlas, pictures, open_view):
     emptied = atlas.copy(deep=True)
     emptied.image[2, 1, 1, 0, 2:] = -1
@@ -282,6 +397,7 @@ def test_gaps_in_an_atlas_are_shown_as_gaps(model, atlas, pictures, open_view):
     settle(page, emptied, START)
     assert page.locator("figcaption", has_text="no further picture").count() == 2
     assert (pixels(page, 3) == 0).all() and not page.faults
+    assert (pixels(page, 3, ".qk-plain canvas") == 0).all()
 
 
 def test_marks_are_those_of_the_modes(view, parts):
@@ -317,30 +433,62 @@ def test_a_state_that_is_nowhere_is_said_so(view, open_view):
         assert said in page.get_by_role("alert").inner_text()
 
 
-def test_names_that_were_measured_or_given(model, atlas, pictures, open_view):
-    names = naming.name_modes(model, 16, 9, 10)
-    made = views.mode_browser(model, atlas, pictures, modes=[1], names=names)
-    made.state = made.state | START
-    page = open_view(made)
+def test_measured_names_are_told_on_demand(named_view, names, open_view):
+    named_view.state = named_view.state | START | {"named": False}
+    page = open_view(named_view)
+    button = page.get_by_role("button", name="show the measured name")
     for sign, end in (("+", "high"), ("−", "low")):
         page.get_by_role("radio", name=sign, exact=True).check()
+        if sign == "+":
+            text = page.locator(".qk-view").inner_text()
+            assert "family" not in text and not {"query name", "key name"} & set(facts(page))
+            assert button.get_attribute("aria-expanded") == "false"
+            button.press("Enter")
+        assert button.get_attribute("aria-expanded") == "true"  # also of the next mode or sign
         for side in ("query", "key"):
             one = names.sel(layer=2, head=1, mode=1, side=side)
             told = facts(page)[f"{side} name"]
             assert told.startswith(f"{one[end].item()} (family {one.family.item()})")
-            assert f"explains {100 * float(one.share):.0f} % of" in told
-            beyond = float(one.q_random.sel(null="leaning")) < 0.05
-            chance = float(one.q) >= 0.05
-            verdict = f", {'more' if beyond else 'no more'} than random directions do"
-            assert told.endswith("no more than chance does" if chance else verdict)
+            share = f"{100 * float(one.share):.0f}".replace("-", "−")
+            assert f"explained share {share} % on other scenes" in told
+    focus_map(page)
+    page.keyboard.press("ArrowRight")
+    one = names.sel(layer=3, head=1, mode=1, side="query")
+    assert facts(page)["query name"].startswith(one.low.item())
+    button.press("Space")
+    assert "query name" not in facts(page) and not page.faults
+
+
+@pytest.mark.parametrize(("q", "known"), [(0.2, "not told"), (0.01, "told")])
+@pytest.mark.parametrize(("q_random", "told"), [(0.3, "not told"), (0.04, "told")])
+def test_a_failed_test_of_a_name_is_not_called_equality(names, atlas, q, known, q_random, told):
+    at = {"layer": 2, "head": 1, "mode": 1, "side": "key"}
+    changed = names.copy(deep=True)
+    changed.p.loc[at], changed.q.loc[at] = 0.0123, q
+    changed.p_random.loc[at | {"null": "leaning"}] = 0.031
+    changed.q_random.loc[at | {"null": "leaning"}] = q_random
+    changed.q_random.loc[at | {"null": "any"}] = 1 - q_random
+    name, text = browsing._naming(changed, atlas)(2, 1, 1)["1"][1]
+    assert name == "key name" and text.split("; ")[2:] == [
+        f"{known} from labels of other scenes after correction (p = 0.012, corrected {q})",
+        f"{told} from random directions after correction (p = 0.031, corrected {q_random})",
+    ]
+
+
+def test_given_names_stay_text(model, atlas, pictures, open_view):
     given = {(2, 1, 1): "<i>stripes</i>"}
     made = views.mode_browser(model, atlas, pictures, modes=[1], names=given)
     made.state = made.state | START
     page = open_view(made)
+    page.get_by_role("button", name="show the name").click()
     assert facts(page)["name"] == "<i>stripes</i>" and page.locator(".qk-view i").count() == 0
     focus_map(page)
     page.keyboard.press("ArrowRight")
-    assert "name" not in facts(page)
+    assert facts(page)["name"] == "none here for this mode"
+
+
+def test_with_no_names_there_is_nothing_to_open(page):
+    assert page.get_by_role("button", name="show the").count() == 0
 
 
 def test_the_still_map_has_layers_on_its_horizontal_axis(parts):
@@ -350,6 +498,16 @@ def test_the_still_map_has_layers_on_its_horizontal_axis(parts):
         drawn = figures.head_map(figure.subplots(), values, label).images[0]
         np.testing.assert_array_equal(drawn.get_array(), values.transpose("head", "layer"))
         assert drawn.get_clim() == pytest.approx(limits)
+
+
+def test_the_still_map_stands_in_the_middle(parts):
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    ax = figures.head_map(figure.subplots(), parts.cosine.sel(mode=0), "cosine")
+    figure.draw_without_rendering()
+    place = ax.get_position()
+    assert (place.x0 + place.x1) / 2 == pytest.approx(0.5, abs=0.03)
+    bar = ax.child_axes[0].get_position()
+    assert place.x1 < bar.x0 < bar.x1 < 1 and bar.height == pytest.approx(place.height, abs=0.02)
 
 
 # ---- what a page carries -------------------------------------------------------------------------
@@ -388,6 +546,21 @@ def test_fewer_modes_pictures_and_layers_where_bytes_are_short(model, atlas, pic
     monkeypatch.setattr(carrying, "BUDGET", 1000)
     with pytest.raises(ValueError, match="no choice of modes fits"):
         views.mode_browser(model, atlas, pictures)
+
+
+def test_facts_of_layers_that_are_not_carried_count_too(model, atlas, pictures, monkeypatch):
+    for budget in (60_000, 70_000, 80_000, 90_000):
+        monkeypatch.setattr(carrying, "BUDGET", budget)
+        assert size_of(views.mode_browser(model, atlas, pictures, layers=[2], heads=[1])) <= budget
+
+
+def test_modes_that_are_named_have_to_fit(model, atlas, pictures):
+    with pytest.raises(
+        ValueError, match=r"modes=\[0, 1.* more than the 1.45 MB .* name fewer modes"
+    ):
+        views.mode_browser(model, atlas, pictures, modes=range(MODES), top=5)
+    made = views.mode_browser(model, atlas, pictures, modes=range(MODES), heads=[0, 1], top=5)
+    assert made.data["gallery"]["modes"] == list(range(MODES)) and size_of(made) <= 1.45e6
 
 
 def test_an_embedded_model_with_256_scenes_is_light(model):
@@ -517,12 +690,15 @@ def test_a_kernel_computes_a_mode_when_the_slider_rests_on_it(live, atlas, model
         )
 
 
-def test_a_kernel_shows_a_mode_on_another_picture_in_both_signs(live, atlas, model, pictures):
-    live.get_by_label("one more picture").fill("7")
+@pytest.mark.parametrize("number", [7, 14])  # 14: more than full colour, below zero
+def test_a_kernel_shows_a_mode_on_another_picture_in_both_signs(
+    live, number, atlas, model, pictures
+):
+    live.get_by_label("one more picture").fill(str(number))
     live.get_by_label("one more picture").press("Tab")
-    live.locator("figcaption", has_text="picture 7").wait_for()
-    assert live.asked[1:] == [{"layer": 2, "head": 1, "mode": 1, "picture": 7}]
-    both = gallery.maps(model, pictures.read(7)[None], 2, 1).isel(image=0, mode=1)
+    live.locator("figcaption", has_text=f"picture {number}:").wait_for()
+    assert live.asked[1:] == [{"layer": 2, "head": 1, "mode": 1, "picture": number}]
+    both = gallery.maps(model, pictures.read(number)[None], 2, 1).isel(image=0, mode=1)
     found = gallery.optimal(model, pictures, atlas.isel(rank=slice(4)), 2, 1, 1)
     for name, sign in (("+", 1), ("−", -1)):
         live.get_by_role("radio", name=name, exact=True).check()
@@ -533,10 +709,27 @@ def test_a_kernel_shows_a_mode_on_another_picture_in_both_signs(live, atlas, mod
         assert (red > 0.1).any()
         shown = pixels(live, 4)[4::8, 4::8]
         assert np.abs(shown[..., 0] - shown[..., 1] - 255 * (red - cyan)).max() <= 2
-        score = sign * both["query"].values
-        score = score.max() * (sign * both["key"].values).max()
-        caption = live.locator("figcaption", has_text="picture 7").inner_text()
-        assert first_number(caption.split("score")[1]) == pytest.approx(score, rel=0.006)
+        ends = [(sign * both[side].values).max() for side in ("query", "key")]
+        caption = live.locator("figcaption", has_text=f"picture {number}:").inner_text()
+        if min(ends) > 0:
+            told = first_number(caption.split("score")[1])
+            assert told == pytest.approx(ends[0] * ends[1], rel=0.006)
+        else:
+            assert caption.endswith("no score: nothing at one end")
+
+
+def test_the_other_picture_follows_the_mode(live, model, pictures):
+    live.get_by_label("one more picture").fill("7")
+    live.get_by_label("one more picture").press("Enter")
+    live.locator("figcaption", has_text="picture 7").wait_for()
+    live.get_by_role("slider", name="mode").fill("3")
+    live.locator("figcaption", has_text="picture 7").wait_for()
+    live.wait_for_function("!document.querySelector('.qk-note').textContent")
+    assert live.asked[-1] == {"layer": 2, "head": 1, "mode": 3, "picture": 7}
+    both = gallery.maps(model, pictures.read(7)[None], 2, 1).isel(image=0, mode=3)
+    caption = live.locator("figcaption", has_text="picture 7").inner_text()
+    score = float(both["query"].max() * both["key"].max())
+    assert first_number(caption.split("score")[1]) == pytest.approx(score, rel=0.006)
 
 
 def test_an_error_of_the_kernel_is_shown(live):
@@ -577,10 +770,17 @@ def test_a_subset_that_is_not_there_is_refused(model, atlas, pictures, options, 
         views.mode_browser(model, atlas, pictures, **options)
 
 
-def test_an_atlas_without_statistics_or_pictures(model, atlas, pictures):
+def test_an_atlas_without_statistics_or_pictures(model, atlas, pictures, open_view):
     plain = atlas.drop_vars(["logit_variance", "salience_variance"])
     made = views.mode_browser(model, plain, pictures, modes=[0])
-    assert "variance" not in made.data["facts"]
+    assert "carried" not in made.data["facts"]
+    page = open_view(made)
+    assert facts(page)["carried share"].startswith("not measured")
+    assert page.get_by_label("colour heads by").locator("option").count() == 3
+    assert page.locator("svg.qk-axes rect.qk-curve").count() == 0
+    assert page.locator("figcaption", has_text="carried share").count() == 0
+    made.state = made.state | {"colour": "carried"}
+    assert "not measured in this scan" in open_view(made).get_by_role("alert").inner_text()
     empty = atlas.copy(deep=True)
     empty.image[:] = -1
     with pytest.raises(ValueError, match="no picture of these modes"):

@@ -226,7 +226,7 @@ def test_arrow_keys_and_clicks_choose_who_asks(page, shown, model, images):
     assert "row 7, column 0 asks" in fact(page, "head")
     state = shown.state
     found = gallery.explain(model, images[1], state["layer"], state["head"], 56).isel(mode=0)
-    assert fact(page, "mode").startswith(f"M{int(found.mode)}, number 1 of 24 by contribution")
+    assert fact(page, "mode").startswith(f"M{int(found.mode)} (1st by contribution)")
     assert float(fact(page, "contribution")) == pytest.approx(float(found.contribution), rel=6e-3)
     assert page.locator(".qk-grid rect").count() == 10  # each of five maps has its frame
     assert not page.faults
@@ -238,10 +238,14 @@ def test_modes_are_stepped_through_by_keyboard(page, shown, model, images):
         model, images[1], state["layer"], state["head"], state["patch"], order="sigma"
     )
     page.get_by_role("radio", name="σ").check()
-    page.get_by_label("mode", exact=True).focus()
-    for number in range(4):
+    slider = page.get_by_label("look at mode", exact=True)
+    slider.press("Home")
+    for number, place in enumerate(("1st", "2nd", "3rd", "4th")):
         one = expected.isel(mode=number)
-        assert fact(page, "mode").startswith(f"M{int(one.mode)}, number {number + 1} of 24 by σ")
+        named = f"M{int(one.mode)} ({place} by σ)"
+        assert fact(page, "mode").startswith(named)
+        assert slider.get_attribute("aria-valuetext") == named
+        assert page.locator("label:has-text('look at mode') output").inner_text() == named
         assert float(fact(page, "σ")) == pytest.approx(float(one.sigma), rel=6e-3)
         assert float(fact(page, "cosine")) == pytest.approx(float(one.cosine), abs=0.0051)
         told = re.findall(r"[+-]\d+\.\d", fact(page, "share of the logit"))
@@ -275,15 +279,22 @@ def test_modes_are_added_up(page, shown, own, model, images):
     place = [state[k] for k in ("layer", "head", "patch")]
     order = [int(m) for m in gallery.explain(model, images[1], *place).mode]
     for kept in (0, 1, 6, 24):
-        slide(page, "modes kept", kept)
+        slide(page, "add up the first", kept)
         expected = distance(model, images[1], own, state, order[:kept])
         assert elsewhere(page) == pytest.approx(expected, abs=ROUNDED)
     assert elsewhere(page) == [0, 0]
-    slide(page, "modes kept", 6)
-    page.get_by_label("key salience κ").press("Space")
+    slide(page, "add up the first", 6)
+    page.get_by_label("key salience κ · z").press("Space")
     expected = distance(model, images[1], own, state, order[:6], ())
     assert elsewhere(page) == pytest.approx(expected, abs=ROUNDED)
-    assert "with 6 modes:" in fact(page, "attention elsewhere")
+    assert "with 6 modes, no key salience:" in fact(page, "attention elsewhere")
+    found = gallery.explain(model, images[1], *place)
+    for salience in (False, True):
+        page.get_by_label("key salience κ · z").set_checked(salience)
+        row = gallery.build_up(found, salience).sel(count=6).values
+        patches = row[1:].reshape(8, 8)
+        best = np.unravel_index(patches.argmax(), patches.shape)
+        assert peak(page, "rebuilt") == pytest.approx((100 * patches.max(), *best), abs=0.35)
 
 
 def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, images):
@@ -291,19 +302,57 @@ def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, 
     place = [state[k] for k in ("layer", "head", "patch")]
     order = [int(m) for m in gallery.explain(model, images[1], *place).mode]
     for kept, salience in ((1, ("bias", "shift")), (2, ()), (0, ())):
-        slide(page, "modes kept", kept)
-        page.get_by_label("key salience κ").set_checked(bool(salience))
+        slide(page, "add up the first", kept)
+        page.get_by_label("key salience κ · z").set_checked(bool(salience))
         rows = qk.rebuild_attention(model, images[1][None], order[:kept], salience)
         expected = peak_of(rows.isel(image=0), state)
         assert peak(page, "rebuilt") == pytest.approx(expected, abs=0.35)
-        told = float(re.findall(r"rebuilt ([\d.]+)", fact(page, "not on the maps"))[0])
         row = rows.isel(image=0).sel(layer=state["layer"], head=state["head"]).values
-        assert told == pytest.approx(100 * row[1 + state["patch"], 0], abs=0.35)
+        assert cell(page, 0) == pytest.approx(100 * row[1 + state["patch"], 0], abs=0.35)
         assert peak(page, "the model's own") == pytest.approx(peak_of(own, state), abs=0.35)
 
 
+def test_both_maps_of_attention_have_one_scale(page):
+    painted = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    brightest, larger = colour_map("cividis")[-3:], set()
+    page.get_by_label("key salience κ · z").uncheck()
+    slide(page, "layer", 4)
+    slide(page, "head", 3)
+    for kept in (1, 3, 5):
+        slide(page, "add up the first", kept)
+        most = [peak(page, name)[0] for name in ("rebuilt", "the model's own")]
+        bar = page.locator(".qk-bar").last.inner_text().replace("\u00a0", " ")
+        assert float(bar.split()[-2]) == pytest.approx(max(most), abs=0.051)
+        for n, value in enumerate(most):
+            flat = page.locator(".qk-grid canvas").nth(3 + n).evaluate(painted)
+            full = bytes(brightest) in {bytes(flat[at : at + 3]) for at in range(0, len(flat), 4)}
+            assert full == (value == max(most))
+        larger.add(most[0] > most[1])
+    assert len(larger) == 2
+
+
+def test_the_patch_that_asks_is_framed_and_its_sign_is_told(page, shown, model, images):
+    layer, head = (shown.state[k] for k in ("layer", "head"))
+    grid, signs = page.get_by_role("application"), set()
+    for press in ("ArrowLeft", "ArrowUp", "ArrowUp", "ArrowLeft", "ArrowUp"):
+        grid.press(press)
+        row, column = map(int, re.findall(r"row (\d), column (\d)", fact(page, "head"))[0])
+        frames = page.locator(".qk-grid rect").evaluate_all(
+            "all => all.map((r) => [r.y.baseVal.value, r.x.baseVal.value])"
+        )
+        assert len(frames) == 10 and all(frame == [row, column] for frame in frames)
+        found = gallery.explain(model, images[1], layer, head, 8 * row + column).isel(mode=0)
+        asked = float(found.query_map[row, column])
+        which = "positive (purple)" if asked > 0 else "negative (orange)"
+        told = fact(page, "mode").partition("the asker has ")[2]
+        assert told.endswith(f"so {which} keys gain")
+        assert float(told.partition(",")[0]) == pytest.approx(asked, abs=0.0051)
+        signs.add(which)
+    assert len(signs) == 2
+
+
 def test_points_and_bars_lie_where_the_numbers_are(page, shown):
-    slide(page, "modes kept", 8)
+    slide(page, "add up the first", 8)
     one, mean = elsewhere(page)
     chart = page.locator(".qk-axes").last
     circle, square = chart.locator("circle"), chart.locator("rect")
@@ -315,8 +364,183 @@ def test_points_and_bars_lie_where_the_numbers_are(page, shown):
     assert middle == pytest.approx(bottom - mean * (bottom - top), abs=0.2)
     assert float(circle.get_attribute("cx")) == pytest.approx(52 + 8 / 24 * (370 - 52))
     bars = page.locator(".qk-axes rect.qk-curve")
-    assert bars.count() == 24
-    assert [bars.nth(n).get_attribute("opacity") for n in (7, 8)] == ["1", "0.35"]
+    assert bars.count() == 25
+    assert [bars.nth(n).get_attribute("opacity") for n in (0, 8, 9)] == ["1", "1", "0.35"]
+    page.get_by_label("key salience κ · z").uncheck()
+    assert [bars.nth(n).get_attribute("opacity") for n in (0, 8)] == ["0.35", "1"]
+
+
+@pytest.fixture
+def at_place(shown, open_view):
+    """A function that opens the view in another state, and gives the page."""
+    before = shown.state
+
+    def show(**change):
+        shown.state = before | change
+        return open_view(shown, viewport={"width": 676, "height": 900})
+
+    yield show
+    shown.state = before
+
+
+@pytest.mark.parametrize("place", [(6, 2, 36), (4, 2, 36), (1, 3, 10)], ids=str)
+def test_key_salience_has_a_bar_among_the_shares(place, at_place, model, images):
+    layer, head, patch = place
+    page = at_place(layer=layer, head=head, patch=patch)
+    expected = gallery.explain(model, images[1], layer, head, patch)
+    values = np.array([float(expected.salience_share), *expected.share.values])
+    bars = page.locator(".qk-axes rect.qk-curve").all()
+    heights = np.array([float(bar.get_attribute("height")) for bar in bars])
+    tops = np.array([float(bar.get_attribute("y")) for bar in bars])
+    unit = (92 - 12) / (max(values.max(), 0) - min(values.min(), 0))
+    zero = 12 + max(values.max(), 0) * unit
+    assert heights == pytest.approx(abs(values) * unit, abs=0.5)
+    assert tops == pytest.approx(zero - np.maximum(values, 0) * unit, abs=0.5)
+    strip = page.get_by_role("img", name="share of the logit: key salience")
+    told = strip.get_attribute("aria-label").replace("−", "-")
+    first = float(re.search(r"salience ([+-][\d.]+)", told)[1])
+    assert first == pytest.approx(100 * values[0], abs=0.4)
+    mark = strip.locator("text:text-is('κ')")
+    bar, below = bars[0].bounding_box(), mark.bounding_box()
+    assert below["x"] < bar["x"] + bar["width"] / 2 < below["x"] + below["width"]
+    caption = page.locator("figcaption", has_text="share of the logit").inner_text()
+    assert ": covariance with the whole, ÷ its variance; below zero: works against the" in caption
+    ends = [n for n in strip.locator("text").all_text_contents() if "%" in n]
+    assert float(ends[0].replace("\u00a0", "").rstrip("%")) == round(100 * values.max())
+
+
+def test_a_small_projection_keeps_digits_that_count(at_place, model, images):
+    parts = qk.attention.token_factors(model, images[1][None], 24).isel(image=0)
+    strength = qk.decompose(model, "exact").sigma.values * float(qk.heads.read(model).scale)
+    query = parts["query"].transpose("layer", "head", "token", "rank").values[:, :, 1:]
+    asked = query / strength[:, :, None]
+    small = np.argwhere((abs(asked) < 0.004) & (abs(asked) > 1e-3))[0]
+    layer, head, patch, mode = (int(n) for n in small)
+    page = at_place(layer=layer, head=head, patch=patch, mode=mode)
+    told = fact(page, "mode").split("the asker has ")[1]
+    assert told[0] == ("-" if asked[*small] < 0 else "+")
+    assert float(told.split(",")[0]) == pytest.approx(asked[*small], rel=0.06)
+    assert ("negative" if asked[*small] < 0 else "positive") in told
+
+
+def test_another_order_keeps_the_shown_mode(page, shown, model, images):
+    place = [shown.state[k] for k in ("layer", "head", "patch")]
+    orders = {
+        name: list(gallery.explain(model, images[1], *place, order=name).mode.values)
+        for name in ("contribution", "sigma")
+    }
+    moved = [n for n, m in enumerate(orders["contribution"]) if orders["sigma"].index(m) != n]
+    slide(page, "look at mode", moved[0])
+    mode = orders["contribution"][moved[0]]
+    for label, name in (("σ", "sigma"), ("contribution", "contribution")):
+        page.get_by_role("radio", name=label, exact=True).check()
+        at = orders[name].index(mode)
+        assert fact(page, "mode").startswith(f"M{mode} ({at + 1}")
+        assert page.get_by_label("look at mode", exact=True).input_value() == str(at)
+        assert f"M{mode}, query map" in page.locator("figcaption", has_text="query").inner_text()
+    page.get_by_label("head", exact=True).press("ArrowRight")
+    first = gallery.explain(model, images[1], place[0], place[1] + 1, place[2]).mode.values[0]
+    assert fact(page, "mode").startswith(f"M{first} (1st by contribution)")
+
+
+def test_another_order_keeps_the_mode_that_nobody_chose(at_place, model, images):
+    page = at_place(layer=6, head=1, patch=20)
+    first = int(gallery.explain(model, images[1], 6, 1, 20).mode[0])
+    by_sigma = list(gallery.explain(model, images[1], 6, 1, 20, order="sigma").mode.values)
+    assert by_sigma[0] != first
+    page.get_by_role("radio", name="σ", exact=True).check()
+    assert fact(page, "mode").startswith(f"M{first} ({by_sigma.index(first) + 1}")
+
+
+def test_places_in_an_order_are_ordinal_numbers(page):
+    told = []
+    for at in range(24):
+        slide(page, "look at mode", at)
+        told.append(re.search(r"\((\w+) by", fact(page, "mode"))[1])
+    special = {1: "1st", 2: "2nd", 3: "3rd", 21: "21st", 22: "22nd", 23: "23rd"}
+    assert told == [special.get(n, f"{n}th") for n in range(1, 25)]
+
+
+def test_a_mode_that_is_not_there_is_said(at_place):
+    assert "mode 24: there are 0 to 23" in at_place(mode=24).get_by_role("alert").inner_text()
+
+
+def test_labels_say_what_each_slider_moves(page):
+    parts = {"One mode alone": "look at mode", "The first modes": "add up the first"}
+    for part, label in parts.items():
+        group = page.get_by_role("group", name=part)
+        assert group.get_by_label(label, exact=True).count() == 1
+    slide(page, "add up the first", 1)
+    said = page.locator("label:has-text('add up the first') output")
+    assert said.inner_text() == "1 mode by contribution"
+    page.get_by_role("radio", name="σ", exact=True).check()
+    assert said.inner_text() == "1 mode by σ"
+
+
+@pytest.mark.parametrize("width", [400, 660])
+def test_long_labels_fit_on_narrow_pages(shown, open_view, width):
+    page = open_view(shown, viewport={"width": width, "height": 900})
+    slide(page, "look at mode", 22)
+    slide(page, "add up the first", 24)
+    page.get_by_label("asks", exact=True).select_option("all patches")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    right = page.locator(".qk-view").bounding_box()
+    for said in page.locator("output, .qk-bar span, .qk-cells").all():
+        box = said.bounding_box()
+        assert box["x"] + box["width"] <= right["x"] + right["width"]
+    pairs = page.locator(".qk-pair").all()
+    for grids in (pair.locator(".qk-grid").all() for pair in pairs):
+        assert grids[0].bounding_box()["y"] == pytest.approx(grids[1].bounding_box()["y"], abs=0.5)
+
+
+def test_maps_of_all_askers_are_called_means(page, shown, own):
+    captions = page.get_by_role("group", name="The first modes").locator("figcaption")
+    assert not any("mean over all patches:" in text for text in captions.all_inner_texts()[:2])
+    page.get_by_label("asks", exact=True).select_option("all patches")
+    built, model_s = captions.all_inner_texts()[:2]
+    assert built == "rebuilt, mean over all patches: 3 modes and key salience"
+    assert model_s == "the model's own, mean over all patches"
+    rows = own.sel(layer=shown.state["layer"], head=shown.state["head"]).values[1:].mean(0)
+    most = rows[1:].argmax()
+    told = peak(page, "the model's own, mean")
+    assert told == pytest.approx([100 * rows[1:].max(), *divmod(int(most), 8)], abs=0.35)
+    assert cell(page, 1) == pytest.approx(100 * rows[0], abs=0.35)
+
+
+def cell(page, which):
+    """The percentage beside the class token's cell: of the rebuilt row, or of the model's own."""
+    said = page.locator(".qk-cells").nth(which).inner_text().replace("\u00a0", " ")
+    return float(re.fullmatch(r"class token ([\d.]+) %", said.strip())[1])
+
+
+def test_the_class_token_has_a_cell_on_the_scale_of_the_maps(at_place, own):
+    rows = own.transpose("layer", "head", "query", "key").values[:, :, 1:]
+    most = (rows[..., 0] / rows[..., 1:].max(-1)).argmax()
+    layer, head, patch = np.unravel_index(most, rows.shape[:3])
+    page = at_place(layer=int(layer), head=int(head), patch=int(patch), kept=24)
+    row = rows[layer, head, patch]
+    table = np.frombuffer(colour_map("cividis"), np.uint8).reshape(-1, 3).astype(int)
+    read = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    for which in (0, 1):
+        assert cell(page, which) == pytest.approx(100 * row[0], abs=0.35)
+        found = page.locator(".qk-cell").nth(which)
+        colour = found.evaluate("c => getComputedStyle(c).backgroundColor")
+        painted = np.array([int(n) for n in re.findall(r"\d+", colour)])
+        wanted = table[np.round(255 * row / row.max()).astype(int)]
+        assert np.abs(painted - wanted[0]).max() <= 6
+        pixels = page.locator(".qk-grid canvas").nth(3 + which).evaluate(read)
+        assert np.abs(np.array(pixels).reshape(64, 4)[:, :3] - wanted[1:]).max() <= 6
+    bar = page.locator(".qk-bar").last.inner_text().replace("\u00a0", " ")
+    assert float(bar.split()[-2]) == pytest.approx(100 * row.max(), abs=0.35)
+    assert row[0] > 1.2 * row[1:].max()  # else the scale might be the patches' own
+
+
+def test_the_asking_patch_has_a_light_and_a_dark_line(page):
+    for box in page.locator(".qk-grid svg").all():
+        outer, inner = box.locator("rect").all()
+        assert [outer.get_attribute("stroke"), inner.get_attribute("stroke")] == ["#000", "#fff"]
+        widths = [float(rect.get_attribute("stroke-width")) for rect in (outer, inner)]
+        assert widths[0] >= 1.5 * widths[1] > 0.1
 
 
 def test_all_patches_or_the_class_token_ask(page, shown, own):
@@ -327,8 +551,8 @@ def test_all_patches_or_the_class_token_ask(page, shown, own):
     page.get_by_label("asks", exact=True).select_option("the class token")
     state = shown.state
     rows = own.sel(layer=state["layer"], head=state["head"])
-    told = float(fact(page, "not on the maps").split("the model ")[1].split(" ")[0])
-    assert told == pytest.approx(100 * float(rows[0, 0]), abs=0.35)
+    assert cell(page, 1) == pytest.approx(100 * float(rows[0, 0]), abs=0.35)
+    assert page.locator(".qk-cell.qk-asks").count() == 2
     page.get_by_role("application").press("ArrowLeft")
     assert "row 4, column 3 asks" in fact(page, "head")
 
@@ -556,6 +780,34 @@ def test_a_real_model_is_carried_as_far_as_it_fits(real_model, real_images, open
 def test_layers_and_heads_that_are_not_there(bad, model, images):
     with pytest.raises(ValueError, match="has 0 to .*each once"):
         views.one_image(model, images[0], **bad)
+
+
+def test_a_reader_may_begin_at_any_head(model, images, open_view, monkeypatch):
+    view = views.one_image(model, images[1], layer=2, head=0)
+    assert (view.state["layer"], view.state["head"]) == (2, 0)
+    assert 'alt="Layer 2, head 0 of tiny-supervised' in view.still
+    assert fact(open_view(view), "head").startswith("layer 2, head 0;")
+    only = views.one_image(model, images[1], layers=[1, 5], heads=[3, 2], head=3)
+    assert (only.state["layer"], only.state["head"]) == (5, 3)
+    monkeypatch.setattr(building, "BUDGET", 12 * 4 * 25 * 65)
+    for place in [(3, 1), (7, 3), (0, 0), (5, 2)]:
+        few = views.one_image(model, images[1], layer=place[0], head=place[1])
+        assert (few.state["layer"], few.state["head"]) == place
+        there = [(each["layer"], each["head"]) for each in few.data["heads"]]
+        assert place in there and len(there) == 12
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"layer": 8}, r"layer=8: the page carries \[0, .*add it to layers="),
+        ({"head": -1}, "head=-1: the page carries"),
+        ({"layers": [1, 2], "layer": 3}, r"layer=3: the page carries \[1, 2\]"),
+    ],
+)
+def test_a_beginning_that_is_not_carried_is_refused(bad, said, model, images):
+    with pytest.raises(ValueError, match=said):
+        views.one_image(model, images[1], **bad)
 
 
 def test_room_is_shared_between_layers_and_heads(model, images, monkeypatch):

@@ -137,6 +137,39 @@ def test_both_maps_are_painted_from_scores_and_softmax(open_view, asking, tokens
     assert attention.max() <= top  # the scale has room for it
 
 
+def drawn_points(page, selector, path):
+    """The points of one path of each drawn thing, in the plane's coordinates, [thing, point, 2]."""
+    one = "(g.children.length ? g.children[n] : g)"
+    read = f"(all, n) => all.map((g) => {one}.getAttribute('d'))"
+    found = page.locator(selector).evaluate_all(read, path)
+    points = [np.array(re.findall(r"-?[\d.]+(?:e-?\d+)?", d), float).reshape(-1, 2) for d in found]
+    return np.array(points) * (1, -1) * 1.3 * np.sqrt(2) / 184
+
+
+def test_arrows_and_lines_lie_where_the_numbers_are(open_view):
+    page = open_view(made(-150, 75, (2.0, 1.0), True), viewport=DESK)
+    M, z = expected(-150, 75, (2.0, 1.0), True), circle()
+    starts, ends = drawn_points(page, ".qk-wish", 1)[:, :2].transpose(1, 0, 2)
+    assert np.allclose(starts, z, atol=1e-4)
+    along, wanted = ends - starts, z @ M  # each row is Mᵀz
+    assert np.allclose(
+        (along * wanted).sum(-1), np.linalg.norm(along, axis=1) * np.linalg.norm(wanted, axis=1)
+    )
+    lines = drawn_points(page, ".qk-level", 0)
+    labels = page.locator(".qk-level + text").all_text_contents()
+    scores = lines @ wanted[0]
+    assert np.allclose(
+        scores, np.array([float(t.replace("−", "-")) for t in labels])[:, None], atol=1e-3
+    )
+    tips = drawn_points(page, ".qk-mode", 2)[:, 0]
+    angles = np.deg2rad([-60, -15, -150, 75])  # u₁, v₁ (mirrored), u₀, v₀
+    assert np.allclose(tips, np.column_stack([np.cos(angles), np.sin(angles)]), atol=1e-4)
+    fills = page.locator(".qk-mode path:last-child").evaluate_all(
+        "a => a.map((p) => p.getAttribute('fill'))"
+    )
+    assert fills[0] == fills[2] != fills[1] == fills[3]
+
+
 def test_colour_bars_state_their_scales_and_keep_them(page):
     before = page.locator(".qk-bar").all_inner_texts()
     assert "−4 or less" in before[0] and "+4 or more" in before[0] and "0.25" in before[1]

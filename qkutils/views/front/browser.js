@@ -4,8 +4,9 @@ const MAPS = {
   weighted_cosine: { label: "weighted cosine", colours: "PuOr" },
   cosine: { label: "cosine of the mode", colours: "PuOr" },
   sigma: { label: "σ of the mode", colours: "cividis" },
+  carried: { label: "carried share of the mode", colours: "cividis" },
 };
-const SHOWN = { both: "both", query: "query", key: "key", picture: "picture alone" };
+const SHOWN = { both: "both", query: "query", key: "key" };
 const SIGNS = { 1: "+", "-1": "−" };
 const MARKS = [
   null,
@@ -16,7 +17,7 @@ const MARKS = [
 
 function render(context) {
   const view = new Frame(context);
-  const { sizes, grid, shape: size, top, carried } = view.data;
+  const { sizes, grid, shape: size, top, carried, naming } = view.data;
   const facts = {};
   for (const [name, sent] of Object.entries(view.data.facts)) facts[name] = unpack(sent);
   const shelf = new Map(Object.entries(view.data.pictures));
@@ -25,18 +26,19 @@ function render(context) {
   const live = { is: false, waits: "", others: new Map() };
 
   const named = (names) => Object.entries(names).map(([value, label]) => ({ value, label }));
-  view.select("colour heads by", "colour", Object.entries(MAPS).map(([value, { label }]) => ({ value, label })));
-  view.range("mode", "mode", { min: 0, max: sizes.mode - 1 });
+  const colourings = Object.entries(MAPS).filter(([name]) => facts[name]);
+  view.select("colour heads by", "colour", colourings.map(([value, { label }]) => ({ value, label })));
+  view.range("mode", "mode", { min: 0, max: sizes.mode - 1, show: (mode) => `M${mode} of ${sizes.mode}${reach()}` });
   view.choice("sign", "sign", [1, -1].map((value) => ({ value, label: SIGNS[value] })));
   view.choice("show", "show", named(SHOWN));
   const heads = headMap();
-  const bars = { PuOr: bar("PuOr", "cosine"), cividis: bar("cividis", "σ") };
-  const slots = Array.from({ length: top }, () => view.grid("", size));
-  const other = view.grid("", size);
-  for (const { figure } of [...slots, other]) figure.classList.add("qk-picture");
+  const bars = { PuOr: bar("PuOr", "cosine"), cividis: bar("cividis", "") };
+  const spectrum = shares();
+  const [other, ...slots] = pictureSlots(top + 1);
   const note = element("p", { class: "qk-note", role: "status" });
   const scale = legend();
   view.stage.append(note, scale.row, element("p", { class: "qk-note" }, carried));
+  const tellNames = naming ? disclosure() : () => {};
 
   // ---- the map of heads ---------------------------------------------------------------------
 
@@ -46,15 +48,16 @@ function render(context) {
     const caption = "layers from left to right, heads from top to bottom; the framed one is chosen";
     const map = view.grid(caption, [sizes.head, sizes.layer], { at, choose });
     map.figure.classList.add("qk-heads");
-    map.box.style.width = `min(${sizes.layer * 2}rem, 100%)`;
+    map.figure.style.flexBasis = `${sizes.layer * 2 + 2.6}rem`;
     map.box.setAttribute("aria-roledescription", "map of heads; arrow keys choose a head");
     map.box.append(ticks(sizes));
     return map;
   }
 
   function bar(colours, text) {
-    const set = view.bar(colours, text);
-    return { set, row: view.stage.lastElementChild };
+    const set = view.bar(colours, text, heads.figure);
+    const row = heads.figure.lastElementChild;
+    return { set, row, text: row.firstElementChild };
   }
 
   function valueOf(name, { layer, head, mode }) {
@@ -70,17 +73,82 @@ function render(context) {
       const place = { layer: n % sizes.layer, head: Math.floor(n / sizes.layer), mode: state.mode };
       values[n] = valueOf(state.colour, place);
     }
+    const share = state.colour === "carried";
     const [low, high] = colours === "PuOr" ? [-1, 1] : [0, Math.max(...values)];
-    const here = number(valueOf(state.colour, state));
+    const say = share ? percent : number;
+    const here = say(valueOf(state.colour, state));
     const what = state.colour === "weighted_cosine" ? label : `${label} ${state.mode}`;
     const name = `${what} by layer and head; layer ${state.layer}, head ${state.head}: ${here}`;
     view.paint(heads, values, { low, high, colours, name });
     view.frame(heads, state.head * sizes.layer + state.layer, "#000");
     for (const [each, { row }] of Object.entries(bars)) row.hidden = each !== colours;
-    bars[colours].set(number(low), number(high));
+    bars[colours].set(say(low), say(high));
+    if (colours === "cividis") bars.cividis.text.textContent = share ? "carried share" : "σ";
+  }
+
+  // ---- the modes of the chosen head -----------------------------------------------------------
+
+  // Bars for what modes carry, under a line for what they have of the sum of σ.
+  function shares() {
+    const last = sizes.mode - 1;
+    const xticks = [...new Set([0, 1, 2, 3].map((third) => Math.round((third * last) / 3)))];
+    const made = view.axes("", {
+      x: [-0.5, last + 0.5], y: [0, 1], xticks, yticks: [0, 0.5, 1],
+      xlabel: "mode of the chosen head", ylabel: "share", width: 300, height: 200,
+    });
+    const sample = (...ink) => shape("svg", { width: 14, height: 10, "aria-hidden": "true" }, ...ink);
+    const bar = shape("rect", { width: 14, height: 10, fill: view.look.palette[0], class: "qk-curve" });
+    const line = shape("path", { d: "M0 5H14", class: "qk-strength" });
+    const item = (...parts) => element("span", { class: "qk-item" }, ...parts);
+    if (facts.carried) made.caption.append(item(sample(bar), "carried share (of the logit variance)"));
+    made.caption.append(item(sample(line), "share of σ"), "A click chooses a mode");
+    made.svg.classList.add("qk-small", "qk-pick");
+    made.svg.addEventListener("click", (event) => {
+      const { left, width } = made.svg.getBoundingClientRect();
+      const at = ((event.clientX - left) / width) * 300 - made.left;
+      const mode = Math.floor((at / (made.right - made.left)) * sizes.mode);
+      view.set({ mode: Math.min(last, Math.max(0, mode)) });
+    });
+    return made;
+  }
+
+  function drawShares({ layer, head, mode }) {
+    const { x, y, ink, svg, bottom, top } = spectrum;
+    const [sigma, carries] = [facts.share, facts.carried].map((each) => each && part(each, layer, head));
+    const bars = Array.from(carries ?? [], (value, n) => {
+      const place = { x: x(n - 0.4), y: y(value), width: x(0.8) - x(0), height: bottom - y(value) };
+      return shape("rect", { ...place, fill: view.look.palette[0], class: "qk-curve" });
+    });
+    const lines = Array.from(sigma, (value, n) => `M${x(n - 0.45)} ${y(value)}H${x(n + 0.45)}`).join("");
+    const frame = { x: x(mode - 0.5), y: top, width: x(1) - x(0), height: bottom - top, class: "qk-chosen" };
+    ink.replaceChildren(...bars, shape("path", { d: lines, class: "qk-strength" }), shape("rect", frame));
+    const order = Array.from(sigma.keys()).sort((a, b) => (carries ?? sigma)[b] - (carries ?? sigma)[a]);
+    const say = (n) => `M${n} ${carries ? `${percent(carries[n])} (σ ${percent(sigma[n])})` : percent(sigma[n])}`;
+    const what = carries ? "carried share and share of σ" : "share of σ";
+    svg.setAttribute("aria-label", `${what} of each mode of layer ${layer}, head ${head}; most: ${order.slice(0, 3).map(say).join(", ")}`);
   }
 
   // ---- pictures -----------------------------------------------------------------------------
+
+  // Figures of a picture above its overlay; the first is made for a picture that was asked for.
+  function pictureSlots(count) {
+    const stage = view.stage;
+    view.stage = element("div", { class: "qk-pictures" });
+    stage.append(element("div", { class: "qk-shelf" }, view.stage));
+    const slots = Array.from({ length: count }, () => {
+      const slot = view.grid("", size);
+      const plain = element("canvas", { width: size[1], height: size[0] });
+      const above = element("div", { class: "qk-grid qk-plain", role: "img" }, plain);
+      above.style.aspectRatio = slot.box.style.aspectRatio;
+      slot.figure.classList.add("qk-picture");
+      slot.box.classList.add("qk-overlay");
+      slot.box.before(above);
+      return { ...slot, above, plain };
+    });
+    view.stage.append(slots[0].figure); // last
+    view.stage = stage;
+    return slots;
+  }
 
   function placed({ layer, head, mode }) {
     for (const gallery of galleries) {
@@ -128,8 +196,8 @@ function render(context) {
     slot.wanted = null;
     slot.figure.hidden = !why;
     slot.caption.textContent = why;
-    slot.canvas.getContext("2d").clearRect(0, 0, size[1], size[0]);
-    slot.box.setAttribute("aria-label", why || "no picture");
+    for (const canvas of [slot.plain, slot.canvas]) canvas.getContext("2d").clearRect(0, 0, size[1], size[0]);
+    for (const box of [slot.above, slot.box]) box.setAttribute("aria-label", why || "no picture");
   }
 
   // A picture is decoded once; until it is, what the slot showed before stays there.
@@ -148,9 +216,10 @@ function render(context) {
     slot.figure.hidden = false;
     const on = { query: show === "both" || show === "query", key: show === "both" || show === "key" };
     const image = new ImageData(size[1], size[0]);
-    if (show === "picture") image.data.set(pixels.colours);
-    else compose(image.data, pixels.grey, patches, on.query && maps.query, on.key && maps.key);
+    compose(image.data, pixels.grey, patches, on.query && maps.query, on.key && maps.key);
     slot.canvas.getContext("2d").putImageData(image, 0, 0);
+    slot.plain.getContext("2d").putImageData(pixels.image, 0, 0);
+    slot.above.setAttribute("aria-label", `${title}${key}, the picture itself`);
     const said = score === null ? "no score: nothing at one end" : `score ${number(score)}`;
     slot.caption.textContent = `${title}${key}, ${said}`;
     const where = `asks most at ${patchName(asks, grid)}, answers most at ${patchName(answers, grid)}`;
@@ -161,17 +230,32 @@ function render(context) {
 
   function rows(state) {
     const { layer, head, mode, sign } = state;
-    const share = facts.variance ? percent(valueOf("variance", state)) : null;
+    const share = facts.carried ? percent(valueOf("carried", state)) : null;
     const told = [
       [`mode ${mode}`, `layer ${layer}, head ${head}, sign ${SIGNS[sign]}`],
       ["cosine", `${signed(valueOf("cosine", state))} (weighted, of the whole head: ${signed(valueOf("weighted_cosine", state))})`],
       ["σ", `${number(valueOf("sigma", state))}, ${percent(valueOf("share", state))} of the sum over the head`],
-      ["logit variance", share ? `${share} of what the head's modes and key salience vary on the pictures` : "not measured in this scan"],
+      ["carried share", share ? `${share} of the logit variance of the head's modes and key salience on the pictures` : "not measured in this scan"],
     ];
     const mark = MARKS[valueOf("mark", state)];
     if (mark) told.push(["mark", mark]);
-    const found = placed(state);
-    return [...told, ...(found?.gallery.names[`${layer} ${head} ${mode}`]?.[sign] ?? [])];
+    return told;
+  }
+
+  // Names are told on demand, so that a reader can look first.
+  function disclosure() {
+    const button = element("button", { type: "button" }, `show the ${naming}`);
+    const place = element("div", { class: "qk-facts", "aria-live": "polite" });
+    view.facts.after(element("div", { class: "qk-disclosure" }, button, place));
+    button.addEventListener("click", () => view.set({ named: !view.state.named }));
+    return (state) => {
+      const { layer, head, mode, sign, named } = state;
+      button.setAttribute("aria-expanded", String(Boolean(named)));
+      place.hidden = !named;
+      if (!named) return view.tell([], place);
+      const rows = placed(state)?.gallery.names[`${layer} ${head} ${mode}`]?.[sign] ?? [];
+      return view.tell(rows.length ? rows : [["name", "none here for this mode"]], place);
+    };
   }
 
   function check(state) {
@@ -180,6 +264,7 @@ function render(context) {
       if (!Number.isInteger(value) || value < 0 || value >= count) throw new Error(`${name} ${value}: there are 0 to ${count - 1}`);
     }
     const known = { sign: SIGNS, show: SHOWN, colour: MAPS };
+    if (state.colour === "carried" && !facts.carried) throw new Error("colour carried: it was not measured in this scan");
     for (const [name, choices] of Object.entries(known)) {
       if (!(state[name] in choices)) throw new Error(`${name} ${state[name]}: there are ${Object.keys(choices).join(", ")}`);
     }
@@ -188,8 +273,10 @@ function render(context) {
   function draw(state) {
     check(state);
     drawHeads(state);
+    drawShares(state);
     drawGallery(state);
     view.tell(rows(state));
+    tellNames(state);
     note.textContent = missing(state);
   }
 
@@ -197,6 +284,15 @@ function render(context) {
 
   function placeOf({ layer, head, mode }, ...more) {
     return [layer, head, mode, ...more].join(" ");
+  }
+
+  // Where the pictures of the chosen head stop.
+  function reach() {
+    const { layers, heads, modes } = view.data.gallery;
+    if (live.is || modes.length === sizes.mode) return "";
+    if (!layers.includes(view.state.layer) || !heads.includes(view.state.head)) return " (no pictures of this head)";
+    if (modes.at(-1) === modes.length - 1) return ` (pictures to M${modes.at(-1)})`;
+    return ` (pictures of ${modes.map((mode) => `M${mode}`).join(", ")})`;
   }
 
   function missing(state) {
@@ -250,6 +346,8 @@ function ticks({ layer, head }) {
   const step = layer > 14 ? 2 : 1;
   for (let n = 0; n < layer; n += step) svg.append(shape("text", { x: n + 0.5, y: head + 0.55, "text-anchor": "middle" }, String(n)));
   for (let n = 0; n < head; n++) svg.append(shape("text", { x: -0.2, y: n + 0.65, "text-anchor": "end" }, String(n)));
+  const turned = { "text-anchor": "middle", transform: `translate(-0.85 ${head / 2}) rotate(-90)` };
+  svg.append(shape("text", { x: layer / 2, y: head + 1.1, "text-anchor": "middle" }, "layer"), shape("text", turned, "head"));
   return svg;
 }
 
@@ -282,9 +380,10 @@ async function decoded({ bytes, type }, [height, width]) {
   const bitmap = await createImageBitmap(new Blob([bytes], { type }));
   const pen = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
   pen.drawImage(bitmap, 0, 0);
-  const colours = pen.getImageData(0, 0, width, height).data;
+  const image = pen.getImageData(0, 0, width, height);
+  const colours = image.data;
   const grey = Float32Array.from({ length: height * width }, (_, n) => (colours[4 * n] + colours[4 * n + 1] + colours[4 * n + 2]) / 3);
-  return { colours, grey };
+  return { image, grey };
 }
 
 // The same as Python's plots.overlay: a dim picture under red, cyan, and white where both are.

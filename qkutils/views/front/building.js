@@ -2,7 +2,7 @@
 
 const [EVEN, TWO_SIDED] = ["cividis", "PuOr"];
 const LARGEST_UPLOAD = 7e6; // bytes; Jupyter takes messages of ten million, and text is a third more
-const STRIP = { width: 430, height: 90, left: 46 };
+const STRIP = { width: 430, height: 112, left: 52, top: 12, bottom: 92 };
 const SLICE = 4; // milliseconds of computing before the browser may do something else
 const ORDERS = [{ value: "contribution", label: "contribution" }, { value: "sigma", label: "σ" }];
 
@@ -13,6 +13,7 @@ function render(context) {
   let here = { model: scene.model, image: 0 };
   let live = false;
   let timer = 0;
+  let drawn = null; // what is on the stage: the head, its modes in order, the shown one
 
   // Controls and panels that are made after this belong to a part of the view with its own name.
   const parts = element("div", { class: "qk-parts" });
@@ -35,24 +36,35 @@ function render(context) {
   }
 
   begin("Who asks?", "qk-narrow");
-  const offerLayers = view.steps("layer", "layer", scene.layers);
-  const offerHeads = view.steps("head", "head", scene.ofLayer);
+  const change = () => ({ mode: null }); // another head's modes are other ones
+  const offerLayers = view.steps("layer", "layer", scene.layers, String, change);
+  const offerHeads = view.steps("head", "head", scene.ofLayer, String, change);
   const offerAskers = view.select("asks", "asks", askerChoices(scene));
   const photo = view.grid("", scene.grid, { at: () => view.state.patch, choose: (patch) => view.set({ patch, asks: "patch" }) });
 
-  begin("One mode");
-  view.choice("order by", "order", ORDERS);
-  const stepper = view.range("mode", "step", { min: 0, max: 0, show: (step) => `no. ${step + 1}` });
+  begin("One mode alone");
+  view.choice("order by", "order", ORDERS, () => ({ mode: drawn.mode }));
+  const stepper = element("input", { type: "range", min: 0, step: 1 });
+  const shownMode = element("output");
+  view.label("look at mode", stepper).after(shownMode);
+  stepper.addEventListener("input", () => view.set({ mode: drawn.order[stepper.valueAsNumber] }));
   const [queryMap, keyMap, modeBar] = pair(TWO_SIDED, "projection of a patch");
 
-  const strip = view.panel("share of the logit, modes in this order; full colour: kept; framed: the one above");
-  const bars = shape("svg", { viewBox: `0 0 ${STRIP.width} ${STRIP.height}`, role: "img", class: "qk-axes" });
+  const strip = view.panel(
+    "share of the logit: covariance with the whole, ÷ its variance; below zero: works against the rest. " +
+      "κ: key salience; then the modes in this order. Full colour: added up below; framed: the mode above"
+  );
+  const bars = shape("svg", { viewBox: `0 0 ${STRIP.width} ${STRIP.height}`, role: "img", class: "qk-axes qk-small" });
   strip.figure.prepend(bars);
 
-  begin("Modes added up", "qk-wide");
-  const keeper = view.range("modes kept", "kept", { min: 0, max: 0 });
-  view.toggle("key salience κ", "salience");
+  begin("The first modes added up", "qk-wide");
+  const keeper = view.range("add up the first", "kept", { min: 0, max: 0, show: (kept) => `${modesIn(kept)} by ${orderName(view.state)}` });
+  view.toggle("add key salience κ · z", "salience");
   const [builtMap, ownMap, rowBar] = pair(EVEN, "attention");
+  for (const map of [builtMap, ownMap]) {
+    map.before = element("div", { class: "qk-cells" });
+    map.box.before(map.before);
+  }
   const stage = view.stage;
   let chart = null;
 
@@ -76,6 +88,7 @@ function render(context) {
       x: [0, scene.modes], y: [0, 1], xticks, yticks: [0, 0.5, 1],
       xlabel: "modes kept", ylabel: "attention elsewhere", width: 380, height: 250,
     });
+    chart.svg.classList.add("qk-small");
     chart.caption.append(...legend());
     note.textContent = `${words()} ${cargo()}`;
   }
@@ -84,8 +97,10 @@ function render(context) {
     return "Contribution: σ times the asker's projection on the mode's query direction times the largest " +
       "projection of a patch on its key direction, for the better of the two signs; of several askers the " +
       "largest counts. Share: the mode's covariance over keys with the whole logit, as a part of the whole's " +
-      "variance; below zero, it works against the others. Attention elsewhere: total variation from the " +
-      "model's own attention.";
+      "variance; below zero, it works against the others. Key salience: what a key's score gains whoever " +
+      "asks, κ · z, from the query bias and from LayerNorm's shift; switched off, both are left out of the " +
+      "rebuilt attention, and stay in the model's own and in the shares. Attention elsewhere: total " +
+      "variation from the model's own attention.";
   }
 
   function cargo() {
@@ -127,20 +142,22 @@ function render(context) {
     if (!askers) return view.complain(`${state.asks}, patch ${state.patch}: ${scene.model} has no such token`);
     const about = takenApart(head, askers, scene);
     const order = orderOf(state.order, head, about.contribution);
-    const at = Math.max(0, Math.min(state.step, head.modes - 1));
+    const mode = state.mode ?? order[0];
+    if (!order.includes(mode)) return view.complain(`mode ${mode}: there are 0 to ${head.modes - 1}`);
     const kept = Math.max(0, Math.min(state.kept, head.modes));
-    const now = { state, head, askers, about, order, at, kept, mode: order[at], who: whoAsks(state) };
+    const now = { state, head, askers, about, order, at: order.indexOf(mode), kept, mode, who: whoAsks(state) };
+    drawn = now;
     for (const map of maps) mark(map, state);
     view.show(photo, address, `the picture; ${now.who}`);
     photo.caption.textContent = `${scene.name}: ${now.who}. Click, or use the arrow keys`;
     drawMode(now);
     drawShares(now);
-    now.given = drawRows(now);
+    drawRows(now);
     measure(now);
   }
 
   function mark(map, { asks, patch }) {
-    if (asks === "patch") view.frame(map, patch);
+    if (asks === "patch") view.frame(map, patch, "#fff", "#000");
     else map.marks.replaceChildren();
   }
 
@@ -155,36 +172,48 @@ function render(context) {
     const values = sides.map(([, side]) => patchesOf(side, head.modes, mode));
     const limit = Math.max(...values.flatMap((some) => Array.from(some, Math.abs)));
     sides.forEach(([map, , name], n) => {
-      const range = `from ${signed(Math.min(...values[n]))} to ${signed(Math.max(...values[n]))}`;
+      const range = `from ${exact(Math.min(...values[n]))} to ${exact(Math.max(...values[n]))}`;
       view.paint(map, values[n], { low: -limit, high: limit, colours: TWO_SIDED, name: `M${mode}, ${name}, ${range}` });
       map.caption.textContent = `M${mode}, ${name}`;
     });
-    modeBar(signed(-limit), signed(limit));
-    const rank = `M${mode}, number ${at + 1} of ${head.modes} by ${state.order === "sigma" ? "σ" : "contribution"}`;
-    stepper.setAttribute("aria-valuetext", rank);
+    modeBar(exact(-limit), exact(limit));
+    stepper.value = at;
+    shownMode.textContent = ranked({ mode, at, state });
+    stepper.setAttribute("aria-valuetext", shownMode.textContent);
   }
 
-  // A bar for each mode, up from zero or down from it, all as wide as the strip allows.
-  function drawShares({ head, about, order, at, kept, mode }) {
-    const top = Math.max(0, ...about.share);
-    const unit = (STRIP.height - 16) / (top - Math.min(0, ...about.share) || 1);
-    const [zero, step] = [12 + top * unit, (STRIP.width - STRIP.left) / head.modes];
-    const all = order.map((number, rank) => {
-      const up = about.share[number] * unit;
-      const place = { x: STRIP.left + (rank + 0.1) * step, width: 0.8 * step };
-      const look = { fill: palette[0], opacity: rank < kept ? 1 : 0.35, class: "qk-curve" };
-      return shape("rect", { ...place, y: zero - Math.max(up, 0), height: Math.abs(up), ...look });
-    });
-    const now = { x: STRIP.left + at * step, y: 4, width: step, height: STRIP.height - 6 };
+  function ranked({ mode, at, state }) {
+    return `M${mode} (${nth(at + 1)} by ${orderName(state)})`;
+  }
+
+  // A bar for key salience and one for each mode, up from zero or down from it.
+  function drawShares({ head, about, order, at, kept, mode, state }) {
+    const all = [about.salience, ...order.map((number) => about.share[number])];
+    const [low, high] = [Math.min(0, ...all), Math.max(0, ...all)];
+    const unit = (STRIP.bottom - STRIP.top) / (high - low || 1);
+    const [zero, step] = [STRIP.top + high * unit, (STRIP.width - STRIP.left) / (head.modes + 2)];
+    const middle = (n) => STRIP.left + (n ? n + 1.5 : 0.75) * step; // a gap after key salience
+    const rect = (value, n) => {
+      const used = n ? n <= kept : state.salience;
+      const place = { x: middle(n) - 0.4 * step, width: 0.8 * step, height: Math.abs(value) * unit };
+      const look = { fill: palette[n ? 0 : 2], opacity: used ? 1 : 0.35, class: "qk-curve" };
+      return shape("rect", { ...place, y: zero - Math.max(value, 0) * unit, ...look });
+    };
+    const frame = { x: middle(at + 1) - 0.5 * step, y: STRIP.top - 4, width: step, height: STRIP.bottom - STRIP.top + 8 };
+    const end = { x: STRIP.left - 5, "text-anchor": "end" };
+    const below = { y: STRIP.height - 3, "text-anchor": "middle" };
+    const ends = [[high, STRIP.top + 4], [low, STRIP.bottom + 4]].filter(([value, y]) => value && Math.abs(y - zero) > 16);
     bars.replaceChildren(
-      ...all,
+      ...all.map(rect),
       shape("path", { d: `M${STRIP.left} ${zero}H${STRIP.width}`, class: "qk-axis" }),
-      shape("rect", { ...now, fill: "none", stroke: "var(--qk-text)", "stroke-width": 1.5 }),
-      shape("text", { x: STRIP.left - 5, y: 16, "text-anchor": "end" }, `${(100 * top).toFixed(0)} %`),
-      shape("text", { x: STRIP.left - 5, y: zero + 4, "text-anchor": "end" }, "0")
+      shape("rect", { ...frame, fill: "none", stroke: "var(--qk-text)", "stroke-width": 1.5 }),
+      ...ends.map(([value, y]) => shape("text", { ...end, y }, share(value, 0))),
+      shape("text", { ...end, y: zero + 4 }, "0"),
+      shape("text", { ...below, x: middle(0) }, "κ"),
+      shape("text", { ...below, x: Math.max(middle(at + 1), middle(0) + 24) }, `M${mode}`)
     );
     const first = order.slice(0, 3).map((number) => `M${number} ${share(about.share[number])}`).join(", ");
-    bars.setAttribute("aria-label", `share of the logit of every mode in this order, beginning with ${first}; now M${mode}`);
+    bars.setAttribute("aria-label", `share of the logit: key salience ${share(about.salience)}; modes in this order, beginning with ${first}; now M${mode}`);
   }
 
   function patchesOf(side, modes, mode) {
@@ -197,9 +226,11 @@ function render(context) {
     const built = meanOf(askers, (asking) => attentionRow(source, asking, ranks));
     const own = once(head, `own of ${askers}`, () => meanOf(askers, (asking) => ownRow(head, asking)));
     const rows = [built, own].map((row) => row.slice(scene.first));
-    const high = Math.max(...rows[0], ...rows[1]);
-    const names = [`rebuilt: ${counted(kept, state)}`, "the model's own"];
+    const high = Math.max(...built, ...own);
+    const mean = askers.length > 1 ? ", mean over all patches" : "";
+    const names = [`rebuilt${mean}: ${counted(kept, state)}`, `the model's own${mean}`];
     [builtMap, ownMap].forEach((map, n) => {
+      drawCells(map, [built, own][n], high, state);
       const most = Math.max(...rows[n]);
       const place = rows[n].indexOf(most);
       const where = `most, ${percent(most)}, in row ${Math.floor(place / scene.grid[1])}, column ${place % scene.grid[1]}`;
@@ -207,11 +238,22 @@ function render(context) {
       map.caption.textContent = names[n];
     });
     rowBar("0", percent(high));
-    return { built, own };
+  }
+
+  // Prefix tokens have no place on the grid: a cell for each, in the colours of the map.
+  function drawCells(map, row, high, { asks }) {
+    const cells = scene.prefix.map((name, n) => {
+      const at = 3 * Math.round((255 * row[n]) / (high || 1));
+      const fill = `rgb(${view.maps[EVEN].subarray(at, at + 3).join(" ")})`;
+      const kind = asks === name ? "qk-cell qk-asks" : "qk-cell";
+      const cell = element("span", { class: kind, style: `background: ${fill}`, "aria-hidden": "true" });
+      return element("span", { class: "qk-item" }, cell, `${name} ${percent(row[n])}`);
+    });
+    map.before.replaceChildren(...cells);
   }
 
   function counted(kept, { salience }) {
-    return `${kept} mode${kept === 1 ? "" : "s"}${salience ? " and key salience" : ""}`;
+    return `${modesIn(kept)}${salience ? " and key salience" : ", no key salience"}`;
   }
 
   // Distances for every number of modes: of this asker at once, of all patches when they are there.
@@ -255,19 +297,16 @@ function render(context) {
     return "M" + Array.from(values, (value, kept) => `${chart.x(kept)} ${chart.y(value)}`).join("L");
   }
 
-  function facts({ state, head, about, mode, at, kept, askers, given, who }, one, means) {
-    const order = state.order === "sigma" ? "σ" : "contribution";
+  function facts({ state, head, about, mode, at, kept, askers, who }, one, means) {
     const rows = [
       ["head", `layer ${head.layer}, head ${head.head}; ${who}`],
-      ["mode", `M${mode}, number ${at + 1} of ${head.modes} by ${order}; ${sides(head, mode, askers)}`],
+      ["mode", `${ranked({ mode, at, state })}; ${sides(head, mode, askers)}`],
       ["σ", head.sigma[mode].toPrecision(3)],
       ["cosine", signed(head.cosine[mode])],
       ["contribution", about.contribution[mode].toPrecision(3)],
       ["share of the logit", `${share(about.share[mode])}; key salience ${share(about.salience)}`],
       ["attention elsewhere", elsewhere(one, means, kept, state)],
     ];
-    const before = scene.prefix.map((name, n) => `${name}: rebuilt ${percent(given.built[n])}, the model ${percent(given.own[n])}`);
-    if (before.length) rows.push(["not on the maps", before.join("; ")]);
     view.tell(rows);
   }
 
@@ -280,7 +319,8 @@ function render(context) {
   function sides(head, mode, askers) {
     if (askers.length > 1) return "where both maps have one sign, scores grow";
     const asked = head.ask[askers[0] * head.modes + mode];
-    return `the asker has ${signed(asked)}, so ${asked < 0 ? "negative (orange)" : "positive (purple)"} keys gain`;
+    if (asked === 0) return "the asker has 0, so no key gains";
+    return `the asker has ${exact(asked)}, so ${asked < 0 ? "negative (orange)" : "positive (purple)"} keys gain`;
   }
 
   // ---- where Python answers ------------------------------------------------------------------
@@ -325,6 +365,7 @@ function render(context) {
     furnish();
     offerAll();
     view.set(nearest(view.state));
+    view.redraw(); // Jupyter reports no change where the same state is set
   }
 
   function offerAll() {
@@ -339,7 +380,7 @@ function render(context) {
     return {
       layer: Math.min(state.layer, scene.size[0] - 1), head: Math.min(state.head, scene.size[1] - 1),
       asks: known ? state.asks : "patch", patch: Math.min(state.patch, scene.patches - 1),
-      step: Math.min(state.step, scene.modes - 1), kept: Math.min(state.kept, scene.modes),
+      mode: state.mode < scene.modes ? state.mode : null, kept: Math.min(state.kept, scene.modes),
     };
   }
 
@@ -525,8 +566,28 @@ function percent(value) {
   return `${(100 * value).toFixed(1)}\u00a0%`;
 }
 
-function share(value) {
-  return `${signed(100 * value, 1)}\u00a0%`;
+function share(value, digits = 1) {
+  return `${signed(100 * value, digits)}\u00a0%`;
+}
+
+// At least two digits that count, with the sign.
+function exact(value) {
+  if (Math.abs(value) >= 0.1 || value === 0) return signed(value);
+  return (value < 0 ? "−" : "+") + Number(Math.abs(value).toPrecision(2));
+}
+
+function nth(number) {
+  // codespell:ignore-next-line
+  const ending = ["th", "st", "nd", "rd"][number % 10] ?? "th";
+  return `${number}${Math.floor(number / 10) % 10 === 1 ? "th" : ending}`;
+}
+
+function modesIn(count) {
+  return `${count} mode${count === 1 ? "" : "s"}`;
+}
+
+function orderName({ order }) {
+  return order === "sigma" ? "σ" : "contribution";
 }
 
 // 0, 1, 2, 5 as "0–2, 5".

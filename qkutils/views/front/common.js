@@ -75,6 +75,13 @@ function signed(value, digits = 2) {
   return (value < 0 && Number(text) !== 0 ? "−" : "+") + text;
 }
 
+// JupyterLab cancels Enter in a field of a cell, so that no change is reported; leaving it does that.
+function confirmed({ key, target }) {
+  if (key !== "Enter" || target.type !== "number") return;
+  target.blur();
+  target.focus();
+}
+
 // ---- the frame of a view --------------------------------------------------------------------
 
 // state: what is chosen, shared with Python. draw() is called after every change of it.
@@ -97,6 +104,7 @@ class Frame {
       { class: "qk-view", "aria-label": this.look.title },
       this.controls, this.stage, this.facts, this.fault, this.tools
     );
+    this.root.addEventListener("keydown", confirmed);
     el.replaceChildren(this.root);
     this.bound = [];
     this.waiting = new Map();
@@ -231,7 +239,7 @@ class Frame {
   }
 
   // A slider over listed values, numbers or not; returns a function that replaces them.
-  steps(text, key, values, show = String) {
+  steps(text, key, values, show = String, change = () => ({})) {
     const control = element("input", { type: "range", min: 0, step: 1 });
     const said = element("output");
     this.label(text, control).after(said);
@@ -246,7 +254,10 @@ class Frame {
       tell(this.state);
     };
     offer(values);
-    control.addEventListener("input", () => this.set({ [key]: values[control.valueAsNumber] }));
+    control.addEventListener("input", () => {
+      const value = values[control.valueAsNumber];
+      this.set({ [key]: value, ...change(value) });
+    });
     this.bound.push(tell);
     return offer;
   }
@@ -258,12 +269,13 @@ class Frame {
     return control;
   }
 
-  choice(text, key, choices) {
+  // change(value): what else a new value means for the state.
+  choice(text, key, choices, change = () => ({})) {
     const group = element("fieldset", { class: "qk-control" }, element("legend", {}, text));
     const name = `qk-${Math.random().toString(36).slice(2)}`;
     for (const { value, label } of choices) {
       const control = element("input", { type: "radio", name });
-      control.addEventListener("change", () => this.set({ [key]: value }));
+      control.addEventListener("change", () => this.set({ [key]: value, ...change(value) }));
       this.bound.push((state) => (control.checked = state[key] === value));
       group.append(element("label", {}, control, label));
     }
@@ -353,11 +365,11 @@ class Frame {
     map.box.setAttribute("aria-label", name);
   }
 
-  frame(map, patch, colour = this.look.palette[1]) {
+  frame(map, patch, colour = this.look.palette[1], edge = "#fff") {
     const [x, y] = [patch % map.columns, Math.floor(patch / map.columns)];
     const common = { x, y, width: 1, height: 1, fill: "none" };
     map.marks.replaceChildren(
-      shape("rect", { ...common, stroke: "#fff", "stroke-width": 0.24 }),
+      shape("rect", { ...common, stroke: edge, "stroke-width": 0.24 }),
       shape("rect", { ...common, stroke: colour, "stroke-width": 0.14 })
     );
   }
@@ -402,8 +414,8 @@ class Frame {
   }
 
   // Facts in words below the stage: [[name, value], …].
-  tell(rows) {
+  tell(rows, place = this.facts) {
     const cells = rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
-    this.facts.replaceChildren(element("dl", {}, ...cells));
+    place.replaceChildren(element("dl", {}, ...cells));
   }
 }
