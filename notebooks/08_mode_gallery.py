@@ -589,8 +589,8 @@ others = flat(told.where(carried >= 0.05)).drop_sel(at=chosen)
 plain = others.at[int(others.values.argmin())].item()
 weight = float(flat(by_weights).sel(at=rings[0]))
 tell(
-    **{"highest_at": place(*chosen[0]), "highest": called(chosen[0])},
-    **{"lowest_at": place(*chosen[2]), "lowest": called(chosen[2])},
+    **{"highest_at": place(*chosen[0]), "highest_called": called(chosen[0])},
+    **{"lowest_at": place(*chosen[2]), "lowest_called": called(chosen[2])},
     **{"plain_at": place(*plain), "plain": called(plain)},
     plain_carried=float(flat(carried).sel(at=plain)),
     ring_at=place(*rings[0]),
@@ -601,7 +601,7 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What you may have found
-# 1. {glue:text}`highest_at`: {glue:text}`highest`. {glue:text}`lowest_at`: {glue:text}`lowest`. With a
+# 1. {glue:text}`highest_at`: {glue:text}`highest_called`. {glue:text}`lowest_at`: {glue:text}`lowest_called`. With a
 #    cosine near 1 both maps are nearly one, and the overlay is white; far below zero the patches at one
 #    end answer those at the other, and white is rare.
 # 2. {glue:text}`plain_at`: {glue:text}`plain`. Of all used modes this one has the weakest name. A mode

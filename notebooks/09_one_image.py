@@ -316,7 +316,8 @@ tell(
 # ## Explore: a map grows
 
 # %%
-views.one_image(model, image, pictures, query_patch=asked)
+layer, head = picks[0]
+views.one_image(model, image, pictures, layer=layer, head=head, query_patch=asked)
 
 # %% [markdown]
 # With no mode kept, key salience alone decides, and each patch gets the same map.
