@@ -136,9 +136,11 @@ def test_two_passes_that_were_cut_off_go_on(plain_vit, tmp_path, after):
     assert scan(plain_vit, images, 2, out=out, **options).identical(wanted)
     assert len(seen) == total - after
     assert [path.name for path in tmp_path.iterdir()] == ["atlas.nc"]
+    (tmp_path / "atlas.nc.again").write_text("left by a run that was killed just before its end")
     assert scan(plain_vit, images, 2, out=out, **options).identical(wanted)
     hook.remove()
     assert len(seen) == total - after
+    assert [path.name for path in tmp_path.iterdir()] == ["atlas.nc"]
 
 
 def test_files_of_one_and_of_two_passes_are_told_apart(plain_vit, tmp_path):

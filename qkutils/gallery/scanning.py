@@ -145,18 +145,17 @@ def _two_passes(
     """Candidates of every mode in half precision, and all their pictures again in float32."""
     atlas = Atlas.empty(projections, pictures.keys, k, statistics)
     atlas.fixed.attrs["candidates"] = f"bfloat16, {overfetch} × {k}"
-    stored = _resume(atlas, out) if out is not None and out.is_file() else None
-    if stored is not None:
-        return stored
-    rough = replace(projections, precision=torch.bfloat16)
     states = [None if out is None else _beside(out, end) for end in ("candidates", "again")]
-    first = one_pass(rough, pictures, overfetch * k, statistics, manner, states[0])
-    chosen = np.unique(first.image.values[first.image.values >= 0])
-    some = pictures.some([pictures.keys[n] for n in chosen])
-    again = one_pass(projections, some, k, (), manner, states[1])
-    result = _restored(atlas, first, again)
-    if out is not None:
-        save(result, out)
+    result = _resume(atlas, out) if out is not None and out.is_file() else None
+    if result is None:
+        rough = replace(projections, precision=torch.bfloat16)
+        first = one_pass(rough, pictures, overfetch * k, statistics, manner, states[0])
+        chosen = np.unique(first.image.values[first.image.values >= 0])
+        some = pictures.some([pictures.keys[n] for n in chosen])
+        again = one_pass(projections, some, k, (), manner, states[1])
+        result = _restored(atlas, first, again)
+        if out is not None:
+            save(result, out)
     for state in states:
         if state is not None:
             state.unlink(missing_ok=True)
