@@ -604,7 +604,7 @@ tell(
 # 1. {glue:text}`highest_at`: {glue:text}`highest_called`. {glue:text}`lowest_at`: {glue:text}`lowest_called`. With a
 #    cosine near 1 both maps are nearly one, and the overlay is white; far below zero the patches at one
 #    end answer those at the other, and white is rare.
-# 2. {glue:text}`plain_at`: {glue:text}`plain`. Of all used modes this one has the weakest name. A mode
+# 2. {glue:text}`plain_at`: {glue:text}`plain`. Of the other used modes this one has the weakest name. A mode
 #    can carry much and yet select something that none of our families has a word for.
 # 3. {glue:text}`ring_at` has {glue:text}`ring_weight:.1%` of its head's σ² and carries
 #    {glue:text}`ring_carried:.0%`. {glue:text}`ring`.
