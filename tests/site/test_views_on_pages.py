@@ -242,9 +242,9 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     ]
     view.get_by_label("σ", exact=True).check()
     agrees("sigma", list(orders[1]).index(orders[0][1]), kept)
-    slider["layer"].press("ArrowLeft")
-    slider["head"].press("ArrowRight")
-    layer, head = layer - 1, head + 1
+    for each, now in (("layer", layer), ("head", head)):
+        slider[each].press("Home" if now else "ArrowRight")
+    layer, head = (0 if now else 1 for now in (layer, head))
     agrees("sigma", 0, kept)
     slider["add up the first"].press("ArrowRight")
     agrees("sigma", 0, kept + 1)
