@@ -10,7 +10,7 @@ PYTEST_ARGS ?= -n 2
 
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-EXTRAS := book,test$(if $(shell command -v npm),,$(shell printf ,)node)
+EXTRAS := book,dask,test$(if $(shell command -v npm),,$(shell printf ,)node)
 CHAPTERS := $(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/[0-9]*.py))
 LIBRARY := $(shell find qkutils -type f -not -path '*/__pycache__/*')
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')

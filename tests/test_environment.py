@@ -57,7 +57,7 @@ def test_lock_pins_exactly_and_names_no_build_or_index() -> None:
 
 def test_conda_takes_its_versions_from_the_lock() -> None:
     (pip,) = [each["pip"] for each in CONDA if isinstance(each, dict)]
-    assert pip == ["-c constraints.txt", "-e .[book,test]"]
+    assert pip == ["-c constraints.txt", "-e .[book,dask,test]"]
     assert {"pip", "nodejs"} <= {each for each in CONDA if isinstance(each, str)}
 
 
