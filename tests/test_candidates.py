@@ -14,6 +14,7 @@ from PIL import Image
 import qkutils as qk
 from qkutils import gallery, scenes
 from qkutils.gallery import __main__ as command
+from qkutils.gallery import scanning
 from qkutils.gallery.projections import prepare
 from qkutils.gallery.scanning import Manner, check, one_pass
 
@@ -73,6 +74,23 @@ def test_what_is_ranked_again_is_told(images, found):
     filled = half.image.values >= 0
     own = (half.image.values == first.image.values)[filled].mean()
     assert float(half.from_candidates) == pytest.approx(own, abs=1e-9)
+
+
+def test_empty_places_are_no_candidates(plain_vit, monkeypatch):
+    """Modes of odd number forget a picture in the first pass; a place is always empty."""
+
+    def forgetful(projections, *args):
+        found = one_pass(projections, *args)
+        if projections.precision == torch.bfloat16:
+            found["image"] = found.image.where((found.image != 0) | (found.mode % 2 == 0), -1)
+        return found
+
+    monkeypatch.setattr(scanning, "one_pass", forgetful)
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    found = scan(plain_vit, images, 4, precision="bfloat16", overfetch=1)
+    held, lost = found.image >= 0, (found.image == 0) & (found.mode % 2 == 1)
+    assert not held.isel(rank=3).any() and lost.any()
+    assert float(found.from_candidates) == pytest.approx(1 - float(lost.sum() / held.sum()))
 
 
 def test_where_every_picture_is_a_candidate_nothing_differs(plain_vit):
