@@ -149,14 +149,21 @@ def label(layer, head, mode):
     return f"L{layer} H{head} M{mode}\n{numbers}\ncarries {share:.0%}"
 
 
-close = {"left": 0.12, "right": 1, "bottom": 0, "top": 0.97, "wspace": 0.05}
-close["hspace"] = 0.15
+close = {"left": 0.12, "right": 1, "bottom": 0.01, "top": 0.9}
+close |= {"wspace": 0.05, "hspace": 0.05}
+
+
+def draw(modes):
+    """The optimal pictures of some modes, two rows for each."""
+    fig = plt.figure(figsize=(9, 2.35 * len(modes)))
+    for part, at in zip(fig.subfigures(len(modes)), modes, strict=True):
+        found = gallery.optimal(model, pictures, atlas, *at)
+        axes = part.subplots(2, 8, gridspec_kw=close)
+        figures.gallery_rows(axes, found, label(*at))
+
 
 # %% mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of the used modes with the highest cosine, the one nearest to zero, and the lowest; best first, and under each its overlay: red asks, cyan answers, white does both; colours are to be seen in the row above. Full colour is the mode's largest projection in any of these pictures, for both signs. A gap: in no further picture does any patch lie at that end of both directions. Carries: the carried share, of what the head's modes and key salience vary over keys."}, "image": {"alt": "For three modes, four pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
-fig, axes = plt.subplots(6, 8, figsize=(9, 6.8), gridspec_kw=close)
-for rows, at in zip(axes.reshape(3, 2, 8), chosen, strict=True):
-    found = gallery.optimal(model, pictures, atlas, *at)
-    figures.gallery_rows(rows, found, label(*at))
+draw(chosen)
 
 # %% [markdown]
 # How to read {numref}`fig-cosines`: first look for white. Much white: the patches that ask are also
@@ -225,10 +232,7 @@ _ = fig.colorbar(drawn, ax=ax, label="place in the spectrum")
 # {glue:text}`ringed`. Tokens have much along their directions.
 
 # %% mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three ringed modes, which carry more than their strength says. As in the figure with high and low cosines."}, "image": {"alt": "For three modes that carry more than their strength says, four pictures for each sign above their overlays."}}
-fig, axes = plt.subplots(6, 8, figsize=(9, 6.8), gridspec_kw=close)
-for rows, at in zip(axes.reshape(3, 2, 8), rings, strict=True):
-    found = gallery.optimal(model, pictures, atlas, *at)
-    figures.gallery_rows(rows, found, label(*at))
+draw(rings)
 
 # %% [markdown]
 # Whoever goes by strength alone passes them over, or takes others for more than they are.

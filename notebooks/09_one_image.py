@@ -324,12 +324,13 @@ views.one_image(model, image, pictures, layer=layer, head=head, query_patch=aske
 #
 # **Try it.**
 #
-# 1. *Two orders.* In {glue:text}`order_at` keep {glue:text}`order_count` modes by contribution, then as
-#    many by σ. Which map is nearer? Which mode makes the difference?
+# 1. *Two orders.* In {glue:text}`order_at` set the number of modes to {glue:text}`order_count`, by
+#    contribution, then by σ. Which map is nearer? Which mode makes the difference?
 # 2. *Key salience off.* In {glue:text}`kappa_at` keep all modes and take key salience away. How much of
 #    the attention moves?
-# 3. *A step back.* In {glue:text}`worst` keep one mode fewer than {glue:text}`worst_count`, then
-#    {glue:text}`worst_count`, then one more. What does the map do, and what share has the mode?
+# 3. *A step back.* In {glue:text}`worst` set the number of modes to one less than
+#    {glue:text}`worst_count`, then to it, then to one more. What does the map do, and what share has
+#    the mode?
 #
 # For a picture of your own, put it into a folder, set `IMAGES` to the folder and `PICTURE` to its number.
 
