@@ -24,7 +24,7 @@
 # **After this chapter you can**
 # - find the {term}`optimal pictures <optimal picture>` of every mode in one pass, and read a red and cyan overlay;
 # - tell a mode's strength in the weights from what it carries on pictures;
-# - name a mode by a measurement, on scenes that did not choose the name, beside two nulls;
+# - name a mode by a measurement, on scenes that did not choose the name, beside what chance gives;
 # - remove a mode inside the softmax, and compare that with random directions.
 #
 # **You need** chapters 1 and 3, {doc}`01_svd_derivation` and {doc}`03_embedded_world`. Variance, and
@@ -69,6 +69,10 @@ LAYER, HEAD, MODE = 3, 2, 0
 of_head = gallery.maps(model, one, LAYER, HEAD)  # convention exact
 two = of_head.isel(image=0, mode=MODE)
 tell(model=model.name, scanned=len(pictures.keys), drawn="" if IMAGES else "drawn")
+ask, answer = two["query"].values > 0, two["key"].values > 0
+both = int((ask & answer).sum())
+tell(patches=ask.size, do_both=both, ask_only=int(ask.sum()) - both)
+tell(answer_only=int(answer.sum()) - both)
 dict(of_head.sizes)
 
 # %% mystnb={"figure": {"name": "fig-two-maps", "caption": "One mode on one picture, sign +. From the left: the picture as the model sees it; the projections on the query direction and on the key direction, each on its own scale; the overlay, where red asks, cyan answers, and white does both. Values below zero are dark in the overlay: they belong to the other sign."}, "image": {"alt": "A picture, its query map, its key map, and both laid over the picture in red and cyan."}}
@@ -85,18 +89,23 @@ for ax, title in ((axes[0], "picture"), (axes[3], "overlay")):
     ax.set(xticks=[], yticks=[], title=title)
 
 # %% [markdown]
+# Of the {glue:text}`patches` patches {glue:text}`ask_only` ask only (red), {glue:text}`answer_only` answer
+# only (cyan), and {glue:text}`do_both` do both; the others lie on the other side of both directions.
+#
 # A mode and its reverse, $(-u, -v)$, are the same mode: the product does not change. So both ends of
 # a mode are features, and {numref}`fig-two-maps` shows one of them.
 #
 # ## Optimal pictures
 #
 # One picture shows what a mode does there, not what it looks for. The paper ranks pictures by the
-# largest score that the mode can give in them. For a sign $s$, over the patches of a picture:
+# largest score that the mode can give in them ($\sigma_n$, the same for every picture, is left out). For
+# a sign $s$, over the patches of a picture:
 #
 # $$ \max_i\, s\,(z_i\cdot u_n)\;\cdot\;\max_j\, s\,(z_j\cdot v_n), \qquad \text{both maxima positive.} $$
 #
 # `gallery.scan` does this for every mode of every head, both signs, in one pass over the
-# pictures; on the way it measures what each mode adds to the variance of the logits.
+# pictures; on the way it measures what each mode adds to the variance of the logits, the scores with
+# {term}`key salience` divided by $\sqrt{d_{\text{head}}}$.
 
 # %%
 atlas = gallery.scan(model, pictures, k=6, statistics=["variance"])
@@ -194,10 +203,14 @@ draw(chosen)
 by_weights = (atlas.sigma**2) / (atlas.sigma**2).sum("mode")
 in_pictures = atlas.logit_variance / atlas.logit_variance.sum("mode")
 first = in_pictures.argmax("mode")
+weak_below = (in_pictures < by_weights).where(by_weights < 1e-3)
 outdo = flat((in_pictures / by_weights).where(carried >= 0.05))
 rings = outdo.sortby(-outdo)[:3].at.values
+
+# %%
 tell(
     not_first=float((first > 0).mean()),
+    weak_below=float(weak_below.mean()),
     first_mean=float(in_pictures.max("mode").mean()),
     deepest=int(first.max()),
     ringed=", ".join(
@@ -207,7 +220,7 @@ tell(
     salience=float((atlas.salience_variance / total).mean()),
 )
 
-# %% mystnb={"figure": {"name": "fig-carried", "caption": "Each dot is a mode: its share of its head's squared strengths, and its share of what the modes of the head vary on pictures (key salience left out). On the dotted line both agree; shares below a millionth are left out. Coloured by its place in the spectrum, 0 the strongest. Orange rings: the three modes that outdo their strength most, among those whose carried share is at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
+# %% mystnb={"figure": {"name": "fig-carried", "caption": "Each dot is a mode: its share of its head's squared strengths, and its share of what the modes of the head vary on pictures (key salience left out). On the dotted line both agree; shares below a millionth are left out. Coloured by its number in its head, 0 the strongest. Orange rings: the three modes that outdo their strength most, among those whose carried share is at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
 fig, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
 order = np.broadcast_to(atlas.mode, by_weights.shape)
 look = {"c": order, "cmap": plots.SEQUENTIAL, "s": 8}
@@ -220,13 +233,14 @@ ax.scatter(x, y, s=60, facecolors="none", edgecolors=plots.PALETTE[1], lw=1.5)
 ax.plot([1e-6, 1], [1e-6, 1], ":", color="0.4")
 ax.set(xscale="log", yscale="log", xlim=(1e-6, 1.5), ylim=(1e-6, 1.5))
 ax.set(xlabel="share of the head's σ²", ylabel="share of variance on pictures")
-_ = fig.colorbar(drawn, ax=ax, label="place in the spectrum")
+_ = fig.colorbar(drawn, ax=ax, label="number of the mode")
 
 # %% [markdown]
 # In {glue:text}`not_first:.0%` of the heads the mode that carries most is not M0, the strongest; the
-# furthest down the spectrum is M{glue:text}`deepest`, of {glue:text}`modes` modes. On average the mode
+# weakest of these is M{glue:text}`deepest`, of {glue:text}`modes` modes. On average the mode
 # that carries most has {glue:text}`first_mean:.0%` of what its head's modes vary. Key salience has
-# {glue:text}`salience:.0%` of the whole, with no mode involved.
+# {glue:text}`salience:.0%` of the whole, with no mode involved. Of the modes with less than a thousandth of
+# their head's σ², {glue:text}`weak_below:.0%` lie below the dotted line: they carry even less than that.
 #
 # The three ringed modes of {numref}`fig-carried` carry more than their weights say:
 # {glue:text}`ringed`. Tokens have much along their directions.
@@ -235,7 +249,8 @@ _ = fig.colorbar(drawn, ax=ax, label="place in the spectrum")
 draw(rings)
 
 # %% [markdown]
-# Whoever goes by strength alone passes them over, or takes others for more than they are.
+# Whoever goes by strength alone passes them over. What do red and cyan places have in common here? The
+# next section measures it.
 #
 # ## Names by measurement
 #
@@ -250,21 +265,20 @@ draw(rings)
 # $$ \frac{\sum (y - m_{\text{base}})^2 - \sum (y - m_{\text{label}})^2}{\sum y^2}, $$
 #
 # with $y$ centred, and both means $m$ taken on other scenes, those that choose the name. The sums above
-# run over the patches that have a label of the family, the one below over all patches. The base of
-# object and place is the mean of all; of role, colour, kind and texture the mean of objects; of part
-# the mean of the kind. All families share one denominator, so they can be compared.
+# run over the patches that have a label of the family, the one below over all patches. The base is the
+# mean of what is known before: nothing for place and object; that it is an object for role, colour, kind
+# and texture; the kind for part. All families share one denominator, so they can be compared.
 #
 # On one half of the scenes each query and each key direction gets the family with the largest share,
 # and the labels with the highest and lowest mean. Nothing else is taken over. On the **other half**
-# we measure. Two nulls:
+# we measure. What would chance give? Two nulls:
 #
 # - *labels that mean nothing*: those of another scene, at the same places. (Places, alike in all
 #   scenes, are moved round the grid.) Whole scenes are dealt out anew, since the patches of one scene
 #   are no independent cases. Is there anything at all?
 # - *random directions* for the same layer's tokens, named in the same way. Is it about the mode? Some
-#   are of *any* kind. Others *lean* to where tokens vary much: sums $\sum_t g_t z_t$ over all tokens,
-#   with normal numbers $g_t$. Modes that matter lean so too, and what varies much in a picture is what
-#   fills it.
+#   are of *any* kind. Others *lean* to where tokens vary much: sums $\sum_t \epsilon_t z_t$ over all
+#   tokens, with normal numbers $\epsilon_t$.
 #
 # Many tests give false alarms. Both are corrected so that of the names that pass, 5 % at most
 # are expected to be false ({term}`false discovery rate`).
@@ -291,6 +305,7 @@ tell(
     uncorrected=float((names.p_random < 0.05).sel(null="any").mean()),
     best_share=float(names.share.max()),
     middle_share=float(names.share.median()),
+    least_share=float(names.share.where(names.q < 0.05).min()),
 )
 
 # %%
@@ -316,11 +331,17 @@ as_table(every.sortby(-every.share)[dict(of=slice(0, 10))])
 # is the corrected p for the first null (the least that 199 permutations can give is 0.005), and
 # `not random` that for the second, with directions of any kind.
 #
-# And these are the modes of {numref}`fig-cosines`, whose names you wrote down:
+# And these are the modes of {numref}`fig-cosines`, whose names you wrote down, and of {numref}`fig-deep`:
 
 # %%
-of_these = [(*at, side) for at in chosen for side in naming.SIDES]
+shown = dict.fromkeys([*chosen, *rings])  # each once
+of_these = [(*at, side) for at in shown for side in naming.SIDES]
 as_table(every.sel(of=of_these)) if embedded else "MODEL is not an embedded model"
+
+# %% [markdown]
+# Read the explained share before `q`. A name that passes may say nothing: the weakest that passes the first
+# null explains {glue:text}`least_share:.1%` of the variance. A small `q` only says that the labels of other
+# scenes do worse.
 
 # %%
 ends = [0.025, 0.5, 0.975]
@@ -346,7 +367,7 @@ for side, colour, aside in zip(
 ax.set(xlabel="layer", ylabel="explained share")
 _ = fig.legend(loc="outside upper center", ncols=3)
 
-# %% mystnb={"figure": {"name": "fig-families", "caption": "What directions select, by layer: mean explained share of each family on held-out scenes, on a logarithmic scale. Solid: all modes, both sides. Dashed: random directions of any kind. A missing piece: nothing explained, or less."}, "image": {"alt": "A curve over layers for each family of labels, solid for modes and dashed for random directions, on a logarithmic scale; each pair runs close together."}}
+# %% mystnb={"figure": {"name": "fig-families", "caption": "What directions select, by layer: mean explained share of each family on held-out scenes, on a logarithmic scale. Solid: all modes, both sides. Dashed: random directions of any kind. A missing piece: less than a thousandth."}, "image": {"alt": "A curve over layers for each family of labels, solid for modes and dashed for random directions, on a logarithmic scale; each pair runs close together."}}
 fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
 by_family = names.share_of.mean(("side", "head", "mode"))
 by_chance = names.random_share_of.sel(null="any")
@@ -368,13 +389,16 @@ beyond_tokens = trends.late_minus_early(
     of["colour"] - by_chance.sel(family_name="colour")
 )
 part_leads = trends.late(of["part"] - of["colour"])
+ways = {f: by_family.sel(family_name=f).values[[0, -1]] for f in ("object", *of)}
+
+# %%
 tell(
     colour_move=f"{moves['colour']:.3f}",
     colour_beyond=f"{beyond_tokens:.3f}",
     kind_move=f"{moves['kind']:.3f}",
     part_leads=f"{part_leads:.3f}",
     gap=float(abs(by_family - by_chance).mean()),
-    highest=float(by_family.max()),
+    ways="; ".join(f"{f} from {a:.3f} to {b:.3f}" for f, (a, b) in ways.items()),
 )
 
 # %%
@@ -389,7 +413,14 @@ beyond = {
     )
     for null in naming.NULLS
 }
-tell(beyond=str(beyond["any"]), beyond_leaning=str(beyond["leaning"]))
+usual = names.random_share.sel(null="leaning").median("direction")
+
+# %%
+tell(
+    beyond=str(beyond["any"]),
+    beyond_leaning=str(beyond["leaning"]),
+    under_leaning=float((names.share < usual).mean()),
+)
 
 # %% [markdown]
 # :::{dropdown} What the run says
@@ -398,15 +429,18 @@ tell(beyond=str(beyond["any"]), beyond_leaning=str(beyond["leaning"]))
 # {glue:text}`random` random directions of each sort and layer, {glue:text}`over_random` pass the
 # second with those of any kind, {glue:text}`over_leaning` with those that lean. Without the correction
 # {glue:text}`uncorrected:.0%` would pass with those of any kind, and chance alone gives 5 %. The middle
-# name explains {glue:text}`middle_share:.0%` of the variance, the best {glue:text}`best_share:.0%`.
+# name explains {glue:text}`middle_share:.0%` of the variance, the best {glue:text}`best_share:.0%`. In
+# {numref}`fig-against-random` {glue:text}`under_leaning:.0%` of the dots lie below the dashed line of their
+# layer, the median of the directions that lean.
 #
-# Where random directions do as well, the content is in the *tokens* first. In {numref}`fig-families`
-# the dashed curves lie {glue:text}`gap:.3f` from the solid ones on average, and the highest point is at
-# {glue:text}`highest:.2f`. Weighted by what modes carry on scenes, their names explain
-# {glue:text}`beyond` more of the variance than random directions of any kind do, and
-# {glue:text}`beyond_leaning` more than those that lean (mean over layers, interval over heads). So the
-# first null can be passed by a name that would be as true of most other directions; a name that tells a
-# mode from them needs the second.
+# Where random directions do as well, the content is in the *tokens* first. {numref}`fig-families` tells
+# what it is, from the first layer to the last: {glue:text}`ways`. But the dashed curves go the same ways,
+# {glue:text}`gap:.3f` from the solid ones on average.
+#
+# Weighted by what modes carry on scenes, the share that their names explain, less that of random
+# directions, is {glue:text}`beyond` for directions of any kind and {glue:text}`beyond_leaning` for those that
+# lean (mean over layers, interval over heads). So the first null can be passed by a name that would be as
+# true of most other directions; a name that tells a mode from them needs the second.
 # :::
 #
 # ### Do high cosines relate like with like?
@@ -415,7 +449,8 @@ tell(beyond=str(beyond["any"]), beyond_leaning=str(beyond["leaning"]))
 # name where the cosine is high, and less often where it is near zero. High: in the highest twentieth of
 # the model's cosines. Near zero: inside the {term}`null band`. But directions that lie close together
 # must agree, whatever they are. So beside the modes we name random pairs of directions, ten for each
-# mode, that lean to where tokens vary and have the *same cosine* as the mode.
+# mode, that lean to where tokens vary and have the *same cosine* as the mode. *One name* is the same family
+# with the same label at the high end.
 
 # %%
 band = qk.null_band(subject, "exact")
@@ -453,22 +488,24 @@ tell(
 # | cosine above {glue:text}`high:.2f` | {glue:text}`like_count` | {glue:text}`like:.0%` | {glue:text}`like_forced:.0%` |
 # | cosine inside the null band | {glue:text}`near_count` | {glue:text}`near:.0%` | {glue:text}`near_forced:.0%` |
 #
-# Within heads that have both, high less near zero is {glue:text}`same_name`; modes with a high cosine less
-# random pairs with the same cosines is {glue:text}`over_forced` (intervals over heads). The first is
-# what a reader of galleries would see; part of it is geometry, as the last column of the table tells.
-# The second is about the modes.
+# The table counts the modes of all heads together. Mean differences within heads that have both: high less
+# near zero {glue:text}`same_name`; modes with a high cosine less random pairs with the same cosines
+# {glue:text}`over_forced` (intervals over heads; one that holds zero tells nothing). The first is what a
+# reader of galleries would see; part of it is geometry, as the last column of the table tells. The second
+# is about the modes.
 #
 # ## Does the mode matter?
 #
-# A gallery shows what goes with a mode. To say that the model *uses* it, take it away. Inside the
-# softmax, $\tilde M$ becomes $(I - a a^\top)\,\tilde M$: the head no longer sees how its queries differ
-# along $a$. With $a = u_n$ it misses what mode $n$ tells about differences between queries. The mean
-# along $a$ stays in, since to put a zero where the model never saw one breaks more than the mode; it
-# gives all queries the same map and acts like key salience. So only a part of what the mode carries is
-# removed, and below we say how large a part.
+# A gallery shows what goes with a mode. To say that the model *uses* it, take it away. For a unit vector
+# $a$ we put, inside the softmax, $z_i - a\,a^\top(z_i - \bar z)$ in the place of the query token $z_i$, with
+# $\bar z$ the mean over scenes and tokens. The head no longer sees how its queries differ along $a$. With
+# $a = u_n$ it misses what mode $n$ tells about differences between queries. The mean stays in, since to
+# put a zero where the model never saw one breaks more than the mode; it gives all queries the same map
+# and acts like key salience. So only a part of what the mode carries is removed, and below we say how
+# large a part.
 #
 # The null are random unit vectors in the span of the head's *other* modes: they take one dimension away
-# as well, and never the mode's own keys. We remove, in each layer, the mode that carries most on one part
+# as well, and leave mode $n$ alone. We remove, in each layer, the mode that carries most on one part
 # of the scenes, and measure on another. Such a mode takes more out of the logits than a random direction
 # does, and no wonder that it moves more. So we do it a second time at equal size: of the mode, and of each
 # direction, only such a part is removed that all take the same variance out of the logits, that of the
@@ -501,7 +538,7 @@ for layer, head in enumerate(strongest.values):
     gone["part"] = gone.taken[0] / float(carrying.logit_variance[layer, head, mode])
     removed[layer, int(head), mode] = gone
 
-# %% mystnb={"figure": {"name": "fig-removed", "caption": "One mode removed in each layer, the one that carries most there (orange), against random directions in the span of the head's other modes (grey). Left: how far the head's attention moves, in total variation. Middle: how far the model's answers move, as a part of how they differ between scenes. Right: the same where all are removed in part, so that each takes the same variance out of the logits, over the median of the random directions."}, "image": {"alt": "Three panels with a row for each layer's strongest mode: an orange diamond for its removal and grey dots for random directions."}}
+# %% mystnb={"figure": {"name": "fig-removed", "caption": "One mode removed in each layer, the one that carries most there (orange), against random directions in the span of the head's other modes (grey). Left: how far the head's attention moves, in total variation. Middle: how far the model's outputs move, as a part of how they differ between scenes. Right: the same where all are removed in part, so that each takes the same variance out of the logits, over the median of the random directions."}, "image": {"alt": "Three panels with a row for each layer's strongest mode: an orange diamond for its removal and grey dots for random directions."}}
 fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.8), sharey=True, layout="constrained")
 for ax, what in zip(axes, ("moved", "change", "at_equal"), strict=True):
     for row, gone in enumerate(removed.values()):
@@ -513,14 +550,15 @@ for ax, what in zip(axes, ("moved", "change", "at_equal"), strict=True):
 axes[0].set_yticks(range(len(removed)), [f"L{a} H{b} M{c}" for a, b, c in removed])
 axes[0].invert_yaxis()
 axes[0].set_xlabel("attention moved\n(total variation)")
-axes[1].set_xlabel("answers moved ÷ their spread")
-_ = axes[2].set(xlabel="answers moved at equal size\n÷ random median", xlim=(0, None))
+axes[1].set_xlabel("outputs moved ÷ their spread")
+_ = axes[2].set(xlabel="outputs moved at equal size\n÷ random median", xlim=(0, None))
 
 # %%
 of_all = xr.concat(removed.values(), "mode")[["moved", "change", "at_equal", "part"]]
 others = of_all.isel(direction=slice(1, None))
-above = of_all.isel(direction=0) > others.max("direction")
-ratio = of_all.isel(direction=0) / others.median("direction")
+of_mode = of_all.isel(direction=0)
+above, below = of_mode > others.max("direction"), of_mode < others.min("direction")
+ratio = of_mode / others.median("direction")
 equal = ratio.at_equal.values
 
 # %%
@@ -531,25 +569,25 @@ tell(
     above_change=int(above.change.sum()),
     ratio_moved=float(ratio.moved.median()),
     ratio_change=float(ratio.change.median()),
-    most=float(of_all.change.isel(direction=0).max()),
+    most=float(of_mode.change.max()),
     above_equal=int(above.at_equal.sum()),
+    below_equal=int(below.at_equal.sum()),
     equal=f"{equal.min():.1f} to {equal.max():.1f}",
 )
 
 # %% [markdown]
 # :::{dropdown} What the run says
 # In {glue:text}`above_moved` of {glue:text}`removed` heads the mode moves attention more than each of
-# twelve random directions, in the middle {glue:text}`ratio_moved:.1f` times as far as their median.
-# The answers of {glue:text}`subject` move more in {glue:text}`above_change` heads,
-# {glue:text}`ratio_change:.1f` times as far in the middle, and by {glue:text}`most:.2f` of their
-# spread at most. What was removed is {glue:text}`removed_part:.0%` of what the mode carries (median over
+# twelve random directions, {glue:text}`ratio_moved:.1f` times as far as their median (itself a median over
+# heads). The outputs of {glue:text}`subject` move more in {glue:text}`above_change` heads,
+# {glue:text}`ratio_change:.1f` times as far, and by {glue:text}`most:.2f` of their spread at most. What was removed is {glue:text}`removed_part:.0%` of what the mode carries (median over
 # heads); the rest is the same for all queries, and stayed. That attention moves most is nearly by
-# definition, since these modes were chosen for what they carry; that answers do is not.
+# definition, since these modes were chosen for what they carry; that outputs do is not.
 #
-# At equal size the modes move the answers {glue:text}`equal` times as far as the median of random
-# directions, and come first of thirteen in {glue:text}`above_equal` heads. Where the factor is near 1,
-# a mode matters as much as any other direction of the same size; below 1, less. What sets the mode
-# apart is then how much passes through it, and not that the model listens to it more closely.
+# At equal size the modes move the outputs {glue:text}`equal` times as far as the median of random
+# directions: further than each of the twelve in {glue:text}`above_equal` heads, and less far than each in
+# {glue:text}`below_equal`. Where a mode is not ahead at equal size, what sets it apart is how much
+# passes through it, and not that the model listens to it more closely.
 # :::
 #
 # ## Explore: every head, every mode
@@ -568,7 +606,7 @@ views.mode_browser(model, atlas, pictures, names=names if embedded else None)
 #    cyan part?
 # 2. *Name first.* Open {glue:text}`plain_at`, which carries {glue:text}`plain_carried:.0%`. Write a
 #    name for each end before you uncover the measured one.
-# 3. *Strength against use.* Open {glue:text}`ring_at` and compare its place in the spectrum with what it
+# 3. *Strength against use.* Open {glue:text}`ring_at` and compare its share of σ with what it
 #    carries. What have its pictures in common?
 
 # %%
@@ -596,6 +634,7 @@ tell(
     **{"highest_at": place(*chosen[0]), "highest_called": called(chosen[0])},
     **{"lowest_at": place(*chosen[2]), "lowest_called": called(chosen[2])},
     **{"plain_at": place(*plain), "plain": called(plain)},
+    highest_cosine=float(flat(used).max()),
     plain_carried=float(flat(carried).sel(at=plain)),
     ring_at=place(*rings[0]),
     ring_weight=weight,
@@ -605,9 +644,10 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What you may have found
-# 1. {glue:text}`highest_at`: {glue:text}`highest_called`. {glue:text}`lowest_at`: {glue:text}`lowest_called`. With a
-#    cosine near 1 both maps are nearly one, and the overlay is white; far below zero the patches at one
-#    end answer those at the other, and white is rare.
+# 1. {glue:text}`highest_at`: {glue:text}`highest_called`. {glue:text}`lowest_at`: {glue:text}`lowest_called`. The
+#    nearer a cosine is to 1, the more the two maps agree, and the more white there is; at
+#    {glue:text}`highest_cosine:+.2f` they still differ. Far below zero the patches at one end answer
+#    those at the other, and white is rare.
 # 2. {glue:text}`plain_at`: {glue:text}`plain`. Of the other used modes this one has the weakest name. A mode
 #    can carry much and yet select something that none of our families has a word for.
 # 3. {glue:text}`ring_at` has {glue:text}`ring_weight:.1%` of its head's σ² and carries
@@ -623,6 +663,13 @@ def judged(contrast, wanted):
     return verdict(contrast.sign == wanted) if contrast.sign else "cannot be told"
 
 
+def in_heads(found):
+    """A verdict for a claim about every head."""
+    fails = "not in every head" if found.any() else "in no head"
+    return verdict(bool(found.all()), "holds", fails)
+
+
+# %%
 tell(
     verdict_same=judged(same_name, 1),
     verdict_forced=judged(over_forced, 1),
@@ -631,9 +678,9 @@ tell(
     verdict_part=judged(part_leads, 1),
     verdict_semantic=verdict(float((names.q < 0.05).mean()) > 0.5),
     verdict_beyond=judged(beyond["leaning"], 1),
-    verdict_removed=verdict(bool(above.change.all()), "holds", "not in every head"),
-    verdict_equal=verdict(bool(above.at_equal.all()), "holds", "not in every head"),
-    verdict_first=verdict(not float((first > 0).mean()), "holds", "not in every head"),
+    verdict_removed=in_heads(above.change),
+    verdict_equal=in_heads(above.at_equal),
+    verdict_first=in_heads(first == 0),
 )
 
 # %% [markdown]
@@ -643,10 +690,10 @@ tell(
 # | the same, and better than random directions that lean to where tokens vary (ours) | {glue:text}`over_leaning` single names; {glue:text}`beyond_leaning` on average, weighted | {glue:text}`verdict_beyond` |
 # | Figure 4: like asks for like more often where the cosine is high than where it is near zero | {glue:text}`same_name` | {glue:text}`verdict_same` |
 # | the same, and more often than in random pairs with the same cosines (ours) | {glue:text}`over_forced` | {glue:text}`verdict_forced` |
-# | Figure 5: in early layers projections tell more of colour than in late ones | late − early explained share {glue:text}`colour_move` | {glue:text}`verdict_colour` |
-# | the same for modes beyond random directions: not a matter of the tokens alone (ours) | late − early {glue:text}`colour_beyond` | {glue:text}`verdict_colour_beyond` |
-# | Figure 5: late layers select parts rather than colours | late layers, part − colour {glue:text}`part_leads` (part counts only over kind, late − early {glue:text}`kind_move`) | {glue:text}`verdict_part` |
-# | removing what the mode that carries most tells about queries moves the answers more than removing random directions (ours) | in {glue:text}`above_change` of {glue:text}`removed` heads, with {glue:text}`removed_part:.0%` of what it carries | {glue:text}`verdict_removed` |
+# | Figure 5: in early layers projections tell more of colour than in late ones | last less first third of the layers, explained share {glue:text}`colour_move` | {glue:text}`verdict_colour` |
+# | the same for modes beyond random directions: not a matter of the tokens alone (ours) | last less first third {glue:text}`colour_beyond` | {glue:text}`verdict_colour_beyond` |
+# | Figure 5: late layers select parts rather than colours | last third, part less colour {glue:text}`part_leads` (part counts only over kind, whose share moves by {glue:text}`kind_move`) | {glue:text}`verdict_part` |
+# | removing what the mode that carries most tells about queries moves the outputs more than removing random directions (ours) | in {glue:text}`above_change` of {glue:text}`removed` heads, with {glue:text}`removed_part:.0%` of what it carries | {glue:text}`verdict_removed` |
 # | the same, at equal size (ours) | first in {glue:text}`above_equal` heads; {glue:text}`equal` times the median | {glue:text}`verdict_equal` |
 # | the strongest mode is the one that carries most (ours; {glue:text}`model`) | not so in {glue:text}`not_first:.0%` of heads | {glue:text}`verdict_first` |
 #
@@ -656,7 +703,8 @@ tell(
 # ## What to remember
 #
 # - An overlay shows who asks (red) and who answers (cyan). Look at both signs.
-# - Strength in the weights and variance on pictures are two rankings. Show both.
+# - Strength in the weights and variance on pictures are two rankings. They may agree on the first mode and
+#   part further down. Show both.
 # - A name is a measurement if other scenes could have contradicted it.
 # - Nearly every direction tells something. The null that counts is another direction.
 # - A gallery shows company, not cause. Remove the mode, beside random directions, before you say that
