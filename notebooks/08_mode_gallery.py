@@ -108,7 +108,7 @@ for ax, title in ((axes[0], "picture"), (axes[3], "overlay")):
 # {term}`key salience` divided by $\sqrt{d_{\text{head}}}$.
 
 # %%
-atlas = gallery.scan(model, pictures, k=6, statistics=["variance"])
+atlas = gallery.scan(model, pictures, k=4, statistics=["variance"])
 best = atlas.sel(layer=LAYER, head=HEAD, mode=MODE, sign=1)
 best = best.isel(rank=(best.image >= 0).values)
 its_pictures = torch.stack([pictures.read(int(n)) for n in best.image])
@@ -142,11 +142,12 @@ def flat(values):
     return values.stack(at=("layer", "head", "mode")).dropna("at")
 
 
+place = "L{} H{} M{}".format
 chosen = [
     flat(used).at[int(flat(of).values.argmax())].item()
     for of in (used, -abs(used), -used)
 ]
-[f"L{layer} H{head} M{mode}" for layer, head, mode in chosen]
+[place(*at) for at in chosen]
 
 
 # %%
@@ -155,7 +156,7 @@ def label(layer, head, mode):
     at = {"layer": layer, "head": head, "mode": mode}
     one, share = atlas.sel(at), float(carried.sel(at))
     numbers = f"cos {float(one.cosine):+.2f}\nσ {float(one.sigma):.2g}"
-    return f"L{layer} H{head} M{mode}\n{numbers}\ncarries {share:.0%}"
+    return f"{place(layer, head, mode)}\n{numbers}\ncarries {share:.0%}"
 
 
 close = {"left": 0.12, "right": 1, "bottom": 0.01, "top": 0.9}
@@ -213,9 +214,7 @@ tell(
     weak_below=float(weak_below.mean()),
     first_mean=float(in_pictures.max("mode").mean()),
     deepest=int(first.max()),
-    ringed=", ".join(
-        f"L{a} H{b} M{c} ({outdo.sel(at=(a, b, c)):.0f}×)" for a, b, c in rings
-    ),
+    ringed=", ".join(f"{place(*at)} ({outdo.sel(at=at):.0f}×)" for at in rings),
     modes=atlas.sizes["mode"],
     salience=float((atlas.salience_variance / total).mean()),
 )
@@ -319,7 +318,7 @@ def as_table(of):
     kept = ["family", "high", "low", "share", "q", "not random", "cosine"]
     table = of[kept].drop_vars(["of", "layer", "head", "mode", "side"])
     frame = table.to_dataframe().rename(columns={"share": "explained share"})
-    frame.index = [f"L{a} H{b} M{c}, {side}" for a, b, c, side in of["of"].values]
+    frame.index = [f"{place(*at)}, {side}" for *at, side in of["of"].values]
     return frame.round(3)
 
 
@@ -455,14 +454,14 @@ tell(
 # %%
 band = qk.null_band(subject, "exact")
 near, like = abs(names.cosine) < band, names.cosine > names.cosine.quantile(0.95)
-forced = names.random_same.sel(null="leaning")
+forced = names.random_same
 
 
 def over_heads(values):
     """The mean over the heads that have a value, with an interval over these heads."""
     of_heads = values.stack(image=("layer", "head"))
     found = intervals.over_images(of_heads.drop_vars(["image", "layer", "head"]))
-    return trends.Contrast(*(float(found[k]) for k in ("estimate", "low", "high")))
+    return trends.Contrast.of(found)
 
 
 of_like, of_near = (names.same.where(which).mean("mode") for which in (like, near))
@@ -547,7 +546,7 @@ for ax, what in zip(axes, ("moved", "change", "at_equal"), strict=True):
             values = values / np.median(values[1:])
         ax.plot(values[1:], [row] * (len(values) - 1), "o", color="0.6", ms=4)
         ax.plot(values[0], row, "D", color=plots.PALETTE[1], ms=7)
-axes[0].set_yticks(range(len(removed)), [f"L{a} H{b} M{c}" for a, b, c in removed])
+axes[0].set_yticks(range(len(removed)), [place(*at) for at in removed])
 axes[0].invert_yaxis()
 axes[0].set_xlabel("attention moved\n(total variation)")
 axes[1].set_xlabel("outputs moved ÷ their spread")
@@ -609,19 +608,17 @@ views.mode_browser(model, atlas, pictures, names=names if embedded else None)
 # 3. *Strength against use.* Open {glue:text}`ring_at` and compare its share of σ with what it
 #    carries. What have its pictures in common?
 
+
 # %%
-place = "L{} H{} M{}".format
-
-
-def called(at):
+def called(layer, head, mode):
     """What measurement says of a mode's two sides, where the model has drawn scenes' labels."""
     if not embedded:
         return "not measured, since MODEL is not an embedded model"
-    one = names.sel(dict(zip(("layer", "head", "mode"), at, strict=True)))
+    one = names.sel(layer=layer, head=head, mode=mode)
     return "; ".join(
         f"{side}: {of.family.item()}, {of.high.item()} against {of.low.item()}"
         f" (explained share {of.share.item():.0%})"
-        for side, of in one.groupby("side")
+        for side, of in ((side, one.sel(side=side)) for side in naming.SIDES)
     )
 
 
@@ -629,17 +626,23 @@ def called(at):
 told = names.share.max("side") if embedded else -carried
 others = flat(told.where(carried >= 0.05)).drop_sel(at=chosen)
 plain = others.at[int(others.values.argmin())].item()
-weight = float(flat(by_weights).sel(at=rings[0]))
 tell(
-    **{"highest_at": place(*chosen[0]), "highest_called": called(chosen[0])},
-    **{"lowest_at": place(*chosen[2]), "lowest_called": called(chosen[2])},
-    **{"plain_at": place(*plain), "plain": called(plain)},
+    highest_at=place(*chosen[0]),
+    highest_called=called(*chosen[0]),
     highest_cosine=float(flat(used).max()),
+    lowest_at=place(*chosen[2]),
+    lowest_called=called(*chosen[2]),
+)
+
+# %%
+tell(
+    plain_at=place(*plain),
+    plain=called(*plain),
     plain_carried=float(flat(carried).sel(at=plain)),
     ring_at=place(*rings[0]),
-    ring_weight=weight,
+    ring=called(*rings[0]),
+    ring_weight=float(flat(by_weights).sel(at=rings[0])),
     ring_carried=float(flat(carried).sel(at=rings[0])),
-    ring=called(rings[0]),
 )
 
 # %% [markdown]

@@ -82,14 +82,15 @@ tell(column=asked % model.grid[1], key=pictures.keys[PICTURE % len(pictures.keys
 
 # %%
 at = model.prefix_tokens + asked
-unlike = abs(rows.isel(query=asked) - rows.mean("query")).sum("key") / 2
+unlike = qk.attention.total_variation(rows.isel(query=asked), rows.mean("query"))
 layers = unlike.sizes["layer"]
 thirds = np.array_split(np.arange(layers), 3)
 picks = []
 for third in thirds:
     within = unlike.isel(layer=third).stack(of=("layer", "head"))
     picks.append(within["of"].item(int(within.values.argmax())))
-[f"layer {layer}, head {head}" for layer, head in picks]
+name_of = "L{} H{}".format
+[name_of(*place) for place in picks]
 
 # %% [markdown]
 # ## Modes in order of contribution
@@ -105,9 +106,9 @@ explained = {
     place: gallery.explain(model, image, *place, query_patch=asked) for place in picks
 }
 table = {}
-for (layer, head), found in explained.items():
+for place, found in explained.items():
     top = found.isel(mode=slice(0, 6))
-    table[f"L{layer} H{head}"] = [
+    table[name_of(*place)] = [
         f"M{int(m)} ({float(c):.2g}; {float(s):+.0%})"
         for m, c, s in zip(top.mode, top.contribution, top.share, strict=True)
     ] + [f"κ ({float(found.salience_share):+.0%})"]
@@ -141,7 +142,7 @@ def block(axes, place, number):
     mode = int(found.mode)
     sign = 1 if float(found.query_map.values.ravel()[asked]) > 0 else -1
     best = gallery.optimal(model, pictures, atlas, *place, mode)
-    name = f"L{place[0]} H{place[1]} M{mode}"
+    name = f"{name_of(*place)} M{mode}"
     figures.mode_at_work(axes, picture, found, best.sel(sign=sign), name)
     return plots.mark_patch(axes["a"], asked, model.grid[1])
 
@@ -230,7 +231,7 @@ def needed(place, order):
 def in_heads(values):
     """A value for each of the three heads, in words."""
     named = zip(picks, values, strict=True)
-    return "; ".join(f"L{a} H{b}: {value}" for (a, b), value in named)
+    return "; ".join(f"{name_of(*place)}: {value}" for place, value in named)
 
 
 # %%
@@ -248,7 +249,7 @@ tell(
     missing=in_heads(f"{value:.3f}" for value in missing),
     six=in_heads(f"{value:.3f}" for value in six),
     even=in_heads(f"{even[place]:.2f}" for place in picks),
-    worst="L{} H{}".format(*worst),
+    worst=name_of(*worst),
     worst_count=count,
     worst_mode=f"M{int(explained[worst].mode[count - 1])}",
     worst_share=float(explained[worst].share[count - 1]),
@@ -354,7 +355,7 @@ def with_shares(these, those):
 
 # %%
 tell(
-    order_at="L{} H{}".format(*order_at),
+    order_at=name_of(*order_at),
     order_count=n,
     by_contribution=float(distance[order_at, "by contribution"][n]),
     by_strength=float(distance[order_at, "by strength"][n]),
@@ -363,17 +364,17 @@ tell(
 )
 
 # %%
-follows = distance[worst, "by contribution"].values[count + 1 : count + 2]
+curve = distance[worst, "by contribution"].values
 tell(
-    kappa_at="L{} H{}".format(*kappa_at),
+    kappa_at=name_of(*kappa_at),
     kappa_share=float(explained[kappa_at].salience_share),
     kappa_missing=float(distance[kappa_at, "no key salience"][-1]),
-    follows=float(follows[0]) if len(follows) else float(after),
+    follows=float(curve[min(count + 1, len(curve) - 1)]),
 )
 
 # %% [markdown]
 # :::{dropdown} What you may have found
-# 1. With {glue:text}`order_count` modes {glue:text}`by_contribution:.2f` of the attention lies elsewhere
+# 1. With the number at {glue:text}`order_count`, {glue:text}`by_contribution:.2f` of the attention lies elsewhere
 #    by contribution, {glue:text}`by_strength:.2f` by σ. Only the first order has, with their shares of
 #    the logit: {glue:text}`only_first`. Only the second: {glue:text}`only_second`. Neither order looks
 #    at these shares. A mode that lowers patches, say, helps without a large positive score.

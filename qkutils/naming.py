@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ _DIMS = {
     "same": ("layer", "head", "mode"),
     "share_of": (*OF_SIDES, "family_name"),
     "p_random": ("layer", "null", *OF_SIDES[1:]),
-    "random_same": ("layer", "null", "head", "mode"),
+    "random_same": ("layer", "head", "mode"),
     "random_share": ("layer", "null", "direction"),
     "random_share_of": ("layer", "null", "family_name"),
 }
@@ -123,9 +123,9 @@ def name_modes(
     modes and sides (Benjamini and Hochberg).  No p is below 1 / (n + 1) with n permutations or
     directions, so that with m tests none of q is below 0.05 unless about 20 m / n of them reach
     that.  `same` tells whether both sides of a mode have one name (family and high end), and
-    `random_same` what share of random pairs of directions with the mode's own cosine do, since
-    directions that lie close together must agree.  Convention exact.  Raises ValueError for fewer
-    than four scenes.  Taught in the chapter on mode galleries.
+    `random_same` what share of random pairs of leaning directions with the mode's own cosine do,
+    since directions that lie close together must agree.  Convention exact.  Raises ValueError for
+    fewer than four scenes.  Taught in the chapter on mode galleries.
     """
     loaded = models.load(model)
     if count < 4 or permutations < 1 or directions < 1:
@@ -204,11 +204,7 @@ def _name_layer(
     """Names of one layer's directions, and how often labels that mean nothing do as well."""
     family, share, outside = _named(families, x, directions, fit)
     p = torch.ones(len(directions))
-    for number, labels in enumerate(families.values()):
-        of = (family == number).nonzero().flatten()
-        if len(of) == 0:
-            continue
-        fitted = means(some(labels, fit), x[fit])
+    for of, labels, fitted in _by_family(families, family, x, fit):
         p[of] = _chance(
             some(labels, ~fit), fitted, x[~fit], directions[of], permutations, generator
         )
@@ -224,6 +220,19 @@ def _name_layer(
     }
 
 
+def _by_family(
+    families: dict[str, Labels],
+    family: Int[Tensor, " direction"],
+    x: Tokens,
+    fit: Bool[Tensor, " scene"],
+) -> Iterator[tuple[Int[Tensor, " named"], Labels, Means]]:
+    """Each family that names directions: which ones, its labels, and their means on `fit`."""
+    for number, labels in enumerate(families.values()):
+        of = (family == number).nonzero().flatten()
+        if len(of) > 0:
+            yield of, labels, means(some(labels, fit), x[fit])
+
+
 def _ends(
     families: dict[str, Labels],
     x: Tokens,
@@ -233,11 +242,8 @@ def _ends(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The labels at both ends of each direction, in the family that names it."""
     high, low = np.empty(len(directions), object), np.empty(len(directions), object)
-    for number, labels in enumerate(families.values()):
-        of = (family == number).nonzero().flatten()
-        if len(of) > 0:
-            fitted = means(some(labels, fit), x[fit])
-            high[of], low[of] = extremes(some(labels, fit), fitted, directions[of])
+    for of, labels, fitted in _by_family(families, family, x, fit):
+        high[of], low[of] = extremes(some(labels, fit), fitted, directions[of])
     return high, low
 
 
@@ -254,18 +260,16 @@ def _random_pairs(
     fit: Bool[Tensor, " scene"],
     generator: torch.Generator,
 ) -> np.ndarray:
-    """Share [null, mode] of random pairs with a mode's cosine whose directions have one name."""
+    """Share of random leaning pairs with each mode's cosine whose directions have one name."""
     cosine = cosine.repeat(PAIRS)[:, None]
-    found = []
-    for chance in _random_directions(x[fit], 2 * len(cosine), generator):
-        first, other = torch.nn.functional.normalize(chance, dim=-1).chunk(2)
-        other = other - (other * first).sum(-1, keepdim=True) * first
-        other = torch.nn.functional.normalize(other, dim=-1)
-        both = torch.cat([first, cosine * first + (1 - cosine**2).clamp(min=0).sqrt() * other])
-        family = _named(families, x, both, fit)[0]
-        high, _ = _ends(families, x, both, family, fit)
-        found.append(_same(family.numpy(), high).reshape(PAIRS, -1).mean(0))
-    return np.stack(found)
+    _, leaning = _random_directions(x[fit], 2 * len(cosine), generator)
+    first, other = torch.nn.functional.normalize(leaning, dim=-1).chunk(2)
+    other = other - (other * first).sum(-1, keepdim=True) * first
+    other = torch.nn.functional.normalize(other, dim=-1)
+    both = torch.cat([first, cosine * first + (1 - cosine**2).clamp(min=0).sqrt() * other])
+    family = _named(families, x, both, fit)[0]
+    high, _ = _ends(families, x, both, family, fit)
+    return _same(family.numpy(), high).reshape(PAIRS, -1).mean(0)
 
 
 def _chance(

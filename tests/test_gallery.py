@@ -13,6 +13,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import distributed
 import numpy as np
 import pytest
 import torch
@@ -649,7 +650,6 @@ def test_the_command_line_scans_and_sums_up(tmp_path, capsys):
 @pytest.fixture(scope="module")
 def client():
     """A local cluster of two processes."""
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None

@@ -76,3 +76,9 @@ def test_one_seed_tells_nothing_and_none_is_refused():
     for bad in ([], [0.1, float("nan")]):
         with pytest.raises(ValueError, match="one finite number per run"):
             trends.over_seeds(bad)
+
+
+def test_a_contrast_is_told_in_any_format():
+    contrast = trends.Contrast(0.1234, 0.1, 0.2)
+    assert f"{contrast:.3f}" == "+0.123 [+0.100, +0.200]"
+    assert f"{contrast}" == str(contrast) == "+0.12 [+0.10, +0.20]"
