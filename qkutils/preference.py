@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from qkutils import models, parts, trends
 from qkutils.attention import SALIENCE, score_factors, scores_of_queries
-from qkutils.data.samples import Samples
 from qkutils.heads import read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, provenance
+from qkutils.records import Samples
 from qkutils.regions import (
     OBJECTS,
     REGIONS,

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from qkutils.data.alignment import align
-from qkutils.data.samples import Sample, Samples
 from qkutils.models import Model
+from qkutils.records import Sample, Samples
 
 OBJECTS = ("target", "distractor")
 REGIONS = (*OBJECTS, "background")

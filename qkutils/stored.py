@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from qkutils import data, intervals, models, scenes, segments
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
-from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
 from qkutils.preference import area_of_relations, relations, study
+from qkutils.records import Samples, Segmentations
 
 FOLDER = Path(str(resources.files("qkutils").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept

@@ -14,8 +14,9 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from qkutils.data.folders import picture_files
+from qkutils.data.opening import open_picture, upright
 from qkutils.data.reading import Reading
-from qkutils.data.sources import open_picture, picture_files, upright
 from qkutils.models import Model
 from qkutils.tokens import check_images
 
@@ -61,8 +62,8 @@ def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) ->
 def _of_folder(folder: Path, model: Model, keys: Sequence[str] | None) -> Pictures:
     if keys is not None:
         raise ValueError("keys: a folder's pictures are keyed by their paths; leave it out")
-    files = {path.relative_to(folder).as_posix(): path for path in picture_files(folder)}
-    names = sorted(files)
+    files = picture_files(folder)
+    names = list(files)
     return Pictures(names, lambda n: _tensor(open_picture(files[names[n]]), model))
 
 

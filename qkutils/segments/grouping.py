@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from qkutils import models
 from qkutils.attention import SALIENCE, score_factors, scores
-from qkutils.data.samples import Segmentations
 from qkutils.heads import read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, provenance
+from qkutils.records import Segmentations
 from qkutils.segments.layouts import check, pairing, picture_batches, segments_of_patches
 from qkutils.tokens import normalise, visit_layers
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models
-from qkutils.data.samples import Segmentations
 from qkutils.heads import Convention, read
 from qkutils.intervals import LEVEL
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose, provenance
+from qkutils.records import Segmentations
 from qkutils.regions import Patches
 from qkutils.segments.layouts import HALF, Objects, check, objects_of, pairing, picture_batches
 from qkutils.tokens import normalise, visit_layers
