@@ -47,18 +47,7 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import (
-    data,
-    gallery,
-    heads,
-    models,
-    modes,
-    plots,
-    scenes,
-    stored,
-    trends,
-    views,
-)
+from qkutils import data, gallery, heads, models, modes, plots, stored, trends, views
 from qkutils.report import tell, verdict
 
 # %% [markdown]
@@ -396,7 +385,7 @@ _ = ax.legend(fontsize=7, handlelength=4)
 # :::
 
 # %%
-drawn = scenes.pictures(0, 0, 64, size=model.image_size[0])
+drawn = qk.scenes.pictures(0, 0, 64, size=model.image_size[0])
 pictures = gallery.pictures_of(IMAGES or data.images(drawn, model, 64), model)
 every = max(len(pictures.keys) // 64, 1)
 pictures = pictures.some(pictures.keys[::every])

@@ -49,17 +49,7 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-from qkutils import (
-    ablation,
-    data,
-    gallery,
-    intervals,
-    naming,
-    plots,
-    scenes,
-    trends,
-    views,
-)
+from qkutils import ablation, data, gallery, intervals, naming, plots, trends, views
 from qkutils.gallery import figures
 from qkutils.report import tell, verdict
 
@@ -72,7 +62,7 @@ from qkutils.report import tell, verdict
 
 # %%
 model = qk.load(MODEL)
-drawn = scenes.pictures(0, 0, COUNT, size=model.image_size[0])
+drawn = qk.scenes.pictures(0, 0, COUNT, size=model.image_size[0])
 source = IMAGES or data.images(drawn, model, COUNT)
 pictures = gallery.pictures_of(source, model)
 one = pictures.read(0)[None]
@@ -412,7 +402,7 @@ tell(
 )
 
 # %%
-drawn_scenes = data.images(scenes.pictures(0, 0, COUNT), subject, COUNT)
+drawn_scenes = data.images(qk.scenes.pictures(0, 0, COUNT), subject, COUNT)
 held_out, seen = drawn_scenes[:48], drawn_scenes[48:]
 carrying = gallery.scan(subject, seen, 1, statistics=["variance"])
 by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")
