@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, overload
+from operator import index
+from typing import SupportsIndex, TypeVar, overload
 
 import numpy as np
 import PIL.Image
@@ -72,15 +73,15 @@ class Records(Sequence[Item]):
         return len(self._places)
 
     @overload
-    def __getitem__(self, at: int) -> Item: ...
+    def __getitem__(self, at: SupportsIndex) -> Item: ...
     @overload
     def __getitem__(self, at: slice) -> Records[Item]: ...
-    def __getitem__(self, at: int | slice) -> Item | Records[Item]:
+    def __getitem__(self, at: SupportsIndex | slice) -> Item | Records[Item]:
         if isinstance(at, slice):
             part = copy.copy(self)
             part._places = self._places[at]
             return part
-        return self._read(self._places[at])
+        return self._read(self._places[index(at)])
 
 
 def same_shape(image: tuple[int, int], mask: tuple[int, int]) -> bool:

@@ -76,7 +76,9 @@ def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
         turn = _TURNS.get(int(picture.getexif().get(ExifTags.Base.Orientation, 1)))
     except Exception:  # EXIF of a wrong form raises anything, and the picture is whole
         turn = None
-    return in_mode(picture if turn is None else picture.transpose(turn), mode)
+    seen = in_mode(picture if turn is None else picture.transpose(turn), mode)
+    seen.info.clear()  # or it would be turned again
+    return seen
 
 
 def in_mode(picture: Image.Image, mode: str = "RGB") -> Image.Image:

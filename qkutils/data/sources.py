@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from qkutils import options
 from qkutils.data.folders import picture_files
 from qkutils.data.opening import open_picture, upright
 from qkutils.models import Model
-from qkutils.records import Records, Sample, Segmented
+from qkutils.records import Records
 from qkutils.tokens import check_images
 
-Source = str | Path | Tensor | Sequence[Image.Image | Tensor | Sample | Segmented]
+Source = str | Path | Tensor | Sequence
 
 
 def pictures(source: Source, count: int) -> list[Image.Image]:
@@ -43,29 +44,26 @@ def images(
     return torch.stack(ready)
 
 
-def _spread(source: Source, count: int) -> list:
+def _spread(source: Any, count: Any) -> list:
     """`count` items of a source, spread evenly over it."""
     count = options.count("count", count)
-    named = isinstance(source, str | Path)
-    if source == "" if named else not isinstance(source, Sequence | Tensor):
+    if isinstance(source, str | Path) and str(source):
+        items: Any = Records(list(picture_files(Path(source)).values()), open_picture)
+    elif isinstance(source, Sequence | Tensor) and not isinstance(source, str):
+        items = source
+    else:
         raise ValueError(
-            f"source={source if named else type(source)!r}: name a folder, or pass a sequence of "
-            "pictures, such as scenes.pictures(0, 0, 16)"
+            f"source={source!r}: name a folder, or pass a sequence of pictures, such as "
+            "scenes.pictures(0, 0, 16)"
         )
-    items = _of_folder(Path(source)) if isinstance(source, str | Path) else source
     if len(items) < count:
         raise ValueError(
-            f"{len(items)} pictures are there, and count={count} are asked for; add some, or ask "
-            "for fewer"
+            f"count={count}: the source has {len(items)} pictures; add some, or ask for fewer"
         )
     return [items[n * len(items) // count] for n in range(count)]
 
 
-def _of_folder(folder: Path) -> Records[Image.Image]:
-    return Records(list(picture_files(folder).values()), open_picture)
-
-
-def _picture(item: Image.Image | Sample | Segmented) -> Image.Image:
+def _picture(item: Any) -> Image.Image:
     picture = getattr(item, "image", item)
     if not isinstance(picture, Image.Image):
         raise ValueError(
@@ -75,7 +73,7 @@ def _picture(item: Image.Image | Sample | Segmented) -> Image.Image:
     return upright(picture)
 
 
-def _image(item: Image.Image | Tensor | Sample | Segmented, model: Model) -> Tensor:
+def _image(item: Any, model: Model) -> Tensor:
     image = item if isinstance(item, Tensor) else model.transform(_picture(item))
     check_images(model, image[None])
     return image
