@@ -351,7 +351,8 @@ def _missing(atlas: Any) -> str:
     """What an atlas has to hold and this does not, or not over the right dimensions."""
     if not isinstance(atlas, xr.Dataset):
         return f"it is a {type(atlas).__name__}"
-    wanted = {name: DIMS for name in (*PLACES, "score")} | {"sigma": DIMS[:3], "cosine": DIMS[:3]}
+    wanted: dict[str, tuple[str, ...]] = {name: DIMS for name in (*PLACES, "score")}
+    wanted |= {"sigma": DIMS[:3], "cosine": DIMS[:3]}
     wanted |= {name: ("picture",) for name in ("key", "done", "fault", "digest")}
     wanted |= {name: (name,) for name in DIMS}
     asked = str(atlas.attrs.get("statistics", "")).split()
