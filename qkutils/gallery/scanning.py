@@ -44,7 +44,7 @@ class Manner:
         options.count("batch_size", self.batch_size)
         options.count("workers", self.workers)
         if self.save_every != 0:  # after every batch
-            options.number("save_every", self.save_every, low=0)
+            options.number("save_every", self.save_every, low=0.0)
 
 
 def scan(
