@@ -318,10 +318,10 @@ def test_names_that_differ_a_little_are_different_pictures(tmp_path, names):
 
 def test_a_name_that_is_not_utf8_becomes_a_key_that_is(tmp_path, capsys):
     save(tmp_path, "whole.png", Image.new("L", (4, 4), 7))
-    real = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")
+    real = os.path.join(os.fsencode(tmp_path), b"\xe9.png")
     os.rename(tmp_path / "whole.png", real)
     (key,) = picture_files(tmp_path)
-    assert key.encode("utf-8") == b"caf\\xe9.png"
+    assert key.encode("utf-8") == b"\\xe9.png"
     assert data.pictures(tmp_path, 1)[0].getpixel((0, 0)) == (7, 7, 7)
     with open(real, "wb"):
         pass  # empty now
