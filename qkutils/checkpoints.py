@@ -25,7 +25,8 @@ Tensors = dict[str, Tensor]
 METADATA = "qkutils"  # where our own safetensors files say what tensors can't
 MOST_TENSORS, MOST_BLOCKS = 10_000, 500  # far above what anyone trains
 _PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_EMBED = "patch_embed.proj.weight"  # every vision transformer in timm's layout has one
+EMBED = "patch_embed.proj.weight"  # every vision transformer in timm's layout has one
+_DIMENSIONS = {EMBED: 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2, "reg_token": 3}
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's old files begin
 
 # Files of other kinds: how they begin, what they are, and what to do.
@@ -205,8 +206,11 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _read_torch(path: Path, zipped: bool) -> object:
+    mapped = zipped and path.suffix != ".safetensors"  # which torch would not read as its own
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with path.open("rb") as file:
+            source: Any = path if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch's safe unpickler meets foreign bytes with many classes
         objects = sorted(_pickled_objects(path, error)) if _unsafe(error) else []
         if not objects:
@@ -238,8 +242,7 @@ def _flatten(state: object) -> Tensors:
     found: Tensors = {}
     seen: set[int] = set()
     queue: list[tuple[str, object]] = [("", state)]
-    while queue:
-        name, value = queue.pop()
+    for name, value in queue:  # grows while it is read: the outer dicts come first
         if isinstance(value, Tensor):
             found[name] = value
         elif isinstance(value, dict) and id(value) not in seen:
@@ -250,10 +253,10 @@ def _flatten(state: object) -> Tensors:
 
 def _choose(found: Tensors, wanted: str | None, path: Path) -> str:
     """The prefix of the one state dict in a file, or of the one that is wanted."""
-    keys = [key for key in found if f".{key}".endswith(f".{_EMBED}")]
-    prefixes = sorted(key.removesuffix(_EMBED) for key in keys)
+    keys = [key for key in found if f".{key}".endswith(f".{EMBED}")]
+    prefixes = sorted(key.removesuffix(EMBED) for key in keys)
     if not prefixes:
-        raise _mismatch(path, found, [f"no tensor is called {_EMBED}"])
+        raise _mismatch(path, found, [f"no tensor is called {EMBED}"])
     names = ", ".join(repr(prefix.rstrip(".")) for prefix in prefixes)
     if wanted is not None:
         exact = [prefix for prefix in prefixes if prefix.rstrip(".") == wanted]
@@ -290,43 +293,39 @@ def _few(keys: Any) -> str:
     return ", ".join(chosen[:4]) + (f" and {len(chosen) - 4} more" if len(chosen) > 4 else "")
 
 
-def check_blocks(checkpoint: Checkpoint) -> int:
-    """The number of blocks; raises ValueError where one is missing or differs from the first."""
-    path = checkpoint.path
+def check_shapes(checkpoint: Checkpoint) -> int:
+    """The number of blocks.
+
+    Raises ValueError where one is missing or differs from the first, and for tensors with other
+    dimensions than in any vision transformer.
+    """
+    path, tensors = checkpoint.path, checkpoint.tensors
     blocks: dict[int, dict[str, tuple[int, ...]]] = {}
-    for key, tensor in checkpoint.tensors.items():
+    for key, tensor in tensors.items():
         match = re.fullmatch(r"blocks\.(0|[1-9][0-9]{0,5})\.(.+)", key)
         if match:
             blocks.setdefault(int(match[1]), {})[match[2]] = tuple(tensor.shape)
+        if key in _DIMENSIONS and (tensor.ndim != _DIMENSIONS[key] or 0 in tensor.shape):
+            raise _mismatch(path, tensors, [f"{key} of shape {tuple(tensor.shape)}"])
     missing = {f"blocks.{n}" for n in range(min(max(blocks, default=0), MOST_BLOCKS) + 1)}
     missing -= {f"blocks.{n}" for n in blocks}
     if missing or len(blocks) > MOST_BLOCKS:
-        raise _mismatch(
-            path, checkpoint.tensors, [f"{len(blocks)} blocks, without {_few(missing)}"]
-        )
+        raise _mismatch(path, tensors, [f"{len(blocks)} blocks, without {_few(missing)}"])
     for n, block in blocks.items():
-        odd = {f"blocks.{n}.{name}" for name, _ in block.items() ^ blocks[0].items()}
+        odd = {name for name, _ in block.items() ^ blocks[0].items()}
         if odd:
-            reason = f"{_few(odd)} missing, or of another shape than in block 0"
-            raise _mismatch(path, checkpoint.tensors, [reason])
+            keys = [f"blocks.{each}.{name}" for name in odd for each in (0, n)]
+            raise _mismatch(path, tensors, [f"{_few(keys)} do not agree, or are missing"])
     return len(blocks)
 
 
 def arguments(checkpoint: Checkpoint, num_heads: int, grid: Grid | None) -> dict[str, Any]:
     """What timm's VisionTransformer is to be called with, read off the tensors' shapes."""
-    tensors, depth = checkpoint.tensors, check_blocks(checkpoint)
-    known = {
-        _EMBED: 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2, "reg_token": 3, "head.weight": 2
-    }  # fmt: skip
-    optional = ("reg_token", "head.weight")
-    for key, ndim in known.items():
-        shape = tuple(tensors[key].shape) if key in tensors else None
-        if (shape is None and key not in optional) or (
-            shape and (len(shape) != ndim or 0 in shape)
-        ):
-            what = "missing" if shape is None else f"of shape {shape}"
-            raise _mismatch(checkpoint.path, tensors, [f"{key} {what}"])
-    width, channels, *patch = tensors[_EMBED].shape
+    tensors, depth = checkpoint.tensors, check_shapes(checkpoint)
+    missing = [key for key in ("pos_embed", "blocks.0.mlp.fc1.weight") if key not in tensors]
+    if missing:
+        raise _mismatch(checkpoint.path, tensors, [f"{_few(missing)} missing"])
+    width, channels, *patch = tensors[EMBED].shape
     if width % num_heads:
         raise ValueError(f"num_heads={num_heads}: does not divide the width {width}")
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
@@ -357,7 +356,7 @@ def arguments(checkpoint: Checkpoint, num_heads: int, grid: Grid | None) -> dict
 
 def classes(tensors: Tensors) -> int:
     """How many classes a file's own head tells apart; 0 where it has no plain one."""
-    head, width = tensors.get("head.weight"), tensors[_EMBED].shape[0]
+    head, width = tensors.get("head.weight"), tensors[EMBED].shape[0]
     whole = "dist_token" not in tensors or "head_dist.weight" in tensors
     return len(head) if head is not None and head.shape[1:] == (width,) and whole else 0
 

@@ -19,17 +19,18 @@ from typing import Any
 import pandas as pd
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
-from timm.data import create_transform, resolve_model_data_config
+from timm.data import create_transform, resolve_data_config, resolve_model_data_config
 from timm.layers import PatchEmbed
-from timm.models import get_pretrained_cfg, is_model
+from timm.models import get_pretrained_cfg, is_model, is_model_pretrained
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from qkutils import checkpoints, options
-from qkutils.checkpoints import Checkpoint, Grid
-from qkutils.heads import Heads, is_timms, read_heads
+from qkutils.checkpoints import EMBED, Checkpoint, Grid
+from qkutils.heads import Heads, check_blocks, is_timms, read_heads
 
 WEIGHTS_VARIABLE = "QKUTILS_WEIGHTS"
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".npz"}
@@ -39,7 +40,6 @@ _PASSING = {"training", "fused_attn", "grad_checkpointing", "p", "drop_prob", "w
 _EMBEDDED = Path(str(resources.files("qkutils.tiny").joinpath("weights")))
 _ARGUMENTS = set(inspect.signature(VisionTransformer).parameters)  # of a config.json's model_args
 _ASSUMED = "GELU, eps 1e-6, blocks that normalise first"
-_SQUARE = "a square patch grid"
 _IMAGENET = "ImageNet preprocessing"
 
 
@@ -82,9 +82,11 @@ class Model:
     @property
     def heads(self) -> Heads:
         """Its heads, read again only where their weights have changed."""
-        blocks = [part for block in self.net.blocks for part in (block.attn, block.norm1)]
-        marks = [_mark(p) for part in blocks for p in part.state_dict().values()]
-        key = [torch.stack(marks).tolist(), [(b.num_heads, b.scale) for b in blocks[::2]]]
+        check_blocks(self.net, self.name)
+        parts = [part for block in self.net.blocks for part in (block.attn, block.norm1)]
+        marks = [_mark(tensor) for part in parts for tensor in part.state_dict().values()]
+        key = [torch.stack(marks).tolist()]
+        key += [[vars(part).get(name) for part in parts] for name in ("num_heads", "scale", "eps")]
         if self._kept.get("key") != key:
             _refuse_not_finite(self.name, self.net.blocks)
             self._kept["heads"] = read_heads(self.net, self.name, self.assumed)
@@ -264,7 +266,8 @@ def _device(device: Any) -> torch.device | None:
     if device is None:
         return None
     try:
-        place = torch.device(device)
+        number = isinstance(device, int) and not isinstance(device, bool)
+        place = torch.device(f"cuda:{device}" if number else device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r}: it is 'cpu' or 'cuda'") from error
     if place.type not in ("cpu", "cuda") or isinstance(device, bool):
@@ -291,7 +294,7 @@ def _placed(model: Model, place: torch.device | None) -> Model:
 def _check_module(name: str, net: Any) -> None:
     """Raises ValueError for a module that is no plain timm vision transformer as it stands."""
     kind = f"{name} ({type(net).__name__})"
-    if hasattr(net, "_orig_mod") or any(m._compiled_call_impl for m in net.modules()):
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in net.modules()):
         raise ValueError(f"{kind}: is compiled; pass the module as it was before")
     if isinstance(getattr(net, "module", None), nn.Module):
         raise ValueError(f"{kind}: wraps a module; pass its `.module`")
@@ -387,6 +390,13 @@ class _Known:
     config: Mapping[str, Any] | None = None  # preprocessing, in timm's words
     num_heads: int | None = None
     assumed: tuple[str, ...] = ()
+    grid_assumed: bool = False
+
+
+def _embedded(name: str) -> Path | None:
+    """The file of an embedded model; None for any other name."""
+    path = _EMBEDDED / f"{name}.safetensors"
+    return path if os.path.isfile(path) else None
 
 
 def _known(name: str) -> _Known | None:
@@ -394,8 +404,8 @@ def _known(name: str) -> _Known | None:
 
     None for any other.
     """
-    embedded = _EMBEDDED / f"{name}.safetensors"
-    if name and embedded.is_file():
+    embedded = _embedded(name)
+    if embedded is not None:
         return _of_metadata(checkpoints.read(embedded).metadata)
     kind, _, tag = name.partition(".")
     if not kind or not is_model(kind):
@@ -407,9 +417,9 @@ def _known(name: str) -> _Known | None:
         config, tag = get_pretrained_cfg(kind), ""
     if not tag and config is not None:
         assumed = (f"preprocessing of timm's {kind}.{config.tag}",)
-    if tag and "quickgelu" not in kind:
+    if tag and "_clip_" in kind and "quickgelu" not in kind:
         other = f"{kind.replace('_clip_', '_clip_quickgelu_')}.{tag}"
-        if other != name and other in timm.list_pretrained(other):
+        if is_model_pretrained(other):
             raise ValueError(
                 f"{name!r}: trained with QuickGELU, which timm's {kind} has not; it is {other!r}"
             )
@@ -431,7 +441,12 @@ def _of_config(path: Path) -> _Known | None:
         said = json.loads(path.read_text("utf-8"))
         kind, config = said.get("architecture"), said.get("pretrained_cfg", said)
         arguments, tag = dict(said.get("model_args") or {}), dict(config).get("tag", "")
-    except (ValueError, AttributeError, TypeError) as error:
+        shown = create_transform(**resolve_data_config(pretrained_cfg=config))
+        if not shown(Image.new("RGB", (8, 8))).isfinite().all():
+            raise ValueError("mean and std")
+    except PermissionError:
+        raise
+    except Exception as error:  # whatever timm makes of preprocessing that is none
         raise ValueError(f"{path}: not a configuration of timm's ({error}); mend it") from error
     if kind is None:
         return None
@@ -461,10 +476,10 @@ def _in_folder(folder: Path) -> Path:
 
 def _from_path(
     path: Path,
-    num_heads: int | None = None,
-    grid: Grid | None = None,
-    like: str | None = None,
-    state_dict: str | None = None,
+    num_heads: Any = None,
+    grid: Any = None,
+    like: Any = None,
+    state_dict: Any = None,
 ) -> Model:
     """The model of a checkpoint file or a snapshot folder."""
     heads = None if num_heads is None else options.count("num_heads", num_heads)
@@ -475,15 +490,17 @@ def _from_path(
     name = _title(path)
     known = _like(like) if like is not None else None
     checkpoint = checkpoints.read(path, state_dict)
+    net: Any
     known = known or _of_config_or_name(path, name) or _of_metadata(checkpoint.metadata)
-    known = known or _Known(assumed=(_ASSUMED, *((_SQUARE,) if grid is None else ()), _IMAGENET))
+    known = known or _Known(assumed=(_ASSUMED, _IMAGENET), grid_assumed=True)
     if known.architecture:
-        net = _build(checkpoint, known, heads, grid, like is not None)
+        net, sized = _build(checkpoint, known, heads, grid, like is not None)
     else:
-        net = _build_plain(checkpoint, known, heads, grid)
+        net, sized = _build_plain(checkpoint, known, heads, grid), known.grid_assumed
     left_out = checkpoints.fill(net, checkpoint)
     net.pretrained_cfg = net.default_cfg = dict(known.config or {})
-    return _wrap(name, net, known.assumed, ", ".join(left_out))
+    assumed = known.assumed + (("a square patch grid",) if sized and grid is None else ())
+    return _wrap(name, net, assumed, ", ".join(left_out))
 
 
 def _title(path: Path) -> str:
@@ -495,7 +512,7 @@ def _title(path: Path) -> str:
     return path.name
 
 
-def _like(name: str) -> _Known:
+def _like(name: Any) -> _Known:
     known = _known(name) if isinstance(name, str) else None
     if known is None or (known.architecture and name.partition(".")[2] and known.assumed):
         raise ValueError(
@@ -543,51 +560,54 @@ def _agreed(checkpoint: Checkpoint, known: int | None, asked: int | None) -> int
 
 def _build(
     checkpoint: Checkpoint, known: _Known, num_heads: int | None, grid: Grid | None, alike: bool
-) -> nn.Module:
-    """A timm architecture in the size of a file's own grid; where only alike, in its own size."""
+) -> tuple[nn.Module, bool]:
+    """A timm architecture, and whether in the size of the file's own grid.
+
+    Where it is only alike, all its sizes are the file's.
+    """
     tensors, kind = checkpoint.tensors, known.architecture
-    depth = checkpoints.check_blocks(checkpoint)
+    depth = checkpoints.check_shapes(checkpoint)
     if known.arguments.get("depth", depth) != depth:
         raise ValueError(f"{checkpoint.path}: {depth} blocks, but config.json says another depth")
-    given = {**known.arguments, "num_classes": checkpoints.classes(tensors)}
+    given: dict[str, Any] = {**known.arguments, "num_classes": checkpoints.classes(tensors)}
     given |= {"global_pool": "avg"} if "fc_norm.weight" in tensors else {}
-    net = _meta(kind, given)
+    net = _meta(checkpoint, kind, given)
     _check_module(kind, net)
-    own, there = net.pos_embed, tensors.get("pos_embed")
-    same = net.embed_dim == tensors[checkpoints._EMBED].shape[0]
-    heads = _agreed(checkpoint, net.blocks[0].attn.num_heads if same else None, num_heads)
-    if alike and isinstance(net, VisionTransformer):
+    own = {key: tensor.shape for key, tensor in net.state_dict().items()}
+    same = {key for key, shape in own.items() if key in tensors and tensors[key].shape == shape}
+    _, heads, _, width = read_heads(net, kind).w_q.shape
+    heads = _agreed(checkpoint, heads if width == tensors[EMBED].shape[0] else None, num_heads)
+    sized = grid is not None or "pos_embed" in own.keys() & tensors.keys() - same
+    if alike and same != own.keys() and isinstance(net, VisionTransformer):
         given |= checkpoints.arguments(checkpoint, heads, grid)
-    elif own is not None and there is not None and (grid or own.shape[1] != there.shape[1]):
+    elif sized:
         embeds = not getattr(net, "no_embed_class", False)
-        prefix = net.num_prefix_tokens
-        shape, _ = checkpoints.find_grid(checkpoint, prefix, 0, grid, embeds)
         rows, columns = net.patch_embed.patch_size
+        shape, _ = checkpoints.find_grid(checkpoint, net.num_prefix_tokens, 0, grid, embeds)
         given["img_size"] = (shape[0] * rows, shape[1] * columns)
-    net = _meta(kind, given)
-    stored = net.state_dict()
-    if any(name not in stored for name, _ in net.named_buffers()):
-        return timm.create_model(kind, **given)  # meta has no numbers for what no file holds
-    return net
+    net = _meta(checkpoint, kind, given)
+    if any(name not in own for name, _ in net.named_buffers()):
+        net = timm.create_model(kind, **given)  # meta has no numbers for what no file holds
+    return net, sized
 
 
-def _meta(kind: str, given: Mapping[str, Any]) -> Any:
+def _meta(checkpoint: Checkpoint, kind: str, given: Mapping[str, Any]) -> Any:
     """A timm architecture without memory for its tensors."""
     try:
         with torch.device("meta"):
             return timm.create_model(kind, **given)
-    except (TypeError, AssertionError) as error:
-        raise ValueError(f"{kind}: timm can't build it for these tensors ({error})") from error
+    except Exception as error:  # whatever an architecture makes of arguments that do not fit
+        raise ValueError(f"{checkpoint.path}: timm can't build its {kind} ({error})") from error
 
 
 def _by_name(name: str) -> Model:
-    embedded = _EMBEDDED / f"{name}.safetensors"
-    if name and embedded.is_file():
+    embedded = _embedded(name)
+    if embedded is not None:
         return _from_path(embedded)
     _refuse_unknown(name)
     folder = os.environ.get(WEIGHTS_VARIABLE, "")
     path = Path(folder) / f"{name}.safetensors"
-    if folder and path.is_file():
+    if folder and os.path.isfile(path):
         return _from_path(path)
     return _wrap(name, _from_hub(name, folder))
 
@@ -636,7 +656,7 @@ def _from_hub(name: str, folder: str) -> nn.Module:
 
 def fetch(name: str, folder: Path) -> Path:
     """Fetches a model from the hub and keeps it as NAME.safetensors in a folder."""
-    if (_EMBEDDED / f"{name}.safetensors").is_file():
+    if _embedded(name) is not None:
         raise ValueError(f"{name!r}: is embedded, nothing has to be fetched; load it by its name")
     folder.mkdir(parents=True, exist_ok=True)
     path, partial = folder / f"{name}.safetensors", folder / f"{name}.partial"
