@@ -15,8 +15,6 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 Grid = tuple[int, int]
@@ -130,17 +128,15 @@ def read(path: Path, state_dict: str | None = None) -> Checkpoint:
 
 def _kind(path: Path) -> str:
     """What a file is, by its content: safetensors, zip or old; raises for anything else."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file; check the path")
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path}: not a regular file; pass a checkpoint file")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{path}: not a regular file; pass a checkpoint file")
         with path.open("rb") as file:
             head = file.read(512)
     except PermissionError as error:
-        raise PermissionError(
-            f"{path}: this user may not read it; change its permissions"
-        ) from error
+        raise PermissionError(f"{path}: this user may not read it; mend its permissions") from error
+    except OSError as error:
+        raise FileNotFoundError(f"{path}: there is no such file; check the path") from error
     if not head:
         raise ValueError(f"{path}: is empty; fetch it again")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1e8:
@@ -197,8 +193,10 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             names = list(file.keys())
             if len(names) > MOST_TENSORS:
                 return dict.fromkeys(names, torch.empty(0)), {}
-            said = (file.metadata() or {}).get(METADATA, "{}")
-            return {name: file.get_tensor(name) for name in names}, json.loads(said)
+            said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            if said and set(said) != {"num_heads", "config"}:
+                raise ValueError(f"its metadata {METADATA!r} is not ours")
+            return {name: file.get_tensor(name) for name in names}, said
     except (SafetensorError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a complete safetensors file ({error}); fetch it again"
@@ -212,7 +210,7 @@ def _read_torch(path: Path, zipped: bool) -> object:
             source: Any = path if mapped else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch's safe unpickler meets foreign bytes with many classes
-        objects = sorted(_pickled_objects(path, error)) if _unsafe(error) else []
+        objects = _pickled_objects(path, error)
         if not objects:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
@@ -225,14 +223,12 @@ def _read_torch(path: Path, zipped: bool) -> object:
         ) from error
 
 
-def _unsafe(error: Exception) -> bool:
-    return isinstance(error, pickle.UnpicklingError)
-
-
 def _pickled_objects(path: Path, error: Exception) -> list[str]:
     """Names of what a file wants to import; an old file has only the first, in the error."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return []
     try:
-        return torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except Exception:  # whatever its pickle makes of the disassembler
         return re.findall(r"GLOBAL (\S+)", str(error))[:1]
 
@@ -314,8 +310,9 @@ def check_shapes(checkpoint: Checkpoint) -> int:
     for n, block in blocks.items():
         odd = {name for name, _ in block.items() ^ blocks[0].items()}
         if odd:
-            keys = [f"blocks.{each}.{name}" for name in odd for each in (0, n)]
-            raise _mismatch(path, tensors, [f"{_few(keys)} do not agree, or are missing"])
+            first = min(odd)
+            reason = f"blocks.{n}.{first} is missing, or is not as blocks.0.{first}"
+            raise _mismatch(path, tensors, [reason])
     return len(blocks)
 
 
@@ -386,13 +383,6 @@ def find_grid(
             f"{prefix} prefix tokens that may have their own; {asked}"
         )
     return found[0]
-
-
-def build_plain(given: dict[str, Any], distilled: bool) -> nn.Module:
-    """A plain vision transformer without memory for its tensors."""
-    kind = VisionTransformerDistilled if distilled else VisionTransformer
-    with torch.device("meta"):
-        return kind(**given, weight_init="skip")
 
 
 def fill(net: nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -40,6 +40,7 @@ _PASSING = {"training", "fused_attn", "grad_checkpointing", "p", "drop_prob", "w
 _EMBEDDED = Path(str(resources.files("qkutils.tiny").joinpath("weights")))
 _ARGUMENTS = set(inspect.signature(VisionTransformer).parameters)  # of a config.json's model_args
 _ASSUMED = "GELU, eps 1e-6, blocks that normalise first"
+_PLAIN = "vit_tiny_patch16_224"  # built in any size
 _IMAGENET = "ImageNet preprocessing"
 
 
@@ -116,10 +117,10 @@ AnyModel = str | Path | nn.Module | Model
 
 
 def _mark(tensor: Tensor) -> Tensor:
-    """A number that changes with any change of a tensor, also one that autograd is not told of."""
-    rows = tensor.detach().double().reshape(len(tensor), -1)
-    ramps = [torch.linspace(1, 2, n, dtype=rows.dtype, device=rows.device) for n in rows.shape]
-    return ramps[0] @ rows @ ramps[1]
+    """A number that a change of a tensor changes, also one that autograd is not told of."""
+    rows = tensor.detach().float().reshape(len(tensor) if tensor.ndim else 1, -1)
+    down, along = [torch.linspace(1, 2, n, device=rows.device) for n in rows.shape]
+    return down.double() @ (rows @ along).double()
 
 
 def _structure(net: nn.Module) -> list[tuple]:
@@ -254,7 +255,7 @@ def _as_path(model: object) -> Path | None:
     """The file or folder that is meant; None for a name and for what is no path."""
     if not isinstance(model, str | Path):
         return None
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))
     meant = isinstance(model, Path) or path.suffix.lower() in _SUFFIXES or os.path.isfile(path)
     if meant or (model and os.path.isdir(path) and _known(str(model)) is None):
         return path
@@ -287,8 +288,7 @@ def _placed(model: Model, place: torch.device | None) -> Model:
     here = model.device
     if place is None or (place.type == here.type and place.index in (None, here.index)):
         return model
-    net = copy.deepcopy(model.net).to(place)
-    return Model(model.name, net, model.transform, model.grid, model.prefix_tokens, model.facts)
+    return replace(model, net=copy.deepcopy(model.net).to(place))
 
 
 def _check_module(name: str, net: Any) -> None:
@@ -298,9 +298,8 @@ def _check_module(name: str, net: Any) -> None:
         raise ValueError(f"{kind}: is compiled; pass the module as it was before")
     if isinstance(getattr(net, "module", None), nn.Module):
         raise ValueError(f"{kind}: wraps a module; pass its `.module`")
-    if getattr(getattr(net, "patch_embed", None), "grid_size", None) is None or not hasattr(
-        net, "blocks"
-    ):
+    grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    if grid is None or not hasattr(net, "blocks"):
         raise ValueError(
             f"{kind} is not a vision transformer with one patch grid and a list of blocks; pass a "
             "plain timm vision transformer"
@@ -339,7 +338,8 @@ def _check_tensors(name: str, net: nn.Module) -> None:
             raise ValueError(f"{name}: {key} is on the meta device, without numbers; load weights")
         if type(tensor) not in (nn.Parameter, Tensor, nn.Buffer) or tensor.is_quantized:
             raise ValueError(f"{name}: {key} is {type(tensor).__name__}; undo the quantisation")
-        if tensor.dtype != torch.float32 and (key in parameters or tensor.is_floating_point()):
+        real = tensor.is_floating_point() or tensor.is_complex()
+        if tensor.dtype != torch.float32 and (key in parameters or real):
             held = str(tensor.dtype).removeprefix("torch.")
             raise ValueError(f"{name}: {key} is {held}; pass the module as `.float()` makes it")
     for key, module in net.named_modules():
@@ -350,7 +350,8 @@ def _check_tensors(name: str, net: nn.Module) -> None:
 
 def _refuse_not_finite(name: str, net: nn.Module) -> None:
     for key, tensor in (*net.named_parameters(), *net.named_buffers()):
-        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+        floating = tensor.numel() and tensor.is_floating_point()
+        if floating and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ValueError(
                 f"{name}: {key} holds NaN or infinity; the checkpoint is damaged or its training "
                 "diverged: fetch it again, or take an earlier one"
@@ -390,7 +391,6 @@ class _Known:
     config: Mapping[str, Any] | None = None  # preprocessing, in timm's words
     num_heads: int | None = None
     assumed: tuple[str, ...] = ()
-    grid_assumed: bool = False
 
 
 def _embedded(name: str) -> Path | None:
@@ -421,7 +421,7 @@ def _known(name: str) -> _Known | None:
         other = f"{kind.replace('_clip_', '_clip_quickgelu_')}.{tag}"
         if is_model_pretrained(other):
             raise ValueError(
-                f"{name!r}: trained with QuickGELU, which timm's {kind} has not; it is {other!r}"
+                f"{name!r}: trained with QuickGELU, which timm's {kind} has not; say {other!r}"
             )
     return _Known(kind, {}, None if config is None else config.to_dict(), None, assumed)
 
@@ -430,7 +430,15 @@ def _of_metadata(said: Mapping[str, Any]) -> _Known | None:
     """What our own safetensors files say."""
     if not said:
         return None
-    return _Known(config=said["config"], num_heads=said["num_heads"])
+    _check_preprocessing(said["config"])
+    return _Known(config=said["config"], num_heads=options.count("num_heads", said["num_heads"]))
+
+
+def _check_preprocessing(config: Mapping[str, Any]) -> None:
+    """Raises whatever timm raises for preprocessing that it can't make of this."""
+    shown = create_transform(**resolve_data_config(pretrained_cfg=config))
+    if not shown(Image.new("RGB", (8, 8))).isfinite().all():
+        raise ValueError("mean and std give no numbers")
 
 
 def _of_config(path: Path) -> _Known | None:
@@ -440,16 +448,12 @@ def _of_config(path: Path) -> _Known | None:
     try:
         said = json.loads(path.read_text("utf-8"))
         kind, config = said.get("architecture"), said.get("pretrained_cfg", said)
+        if kind is None:
+            return None
         arguments, tag = dict(said.get("model_args") or {}), dict(config).get("tag", "")
-        shown = create_transform(**resolve_data_config(pretrained_cfg=config))
-        if not shown(Image.new("RGB", (8, 8))).isfinite().all():
-            raise ValueError("mean and std")
-    except PermissionError:
-        raise
+        _check_preprocessing(config)
     except Exception as error:  # whatever timm makes of preprocessing that is none
         raise ValueError(f"{path}: not a configuration of timm's ({error}); mend it") from error
-    if kind is None:
-        return None
     if not is_model(str(kind)):
         raise ValueError(f"{path}: timm knows no architecture {kind!r}; pass like=")
     unknown = sorted(arguments.keys() - _ARGUMENTS)
@@ -461,8 +465,8 @@ def _of_config(path: Path) -> _Known | None:
 
 def _in_folder(folder: Path) -> Path:
     """The checkpoint of a snapshot folder."""
-    found = [folder / name for name in _SNAPSHOT if (folder / name).exists()]
     try:
+        found = [folder / name for name in _SNAPSHOT if (folder / name).exists()]
         others = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
     except PermissionError as error:
         raise PermissionError(
@@ -492,11 +496,11 @@ def _from_path(
     checkpoint = checkpoints.read(path, state_dict)
     net: Any
     known = known or _of_config_or_name(path, name) or _of_metadata(checkpoint.metadata)
-    known = known or _Known(assumed=(_ASSUMED, _IMAGENET), grid_assumed=True)
+    known = known or _Known(assumed=(_ASSUMED, _IMAGENET))
     if known.architecture:
         net, sized = _build(checkpoint, known, heads, grid, like is not None)
     else:
-        net, sized = _build_plain(checkpoint, known, heads, grid), known.grid_assumed
+        net, sized = _build_plain(checkpoint, known, heads, grid), not known.num_heads
     left_out = checkpoints.fill(net, checkpoint)
     net.pretrained_cfg = net.default_cfg = dict(known.config or {})
     assumed = known.assumed + (("a square patch grid",) if sized and grid is None else ())
@@ -540,9 +544,9 @@ def _build_plain(
             f"{checkpoint.path}: a LayerNorm before its blocks, as in CLIP, leaves activation, eps "
             "and preprocessing open; name a timm model that is built alike with like="
         )
-    heads = _agreed(checkpoint, known.num_heads, num_heads)
-    given = checkpoints.arguments(checkpoint, heads, grid)
-    return checkpoints.build_plain(given, "dist_token" in checkpoint.tensors)
+    given = checkpoints.arguments(checkpoint, _agreed(checkpoint, known.num_heads, num_heads), grid)
+    distilled = "dist_token" in checkpoint.tensors
+    return _meta(checkpoint, "deit_tiny_distilled_patch16_224" if distilled else _PLAIN, given)
 
 
 def _agreed(checkpoint: Checkpoint, known: int | None, asked: int | None) -> int:
@@ -658,9 +662,13 @@ def fetch(name: str, folder: Path) -> Path:
     """Fetches a model from the hub and keeps it as NAME.safetensors in a folder."""
     if _embedded(name) is not None:
         raise ValueError(f"{name!r}: is embedded, nothing has to be fetched; load it by its name")
-    folder.mkdir(parents=True, exist_ok=True)
-    path, partial = folder / f"{name}.safetensors", folder / f"{name}.partial"
     _refuse_unknown(name)
-    save_file(_from_hub(name, str(folder)).state_dict(), partial)
-    os.replace(partial, path)
+    state = _from_hub(name, str(folder)).state_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    path, partial = folder / f"{name}.safetensors", folder / f".{name}.{os.getpid()}.partial"
+    try:
+        save_file(state, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
