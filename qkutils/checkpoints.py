@@ -135,8 +135,10 @@ def _kind(path: Path) -> str:
             head = file.read(512)
     except PermissionError as error:
         raise PermissionError(f"{path}: this user may not read it; mend its permissions") from error
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{path}: there is no such file; check the path") from error
+    except OSError as error:
+        raise OSError(f"{path}: can't be read ({error.strerror}); check the path") from error
     if not head:
         raise ValueError(f"{path}: is empty; fetch it again")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1e8:

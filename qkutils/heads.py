@@ -44,7 +44,6 @@ class Heads:
     ln_eps: float
     scale: float
     name: str
-    assumed: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -65,7 +64,7 @@ def check_blocks(net: Any, name: str) -> None:
             raise ValueError(f"{name}, layer {index}: {reason}")
 
 
-def read_heads(net: Any, name: str, assumed: str = "") -> Heads:
+def read_heads(net: Any, name: str) -> Heads:
     """Read the heads of a timm module; raise ValueError where they can't be treated."""
     check_blocks(net, name)
     blocks = list(net.blocks)
@@ -78,7 +77,7 @@ def read_heads(net: Any, name: str, assumed: str = "") -> Heads:
     if d_head > d_model:
         raise ValueError(f"{name}: heads of {d_head} units are wider than the model's {d_model}")
     eps, scale = float(blocks[0].norm1.eps), float(blocks[0].attn.scale)
-    return Heads(**stacked, ln_eps=eps, scale=scale, name=name, assumed=assumed)
+    return Heads(**stacked, ln_eps=eps, scale=scale, name=name)
 
 
 def read(model: Any) -> Heads:

@@ -90,7 +90,7 @@ class Model:
         key += [[vars(part).get(name) for part in parts] for name in ("num_heads", "scale", "eps")]
         if self._kept.get("key") != key:
             _refuse_not_finite(self.name, self.net.blocks)
-            self._kept["heads"] = read_heads(self.net, self.name, self.assumed)
+            self._kept["heads"] = read_heads(self.net, self.name)
             self._kept["key"] = key
         return self._kept["heads"]
 
@@ -430,15 +430,19 @@ def _of_metadata(said: Mapping[str, Any]) -> _Known | None:
     """What our own safetensors files say."""
     if not said:
         return None
-    _check_preprocessing(said["config"])
+    _check_preprocessing("its metadata", said["config"])
     return _Known(config=said["config"], num_heads=options.count("num_heads", said["num_heads"]))
 
 
-def _check_preprocessing(config: Mapping[str, Any]) -> None:
-    """Raises whatever timm raises for preprocessing that it can't make of this."""
-    shown = create_transform(**resolve_data_config(pretrained_cfg=config))
-    if not shown(Image.new("RGB", (8, 8))).isfinite().all():
-        raise ValueError("mean and std give no numbers")
+def _check_preprocessing(where: object, config: Any) -> None:
+    """Raises ValueError for preprocessing from which timm can make no numbers."""
+    try:
+        shown = create_transform(**resolve_data_config(pretrained_cfg=config))
+        finite = bool(shown(Image.new("RGB", (8, 8))).isfinite().all())
+    except Exception as error:  # whatever timm makes of it
+        raise ValueError(f"{where}: no preprocessing of timm's ({error}); mend it") from error
+    if not finite:
+        raise ValueError(f"{where}: its mean and std give no numbers; mend it")
 
 
 def _of_config(path: Path) -> _Known | None:
@@ -451,9 +455,9 @@ def _of_config(path: Path) -> _Known | None:
         if kind is None:
             return None
         arguments, tag = dict(said.get("model_args") or {}), dict(config).get("tag", "")
-        _check_preprocessing(config)
-    except Exception as error:  # whatever timm makes of preprocessing that is none
+    except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{path}: not a configuration of timm's ({error}); mend it") from error
+    _check_preprocessing(path, config)
     if not is_model(str(kind)):
         raise ValueError(f"{path}: timm knows no architecture {kind!r}; pass like=")
     unknown = sorted(arguments.keys() - _ARGUMENTS)

@@ -166,6 +166,8 @@ BROKEN = {
     "no options": json.dumps(CONFIG | {"model_args": 3}),
     "preprocessing of a wrong type": json.dumps(CONFIG | {"pretrained_cfg": 3}),
     "a mean of text": json.dumps(CONFIG | {"pretrained_cfg": {"mean": "light"}}),
+    "a mean of two": json.dumps(CONFIG | {"pretrained_cfg": {"mean": [0.5, 0.5]}}),
+    "no spread": json.dumps(CONFIG | {"pretrained_cfg": {"std": [0.0] * 3}}),
     "another architecture": json.dumps(CONFIG | {"architecture": "test_vit2"}),
     "another depth": json.dumps(CONFIG | {"model_args": {"depth": 10**9}}),
     "another width": json.dumps(CONFIG | {"model_args": {"embed_dim": "wide"}}),
@@ -595,3 +597,22 @@ def test_embedded_files_say_what_their_tensors_cannot():
         model = qk.load(path)
         assert model.assumed == "" and model.heads.w_q.shape == (8, 4, 24, 96)
         assert "mean=tensor([0.5000" in repr(model.transform)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_real_files_of_another_kind_are_the_same_model(wrapped, tmp_path):
+    folder = os.environ.get("QKUTILS_WEIGHTS") or "nowhere"
+    name = "vit_small_patch14_dinov2.lvd142m"
+    path = Path(folder) / f"{name}.safetensors"
+    if not path.is_file():
+        pytest.skip(f"QKUTILS_WEIGHTS holds no {path.name}")
+    own = qk.load(path)
+    state: dict = load_file(path)
+    if wrapped:
+        extra = {"mask_token": torch.zeros(1, 384)}
+        state = {"teacher": {f"backbone.{k}": v for k, v in (state | extra).items()}}
+    torch.save(state, tmp_path / f"{name}.pth")
+    torch.save(state, tmp_path / "mine.pth")
+    for model in (qk.load(tmp_path / f"{name}.pth"), qk.load(tmp_path / "mine.pth", like=name)):
+        assert (model.identity, model.assumed) == (own.identity, "")
+        assert model.facts["left_out"] == ("mask_token" if wrapped else "")
