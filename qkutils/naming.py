@@ -19,7 +19,7 @@ from qkutils.labelling import FAMILIES, Labels, misplaced, patch_labels, some
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose, provenance
 from qkutils.scenes import KINDS, Scenes
-from qkutils.tokens import normalise, visit_layers
+from qkutils.passes import normalise, visit_layers
 
 SIDES = ("query", "key")
 NULLS = ("any", "leaning")

@@ -37,7 +37,7 @@ from qkutils.regions import (
     read_layouts,
     shuffled,
 )
-from qkutils.tokens import normalise, visit_layers
+from qkutils.passes import normalise, visit_layers
 
 Prefix = Literal["left out", "counted"]
 DIMS = ("image", "layer", "head", "query", "region")

@@ -19,7 +19,7 @@ from qkutils.heads import read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, provenance
 from qkutils.segments.layouts import check, pairing, picture_batches, segments_of_patches
-from qkutils.tokens import normalise, visit_layers
+from qkutils.passes import normalise, visit_layers
 
 MATCHING = ("none", "distance", "displacement")
 PAIRS = ("same", "different")

@@ -21,7 +21,7 @@ from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose, provenance
 from qkutils.regions import Patches
 from qkutils.segments.layouts import HALF, Objects, check, objects_of, pairing, picture_batches
-from qkutils.tokens import normalise, visit_layers
+from qkutils.passes import normalise, visit_layers
 
 CASES = ("modes", "random directions", "other masks", "random directions, other masks")
 SIGNS = (1, -1)
