@@ -67,7 +67,7 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
         config=asdict(config),
     )
     weights, words = folder / f"{name}.partial", folder / f"{name}.md.partial"
-    save_file(halves, weights)
+    save_file(halves, weights, architecture.METADATA)
     weights.chmod(0o644)  # safetensors writes for the owner alone
     words.write_text(card, encoding="utf-8")
     os.replace(weights, folder / f"{name}.safetensors")
