@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import NormalDist
@@ -13,8 +14,8 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from qkutils import models
-from qkutils.heads import Convention, Heads, centre, fold, read
+from qkutils import models, options
+from qkutils.heads import CONVENTIONS, Convention, Heads, centre, fold, read
 from qkutils.models import Model
 
 AnyModel = str | Path | nn.Module | Model
@@ -30,9 +31,9 @@ def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
     largest component positive.  `null_mode` marks σ that the float32 weights can't tell from zero,
     `degenerate` marks modes whose σ is so close to a neighbour's that rounding of the weights
     alone would turn the vectors by more than one per cent.  Raises ArithmeticError where no
-    decomposition reproduces a head.  Paper section 3; taught in chapter 1.
+    decomposition reproduces a head.  Paper section 3.
     """
-    heads = read(models.load(model))
+    heads = _heads(model, convention)
     layers = [decompose_layer(heads, layer, convention) for layer in range(len(heads.w_q))]
     dims = ("layer", "head", "mode")
     fields: dict = {
@@ -47,11 +48,26 @@ def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
     return xr.Dataset(fields, coords=_coordinates(heads), attrs=attributes)
 
 
+def _heads(model: AnyModel, convention: Convention) -> Heads:
+    """The model's heads; ValueError for a convention that there is not, before anything is read."""
+    options.choice("convention", convention, CONVENTIONS)
+    return read(models.load(model))
+
+
 def _coordinates(heads: Heads) -> dict[str, np.ndarray]:
     return {
         name: np.arange(n)
         for name, n in zip(("layer", "head", "mode"), heads.w_q.shape[:3], strict=True)
     }
+
+
+def choose(modes: int | Sequence[int] | None, count: int) -> list[int]:
+    """The numbers of the modes asked for: all of `count` (None), the first so many, or a list."""
+    if modes is None:
+        return list(range(count))
+    if isinstance(modes, str) or not isinstance(modes, Iterable):
+        return list(range(options.count("modes", modes, 0, count)))
+    return options.indices("modes", modes, count)
 
 
 def provenance(heads: Heads, convention: str, dtype: str = "float64") -> dict[str, str]:
@@ -186,10 +202,9 @@ def fix_signs(
 def weighted_cosine(model: AnyModel, convention: Convention = "paper") -> xr.DataArray:
     """Σ σ cos / Σ σ per (layer, head), by its closed form ⟨W_q, W_k⟩ / nuclear norm.
 
-    It needs no singular vectors, so neither signs nor degenerate modes matter.  Paper figure 3;
-    taught in chapter 2.
+    It needs no singular vectors, so neither signs nor degenerate modes matter.  Paper figure 3.
     """
-    heads = read(models.load(model))
+    heads = _heads(model, convention)
     values = [
         _closed_form(*fold(heads, layer, convention)).cpu().numpy()
         for layer in range(len(heads.w_q))
@@ -218,9 +233,10 @@ def null_band(
 
     With isotropic directions the cosine has standard deviation 1/√d (`paper`).  Directions that
     pass LayerNorm's gain and centring, P = C diag(g²) C, have √tr(P²) / tr(P) (`exact`), which is
-    wider.  Paper figures S1 and S2; taught in chapter 2.
+    wider.  The coordinate `level` goes with the band.  Paper figures S1 and S2.
     """
-    heads = read(models.load(model))
+    level = options.number("level", level, 0, 1)
+    heads = _heads(model, convention)
     layers, _, _, d_model = heads.w_q.shape
     if convention == "paper":
         spread = torch.full((layers,), d_model**-0.5, dtype=torch.float64)
@@ -229,9 +245,14 @@ def null_band(
         total, fourth = squared.sum(1), (squared**2).sum(1)
         spread = (fourth * (1 - 2 / d_model) + (total / d_model) ** 2).sqrt()
         spread = spread / (total * (1 - 1 / d_model))
-    width = NormalDist().inv_cdf(0.5 + level / 2) * spread.cpu().numpy()
-    attributes = provenance(heads, convention) | {"level": level}
-    return xr.DataArray(width, {"layer": np.arange(layers)}, ("layer",), "null_band", attributes)
+    coords = {"layer": np.arange(layers), "level": level}
+    width = _reach(level) * spread.cpu().numpy()
+    return xr.DataArray(width, coords, ("layer",), "null_band", provenance(heads, convention))
+
+
+def _reach(level: float) -> float:
+    """Half width, in standard deviations, of the band that holds this share of normal numbers."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
 
 
 def null_weighted_cosine(
@@ -240,9 +261,10 @@ def null_weighted_cosine(
     """Standard deviation per layer of one head's weighted cosine when its weights are random.
 
     W_q and W_k are drawn as independent Gaussians of the head's shape and pass the layer's own
-    LayerNorm.  A mean over h heads has this over √h.  Taught in chapter 2.
+    LayerNorm.  A mean over h heads has this over √h.
     """
-    heads = read(models.load(model))
+    draws, seed = options.count("draws", draws, 2), options.seed(seed)
+    heads = _heads(model, convention)
     layers, _, d_head, d_model = heads.w_q.shape
     generator = torch.Generator().manual_seed(seed)
     shape = (2, draws, d_head, d_model)
@@ -256,12 +278,41 @@ def null_weighted_cosine(
     return xr.DataArray(spread, {"layer": np.arange(layers)}, ("layer",), "null_sd", attributes)
 
 
-def null_from_strengths(sigma: xr.DataArray, half_width: xr.DataArray) -> xr.DataArray:
+def null_from_strengths(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
     """Standard deviation per (layer, head) of the weighted cosine if only directions were random.
 
     The head keeps its strengths σ, and its pairs of directions are drawn anew: √Σσ² / Σσ times the
-    standard deviation of one cosine, which the 95 % band `half_width` gives.  A head with few
-    strong modes varies more than one whose strengths are even.  Taught in chapter 2.
+    standard deviation of one cosine, which a band of `null_band` gives.  A head with few strong
+    modes varies more than one whose strengths are even.
     """
-    one_cosine = half_width / NormalDist().inv_cdf(0.975)
+    options.with_dims("sigma", sigma, "mode")
+    if "level" not in options.with_dims("band", band, "layer").coords:
+        raise ValueError("band: it does not say its level; give what null_band returns")
+    one_cosine = band.drop_vars("level") / _reach(float(band.level))
     return (sigma**2).sum("mode") ** 0.5 / sigma.sum("mode") * one_cosine
+
+
+def null_of_layers(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
+    """Half width of the band for a layer's mean over heads if only directions were random.
+
+    It holds as many of such means as `band`, of `null_band`, holds cosines.
+    """
+    spread = null_from_strengths(sigma, band)
+    width = _reach(float(band.level)) * (spread**2).mean("head") ** 0.5
+    return width / spread.sizes["head"] ** 0.5
+
+
+def trend(model: AnyModel) -> xr.Dataset:
+    """`weighted_cosine` over (convention, layer, head), and `null` over (convention, layer).
+
+    `null` is the half width of the band that holds 95 % of a layer's means if the heads kept their
+    strengths and only their directions were random.  Paper figure 3.
+    """
+    found = []
+    for convention in CONVENTIONS:
+        parts = decompose(model, convention)
+        weighted = parts.cosine.weighted(parts.sigma).mean("mode")
+        null = null_of_layers(parts.sigma, null_band(model, convention))
+        found.append(xr.Dataset({"weighted_cosine": weighted, "null": null}, attrs=parts.attrs))
+    both = xr.concat(found, xr.Variable("convention", list(CONVENTIONS)), combine_attrs="drop")
+    return both.assign_attrs({k: found[0].attrs[k] for k in ("model", "fingerprint")})

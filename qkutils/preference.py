@@ -19,12 +19,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models, parts, trends
+from qkutils import models, options, parts, statistics
 from qkutils.attention import SALIENCE, score_factors, scores_of_queries
 from qkutils.data.samples import Samples
 from qkutils.heads import read
 from qkutils.models import Model
-from qkutils.modes import AnyModel, provenance
+from qkutils.modes import AnyModel, choose, provenance
 from qkutils.regions import (
     OBJECTS,
     REGIONS,
@@ -41,6 +41,7 @@ from qkutils.tokens import normalise, visit_layers
 
 Prefix = Literal["left out", "counted"]
 DIMS = ("image", "layer", "head", "query", "region")
+RELATIONS = ("same", "different", "background")
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,18 @@ def study(
     softmax makes no difference), or counted as a region.  `modes`, `salience`: as for
     `rebuild_attention`; by default the model's own attention.  `path`: a netCDF file for the
     result; an interrupted run is taken up where it stood.  Raises ValueError for options and
-    samples that don't fit.  Paper figure 2; taught in the chapter on odd ones out.
+    samples that don't fit.  Paper figure 2.
     """
-    _check(query, patches, prefix, batch_size)
+    kinds = {"query": (query, Query), "patches": (patches, Patches), "prefix": (prefix, Prefix)}
+    said = {
+        name: options.choice(name, value, get_args(kind)) for name, (value, kind) in kinds.items()
+    }
+    batch_size = options.count("batch_size", batch_size)
+    salience = options.choices("salience", salience, SALIENCE)
+    _check_pictures(samples, null_images)
     loaded = models.load(model)
     heads = read(loaded)
+    modes = None if modes is None else choose(modes, heads.w_q.shape[2])
     factors = score_factors(loaded, heads, modes, salience)
     layouts = read_layouts(loaded, samples)
     jobs = _pair(layouts, samples, null_images)
@@ -102,12 +110,9 @@ def study(
     keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
     tensors = (torch.from_numpy(a).to(loaded.device) for a in (keys, weight))
     reader = _Reader(loaded, factors, heads.scale, heads.ln_eps, *tensors)
-    options: dict[str, str] = {"query": query, "patches": patches, "prefix": prefix}
-    options |= {
-        "modes": "all" if modes is None else str(modes),
-        "salience": "+".join(salience) or "none",
-    }
-    attributes = provenance(heads, "exact", "float32") | options | _counts(layouts, weight)
+    said["modes"] = "all" if modes is None else str(modes)
+    said["salience"] = "+".join(salience) or "none"
+    attributes = provenance(heads, "exact", "float32") | said | _counts(layouts, weight)
 
     def compute(folder: Path | None) -> xr.Dataset:
         values = _measure(reader, jobs, batch_size, folder)
@@ -117,14 +122,12 @@ def study(
     return parts.resumable(path, identity, compute)
 
 
-def _check(query: str, patches: str, prefix: str, batch_size: int) -> None:
-    """Raises ValueError for a choice that there is not, before any picture is read."""
-    chosen = {"query": (query, Query), "patches": (patches, Patches), "prefix": (prefix, Prefix)}
-    for name, (value, kind) in chosen.items():
-        if value not in get_args(kind):
-            raise ValueError(f"{name}={value!r}: it is one of {', '.join(get_args(kind))}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: at least one image goes through the model")
+def _check_pictures(samples: Samples, null_images: Sequence[Image.Image]) -> None:
+    """Raises ValueError for what is no list of samples or of pictures, before any is read."""
+    options.sequence("samples", samples)
+    for n, picture in enumerate(options.sequence("null_images", null_images)):
+        if not isinstance(picture, Image.Image):
+            raise ValueError(f"null_images: number {n} is {type(picture).__name__}, not a picture")
 
 
 def _pair(layouts: Layouts, samples: Samples, null_images: Sequence[Image.Image]) -> _Jobs:
@@ -289,7 +292,8 @@ def _identity(
 
 def excess(shares: xr.Dataset, others: bool = True) -> xr.DataArray:
     """Share minus null share: what the picture adds to geometry; by default on other patches."""
-    suffix = "_others" if others else ""
+    suffix = "_others" if options.flag("others", others) else ""
+    options.with_fields("shares", shares, f"share{suffix}", f"null_share{suffix}")
     return (shares[f"share{suffix}"] - shares[f"null_share{suffix}"]).rename("excess")
 
 
@@ -299,6 +303,7 @@ def relations(values: xr.DataArray) -> xr.DataArray:
     Same: target → target and distractor → distractor.  Different: each on the other.  Background:
     both on it.  NaN for an image in which one of the two can't be asked.
     """
+    options.with_dims("values", values, "query", "region")
     target, distractor = (values.sel(query=q, drop=True) for q in OBJECTS)
     pairs = {
         "same": (target.sel(region="target"), distractor.sel(region="distractor")),
@@ -311,17 +316,17 @@ def relations(values: xr.DataArray) -> xr.DataArray:
 
 def area_of_relations(shares: xr.Dataset) -> xr.DataArray:
     """What attention that is spread evenly over the patches would give each relation."""
+    options.with_fields("shares", shares, "area")
     area = shares.area.mean("image").expand_dims(query=list(OBJECTS))
     return relations(area.rename("area"))
 
 
-def late_minus_early(
-    shares: xr.Dataset, relation: str = "same", others: bool = True
-) -> trends.Contrast:
+def late_minus_early(shares: xr.Dataset, relation: str = "same", others: bool = True) -> xr.Dataset:
     """The one contrast per model: excess over the null in the last third of layers minus the first.
 
     Its interval is over images.  The paper says that attention on the same object leads early, so
     that this is below zero for `same`.
     """
+    options.choice("relation", relation, RELATIONS)
     values = relations(excess(shares, others)).sel(relation=relation).mean("head")
-    return trends.late_minus_early(values)
+    return statistics.late_minus_early(values)

@@ -19,7 +19,7 @@ import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, intervals, models, scenes, segments
+from qkutils import data, models, options, scenes, segments, statistics
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
 from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
@@ -27,28 +27,36 @@ from qkutils.models import Model
 from qkutils.modes import decompose
 from qkutils.preference import area_of_relations, relations, study
 
+KINDS = {
+    "modes": ("convention", "layer", "head", "mode"),
+    "salience": ("removed", "layer"),
+    "preference": ("set", "relation", "layer"),
+    "same_object": ("of", "layer", "head"),
+    "grouping": ("of", "matching", "layer", "head"),
+}
 FOLDER = Path(str(resources.files("qkutils").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
 
 
 def names(kind: str = "modes") -> list[str]:
-    """Models with stored results of a kind: modes, salience or preference."""
+    """Models with stored results of a kind: one of `KINDS`."""
+    options.choice("kind", kind, KINDS)
     return sorted(p.name.removesuffix(f".{kind}.csv") for p in FOLDER.glob(f"*.{kind}.csv"))
 
 
 def modes(name: str) -> xr.Dataset:
     """Stored sigma and cosine over (convention, layer, head, mode) of a model."""
-    return _read(name, "modes", ["convention", "layer", "head", "mode"])
+    return _read(name, "modes")
 
 
 def salience(name: str) -> xr.Dataset:
     """Stored mean total variation over (removed, layer) when κ or its bias part is left out."""
-    return _read(name, "salience", ["removed", "layer"])
+    return _read(name, "salience")
 
 
 def preference(name: str) -> xr.Dataset:
     """Stored shares of attention and their null over (set, relation, layer), means over heads."""
-    return _read(name, "preference", ["set", "relation", "layer"])
+    return _read(name, "preference")
 
 
 def same_object(name: str) -> xr.Dataset:
@@ -56,7 +64,7 @@ def same_object(name: str) -> xr.Dataset:
 
     The head `all` is the mean over heads, with its own interval.
     """
-    return _read(name, "same_object", ["of", "layer", "head"])
+    return _read(name, "same_object")
 
 
 def grouping(name: str) -> xr.Dataset:
@@ -65,19 +73,19 @@ def grouping(name: str) -> xr.Dataset:
     `of`: attention on patches of the same segment less that on different ones, on their own
     picture, in the null, and the excess.  The head `all` is the mean over heads.
     """
-    return _read(name, "grouping", ["of", "matching", "layer", "head"])
+    return _read(name, "grouping")
 
 
-def _read(name: str, kind: str, dims: list[str]) -> xr.Dataset:
-    path = FOLDER / f"{name}.{kind}.csv"
-    if not path.is_file():
+def _read(name: str, kind: str) -> xr.Dataset:
+    if name not in names(kind):
         raise FileNotFoundError(
-            f"no stored {kind} of {name!r}; there are {names()}; with the model at hand, "
-            f"`python -m qkutils.stored {name}` computes them"
+            f"no stored {kind} of {name!r}; of {', '.join(names(kind)) or 'no model'} there are; "
+            f"with the model at hand, `python -m qkutils.stored {name}` computes them"
         )
+    path = FOLDER / f"{name}.{kind}.csv"
     with path.open(encoding="utf-8") as file:
         lines = [line[2:].strip().split(": ", 1) for line in file if line.startswith("# ")]
-    table = pd.read_csv(path, comment="#", index_col=dims)
+    table = pd.read_csv(path, comment="#", index_col=list(KINDS[kind]))
     return table.to_xarray().assign_attrs({key: value for key, value in lines})
 
 
@@ -178,7 +186,7 @@ def store_grouping(
         "excess": segments.excess(found),
     }
     values = xr.concat(list(differences.values()), pd.Index(differences, name="of"))
-    parts = [intervals.over_images(each) for each in (values, values.mean("head"))]
+    parts = [statistics.bootstrap(each) for each in (values, values.mean("head"))]
     table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "matching", "layer", "head"])
     path = folder / f"{model.name}.grouping.csv"
     _write(path, table, _origin(parts[0].assign_attrs(found.attrs | parts[0].attrs), source))
@@ -193,7 +201,7 @@ def _with_mean_head(heads: xr.Dataset, mean: xr.Dataset) -> xr.Dataset:
 
 def _origin(found: xr.Dataset, source: str) -> dict[str, object]:
     today = date.today().isoformat()
-    return found.attrs | {"computed": today, "images": f"{found.attrs['images']} of {source}"}
+    return found.attrs | {"computed": today, "images": f"{found.attrs['count']} of {source}"}
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models
+from qkutils import models, options
 from qkutils.attention import SALIENCE, score_factors, scores
 from qkutils.data.samples import Segmentations
 from qkutils.heads import read
 from qkutils.models import Model
-from qkutils.modes import AnyModel, provenance
+from qkutils.modes import AnyModel, choose, provenance
 from qkutils.segments.layouts import check, pairing, picture_batches, segments_of_patches
 from qkutils.tokens import normalise, visit_layers
 
@@ -47,11 +47,14 @@ def grouping(
     pairs to compare; their number is in the attributes.
 
     `modes`, `salience`: as for `rebuild_attention`; by default the model's own attention.  Raises
-    ValueError for options and pictures that don't fit.  Taught in the chapter "Grouping as people
-    see it".
+    ValueError for options and pictures that don't fit.
     """
     check(segmentations, batch_size)
+    options.count("nulls", nulls, 1, len(segmentations) - 1)
+    salience = options.choices("salience", salience, SALIENCE)
     loaded = models.load(model)
+    heads = read(loaded)
+    modes = None if modes is None else choose(modes, heads.w_q.shape[2])
     keys, people = _read(loaded, segmentations)
     guests = pairing(keys, nulls)
     own, null = _measure(loaded, segmentations, people, guests, modes, salience, batch_size)
@@ -59,7 +62,7 @@ def grouping(
     fields |= {f"null_{name}": (_DIMS, null[:, :, n]) for n, name in enumerate(PAIRS)}
     coords: dict = {"image": keys, "matching": list(MATCHING)}
     coords |= {dim: np.arange(own.shape[n]) for dim, n in (("layer", 3), ("head", 4))}
-    attributes = provenance(read(loaded), "exact", "float32") | {
+    attributes = provenance(heads, "exact", "float32") | {
         "modes": "all" if modes is None else str(modes),
         "salience": "+".join(salience) or "none",
         "nulls": nulls,
@@ -77,6 +80,7 @@ def excess(found: xr.Dataset) -> xr.DataArray:
 
     The null takes away what position and the picture's border do to pairs, which matching leaves.
     """
+    options.with_fields("found", found, "same", "different", "null_same", "null_different")
     own, null = found.same - found.different, found.null_same - found.null_different
     return (own - null).rename("excess").assign_attrs(found.attrs)
 

@@ -13,14 +13,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models
+from qkutils import models, options, statistics
 from qkutils.data.samples import Segmentations
-from qkutils.heads import Convention, read
-from qkutils.intervals import LEVEL
+from qkutils.heads import CONVENTIONS, Convention, read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose, provenance
 from qkutils.regions import Patches
-from qkutils.segments.layouts import HALF, Objects, check, objects_of, pairing, picture_batches
+from qkutils.segments.layouts import (
+    HALF,
+    SMALLEST,
+    Objects,
+    check,
+    objects_of,
+    pairing,
+    picture_batches,
+)
 from qkutils.tokens import normalise, visit_layers
 
 CASES = ("modes", "random directions", "other masks", "random directions, other masks")
@@ -65,14 +72,14 @@ def same_object(
     `patches`: an object's mean is weighted by its share of each patch (`fraction`), or taken over
     the patches that it covers by `cover` (`half`).  `instances`, `cover`: see `objects_of`.
     Pictures without objects are left out and counted.  Raises ValueError for options and pictures
-    that don't fit.  Paper figure 6; taught in the chapter "Same object?".
+    that don't fit.  Paper figure 6.
     """
     check(segmentations, batch_size)
-    if k < 1 or not 0 < cover <= 1 or patches not in get_args(Patches):
-        raise ValueError(
-            f"k={k}, cover={cover}, patches={patches!r}: k is at least 1, cover a share above 0 "
-            f"and up to 1, patches one of {', '.join(get_args(Patches))}"
-        )
+    options.choice("convention", convention, CONVENTIONS)
+    options.choice("patches", patches, get_args(Patches))
+    options.flag("instances", instances)
+    k, seed = options.count("k", k), options.seed(seed)
+    cover = options.number("cover", cover, SMALLEST, 1, closed=True)
     loaded = models.load(model)
     parts = decompose(loaded, convention)
     places, keys, objects = _read(loaded, segmentations, instances, cover)
@@ -229,6 +236,7 @@ def optimal(found: xr.Dataset) -> xr.Dataset:
     `place` is the picture's number along `image`; `same` is 1 or 0, and NaN where a mode has fewer
     than k pictures with a positive score.
     """
+    options.with_fields("found", found, "score", "query_object", "key_object")
     return _top(found, found.attrs["k"])
 
 
@@ -243,9 +251,11 @@ def probability(
     of each they hold, which alone makes any two directions agree.  Random directions have no σ and
     weigh alike.  The 95 % bootstrap interval draws whole pictures
     again and takes the k best anew from those drawn; a picture drawn twice then fills two places.
-    `over`: dimensions (`layer`, `head`) whose mean is taken first.  Paper figure 6; taught in the
-    chapter "Same object?".
+    `over`: dimensions (`layer`, `head`) whose mean is taken first.  Paper figure 6.
     """
+    options.with_fields("found", found, "score", "query_object", "key_object", "sigma")
+    over = options.choices("over", over, ("layer", "head"))
+    draws, seed = options.count("draws", draws, 2), options.seed(seed)
     pictures, k = found.sizes["image"], found.attrs["k"]
     # Further down than this the k best of pictures drawn again practically never reach.
     top = _top(found, 4 * k + 5)
@@ -258,12 +268,10 @@ def probability(
     dims = ("draw", "case", "layer", "head")
     cases = xr.DataArray(values, {dim: top[dim] for dim in dims[1:]}, dims)
     cases = _excesses(cases, over)
-    low, high = (
-        cases[1:].quantile(level, "draw").drop_vars("quantile")
-        for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    )
-    parts = xr.Dataset({"estimate": cases[0], "low": low, "high": high})
-    return parts.assign_attrs(found.attrs | {"images": pictures, "draws": draws, "level": LEVEL})
+    parts = zip(("low", "high"), statistics.ends(cases[1:].values), strict=True)
+    fields = {"estimate": cases[0]} | {name: cases[0].copy(data=part) for name, part in parts}
+    interval = {"over": "image", "count": pictures, "draws": draws, "level": statistics.LEVEL}
+    return xr.Dataset(fields, attrs=found.attrs | interval)
 
 
 def _mode_weights(found: xr.Dataset) -> Float[np.ndarray, "case layer head mode"]:
