@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +20,7 @@ from qkutils import models
 from qkutils.gallery.atlas import STATISTICS, Atlas, load, renumber, save
 from qkutils.gallery.projections import Projections, prepare, watching
 from qkutils.gallery.sources import Pictures, batches, pictures_of
-from qkutils.gallery.statistics import centre_directions, logit_variances, watching_sinks
+from qkutils.gallery.statistics import centre_directions, logit_variances, sinks
 from qkutils.heads import Convention
 from qkutils.modes import AnyModel
 
@@ -258,11 +258,13 @@ def reading(projections: Projections, atlas: Atlas):
         numbers = which
         forward(images)
 
-    with ExitStack() as stack:
-        if "sink" in atlas.sums:
-            stack.enter_context(watching_sinks(projections.model, atlas))
-        tokens = visit_tokens if "direction" in atlas.sums else None
-        forward = stack.enter_context(watching(projections, visit, tokens))
+    def visit_attention(index: int, attention: Tensor) -> None:
+        for name, each in zip(("sink", "sink_on_prefix"), sinks(attention, prefix), strict=True):
+            atlas.sums[name].add(index, each)
+
+    tokens = visit_tokens if "direction" in atlas.sums else None
+    attention = visit_attention if "sink" in atlas.sums else None
+    with watching(projections, visit, tokens, attention) as forward:
         yield run
 
 

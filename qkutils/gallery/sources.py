@@ -17,7 +17,7 @@ from torch import Tensor
 from qkutils.data.reading import Reading
 from qkutils.data.sources import open_picture, picture_files, upright
 from qkutils.models import Model
-from qkutils.tokens import check_images
+from qkutils.passes import check_images
 
 
 @dataclass(frozen=True)
