@@ -82,9 +82,7 @@ def kept(modes: xr.Dataset | None, salience: Sequence[str]) -> dict[str, str]:
     return {"modes": said, "salience": "+".join(salience) or "none"}
 
 
-def token_factors(
-    model: AnyModel, images: Images, modes: xr.Dataset | None = None
-) -> xr.Dataset:
+def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = None) -> xr.Dataset:
     """What every token brings to the scores: `query`, `key` and `salience` over (layer, image, …).
 
     A token i attends to j with the softmax over j of Σ_rank query_i key_j + salience_j; LayerNorm
@@ -166,7 +164,9 @@ def check_modes(model: Model, modes: xr.Dataset) -> None:
     sizes = dict(zip(("layer", "head"), model.heads.w_q.shape[:2], strict=True))
     there = {name: modes.sizes.get(name) for name in sizes}
     if there != sizes or "mode" not in modes.sizes:
-        raise ValueError(f"modes: they have {there}, the model has {sizes}; choose among modes only")
+        raise ValueError(
+            f"modes: they have {there}, the model has {sizes}; choose among modes only"
+        )
 
 
 def scores(

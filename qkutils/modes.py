@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -12,13 +10,12 @@ import scipy.linalg
 import torch
 import xarray as xr
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from qkutils import models, options
-from qkutils.heads import CONVENTIONS, Convention, Heads, centre, fold, read
-from qkutils.models import Model
-
-AnyModel = str | Path | nn.Module | Model
+from qkutils.heads import CONVENTIONS, Convention, Heads, centre, fold
+from qkutils.models import AnyModel, Model
+from qkutils.provenance import with_origin
 
 RESIDUAL_LIMIT = 1e-9  # of σ₁: far above rounding in float64, far below anything we report
 _FLOAT32 = torch.finfo(torch.float32).eps
@@ -33,7 +30,8 @@ def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
     alone would turn the vectors by more than one per cent.  Raises ArithmeticError where no
     decomposition reproduces a head.  Paper section 3.
     """
-    heads = _heads(model, convention)
+    loaded = _loaded(model, convention)
+    heads = loaded.heads
     layers = [decompose_layer(heads, layer, convention) for layer in range(len(heads.w_q))]
     dims = ("layer", "head", "mode")
     fields: dict = {
@@ -44,14 +42,14 @@ def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
         vectors = torch.stack([layer[key].float() for layer in layers])
         fields[key] = ((*dims, "d_model"), vectors.cpu().numpy())
     residual = torch.stack([layer["residual"] for layer in layers]).max().item()
-    attributes = provenance(heads, convention) | {"residual": residual}
-    return xr.Dataset(fields, coords=_coordinates(heads), attrs=attributes)
+    found = xr.Dataset(fields, _coordinates(heads))
+    return with_origin(found, loaded, convention, residual=residual)
 
 
-def _heads(model: AnyModel, convention: Convention) -> Heads:
-    """The model's heads; ValueError for a convention that there is not, before anything is read."""
+def _loaded(model: AnyModel, convention: Convention) -> Model:
+    """The model; ValueError for a convention that there is not, before anything is read."""
     options.choice("convention", convention, CONVENTIONS)
-    return read(models.load(model))
+    return models.load(model)
 
 
 def _coordinates(heads: Heads) -> dict[str, np.ndarray]:
@@ -59,15 +57,6 @@ def _coordinates(heads: Heads) -> dict[str, np.ndarray]:
         name: np.arange(n)
         for name, n in zip(("layer", "head", "mode"), heads.w_q.shape[:3], strict=True)
     }
-
-
-def choose(modes: int | Sequence[int] | None, count: int) -> list[int]:
-    """The numbers of the modes asked for: all of `count` (None), the first so many, or a list."""
-    if modes is None:
-        return list(range(count))
-    if isinstance(modes, str) or not isinstance(modes, Iterable):
-        return list(range(options.count("modes", modes, 0, count)))
-    return options.indices("modes", modes, count)
 
 
 def provenance(heads: Heads, convention: str, dtype: str = "float64") -> dict[str, str]:
@@ -204,16 +193,15 @@ def weighted_cosine(model: AnyModel, convention: Convention = "paper") -> xr.Dat
 
     It needs no singular vectors, so neither signs nor degenerate modes matter.  Paper figure 3.
     """
-    heads = _heads(model, convention)
+    loaded = _loaded(model, convention)
+    heads = loaded.heads
     values = [
         _closed_form(*fold(heads, layer, convention)).cpu().numpy()
         for layer in range(len(heads.w_q))
     ]
     coords = {k: v for k, v in _coordinates(heads).items() if k != "mode"}
-    attributes = provenance(heads, convention)
-    return xr.DataArray(
-        np.stack(values), coords, ("layer", "head"), "weighted_cosine", attrs=attributes
-    )
+    found = xr.DataArray(np.stack(values), coords, ("layer", "head"), "weighted_cosine")
+    return with_origin(found, loaded, convention)
 
 
 def _closed_form(
@@ -236,18 +224,18 @@ def null_band(
     wider.  The coordinate `level` goes with the band.  Paper figures S1 and S2.
     """
     level = options.number("level", level, 0, 1)
-    heads = _heads(model, convention)
-    layers, _, _, d_model = heads.w_q.shape
+    loaded = _loaded(model, convention)
+    layers, _, _, d_model = loaded.heads.w_q.shape
     if convention == "paper":
         spread = torch.full((layers,), d_model**-0.5, dtype=torch.float64)
     else:
-        squared = heads.ln_gain.double() ** 2
+        squared = loaded.heads.ln_gain.double() ** 2
         total, fourth = squared.sum(1), (squared**2).sum(1)
         spread = (fourth * (1 - 2 / d_model) + (total / d_model) ** 2).sqrt()
         spread = spread / (total * (1 - 1 / d_model))
     coords = {"layer": np.arange(layers), "level": level}
     width = _reach(level) * spread.cpu().numpy()
-    return xr.DataArray(width, coords, ("layer",), "null_band", provenance(heads, convention))
+    return with_origin(xr.DataArray(width, coords, ("layer",), "null_band"), loaded, convention)
 
 
 def _reach(level: float) -> float:
@@ -264,18 +252,18 @@ def null_weighted_cosine(
     LayerNorm.  A mean over h heads has this over √h.
     """
     draws, seed = options.count("draws", draws, 2), options.seed(seed)
-    heads = _heads(model, convention)
-    layers, _, d_head, d_model = heads.w_q.shape
+    loaded = _loaded(model, convention)
+    layers, _, d_head, d_model = loaded.heads.w_q.shape
     generator = torch.Generator().manual_seed(seed)
     shape = (2, draws, d_head, d_model)
     w_q, w_k = torch.randn(shape, generator=generator, dtype=torch.float64)
     if convention == "paper":
         spread = np.full(layers, _closed_form(w_q, w_k).std())
     else:
-        gains = heads.ln_gain.double().cpu()
+        gains = loaded.heads.ln_gain.double().cpu()
         spread = np.array([_closed_form(centre(w_q * g), centre(w_k * g)).std() for g in gains])
-    attributes = provenance(heads, convention) | {"draws": draws, "seed": seed}
-    return xr.DataArray(spread, {"layer": np.arange(layers)}, ("layer",), "null_sd", attributes)
+    found = xr.DataArray(spread, {"layer": np.arange(layers)}, ("layer",), "null_sd")
+    return with_origin(found, loaded, convention, draws=draws, seed=seed)
 
 
 def null_from_strengths(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
@@ -308,11 +296,10 @@ def trend(model: AnyModel) -> xr.Dataset:
     `null` is the half width of the band that holds 95 % of a layer's means if the heads kept their
     strengths and only their directions were random.  Paper figure 3.
     """
-    found = []
+    loaded, found = models.load(model), []
     for convention in CONVENTIONS:
-        parts = decompose(model, convention)
+        parts = decompose(loaded, convention)
         weighted = parts.cosine.weighted(parts.sigma).mean("mode")
-        null = null_of_layers(parts.sigma, null_band(model, convention))
-        found.append(xr.Dataset({"weighted_cosine": weighted, "null": null}, attrs=parts.attrs))
-    both = xr.concat(found, xr.Variable("convention", list(CONVENTIONS)), combine_attrs="drop")
-    return both.assign_attrs({k: found[0].attrs[k] for k in ("model", "fingerprint")})
+        null = null_of_layers(parts.sigma, null_band(loaded, convention))
+        found.append(xr.Dataset({"weighted_cosine": weighted, "null": null}))
+    return xr.concat(found, "convention")

@@ -14,12 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models, options, scenes
-from qkutils.heads import read
 from qkutils.labelling import FAMILIES, Labels, misplaced, patch_labels, some
-from qkutils.models import Model
-from qkutils.modes import AnyModel, decompose, provenance
+from qkutils.models import AnyModel, Model
+from qkutils.modes import decompose
+from qkutils.passes import normalise, visit_layers
+from qkutils.provenance import with_origin
 from qkutils.scenes import KINDS, Scenes
-from qkutils.tokens import normalise, visit_layers
 
 SIDES = ("query", "key")
 NULLS = ("any", "leaning")
@@ -243,7 +243,7 @@ def name_modes(
         namer = Namer(families, x - x[fit].mean((0, 1, 2)), fit)
         of_layer = parts[["u", "v", "cosine"]].isel(layer=layer)
         found.append(_name_layer(namer, of_layer, permutations, directions, generator))
-    return _label(found, parts, provenance(read(loaded), "exact", "float32"), count)
+    return with_origin(_label(found, parts), loaded, "exact", "float32", scenes=count)
 
 
 def _tokens(model: Model, world: Scenes) -> Iterator[Tokens]:
@@ -251,8 +251,7 @@ def _tokens(model: Model, world: Scenes) -> Iterator[Tokens]:
 
     A pass keeps the tokens of as many layers as `TOKEN_BYTES` hold; a large model needs several.
     """
-    heads = read(model)
-    layers, _, _, d_model = heads.w_q.shape
+    layers, _, _, d_model = model.heads.w_q.shape
     patches = model.grid[0] * model.grid[1]
     at_once = max(1, TOKEN_BYTES // (4 * len(world.image) * patches * d_model))
     for first in range(0, layers, at_once):
@@ -261,7 +260,7 @@ def _tokens(model: Model, world: Scenes) -> Iterator[Tokens]:
 
         def keep(layer: int, _: slice, x: Tensor, kept: dict = kept) -> None:
             if layer in kept:
-                own = normalise(x[:, model.prefix_tokens :].float(), heads.ln_eps)
+                own = normalise(x[:, model.prefix_tokens :].float(), model.heads.ln_eps)
                 kept[layer].append(own.unflatten(1, model.grid))
 
         visit_layers(model, model.transform.transforms[-1](world.image), keep)
@@ -306,9 +305,7 @@ def _reached(
     return (1 + len(by_chance) - below.cpu().numpy()) / (1 + len(by_chance))
 
 
-def _label(
-    found: list[dict[str, np.ndarray]], parts: xr.Dataset, attributes: dict, count: int
-) -> xr.Dataset:
+def _label(found: list[dict[str, np.ndarray]], parts: xr.Dataset) -> xr.Dataset:
     """All layers' names over (layer, head, mode, side), with both false discovery rates."""
     sizes = {d: parts.sizes[d] for d in ("layer", "head", "mode")}
     sizes |= {"side": 2, "null": len(NULLS), "family_name": len(FAMILIES), "direction": -1}
@@ -324,5 +321,4 @@ def _label(
     fields["q_random"] = (("null", *OF_SIDES), np.stack(each).reshape(len(NULLS), *shape))
     coords: dict = {"side": list(SIDES), "family_name": list(FAMILIES), "null": list(NULLS)}
     coords |= {d: np.arange(parts.sizes[d]) for d in ("layer", "head", "mode")}
-    labelled = xr.Dataset(fields, coords, attributes | {"scenes": count})
-    return labelled.assign({k: parts[k] for k in ("sigma", "cosine")})
+    return xr.Dataset(fields, coords).assign({k: parts[k] for k in ("sigma", "cosine")})

@@ -20,11 +20,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models, options, parts, statistics
-from qkutils.attention import SALIENCE, score_factors, scores_of_queries
+from qkutils.attention import SALIENCE, kept, score_factors, scores_of_queries
 from qkutils.data.samples import Samples
-from qkutils.heads import read
-from qkutils.models import Model
-from qkutils.modes import AnyModel, choose, provenance
+from qkutils.models import AnyModel, Model
+from qkutils.passes import normalise, visit_layers
+from qkutils.provenance import with_origin
 from qkutils.regions import (
     OBJECTS,
     REGIONS,
@@ -37,7 +37,6 @@ from qkutils.regions import (
     read_layouts,
     shuffled,
 )
-from qkutils.tokens import normalise, visit_layers
 
 Prefix = Literal["left out", "counted"]
 DIMS = ("image", "layer", "head", "query", "region")
@@ -59,8 +58,6 @@ class _Reader:
 
     model: Model
     factors: tuple[Tensor, Tensor, Tensor]
-    scale: float
-    ln_eps: float
     member: Float[Tensor, "layout key region"]
     weight: Float[Tensor, "layout object patch"]
 
@@ -72,7 +69,7 @@ def study(
     query: Query = "largest",
     patches: Patches = "fraction",
     prefix: Prefix = "left out",
-    modes: int | Sequence[int] | None = None,
+    modes: xr.Dataset | None = None,
     salience: Sequence[str] = SALIENCE,
     null_images: Sequence[Image.Image] = (),
     batch_size: int = 32,
@@ -97,28 +94,26 @@ def study(
         name: options.choice(name, value, get_args(kind)) for name, (value, kind) in kinds.items()
     }
     batch_size = options.count("batch_size", batch_size)
-    salience = options.choices("salience", salience, SALIENCE)
     _check_pictures(samples, null_images)
     loaded = models.load(model)
-    heads = read(loaded)
-    modes = None if modes is None else choose(modes, heads.w_q.shape[2])
-    factors = score_factors(loaded, heads, modes, salience)
+    factors = score_factors(loaded, modes, salience)
     layouts = read_layouts(loaded, samples)
     jobs = _pair(layouts, samples, null_images)
     member = memberships(layouts.fraction, patches)
     weight = query_weights(layouts.fraction, member, query)
     keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
     tensors = (torch.from_numpy(a).to(loaded.device) for a in (keys, weight))
-    reader = _Reader(loaded, factors, heads.scale, heads.ln_eps, *tensors)
-    said["modes"] = "all" if modes is None else str(modes)
-    said["salience"] = "+".join(salience) or "none"
-    attributes = provenance(heads, "exact", "float32") | said | _counts(layouts, weight)
+    reader = _Reader(loaded, factors, *tensors)
+    said |= kept(modes, salience) | _counts(layouts, weight)
 
     def compute(folder: Path | None) -> xr.Dataset:
         values = _measure(reader, jobs, batch_size, folder)
-        return _label(values, jobs, layouts, member, weight).assign_attrs(attributes)
+        found = _label(values, jobs, layouts, member, weight)
+        return with_origin(found, loaded, "exact", "float32", **said)
 
-    identity = _identity(attributes, layouts, keys, weight, null_images, batch_size)
+    identity = _identity(
+        said | {"fingerprint": loaded.fingerprint}, layouts, keys, weight, null_images, batch_size
+    )
     return parts.resumable(path, identity, compute)
 
 
@@ -203,9 +198,9 @@ def _batch(
     layers: list[Tensor] = []
 
     def visit(layer: int, _: slice, x: Tensor) -> None:
-        z = normalise(x.float(), reader.ln_eps)
+        z = normalise(x.float(), model.heads.ln_eps)
         at = rows + model.prefix_tokens
-        logits = scores_of_queries(z, at, *(f[layer] for f in reader.factors)) * reader.scale
+        logits = scores_of_queries(z, at, *(f[layer] for f in reader.factors)) * model.heads.scale
         layers.append(_shares(logits, at, member, weight))
 
     visit_layers(model, images, visit, batch_size=len(images))

@@ -34,6 +34,7 @@ KINDS = {
     "same_object": ("of", "layer", "head"),
     "grouping": ("of", "matching", "layer", "head"),
 }
+ESTIMATE = ["estimate", "low", "high"]
 FOLDER = Path(str(resources.files("qkutils").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
 
@@ -102,13 +103,9 @@ def _write(path: Path, table: pd.DataFrame, provenance: dict[str, object]) -> No
 def store_modes(model: Model, folder: Path = FOLDER) -> Path:
     """Computes and stores the σ and cosines of a model's modes in both conventions."""
     parts = [decompose(model, convention)[["sigma", "cosine"]] for convention in CONVENTIONS]
-    both = xr.concat(
-        parts, pd.Index(CONVENTIONS, name="convention"), combine_attrs="drop_conflicts"
-    )
-    keys = ("model", "fingerprint", "dtype", "code_version")
-    provenance = {k: both.attrs[k] for k in keys} | {"computed": date.today().isoformat()}
+    both = xr.concat(parts, "convention", combine_attrs="drop_conflicts")
     path = folder / f"{model.name}.modes.csv"
-    _write(path, both.to_dataframe(), provenance)
+    _write(path, both.to_dataframe()[["sigma", "cosine"]], _origin(both))
     return path
 
 
@@ -125,13 +122,11 @@ def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER)
                 share = len(batch) / len(pictures) * float(value)
                 rows[removed, layer] = rows.get((removed, layer), 0.0) + share
     table = pd.Series(rows, name="total_variation").rename_axis(["removed", "layer"]).to_frame()
-    keys = ("model", "fingerprint", "dtype", "code_version")
-    provenance = {k: own.attrs[k] for k in keys} | {"computed": date.today().isoformat()}
     what = f"{len(pictures)} scenes of the embedded world"
     if source:
         what = f"{len(pictures)} files spread evenly over {Path(source).resolve().name}"
     path = folder / f"{model.name}.salience.csv"
-    _write(path, table, provenance | {"images": what})
+    _write(path, table, _origin(own) | {"images": what})
     return path
 
 
@@ -155,11 +150,9 @@ def store_preference(
         tables.append(xr.Dataset(means))
         null = f"null on {len(laid_on)} photographs" if laid_on else "null among themselves"
         said.append(f"{name}: n = {found.sizes['image']}, {null}")
-    table = xr.concat(tables, pd.Index(sets, name="set")).to_dataframe()
-    keys = ("model", "fingerprint", "dtype", "code_version")
-    provenance = {k: found.attrs[k] for k in keys} | {"computed": date.today().isoformat()}
+    table = xr.concat(tables, pd.Index(sets, name="set")).to_dataframe()[[*tables[0]]]
     path = folder / f"{model.name}.preference.csv"
-    _write(path, table, provenance | {"sets": "; ".join(said)})
+    _write(path, table, _origin(found) | {"sets": "; ".join(said)})
     return path
 
 
@@ -171,7 +164,7 @@ def store_same_object(
     parts = [segments.probability(found), segments.probability(found, ["head"])]
     table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "layer", "head"])
     path = folder / f"{model.name}.same_object.csv"
-    _write(path, table, _origin(parts[0], source))
+    _write(path, table[ESTIMATE], _origin(parts[0]) | parts[0].attrs | _images(parts[0], source))
     return path
 
 
@@ -189,7 +182,8 @@ def store_grouping(
     parts = [statistics.bootstrap(each) for each in (values, values.mean("head"))]
     table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "matching", "layer", "head"])
     path = folder / f"{model.name}.grouping.csv"
-    _write(path, table, _origin(parts[0].assign_attrs(found.attrs | parts[0].attrs), source))
+    said = found.attrs | parts[0].attrs | _images(parts[0], source)
+    _write(path, table[ESTIMATE], _origin(found) | said)
     return path
 
 
@@ -199,9 +193,15 @@ def _with_mean_head(heads: xr.Dataset, mean: xr.Dataset) -> xr.Dataset:
     return xr.concat([named, mean.expand_dims(head=["all"])], "head")
 
 
-def _origin(found: xr.Dataset, source: str) -> dict[str, object]:
-    today = date.today().isoformat()
-    return found.attrs | {"computed": today, "images": f"{found.attrs['count']} of {source}"}
+def _origin(found: xr.Dataset | xr.DataArray) -> dict[str, object]:
+    """What a table says of the weights and the code that it comes from, and when."""
+    weights = {key: str(found[key].values) for key in ("model", "fingerprint")}
+    code = {key: found.attrs[key] for key in ("dtype", "code_version")}
+    return weights | code | {"computed": date.today().isoformat()}
+
+
+def _images(found: xr.Dataset, source: str) -> dict[str, object]:
+    return {"images": f"{found.attrs['count']} of {source}"}
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from qkutils.data import Reading, Report, Sample
 from qkutils.gallery import __main__ as command
 from qkutils.gallery.atlas import ExactSum, decode, encode
 from qkutils.gallery.projections import prepare, watching
-from qkutils.tokens import visit_layers
+from qkutils.passes import visit_layers
 
 ALL = ("variance", "anisotropy", "sinks")
 

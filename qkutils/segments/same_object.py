@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from qkutils import models, options, statistics
 from qkutils.data.samples import Segmentations
-from qkutils.heads import CONVENTIONS, Convention, read
-from qkutils.models import Model
-from qkutils.modes import AnyModel, decompose, provenance
+from qkutils.heads import CONVENTIONS, Convention
+from qkutils.models import AnyModel, Model
+from qkutils.modes import decompose
+from qkutils.passes import normalise, visit_layers
+from qkutils.provenance import ORIGIN, with_origin
 from qkutils.regions import Patches
 from qkutils.segments.layouts import (
     HALF,
@@ -28,7 +30,6 @@ from qkutils.segments.layouts import (
     pairing,
     picture_batches,
 )
-from qkutils.tokens import normalise, visit_layers
 
 CASES = ("modes", "random directions", "other masks", "random directions, other masks")
 SIGNS = (1, -1)
@@ -89,16 +90,14 @@ def same_object(
     guests = pairing(keys)[:, 0]
     found = _label(_measure(reader, segmentations, places, guests, batch_size), parts, keys)
     counts = [len(each.label) for each in objects]
-    attributes = provenance(read(loaded), convention, "float32") | {
-        "k": k,
-        "instances": str(instances),
-        "cover": cover,
-        "patches": patches,
-        "seed": seed,
+    asked = {"k": k, "instances": str(instances), "cover": cover, "patches": patches, "seed": seed}
+    asked |= {
         "pictures without objects": len(segmentations) - len(places),
         "objects too small": sum(each.left_out for each in objects),
     }
-    return found.assign(objects=("image", counts)).assign_attrs(attributes)
+    return with_origin(
+        found.assign(objects=("image", counts)), loaded, convention, "float32", **asked
+    )
 
 
 def _read(
@@ -142,13 +141,13 @@ def _reader(
         )
         return torch.cat([own, random.float()], 1).to(model.device)
 
-    exact = parts.attrs["convention"] == "exact"
+    exact = parts.convention == "exact"
     weights = torch.from_numpy(weight).to(model.device)
     return _Reader(
         model,
         with_random("u"),
         with_random("v"),
-        read(model).ln_eps if exact else None,
+        model.heads.ln_eps if exact else None,
         weights,
         weights.sum(-1) > 0,
     )
@@ -225,9 +224,13 @@ def _top(found: xr.Dataset, count: int) -> xr.Dataset:
         str(name): (("rank", *_GALLERY), np.take_along_axis(each.values, order, 0))
         for name, each in fields.items()
     }
-    top = xr.Dataset(taken, {dim: fields[dim] for dim in _GALLERY})
+    top = xr.Dataset(taken, {dim: fields[dim] for dim in _GALLERY} | _origin(found))
     same = (top.query_object == top.key_object).where(top.score.notnull())
     return top.assign(same=same, place=(("rank", *_GALLERY), order))
+
+
+def _origin(found: xr.Dataset) -> dict[str, xr.DataArray]:
+    return {name: found[name] for name in ORIGIN if name in found.coords}
 
 
 def optimal(found: xr.Dataset) -> xr.Dataset:
@@ -271,7 +274,7 @@ def probability(
     parts = zip(("low", "high"), statistics.ends(cases[1:].values), strict=True)
     fields = {"estimate": cases[0]} | {name: cases[0].copy(data=part) for name, part in parts}
     interval = {"over": "image", "count": pictures, "draws": draws, "level": statistics.LEVEL}
-    return xr.Dataset(fields, attrs=found.attrs | interval)
+    return xr.Dataset(fields, _origin(found), found.attrs | interval)
 
 
 def _mode_weights(found: xr.Dataset) -> Float[np.ndarray, "case layer head mode"]:

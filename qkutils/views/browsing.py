@@ -15,7 +15,8 @@ from qkutils.gallery.galleries import galleries
 from qkutils.gallery.maps import maps, optimal
 from qkutils.gallery.sources import Pictures, pictures_of
 from qkutils.heads import CONVENTIONS
-from qkutils.modes import AnyModel, decompose, weighted_cosine
+from qkutils.models import AnyModel
+from qkutils.modes import decompose, weighted_cosine
 from qkutils.views.arrays import packed
 from qkutils.views.base import View
 from qkutils.views.carrying import BUDGET, Named, Shelf, fits, fitting, in_words, pictures_in
@@ -150,10 +151,10 @@ def _chosen(name: str, values: Sequence[int] | None, atlas: xr.Dataset) -> list[
 
 def _belong(atlas: xr.Dataset, parts: xr.Dataset, pictures: Pictures) -> None:
     """Raises ValueError where the atlas is of another model, other pictures, or not whole."""
-    if atlas.attrs["fingerprint"] != parts.attrs["fingerprint"]:
+    if atlas.attrs["fingerprint"] != parts.fingerprint.item():
         raise ValueError(
             f"the atlas is of {atlas.attrs['model']}, which has other weights than "
-            f"{parts.attrs['model']}; give the model that was scanned"
+            f"{parts.model.item()}; give the model that was scanned"
         )
     if any(atlas.sizes.get(name) != parts.sizes[name] for name in PLACE):
         raise ValueError(
@@ -271,9 +272,11 @@ def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
 
 def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
     """Names of both directions: a label of the family that explains most of the projection."""
-    if names.attrs["fingerprint"] != atlas.attrs["fingerprint"]:
+    if "fingerprint" not in names.coords:
+        raise ValueError("names: they do not say whose they are; give what name_modes returned")
+    if names.fingerprint.item() != atlas.attrs["fingerprint"]:
         raise ValueError(
-            f"names are of {names.attrs['model']}, which has other weights than the atlas's model"
+            f"names are of {names.model.item()}, which has other weights than the atlas's model"
         )
     options.with_fields("names", names, *NAMED)
     dims = (*PLACE, "side")

@@ -21,9 +21,8 @@ from qkutils.attention import observed_attention, token_factors
 from qkutils.data import visible
 from qkutils.data.sources import open_picture
 from qkutils.gallery import Pictures, build_up, explain, pictures_of
-from qkutils.heads import read
-from qkutils.models import Model
-from qkutils.modes import AnyModel, decompose
+from qkutils.models import AnyModel, Model
+from qkutils.modes import decompose
 from qkutils.views.arrays import encoded, packed
 from qkutils.views.base import View
 
@@ -82,12 +81,10 @@ class Taken:
 
 
 def _take(model: Model, name: str, image: Tensor) -> Taken:
-    heads = read(model)
-    factors = token_factors(model, image[None], heads.w_q.shape[2]).isel(image=0)
+    parts = decompose(model, "exact")
+    factors = token_factors(model, image[None], parts).isel(image=0)
     attention = observed_attention(model, image[None]).isel(image=0)
-    return Taken(
-        model, name, image, decompose(model, "exact"), factors, attention, float(heads.scale)
-    )
+    return Taken(model, name, image, parts, factors, attention, float(model.heads.scale))
 
 
 class OneImage(View):

@@ -81,9 +81,10 @@ def _name(curve: xr.Dataset) -> str:
     options.with_dims("curves", values, "convention", "layer", "head")
     options.finite("curves", values)
     options.choices("convention", curve.convention.values.tolist(), CONVENTIONS, least=1)
-    if "model" not in curve.attrs:
+    name = curve.attrs.get("model") or str(curve.coords.get("model", xr.DataArray("")).values)
+    if not name:
         raise ValueError("curves: one does not say its `model`; give what modes.trend returns")
-    return curve.attrs["model"] + (" (computed elsewhere)" if "computed" in curve.attrs else "")
+    return name + (" (computed elsewhere)" if "computed" in curve.attrs else "")
 
 
 def _front(curve: xr.Dataset) -> dict[str, Any]:
