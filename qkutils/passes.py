@@ -211,8 +211,9 @@ def _proving(model: Model) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+    heads = model.heads
     for layer, x in given.items():
-        wanted = _reading(model.heads, layer, x)
+        wanted = _reading(heads, layer, x)
         _refuse_other_attention(model.name, layer, read.get(layer), wanted)
 
 
