@@ -10,7 +10,7 @@ import xarray as xr
 import qkutils as qk
 from qkutils import scenes
 from qkutils.attention import total_variation
-from qkutils.tokens import visit_layers
+from qkutils.passes import visit_layers
 
 LIMIT = 1e-5
 

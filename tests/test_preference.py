@@ -11,7 +11,7 @@ import xarray as xr
 from PIL import Image
 
 import qkutils as qk
-from qkutils import data, intervals, preference, scenes, trends
+from qkutils import data, preference, scenes, statistics
 from qkutils.data import Sample
 
 SIZE, PATCH = 32, 8
@@ -288,7 +288,7 @@ def coloured_samples(count: int) -> list[Sample]:
 
 def excess_on_own(found: xr.Dataset, others: bool) -> xr.Dataset:
     excess = preference.excess(found, others).sel(query="target", region="target")
-    return intervals.over_images(excess.isel(head=0, layer=0))
+    return statistics.bootstrap(excess.isel(head=0, layer=0))
 
 
 @pytest.mark.parametrize("content", [0.0, 1.0])
@@ -503,7 +503,7 @@ def test_the_embedded_world_is_studied():
 
 def test_interval_over_images_covers_the_standard_error():
     values = np.random.default_rng(0).normal(size=(3, 400))
-    found = intervals.over_images(xr.DataArray(values, dims=("layer", "image"), name="x"))
+    found = statistics.bootstrap(xr.DataArray(values, dims=("layer", "image"), name="x"))
     np.testing.assert_allclose(found.estimate, values.mean(1))
     width = (found.high - found.low) / (2 * 1.96)
     np.testing.assert_allclose(width, values.std(1) / 20, rtol=0.1)
@@ -511,21 +511,21 @@ def test_interval_over_images_covers_the_standard_error():
 
 def test_images_without_a_value_do_not_count_in_an_interval():
     values = np.array([1.0, np.nan, 3, np.nan, 5, 7])
-    found = intervals.over_images(xr.DataArray(values, dims="image"))
+    found = statistics.bootstrap(xr.DataArray(values, dims="image"))
     assert found.estimate == 4 and 1 <= found.low < found.high <= 7
     with pytest.raises(ValueError, match="at least two .* there are 1"):
-        intervals.over_images(xr.DataArray(values[:2], dims="image"))
+        statistics.bootstrap(xr.DataArray(values[:2], dims="image"))
 
 
 def test_contrast_over_images_keeps_an_images_layers_together():
     """Images differ much in level and not at all in their trend: the contrast is certain."""
     level = np.random.default_rng(0).normal(size=(50, 1))
     values = xr.DataArray(level + np.arange(6.0), dims=("image", "layer"))
-    contrast = trends.late_minus_early(values)
+    contrast = statistics.late_minus_early(values)
     assert contrast.estimate == pytest.approx(4)
     assert contrast.high - contrast.low < 1e-9
     noisy = values + np.random.default_rng(1).normal(size=values.shape)
-    width = trends.late_minus_early(noisy)
+    width = statistics.late_minus_early(noisy)
     assert (width.high - width.low) / 3.92 == pytest.approx(1 / 50**0.5, rel=0.25)
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from timm.models.vision_transformer import VisionTransformer
 
 import qkutils as qk
-from qkutils import data, intervals, scenes, segments, stored
+from qkutils import data, scenes, segments, statistics, stored
 from qkutils.data.samples import Segmented
 from qkutils.segments.grouping import MATCHING, pair_bins, pair_weights
 from qkutils.segments.layouts import pairing
@@ -383,7 +383,7 @@ def test_attention_by_distance_alone_is_no_grouping():
 def test_attention_by_colour_is_grouping(world):
     found = segments.grouping(attends_by_colour(), world)
     for matching in MATCHING:
-        interval = intervals.over_images(segments.excess(found).sel(matching=matching))
+        interval = statistics.bootstrap(segments.excess(found).sel(matching=matching))
         assert (interval.low > 0.1).all()
 
 

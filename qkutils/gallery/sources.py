@@ -19,8 +19,8 @@ from torch import Tensor
 from qkutils.data.reading import Reading
 from qkutils.data.sources import open_picture, picture_files, upright
 from qkutils.models import Model
+from qkutils.passes import check_images
 from qkutils.store import digest
-from qkutils.tokens import check_images
 
 
 def _itself(_: int, item: Any) -> Any:

@@ -67,7 +67,7 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
         config=asdict(config),
     )
     store.write(folder / f"{name}.md", card)
-    return store.write(path, save(halves))
+    return store.write(path, save(halves, architecture.METADATA))
 
 
 def _row(name: str, values: list[float]) -> str:
