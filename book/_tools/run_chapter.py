@@ -74,11 +74,11 @@ def execute(notebook: Any, values: dict[str, Any], folder: Path, timeout: int) -
     return done
 
 
-def write(notebook: Any, out: Path) -> None:
+def write(notebook: Any, values: dict[str, Any], out: Path) -> None:
     """Write what the chapter used, for Make, and then the notebook, whole or not at all."""
     modules = [Path(file) for file in notebook.metadata.pop("modules")]
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".d").write_text(uses.rule(out, modules))
+    out.with_suffix(".d").write_text(uses.rule(out, modules, values.values()))
     part = out.with_suffix(".part")
     nbformat.write(notebook, part)
     part.replace(out)
@@ -107,9 +107,11 @@ def main() -> None:
     try:
         notebook, lines = read_chapter(given.script)
         known = parameters.defaults(notebook)
-        values = parameters.chosen(given.parameters, given.script, known) if given.parameters else {}
-        folder = given.script.parent
-        write(execute(notebook, values, folder, given.execution_timeout), given.out)
+        values = {}
+        if given.parameters:
+            values = parameters.chosen(given.parameters, given.script, known)
+        done = execute(notebook, values, given.script.parent, given.execution_timeout)
+        write(done, values, given.out)
     except parameters.Wrong as wrong:
         sys.exit(str(wrong))
     except faults.Fault as fault:

@@ -1,13 +1,15 @@
-"""What a chapter has used of the package, as a rule for Make: it runs again when that changes.
+"""What a chapter has used, as a rule for Make: it runs again when that changes.
 
 Modules are those that its kernel has loaded. A data file counts as used where the source of such a
-module names, in quotes, the file or the folder that holds it.
+module names, in quotes, the file or the folder that holds it. Of the reader's own, a model's file
+counts, and folders of pictures, into which or out of which pictures have gone.
 """
 
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "qkutils"
 # Run in the kernel after the last cell.
@@ -29,13 +31,22 @@ def data_files(modules: Iterable[Path]) -> set[Path]:
         for file in root.rglob("*"):
             if file.is_file() and file.suffix not in (".py", ".pyc"):
                 found |= {file} if file.name in named else set()
-                found |= {file, file.parent} if file.parent.name in named else set()
+                inside = file.parent != root and file.parent.name in named
+                found |= {file, file.parent} if inside else set()
     return found
 
 
-def rule(target: Path, modules: Iterable[Path]) -> str:
+def own_files(values: Iterable[Any]) -> set[Path]:
+    """Find the files that parameters name, and the folders, with those in them."""
+    paths = [Path(value) for value in values if isinstance(value, str) and os.path.exists(value)]
+    inner = [each for path in paths if path.is_dir() for each in path.rglob("*") if each.is_dir()]
+    return {path for path in [*paths, *inner] if not re.search(r"[\n\\]", str(path))}
+
+
+def rule(target: Path, modules: Iterable[Path], values: Iterable[Any]) -> str:
     """Write the rule; a file of its own, without a recipe, may go without stopping Make."""
-    files = sorted(map(in_make, {*modules, *data_files(modules)}))
+    used = {*modules, *data_files(modules), *own_files(values)}
+    files = sorted(map(in_make, used))
     return f"{in_make(target)}: \\\n  " + " \\\n  ".join(files) + "\n\n" + ":\n".join(files) + ":\n"
 
 
@@ -43,4 +54,4 @@ def in_make(path: Path) -> str:
     """A path as Make reads it, relative where it lies below the working folder."""
     here = os.path.relpath(path)
     text = str(path.absolute()) if here.startswith("..") else here
-    return re.sub(r"([ #:%])", r"\\\1", text.replace("$", "$$"))
+    return re.sub(r"([ #:%*?\[\]~])", r"\\\1", text.replace("$", "$$"))
