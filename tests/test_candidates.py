@@ -13,7 +13,6 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import gallery, scenes
-from qkutils.gallery import __main__ as command
 from qkutils.gallery import scanning
 from qkutils.gallery.projections import prepare
 from qkutils.gallery.scanning import Manner, check, one_pass
@@ -217,6 +216,6 @@ def test_the_command_line_tells_what_was_ranked_again(tmp_path, capsys):
         Image.fromarray((image * 255).byte().numpy()).save(tmp_path / f"{n}.png")
     arguments = ["scan", "--model", "tiny-supervised", "--images", str(tmp_path), "--k", "1"]
     arguments += ["--out", str(tmp_path / "atlas.nc"), "--precision", "bfloat16"]
-    command.main([*arguments, "--overfetch", "2"])
+    cli.main([*arguments, "--overfetch", "2"])
     said = capsys.readouterr().out
     assert "3 of 3 images ranked again in float32; 100.00% of the places" in said
