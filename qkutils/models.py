@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,15 @@ class Model:
     grid: tuple[int, int]
     prefix_tokens: int
     facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """Sixteen hexadecimal digits of all its tensors, its grid and its preprocessing."""
+        hasher = hashlib.sha256(f"{self.net} {self.grid} {self.transform}".encode())
+        for name, tensor in self.net.state_dict().items():
+            hasher.update(name.encode())
+            hasher.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return hasher.hexdigest()[:16]
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models, parts, trends
+from qkutils import models, store, trends
 from qkutils.attention import SALIENCE, score_factors, scores_of_queries
 from qkutils.data.samples import Samples
 from qkutils.heads import read
@@ -92,6 +92,8 @@ def study(
     samples that don't fit.  Paper figure 2; taught in the chapter on odd ones out.
     """
     _check(query, patches, prefix, batch_size)
+    if path is not None and not Path(path).is_file():
+        store.check_writable(path)
     loaded = models.load(model)
     heads = read(loaded)
     factors = score_factors(loaded, heads, modes, salience)
@@ -113,8 +115,8 @@ def study(
         values = _measure(reader, jobs, batch_size, folder)
         return _label(values, jobs, layouts, member, weight).assign_attrs(attributes)
 
-    identity = _identity(attributes, layouts, keys, weight, null_images, batch_size)
-    return parts.resumable(path, identity, compute)
+    identity = _identity(loaded, options, batch_size, layouts, (keys, weight), null_images)
+    return store.resumable(path, identity, compute)
 
 
 def _check(query: str, patches: str, prefix: str, batch_size: int) -> None:
@@ -181,7 +183,7 @@ def _measure(
         for start in range(0, count, batch_size):
             which = slice(start, start + batch_size)
             file = None if folder is None else folder / f"{start}.npy"
-            done.append(parts.kept(file, partial(_batch, reader, jobs, which)))
+            done.append(store.kept(file, partial(_batch, reader, jobs, which)))
             bar.update(len(done[-1]))
     return np.concatenate(done)
 
@@ -271,20 +273,24 @@ def _counts(layouts: Layouts, weight: Float[np.ndarray, "layout object patch"]) 
 
 
 def _identity(
-    attributes: dict,
-    layouts: Layouts,
-    keys: np.ndarray,
-    weight: np.ndarray,
-    null_images: Sequence[Image.Image],
+    model: Model,
+    options: dict[str, str],
     batch_size: int,
-) -> str:
-    """Sixteen hexadecimal digits: what the study's model, pictures and options are."""
-    pictures = [_checksum(image) for image in null_images]
-    said = repr((sorted(attributes.items()), layouts.keys, pictures, batch_size))
-    digest = hashlib.sha256(said.encode())
-    for array in (layouts.checksum, keys, weight):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+    layouts: Layouts,
+    masks: Sequence[np.ndarray],
+    null_images: Sequence[Image.Image],
+) -> store.Identity:
+    """What the study's numbers depend on, by its parts."""
+    pictures = [*layouts.checksum, *(store.digest(image.convert("RGB")) for image in null_images)]
+    return {
+        "model": model.identity,
+        "preprocessing": repr(model.transform),
+        "options": options | {"batch_size": batch_size},
+        "code_version": version("qkutils"),
+        "pictures": store.digest(" ".join(pictures).encode()),
+        "keys": store.digest("\0".join(layouts.keys).encode("utf-8", "surrogatepass")),
+        "masks": [store.digest(mask) for mask in masks],
+    }
 
 
 def excess(shares: xr.Dataset, others: bool = True) -> xr.DataArray:

@@ -166,13 +166,13 @@ def test_files_of_one_and_of_two_passes_are_told_apart(plain_vit, tmp_path):
     half = {"precision": "bfloat16", "out": tmp_path / "half.nc"}
     scan(plain_vit, images, 1, **half)
     scan(plain_vit, images, 1, out=tmp_path / "whole.nc")
-    with pytest.raises(ValueError, match="half.nc is of another scan .other candidates."):
+    with pytest.raises(ValueError, match="half.nc.*candidates"):
         scan(plain_vit, images, 1, out=tmp_path / "half.nc")
-    with pytest.raises(ValueError, match="whole.nc is of another scan .other candidates."):
+    with pytest.raises(ValueError, match="whole.nc.*candidates"):
         scan(plain_vit, images, 1, precision="bfloat16", out=tmp_path / "whole.nc")
-    with pytest.raises(ValueError, match="other candidates"):
+    with pytest.raises(ValueError, match="candidates"):
         scan(plain_vit, images, 1, overfetch=3, **half)
-    with pytest.raises(ValueError, match="differ in candidates"):
+    with pytest.raises(ValueError, match="candidates"):
         gallery.merge(*(gallery.load(tmp_path / f"{name}.nc") for name in ("half", "whole")))
 
 
@@ -194,13 +194,14 @@ def test_a_picture_that_fails_in_the_second_pass_is_reported(plain_vit):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "float16"}, "precision='float16': float32 or bfloat16"),
+        ({"precision": "float16"}, "precision='float16'"),
+        ({"precision": "bf16"}, "precision='bf16'"),
         ({"precision": "bfloat16", "overfetch": 0}, "overfetch=0"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        check(1, (), 16, **options)
+        check(1, "exact", (), **options)
 
 
 def test_real_models_lose_next_to_nothing(real_model, real_images):
