@@ -173,7 +173,8 @@ def _scan(args: argparse.Namespace) -> None:
     from qkutils.store import check_writable
 
     start = time.perf_counter()
-    check_writable(args.out)
+    if not args.out.is_file():
+        check_writable(args.out)
     picture_files(args.images)
     _check_device(args.device)
     atlas = gallery.scan(
@@ -341,6 +342,7 @@ def _train(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from qkutils.store import check_writable
+    from qkutils.tiny.architecture import FOLDER
     from qkutils.tiny.config import DEPARTURES, Config
     from qkutils.tiny.evaluate import measure
     from qkutils.tiny.publish import publish
@@ -348,7 +350,7 @@ def _train(args: argparse.Namespace) -> None:
 
     _check_device(args.device)
     checkpoint = args.out / f"{args.objective}-{args.seed}.pt"
-    check_writable(checkpoint)
+    check_writable(FOLDER / "new.safetensors" if args.publish else checkpoint)
     config = Config(args.objective, args.seed, **DEPARTURES.get(args.objective, {}))
     config = config if args.steps is None else replace(config, steps=args.steps)
     objective, _ = train(config, checkpoint, args.device)

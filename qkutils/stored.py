@@ -1,12 +1,11 @@
 """Stored results: small tables, with provenance, of models that are not at hand.
 
-`python -m qkutils.stored MODEL [--images FOLDER] [--camvid FOLDER] [--bsds FOLDER]` writes them;
-`modes`, `salience`, `same_object` and `grouping` read them.
+`qkutils store MODEL` writes them; `modes`, `salience`, `preference`, `same_object` and `grouping`
+read them.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Sequence
 from datetime import date
@@ -19,7 +18,7 @@ import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, intervals, models, scenes, segments, store
+from qkutils import data, intervals, segments, store
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
 from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
@@ -32,7 +31,7 @@ _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what i
 
 
 def names(kind: str = "modes") -> list[str]:
-    """Models with stored results of a kind: modes, salience or preference."""
+    """Models with stored results of a kind: the name of the function that reads them."""
     return sorted(p.name.removesuffix(f".{kind}.csv") for p in FOLDER.glob(f"*.{kind}.csv"))
 
 
@@ -72,8 +71,8 @@ def _read(name: str, kind: str, dims: list[str]) -> xr.Dataset:
     path = FOLDER / f"{name}.{kind}.csv"
     if not path.is_file():
         raise FileNotFoundError(
-            f"no stored {kind} of {name!r}; there are {names()}; with the model at hand, "
-            f"`python -m qkutils.stored {name}` computes them"
+            f"no stored {kind} of {name!r}; there are {names(kind)}; with the model at hand, "
+            f"`qkutils store {name}` computes them"
         )
     with path.open(encoding="utf-8") as file:
         lines = [line[2:].strip().split(": ", 1) for line in file if line.startswith("# ")]
@@ -191,35 +190,3 @@ def _with_mean_head(heads: xr.Dataset, mean: xr.Dataset) -> xr.Dataset:
 def _origin(found: xr.Dataset, source: str) -> dict[str, object]:
     today = date.today().isoformat()
     return found.attrs | {"computed": today, "images": f"{found.attrs['images']} of {source}"}
-
-
-def main() -> None:
-    """Computes and stores the results of one model from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m qkutils.stored", description=__doc__)
-    parser.add_argument("model", help="a name, or a checkpoint file")
-    parser.add_argument(
-        "--images", default="", help="a folder; default: scenes of the embedded world"
-    )
-    parser.add_argument("--count", type=int, default=48, help="number of images")
-    parser.add_argument("--odd", nargs="*", default=[], help="NAME=FOLDER in the layout of O3")
-    parser.add_argument("--camvid", default="", help="a folder of CamVid; default: not computed")
-    parser.add_argument("--bsds", default="", help="a folder of BSDS500; default: not computed")
-    args = parser.parse_args()
-    model = models.load(args.model)
-    FOLDER.mkdir(exist_ok=True)
-    print(store_modes(model))
-    print(store_salience(model, args.images, args.count))
-    if args.odd:
-        folders = dict(each.split("=", 1) for each in args.odd)
-        sets: dict[str, Samples] = {n: data.odd_one_out(f) for n, f in folders.items()}
-        sets["drawn scenes"] = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
-        photographs = data.pictures(args.images, args.count)
-        print(store_preference(model, sets, photographs))
-    if args.camvid:
-        print(store_same_object(model, data.camvid(args.camvid), "CamVid, validation"))
-    if args.bsds:
-        print(store_grouping(model, data.bsds500(args.bsds), "BSDS500, validation"))
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture
 def building(tmp_path: Path):
-    """A build that goes on until its input ends, started in `tmp_path`, whose child does the work."""
+    """A build that goes on until its input ends, whose child does the work."""
     script = "import subprocess, sys; sys.exit(subprocess.call(['cat'], close_fds=False))"
     command = tool("lock.py", sys.executable, "-c", script)
     pipe = subprocess.PIPE

@@ -12,7 +12,7 @@ import xarray as xr
 from PIL import Image
 
 import qkutils as qk
-from qkutils import gallery, scenes
+from qkutils import cli, gallery, scenes
 from qkutils.gallery import scanning
 from qkutils.gallery.projections import prepare
 from qkutils.gallery.scanning import Manner, check, one_pass

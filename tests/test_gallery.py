@@ -21,7 +21,7 @@ import xarray as xr
 from PIL import Image
 
 import qkutils as qk
-from qkutils import gallery, scenes
+from qkutils import cli, gallery, scenes
 from qkutils.data import Reading, Report, Sample
 from qkutils.gallery.atlas import ExactSum, decode, encode
 from qkutils.gallery.projections import prepare, watching

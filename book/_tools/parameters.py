@@ -39,8 +39,9 @@ def defaults(notebook: Any) -> dict[str, Any]:
     found = {}
     for statement in ast.parse("\n".join(cell.source for cell in tagged)).body:
         match statement:
-            case ast.Assign(targets=[ast.Name(name)], value=value) | ast.AnnAssign(
-                target=ast.Name(name), value=ast.expr() as value
+            case (
+                ast.Assign(targets=[ast.Name(name)], value=value)
+                | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
             ):
                 found[name] = ast.literal_eval(value)
     return found

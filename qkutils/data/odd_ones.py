@@ -54,8 +54,8 @@ def _sets(folder: Path) -> list[Path]:
     sets = [each for each in [folder, *inner] if (each / "images").is_dir()]
     if not sets:
         raise FileNotFoundError(
-            f"{folder}: holds no folder `images`; name the one that `python -m qkutils.data fetch "
-            "o3` made"
+            f"{folder}: holds no folder `images`; name the one that `qkutils datasets "
+            "fetch o3` made"
         )
     return sets[:1] if sets[0] == folder else sets
 
