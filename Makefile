@@ -35,7 +35,7 @@ book: $(READY) ## run the chapters that changed, once each, and build the book
 check: lint unit ## check the code and run its tests, without chapters and without a browser
 
 unit: $(READY)
-	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not slow and not site and not browser'
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not slow and not chapter and not site and not browser'
 
 test: lint book _build/axe/axe.min.js ## check the code, run the tests, look at the built book in a browser
 	$(RUN) -m pytest $(PYTEST_ARGS) --cov=qkutils --cov-report=term:skip-covered

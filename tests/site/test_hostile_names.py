@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = [pytest.mark.chapter, pytest.mark.slow]
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "book" / "_tools"
 TRIES = (
@@ -98,15 +100,11 @@ def run(*command: str | Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.site
-@pytest.mark.slow
 def test_no_name_runs_script(page: Any) -> None:
     assert page.evaluate("window.hits") == 0
     assert page.locator("article img[src=x]").count() == 0
 
 
-@pytest.mark.site
-@pytest.mark.slow
 def test_names_are_shown_as_they_are(page: Any) -> None:
     """The state of the view reads as it was written, and the table names all."""
     state = page.locator('script[type="application/vnd.jupyter.widget-state+json"]')
