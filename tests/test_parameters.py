@@ -51,7 +51,7 @@ SLIPS = {
     "tab before a value": ("MODEL:\t- a\n", 1),
     "open bracket": ("MODEL: [a\n", 2),
     "open quote": ("MODEL: 'a\n", 2),
-    "Latin-1": (b"# x\nMODEL: caf\xe9\n", 2),
+    "Latin-1": (b"# x\nMODEL: gr\xfcn\n", 2),
     "UTF-16": ("MODEL: a\n".encode("utf-16"), 1),
     "NUL": ("# x\nMODEL: a\0b\n", 2),
     "empty": ("", 1),

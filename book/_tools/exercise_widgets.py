@@ -15,7 +15,7 @@ from IPython import get_ipython
 from ipywidgets.widgets.widget import _instances
 
 
-def uses(widget: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def uses(widget: Any) -> Iterator[tuple[str, Any]]:
     """Yield each use of a widget: what it is called, and a function that does it."""
     if isinstance(widget, ipywidgets.Button):
         yield "click", widget.click

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
+
+from qkutils import views
 
 pytestmark = [pytest.mark.chapter, pytest.mark.slow]
 
@@ -98,6 +101,13 @@ def build(folder: Path) -> Path:
 def run(*command: str | Path) -> None:
     done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_name_runs_script_in_a_single_file(open_view: Any) -> None:
+    view = views.stepper([Figure() for _ in TRIES], TRIES, TRIES, TRIES[2])
+    opened = open_view(view)
+    assert not opened.faults and opened.locator("img[src=x]").count() == 0
+    assert opened.get_by_role("heading").inner_text() == f"Step through: {TRIES[2]}"
 
 
 def test_no_name_runs_script(page: Any) -> None:
