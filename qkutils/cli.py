@@ -11,6 +11,7 @@ import re
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -62,7 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # odd file names
     args = parser().parse_args(arguments)
     try:
-        args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"\nstopped; {args.kept.format(**vars(args))}", file=sys.stderr)
@@ -83,6 +86,10 @@ def _foreseen(error: Exception) -> bool:
     *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
     ours = innermost.f_globals.get("__name__", "").startswith("qkutils.")
     return isinstance(error, OSError) or ours
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"qkutils: {_line(str(message))}", file=sys.stderr)
 
 
 def _line(text: str) -> str:
@@ -249,9 +256,6 @@ def _models(args: argparse.Namespace) -> None:
 def _fetch(args: argparse.Namespace) -> None:
     from qkutils import models
 
-    table = models.catalogue()
-    if args.name in table.index and table.source[args.name] == "embedded":
-        raise ValueError(f"{args.name} comes with qkutils, and needs no fetching: load it by name")
     folder = args.folder or Path(os.environ.get(models.WEIGHTS_VARIABLE) or "weights")
     path = models.fetch(args.name, folder)
     print(f"{path} ({path.stat().st_size / 1e6:.0f} MB)")

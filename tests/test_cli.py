@@ -181,6 +181,14 @@ def test_what_nobody_foresaw_keeps_its_traceback(error, folder, monkeypatch) -> 
         cli.main(SCAN)
 
 
+def test_a_picture_that_is_none_is_told_in_one_line(folder, capsys) -> None:
+    (folder / "pictures" / "broken.png").write_text("no picture")
+    assert cli.main([*SCAN, "--k", "1"]) == 0
+    said = capsys.readouterr()
+    (line,) = [each for each in said.err.splitlines() if "broken.png" in each]
+    assert line.startswith("qkutils: ") and "broken.png" in said.out
+
+
 def test_names_that_are_no_unicode(folder, capsys) -> None:
     os.rename(folder / "pictures", folder / "gr\udcfcn")
     arguments = [*SCAN, "--images", "gr\udcfcn", "--out", "gr\udcfcn.nc"]
