@@ -15,8 +15,6 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 Grid = tuple[int, int]
@@ -25,7 +23,8 @@ Tensors = dict[str, Tensor]
 METADATA = "qkutils"  # where our own safetensors files say what tensors can't
 MOST_TENSORS, MOST_BLOCKS = 10_000, 500  # far above what anyone trains
 _PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_EMBED = "patch_embed.proj.weight"  # every vision transformer in timm's layout has one
+EMBED = "patch_embed.proj.weight"  # every vision transformer in timm's layout has one
+_DIMENSIONS = {EMBED: 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2, "reg_token": 3}
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's old files begin
 
 # Files of other kinds: how they begin, what they are, and what to do.
@@ -129,17 +128,17 @@ def read(path: Path, state_dict: str | None = None) -> Checkpoint:
 
 def _kind(path: Path) -> str:
     """What a file is, by its content: safetensors, zip or old; raises for anything else."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file; check the path")
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path}: not a regular file; pass a checkpoint file")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{path}: not a regular file; pass a checkpoint file")
         with path.open("rb") as file:
             head = file.read(512)
     except PermissionError as error:
-        raise PermissionError(
-            f"{path}: this user may not read it; change its permissions"
-        ) from error
+        raise PermissionError(f"{path}: this user may not read it; mend its permissions") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{path}: there is no such file; check the path") from error
+    except OSError as error:
+        raise OSError(f"{path}: can't be read ({error.strerror}); check the path") from error
     if not head:
         raise ValueError(f"{path}: is empty; fetch it again")
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1e8:
@@ -196,8 +195,10 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             names = list(file.keys())
             if len(names) > MOST_TENSORS:
                 return dict.fromkeys(names, torch.empty(0)), {}
-            said = (file.metadata() or {}).get(METADATA, "{}")
-            return {name: file.get_tensor(name) for name in names}, json.loads(said)
+            said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            if said and set(said) != {"num_heads", "config"}:
+                raise ValueError(f"its metadata {METADATA!r} is not ours")
+            return {name: file.get_tensor(name) for name in names}, said
     except (SafetensorError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a complete safetensors file ({error}); fetch it again"
@@ -205,10 +206,13 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _read_torch(path: Path, zipped: bool) -> object:
+    mapped = zipped and path.suffix != ".safetensors"  # which torch would not read as its own
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with path.open("rb") as file:
+            source: Any = path if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch's safe unpickler meets foreign bytes with many classes
-        objects = sorted(_pickled_objects(path, error)) if _unsafe(error) else []
+        objects = _pickled_objects(path, error)
         if not objects:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
@@ -221,14 +225,12 @@ def _read_torch(path: Path, zipped: bool) -> object:
         ) from error
 
 
-def _unsafe(error: Exception) -> bool:
-    return isinstance(error, pickle.UnpicklingError)
-
-
 def _pickled_objects(path: Path, error: Exception) -> list[str]:
     """Names of what a file wants to import; an old file has only the first, in the error."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return []
     try:
-        return torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(str(path)))
     except Exception:  # whatever its pickle makes of the disassembler
         return re.findall(r"GLOBAL (\S+)", str(error))[:1]
 
@@ -238,8 +240,7 @@ def _flatten(state: object) -> Tensors:
     found: Tensors = {}
     seen: set[int] = set()
     queue: list[tuple[str, object]] = [("", state)]
-    while queue:
-        name, value = queue.pop()
+    for name, value in queue:  # grows while it is read: the outer dicts come first
         if isinstance(value, Tensor):
             found[name] = value
         elif isinstance(value, dict) and id(value) not in seen:
@@ -250,10 +251,10 @@ def _flatten(state: object) -> Tensors:
 
 def _choose(found: Tensors, wanted: str | None, path: Path) -> str:
     """The prefix of the one state dict in a file, or of the one that is wanted."""
-    keys = [key for key in found if f".{key}".endswith(f".{_EMBED}")]
-    prefixes = sorted(key.removesuffix(_EMBED) for key in keys)
+    keys = [key for key in found if f".{key}".endswith(f".{EMBED}")]
+    prefixes = sorted(key.removesuffix(EMBED) for key in keys)
     if not prefixes:
-        raise _mismatch(path, found, [f"no tensor is called {_EMBED}"])
+        raise _mismatch(path, found, [f"no tensor is called {EMBED}"])
     names = ", ".join(repr(prefix.rstrip(".")) for prefix in prefixes)
     if wanted is not None:
         exact = [prefix for prefix in prefixes if prefix.rstrip(".") == wanted]
@@ -290,43 +291,40 @@ def _few(keys: Any) -> str:
     return ", ".join(chosen[:4]) + (f" and {len(chosen) - 4} more" if len(chosen) > 4 else "")
 
 
-def check_blocks(checkpoint: Checkpoint) -> int:
-    """The number of blocks; raises ValueError where one is missing or differs from the first."""
-    path = checkpoint.path
+def check_shapes(checkpoint: Checkpoint) -> int:
+    """The number of blocks.
+
+    Raises ValueError where one is missing or differs from the first, and for tensors with other
+    dimensions than in any vision transformer.
+    """
+    path, tensors = checkpoint.path, checkpoint.tensors
     blocks: dict[int, dict[str, tuple[int, ...]]] = {}
-    for key, tensor in checkpoint.tensors.items():
+    for key, tensor in tensors.items():
         match = re.fullmatch(r"blocks\.(0|[1-9][0-9]{0,5})\.(.+)", key)
         if match:
             blocks.setdefault(int(match[1]), {})[match[2]] = tuple(tensor.shape)
+        if key in _DIMENSIONS and (tensor.ndim != _DIMENSIONS[key] or 0 in tensor.shape):
+            raise _mismatch(path, tensors, [f"{key} of shape {tuple(tensor.shape)}"])
     missing = {f"blocks.{n}" for n in range(min(max(blocks, default=0), MOST_BLOCKS) + 1)}
     missing -= {f"blocks.{n}" for n in blocks}
     if missing or len(blocks) > MOST_BLOCKS:
-        raise _mismatch(
-            path, checkpoint.tensors, [f"{len(blocks)} blocks, without {_few(missing)}"]
-        )
+        raise _mismatch(path, tensors, [f"{len(blocks)} blocks, without {_few(missing)}"])
     for n, block in blocks.items():
-        odd = {f"blocks.{n}.{name}" for name, _ in block.items() ^ blocks[0].items()}
+        odd = {name for name, _ in block.items() ^ blocks[0].items()}
         if odd:
-            reason = f"{_few(odd)} missing, or of another shape than in block 0"
-            raise _mismatch(path, checkpoint.tensors, [reason])
+            first = min(odd)
+            reason = f"blocks.{n}.{first} is missing, or is not as blocks.0.{first}"
+            raise _mismatch(path, tensors, [reason])
     return len(blocks)
 
 
 def arguments(checkpoint: Checkpoint, num_heads: int, grid: Grid | None) -> dict[str, Any]:
     """What timm's VisionTransformer is to be called with, read off the tensors' shapes."""
-    tensors, depth = checkpoint.tensors, check_blocks(checkpoint)
-    known = {
-        _EMBED: 4, "pos_embed": 3, "blocks.0.mlp.fc1.weight": 2, "reg_token": 3, "head.weight": 2
-    }  # fmt: skip
-    optional = ("reg_token", "head.weight")
-    for key, ndim in known.items():
-        shape = tuple(tensors[key].shape) if key in tensors else None
-        if (shape is None and key not in optional) or (
-            shape and (len(shape) != ndim or 0 in shape)
-        ):
-            what = "missing" if shape is None else f"of shape {shape}"
-            raise _mismatch(checkpoint.path, tensors, [f"{key} {what}"])
-    width, channels, *patch = tensors[_EMBED].shape
+    tensors, depth = checkpoint.tensors, check_shapes(checkpoint)
+    missing = [key for key in ("pos_embed", "blocks.0.mlp.fc1.weight") if key not in tensors]
+    if missing:
+        raise _mismatch(checkpoint.path, tensors, [f"{_few(missing)} missing"])
+    width, channels, *patch = tensors[EMBED].shape
     if width % num_heads:
         raise ValueError(f"num_heads={num_heads}: does not divide the width {width}")
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
@@ -357,7 +355,7 @@ def arguments(checkpoint: Checkpoint, num_heads: int, grid: Grid | None) -> dict
 
 def classes(tensors: Tensors) -> int:
     """How many classes a file's own head tells apart; 0 where it has no plain one."""
-    head, width = tensors.get("head.weight"), tensors[_EMBED].shape[0]
+    head, width = tensors.get("head.weight"), tensors[EMBED].shape[0]
     whole = "dist_token" not in tensors or "head_dist.weight" in tensors
     return len(head) if head is not None and head.shape[1:] == (width,) and whole else 0
 
@@ -387,13 +385,6 @@ def find_grid(
             f"{prefix} prefix tokens that may have their own; {asked}"
         )
     return found[0]
-
-
-def build_plain(given: dict[str, Any], distilled: bool) -> nn.Module:
-    """A plain vision transformer without memory for its tensors."""
-    kind = VisionTransformerDistilled if distilled else VisionTransformer
-    with torch.device("meta"):
-        return kind(**given, weight_init="skip")
 
 
 def fill(net: nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:

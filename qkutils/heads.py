@@ -44,7 +44,6 @@ class Heads:
     ln_eps: float
     scale: float
     name: str
-    assumed: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -55,21 +54,21 @@ class Heads:
         return digest.hexdigest()[:12]
 
 
-def read_heads(net: Any, name: str, assumed: str = "") -> Heads:
-    """Read the heads of a timm module.
-
-    Raises ValueError, naming the layer and the reason, for attention that the book's algebra does
-    not cover.
-    """
-    blocks = list(net.blocks)
-    if not blocks:
+def check_blocks(net: Any, name: str) -> None:
+    """Raise ValueError, naming the layer, for attention that the book's algebra does not cover."""
+    if not len(net.blocks):
         raise ValueError(f"{name}: has no blocks; pass a vision transformer")
-    layers = []
-    for index, block in enumerate(blocks):
+    for index, block in enumerate(net.blocks):
         reason = _refusal(net, block)
         if reason:
             raise ValueError(f"{name}, layer {index}: {reason}")
-        layers.append(_read_layer(block))
+
+
+def read_heads(net: Any, name: str) -> Heads:
+    """Read the heads of a timm module; raise ValueError where they can't be treated."""
+    check_blocks(net, name)
+    blocks = list(net.blocks)
+    layers = [_read_layer(block) for block in blocks]
     shapes = {layer["w_q"].shape for layer in layers}
     if len(shapes) > 1 or len({(b.norm1.eps, b.attn.scale) for b in blocks}) > 1:
         raise ValueError(f"{name}: layers differ in number or width of heads, in eps or scale")
@@ -78,7 +77,7 @@ def read_heads(net: Any, name: str, assumed: str = "") -> Heads:
     if d_head > d_model:
         raise ValueError(f"{name}: heads of {d_head} units are wider than the model's {d_model}")
     eps, scale = float(blocks[0].norm1.eps), float(blocks[0].attn.scale)
-    return Heads(**stacked, ln_eps=eps, scale=scale, name=name, assumed=assumed)
+    return Heads(**stacked, ln_eps=eps, scale=scale, name=name)
 
 
 def read(model: Any) -> Heads:

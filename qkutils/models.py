@@ -10,7 +10,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,17 +19,18 @@ from typing import Any
 import pandas as pd
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
-from timm.data import create_transform, resolve_model_data_config
+from timm.data import create_transform, resolve_data_config, resolve_model_data_config
 from timm.layers import PatchEmbed
-from timm.models import get_pretrained_cfg, is_model
+from timm.models import get_pretrained_cfg, is_model, is_model_pretrained
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
 from qkutils import checkpoints, options
-from qkutils.checkpoints import Checkpoint, Grid
-from qkutils.heads import Heads, is_timms, read_heads
+from qkutils.checkpoints import EMBED, Checkpoint, Grid
+from qkutils.heads import Heads, check_blocks, is_timms, read_heads
 
 WEIGHTS_VARIABLE = "QKUTILS_WEIGHTS"
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".npz"}
@@ -39,7 +40,7 @@ _PASSING = {"training", "fused_attn", "grad_checkpointing", "p", "drop_prob", "w
 _EMBEDDED = Path(str(resources.files("qkutils.tiny").joinpath("weights")))
 _ARGUMENTS = set(inspect.signature(VisionTransformer).parameters)  # of a config.json's model_args
 _ASSUMED = "GELU, eps 1e-6, blocks that normalise first"
-_SQUARE = "a square patch grid"
+_PLAIN = "vit_tiny_patch16_224"  # built in any size
 _IMAGENET = "ImageNet preprocessing"
 
 
@@ -82,12 +83,13 @@ class Model:
     @property
     def heads(self) -> Heads:
         """Its heads, read again only where their weights have changed."""
-        blocks = [part for block in self.net.blocks for part in (block.attn, block.norm1)]
-        marks = [_mark(p) for part in blocks for p in part.state_dict().values()]
-        key = [marks, [(b.num_heads, b.scale) for b in blocks[::2]]]
+        check_blocks(self.net, self.name)
+        parts = [part for block in self.net.blocks for part in (block.attn, block.norm1)]
+        key: list = [_mark(t) for part in parts for t in part.state_dict().values()]
+        key += [[vars(part).get(name) for part in parts] for name in ("num_heads", "scale", "eps")]
         if self._kept.get("key") != key:
             _refuse_not_finite(self.name, self.net.blocks)
-            self._kept["heads"] = read_heads(self.net, self.name, self.assumed)
+            self._kept["heads"] = read_heads(self.net, self.name)
             self._kept["key"] = key
         return self._kept["heads"]
 
@@ -254,7 +256,7 @@ def _as_path(model: object) -> Path | None:
     """The file or folder that is meant; None for a name and for what is no path."""
     if not isinstance(model, str | Path):
         return None
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))
     meant = isinstance(model, Path) or path.suffix.lower() in _SUFFIXES or os.path.isfile(path)
     if meant or (model and os.path.isdir(path) and _known(str(model)) is None):
         return path
@@ -266,7 +268,8 @@ def _device(device: Any) -> torch.device | None:
     if device is None:
         return None
     try:
-        place = torch.device(device)
+        number = isinstance(device, int) and not isinstance(device, bool)
+        place = torch.device(f"cuda:{device}" if number else device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device={device!r}: it is 'cpu' or 'cuda'") from error
     if place.type not in ("cpu", "cuda") or isinstance(device, bool):
@@ -286,20 +289,18 @@ def _placed(model: Model, place: torch.device | None) -> Model:
     here = model.device
     if place is None or (place.type == here.type and place.index in (None, here.index)):
         return model
-    net = copy.deepcopy(model.net).to(place)
-    return Model(model.name, net, model.transform, model.grid, model.prefix_tokens, model.facts)
+    return replace(model, net=copy.deepcopy(model.net).to(place))
 
 
 def _check_module(name: str, net: Any) -> None:
     """Raises ValueError for a module that is no plain timm vision transformer as it stands."""
     kind = f"{name} ({type(net).__name__})"
-    if hasattr(net, "_orig_mod") or any(m._compiled_call_impl for m in net.modules()):
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in net.modules()):
         raise ValueError(f"{kind}: is compiled; pass the module as it was before")
     if isinstance(getattr(net, "module", None), nn.Module):
         raise ValueError(f"{kind}: wraps a module; pass its `.module`")
-    if getattr(getattr(net, "patch_embed", None), "grid_size", None) is None or not hasattr(
-        net, "blocks"
-    ):
+    grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    if grid is None or not hasattr(net, "blocks"):
         raise ValueError(
             f"{kind} is not a vision transformer with one patch grid and a list of blocks; pass a "
             "plain timm vision transformer"
@@ -338,7 +339,8 @@ def _check_tensors(name: str, net: nn.Module) -> None:
             raise ValueError(f"{name}: {key} is on the meta device, without numbers; load weights")
         if type(tensor) not in (nn.Parameter, Tensor, nn.Buffer) or tensor.is_quantized:
             raise ValueError(f"{name}: {key} is {type(tensor).__name__}; undo the quantisation")
-        if tensor.dtype != torch.float32 and (key in parameters or tensor.is_floating_point()):
+        real = tensor.is_floating_point() or tensor.is_complex()
+        if tensor.dtype != torch.float32 and (key in parameters or real):
             held = str(tensor.dtype).removeprefix("torch.")
             raise ValueError(f"{name}: {key} is {held}; pass the module as `.float()` makes it")
     for key, module in net.named_modules():
@@ -349,7 +351,8 @@ def _check_tensors(name: str, net: nn.Module) -> None:
 
 def _refuse_not_finite(name: str, net: nn.Module) -> None:
     for key, tensor in (*net.named_parameters(), *net.named_buffers()):
-        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+        floating = tensor.numel() and tensor.is_floating_point()
+        if floating and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ValueError(
                 f"{name}: {key} holds NaN or infinity; the checkpoint is damaged or its training "
                 "diverged: fetch it again, or take an earlier one"
@@ -391,13 +394,19 @@ class _Known:
     assumed: tuple[str, ...] = ()
 
 
+def _embedded(name: str) -> Path | None:
+    """The file of an embedded model; None for any other name."""
+    path = _EMBEDDED / f"{name}.safetensors"
+    return path if os.path.isfile(path) else None
+
+
 def _known(name: str) -> _Known | None:
     """What a name tells: an embedded model's, timm's ARCHITECTURE.TAG, or one with a tag of yours.
 
     None for any other.
     """
-    embedded = _EMBEDDED / f"{name}.safetensors"
-    if name and embedded.is_file():
+    embedded = _embedded(name)
+    if embedded is not None:
         return _of_metadata(checkpoints.read(embedded).metadata)
     kind, _, tag = name.partition(".")
     if not kind or not is_model(kind):
@@ -409,11 +418,11 @@ def _known(name: str) -> _Known | None:
         config, tag = get_pretrained_cfg(kind), ""
     if not tag and config is not None:
         assumed = (f"preprocessing of timm's {kind}.{config.tag}",)
-    if tag and "quickgelu" not in kind:
+    if tag and "_clip_" in kind and "quickgelu" not in kind:
         other = f"{kind.replace('_clip_', '_clip_quickgelu_')}.{tag}"
-        if other != name and other in timm.list_pretrained(other):
+        if is_model_pretrained(other):
             raise ValueError(
-                f"{name!r}: trained with QuickGELU, which timm's {kind} has not; it is {other!r}"
+                f"{name!r}: trained with QuickGELU, which timm's {kind} has not; say {other!r}"
             )
     return _Known(kind, {}, None if config is None else config.to_dict(), None, assumed)
 
@@ -422,7 +431,19 @@ def _of_metadata(said: Mapping[str, Any]) -> _Known | None:
     """What our own safetensors files say."""
     if not said:
         return None
-    return _Known(config=said["config"], num_heads=said["num_heads"])
+    _check_preprocessing("its metadata", said["config"])
+    return _Known(config=said["config"], num_heads=options.count("num_heads", said["num_heads"]))
+
+
+def _check_preprocessing(where: object, config: Any) -> None:
+    """Raises ValueError for preprocessing from which timm can make no numbers."""
+    try:
+        shown = create_transform(**resolve_data_config(pretrained_cfg=config))
+        finite = bool(shown(Image.new("RGB", (8, 8))).isfinite().all())
+    except Exception as error:  # whatever timm makes of it
+        raise ValueError(f"{where}: no preprocessing of timm's ({error}); mend it") from error
+    if not finite:
+        raise ValueError(f"{where}: its mean and std give no numbers; mend it")
 
 
 def _of_config(path: Path) -> _Known | None:
@@ -432,11 +453,12 @@ def _of_config(path: Path) -> _Known | None:
     try:
         said = json.loads(path.read_text("utf-8"))
         kind, config = said.get("architecture"), said.get("pretrained_cfg", said)
+        if kind is None:
+            return None
         arguments, tag = dict(said.get("model_args") or {}), dict(config).get("tag", "")
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{path}: not a configuration of timm's ({error}); mend it") from error
-    if kind is None:
-        return None
+    _check_preprocessing(path, config)
     if not is_model(str(kind)):
         raise ValueError(f"{path}: timm knows no architecture {kind!r}; pass like=")
     unknown = sorted(arguments.keys() - _ARGUMENTS)
@@ -448,8 +470,8 @@ def _of_config(path: Path) -> _Known | None:
 
 def _in_folder(folder: Path) -> Path:
     """The checkpoint of a snapshot folder."""
-    found = [folder / name for name in _SNAPSHOT if (folder / name).exists()]
     try:
+        found = [folder / name for name in _SNAPSHOT if (folder / name).exists()]
         others = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES)
     except PermissionError as error:
         raise PermissionError(
@@ -463,10 +485,10 @@ def _in_folder(folder: Path) -> Path:
 
 def _from_path(
     path: Path,
-    num_heads: int | None = None,
-    grid: Grid | None = None,
-    like: str | None = None,
-    state_dict: str | None = None,
+    num_heads: Any = None,
+    grid: Any = None,
+    like: Any = None,
+    state_dict: Any = None,
 ) -> Model:
     """The model of a checkpoint file or a snapshot folder."""
     heads = None if num_heads is None else options.count("num_heads", num_heads)
@@ -477,15 +499,17 @@ def _from_path(
     name = _title(path)
     known = _like(like) if like is not None else None
     checkpoint = checkpoints.read(path, state_dict)
+    net: Any
     known = known or _of_config_or_name(path, name) or _of_metadata(checkpoint.metadata)
-    known = known or _Known(assumed=(_ASSUMED, *((_SQUARE,) if grid is None else ()), _IMAGENET))
+    known = known or _Known(assumed=(_ASSUMED, _IMAGENET))
     if known.architecture:
-        net = _build(checkpoint, known, heads, grid, like is not None)
+        net, sized = _build(checkpoint, known, heads, grid, like is not None)
     else:
-        net = _build_plain(checkpoint, known, heads, grid)
+        net, sized = _build_plain(checkpoint, known, heads, grid), not known.num_heads
     left_out = checkpoints.fill(net, checkpoint)
     net.pretrained_cfg = net.default_cfg = dict(known.config or {})
-    return _wrap(name, net, known.assumed, ", ".join(left_out))
+    assumed = known.assumed + (("a square patch grid",) if sized and grid is None else ())
+    return _wrap(name, net, assumed, ", ".join(left_out))
 
 
 def _title(path: Path) -> str:
@@ -497,7 +521,7 @@ def _title(path: Path) -> str:
     return path.name
 
 
-def _like(name: str) -> _Known:
+def _like(name: Any) -> _Known:
     known = _known(name) if isinstance(name, str) else None
     if known is None or (known.architecture and name.partition(".")[2] and known.assumed):
         raise ValueError(
@@ -525,9 +549,9 @@ def _build_plain(
             f"{checkpoint.path}: a LayerNorm before its blocks, as in CLIP, leaves activation, eps "
             "and preprocessing open; name a timm model that is built alike with like="
         )
-    heads = _agreed(checkpoint, known.num_heads, num_heads)
-    given = checkpoints.arguments(checkpoint, heads, grid)
-    return checkpoints.build_plain(given, "dist_token" in checkpoint.tensors)
+    given = checkpoints.arguments(checkpoint, _agreed(checkpoint, known.num_heads, num_heads), grid)
+    distilled = "dist_token" in checkpoint.tensors
+    return _meta(checkpoint, "deit_tiny_distilled_patch16_224" if distilled else _PLAIN, given)
 
 
 def _agreed(checkpoint: Checkpoint, known: int | None, asked: int | None) -> int:
@@ -545,51 +569,54 @@ def _agreed(checkpoint: Checkpoint, known: int | None, asked: int | None) -> int
 
 def _build(
     checkpoint: Checkpoint, known: _Known, num_heads: int | None, grid: Grid | None, alike: bool
-) -> nn.Module:
-    """A timm architecture in the size of a file's own grid; where only alike, in its own size."""
+) -> tuple[nn.Module, bool]:
+    """A timm architecture, and whether in the size of the file's own grid.
+
+    Where it is only alike, all its sizes are the file's.
+    """
     tensors, kind = checkpoint.tensors, known.architecture
-    depth = checkpoints.check_blocks(checkpoint)
+    depth = checkpoints.check_shapes(checkpoint)
     if known.arguments.get("depth", depth) != depth:
         raise ValueError(f"{checkpoint.path}: {depth} blocks, but config.json says another depth")
-    given = {**known.arguments, "num_classes": checkpoints.classes(tensors)}
+    given: dict[str, Any] = {**known.arguments, "num_classes": checkpoints.classes(tensors)}
     given |= {"global_pool": "avg"} if "fc_norm.weight" in tensors else {}
-    net = _meta(kind, given)
+    net = _meta(checkpoint, kind, given)
     _check_module(kind, net)
-    own, there = net.pos_embed, tensors.get("pos_embed")
-    same = net.embed_dim == tensors[checkpoints._EMBED].shape[0]
-    heads = _agreed(checkpoint, net.blocks[0].attn.num_heads if same else None, num_heads)
-    if alike and isinstance(net, VisionTransformer):
+    own = {key: tensor.shape for key, tensor in net.state_dict().items()}
+    same = {key for key, shape in own.items() if key in tensors and tensors[key].shape == shape}
+    _, heads, _, width = read_heads(net, kind).w_q.shape
+    heads = _agreed(checkpoint, heads if width == tensors[EMBED].shape[0] else None, num_heads)
+    sized = grid is not None or "pos_embed" in own.keys() & tensors.keys() - same
+    if alike and same != own.keys() and isinstance(net, VisionTransformer):
         given |= checkpoints.arguments(checkpoint, heads, grid)
-    elif own is not None and there is not None and (grid or own.shape[1] != there.shape[1]):
+    elif sized:
         embeds = not getattr(net, "no_embed_class", False)
-        prefix = net.num_prefix_tokens
-        shape, _ = checkpoints.find_grid(checkpoint, prefix, 0, grid, embeds)
         rows, columns = net.patch_embed.patch_size
+        shape, _ = checkpoints.find_grid(checkpoint, net.num_prefix_tokens, 0, grid, embeds)
         given["img_size"] = (shape[0] * rows, shape[1] * columns)
-    net = _meta(kind, given)
-    stored = net.state_dict()
-    if any(name not in stored for name, _ in net.named_buffers()):
-        return timm.create_model(kind, **given)  # meta has no numbers for what no file holds
-    return net
+    net = _meta(checkpoint, kind, given)
+    if any(name not in own for name, _ in net.named_buffers()):
+        net = timm.create_model(kind, **given)  # meta has no numbers for what no file holds
+    return net, sized
 
 
-def _meta(kind: str, given: Mapping[str, Any]) -> Any:
+def _meta(checkpoint: Checkpoint, kind: str, given: Mapping[str, Any]) -> Any:
     """A timm architecture without memory for its tensors."""
     try:
         with torch.device("meta"):
             return timm.create_model(kind, **given)
-    except (TypeError, AssertionError) as error:
-        raise ValueError(f"{kind}: timm can't build it for these tensors ({error})") from error
+    except Exception as error:  # whatever an architecture makes of arguments that do not fit
+        raise ValueError(f"{checkpoint.path}: timm can't build its {kind} ({error})") from error
 
 
 def _by_name(name: str) -> Model:
-    embedded = _EMBEDDED / f"{name}.safetensors"
-    if name and embedded.is_file():
+    embedded = _embedded(name)
+    if embedded is not None:
         return _from_path(embedded)
     _refuse_unknown(name)
     folder = os.environ.get(WEIGHTS_VARIABLE, "")
     path = Path(folder) / f"{name}.safetensors"
-    if folder and path.is_file():
+    if folder and os.path.isfile(path):
         return _from_path(path)
     return _wrap(name, _from_hub(name, folder))
 
@@ -638,11 +665,15 @@ def _from_hub(name: str, folder: str) -> nn.Module:
 
 def fetch(name: str, folder: Path) -> Path:
     """Fetches a model from the hub and keeps it as NAME.safetensors in a folder."""
-    if (_EMBEDDED / f"{name}.safetensors").is_file():
+    if _embedded(name) is not None:
         raise ValueError(f"{name!r}: is embedded, nothing has to be fetched; load it by its name")
-    folder.mkdir(parents=True, exist_ok=True)
-    path, partial = folder / f"{name}.safetensors", folder / f"{name}.partial"
     _refuse_unknown(name)
-    save_file(_from_hub(name, str(folder)).state_dict(), partial)
-    os.replace(partial, path)
+    state = _from_hub(name, str(folder)).state_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    path, partial = folder / f"{name}.safetensors", folder / f".{name}.{os.getpid()}.partial"
+    try:
+        save_file(state, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
