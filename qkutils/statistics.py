@@ -251,11 +251,11 @@ def verdict(
     margin = MARGINS[options.choice("measure", measure, MARGINS)]
     if found is None:
         return NOT_RUN
+    estimate, low, high = _numbers(found)
     if images is None and found.attrs.get("over") == "image":
         images = found.attrs["count"]
     if images is not None and options.count("images", images, 0) < FEWEST_IMAGES:
         return NOT_RUN
-    estimate, low, high = _numbers(found)
     side = int(sign(found))
     if -margin <= low and high <= margin:
         points = {1: " (above zero)", -1: " (below zero)", 0: ""}[side]

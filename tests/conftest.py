@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +173,22 @@ def open_view(browser, tmp_path) -> Iterator[Callable[..., Any]]:
     for number, (page, name) in enumerate(pages):
         page.screenshot(path=SHOTS / f"view-{name}-{number}.png", full_page=True)
         page.context.close()
+
+
+# ---- what a user meets who has no type checks ------------------------------------------------
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """A function whose context takes the tests' type checks off some modules' functions."""
+
+    @contextmanager
+    def without(*modules):
+        with monkeypatch.context() as patch:
+            for module in modules:
+                for name, value in vars(module).copy().items():
+                    if inspect.isfunction(value) and hasattr(value, "__wrapped__"):
+                        patch.setattr(module, name, inspect.unwrap(value))
+            yield
+
+    return without
