@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import qkutils as qk  # before timm, which it helps to import
 
 # isort: split
+import jaxtyping
 import pytest
 import torch
 from PIL import Image
@@ -175,20 +174,12 @@ def open_view(browser, tmp_path) -> Iterator[Callable[..., Any]]:
         page.context.close()
 
 
-# ---- what a user meets who has no type checks ------------------------------------------------
+# ---- what a user meets, who has no type checks -----------------------------------------------
 
 
 @pytest.fixture
-def unchecked(monkeypatch):
-    """A function whose context takes the tests' type checks off some modules' functions."""
-
-    @contextmanager
-    def without(*modules):
-        with monkeypatch.context() as patch:
-            for module in modules:
-                for name, value in vars(module).copy().items():
-                    if inspect.isfunction(value) and hasattr(value, "__wrapped__"):
-                        patch.setattr(module, name, inspect.unwrap(value))
-            yield
-
-    return without
+def unchecked() -> Iterator[None]:
+    """Calls are not checked against the library's annotations, as outside of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
