@@ -67,8 +67,8 @@ def indices(name: str, values: Any, size: int) -> list[int]:
 def number(
     name: str,
     value: Any,
-    low: float = -math.inf,
-    high: float = math.inf,
+    low: float | int = -math.inf,
+    high: float | int = math.inf,
     closed: bool = False,
 ) -> float:
     """A finite number with low < value < high; ValueError for any other value, and for NaN.

@@ -83,8 +83,10 @@ def test_replicates_have_a_bar_only_where_there_is_an_interval(ax, runs, bars):
     dots, *bar, mean = ax.lines
     assert dots.get_xdata().tolist() == runs and set(dots.get_ydata()) == {2}
     assert len(bar) == bars
-    assert [b.get_xdata().tolist() for b in bar] == bars * [[interval.low, interval.high]]
-    assert mean.get_xdata() == [interval.estimate]
+    assert [b.get_xdata().tolist() for b in bar] == bars * [
+        [float(interval.low), float(interval.high)]
+    ]
+    assert mean.get_xdata() == [float(interval.estimate)]
 
 
 def test_before_and_after_are_open_and_filled(ax):
