@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 from collections.abc import Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, models, options, scenes, segments, statistics
+from qkutils import data, models, options, scenes, segments, statistics, store
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
 from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
@@ -91,13 +91,10 @@ def _read(name: str, kind: str) -> xr.Dataset:
 
 
 def _write(path: Path, table: pd.DataFrame, provenance: dict[str, object]) -> None:
-    """Writes provenance lines and a table to a temporary file and renames it."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        for key, value in provenance.items():
-            file.write(f"# {key}: {value}\n")
-        table.to_csv(file, float_format="%.7g", quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-    os.replace(partial, path)
+    """Writes provenance lines and a table."""
+    lines = "".join(f"# {key}: {value}\n" for key, value in provenance.items())
+    options: Any = {"float_format": "%.7g", "quoting": csv.QUOTE_MINIMAL, "lineterminator": "\n"}
+    store.write(path, lines + table.to_csv(**options))
 
 
 def store_modes(model: Model, folder: Path = FOLDER) -> Path:

@@ -16,7 +16,6 @@ from torch import nn
 from qkutils import gallery
 from qkutils.passes import check_images, visit_layers, watching
 
-
 PLAIN = [
     "vit_tiny_patch16_224",
     "deit_tiny_distilled_patch16_224",
