@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from qkutils import models, options, statistics, store
 from qkutils.attention import SALIENCE, kept, score_factors, scores_of_queries
-from qkutils.data.samples import Samples
 from qkutils.models import AnyModel, Model
 from qkutils.passes import normalise, visit_layers
 from qkutils.provenance import with_origin
+from qkutils.records import Samples
 from qkutils.regions import (
     OBJECTS,
     REGIONS,

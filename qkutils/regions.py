@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from qkutils import options, store
 from qkutils.data.alignment import align
-from qkutils.data.samples import Sample, Samples
 from qkutils.models import Model
+from qkutils.records import Sample, Samples
 
 OBJECTS = ("target", "distractor")
 REGIONS = (*OBJECTS, "background")

@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from qkutils import data, models, options, scenes, segments, statistics, store
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
-from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
 from qkutils.preference import area_of_relations, relations, study
+from qkutils.records import Samples, Segmentations
 
 KINDS = {
     "modes": ("convention", "layer", "head", "mode"),
@@ -107,9 +107,13 @@ def store_modes(model: Model, folder: Path = FOLDER) -> Path:
 
 
 def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER) -> Path:
-    """Computes and stores how much attention moves, per layer, when parts of κ are left out."""
+    """Computes and stores how much attention moves, per layer, when parts of κ are left out.
+
+    `source` is a folder, or "" for drawn scenes.
+    """
     rows: dict[tuple[str, int], float] = {}
-    pictures = data.images(source, model, count)
+    drawn = scenes.pictures(0, 0, count, size=model.image_size[0])
+    pictures = data.images(source or drawn, model, count)
     batches = pictures.split(4)
     for batch in tqdm(batches, desc="images"):
         own = observed_attention(model, batch)
@@ -221,7 +225,7 @@ def main() -> None:
         folders = dict(each.split("=", 1) for each in args.odd)
         sets: dict[str, Samples] = {n: data.odd_one_out(f) for n, f in folders.items()}
         sets["drawn scenes"] = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
-        photographs = data.pictures(args.images, args.count)
+        photographs = data.pictures(args.images or scenes.pictures(0, 0, args.count), args.count)
         print(store_preference(model, sets, photographs))
     if args.camvid:
         print(store_same_object(model, data.camvid(args.camvid), "CamVid, validation"))
