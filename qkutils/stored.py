@@ -1,12 +1,11 @@
 """Stored results: small tables, with provenance, of models that are not at hand.
 
-`python -m qkutils.stored MODEL [--images FOLDER] [--camvid FOLDER] [--bsds FOLDER]` writes them;
-`modes`, `salience`, `same_object` and `grouping` read them.
+`qkutils store MODEL` writes them; `modes`, `salience`, `preference`, `same_object` and `grouping`
+read them.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Sequence
 from datetime import date
@@ -19,7 +18,7 @@ import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, models, options, scenes, segments, statistics, store
+from qkutils import data, options, segments, statistics, store
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
@@ -81,7 +80,7 @@ def _read(name: str, kind: str) -> xr.Dataset:
     if name not in names(kind):
         raise FileNotFoundError(
             f"no stored {kind} of {name!r}; of {', '.join(names(kind)) or 'no model'} there are; "
-            f"with the model at hand, `python -m qkutils.stored {name}` computes them"
+            f"with the model at hand, `qkutils store {name}` computes them"
         )
     path = FOLDER / f"{name}.{kind}.csv"
     with path.open(encoding="utf-8") as file:
@@ -203,35 +202,3 @@ def _origin(found: xr.Dataset | xr.DataArray) -> dict[str, object]:
 
 def _images(found: xr.Dataset, source: str) -> dict[str, object]:
     return {"images": f"{found.attrs['count']} of {source}"}
-
-
-def main() -> None:
-    """Computes and stores the results of one model from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m qkutils.stored", description=__doc__)
-    parser.add_argument("model", help="a name, or a checkpoint file")
-    parser.add_argument(
-        "--images", default="", help="a folder; default: scenes of the embedded world"
-    )
-    parser.add_argument("--count", type=int, default=48, help="number of images")
-    parser.add_argument("--odd", nargs="*", default=[], help="NAME=FOLDER in the layout of O3")
-    parser.add_argument("--camvid", default="", help="a folder of CamVid; default: not computed")
-    parser.add_argument("--bsds", default="", help="a folder of BSDS500; default: not computed")
-    args = parser.parse_args()
-    model = models.load(args.model)
-    FOLDER.mkdir(exist_ok=True)
-    print(store_modes(model))
-    print(store_salience(model, args.images, args.count))
-    if args.odd:
-        folders = dict(each.split("=", 1) for each in args.odd)
-        sets: dict[str, Samples] = {n: data.odd_one_out(f) for n, f in folders.items()}
-        sets["drawn scenes"] = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
-        photographs = data.pictures(args.images or scenes.pictures(0, 0, args.count), args.count)
-        print(store_preference(model, sets, photographs))
-    if args.camvid:
-        print(store_same_object(model, data.camvid(args.camvid), "CamVid, validation"))
-    if args.bsds:
-        print(store_grouping(model, data.bsds500(args.bsds), "BSDS500, validation"))
-
-
-if __name__ == "__main__":
-    main()

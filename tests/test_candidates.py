@@ -12,8 +12,7 @@ import xarray as xr
 from PIL import Image
 
 import qkutils as qk
-from qkutils import gallery, scenes
-from qkutils.gallery import __main__ as command
+from qkutils import cli, gallery, scenes
 from qkutils.gallery import scanning
 from qkutils.gallery.atlas import Atlas
 from qkutils.gallery.projections import prepare
@@ -221,6 +220,6 @@ def test_the_command_line_tells_what_was_ranked_again(tmp_path, capsys):
         Image.fromarray((image * 255).byte().numpy()).save(tmp_path / f"{n}.png")
     arguments = ["scan", "--model", "tiny-supervised", "--images", str(tmp_path), "--k", "1"]
     arguments += ["--out", str(tmp_path / "atlas.nc"), "--precision", "bfloat16"]
-    command.main([*arguments, "--overfetch", "2"])
+    cli.main([*arguments, "--overfetch", "2"])
     said = capsys.readouterr().out
     assert "3 of 3 images ranked again in float32; 100.00% of the places" in said

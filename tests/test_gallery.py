@@ -21,9 +21,8 @@ import xarray as xr
 from PIL import Image
 
 import qkutils as qk
-from qkutils import gallery, scenes
+from qkutils import cli, gallery, scenes
 from qkutils.data import Reading, Report, Sample
-from qkutils.gallery import __main__ as command
 from qkutils.gallery.atlas import Atlas, ExactSum, decode, encode
 from qkutils.gallery.projections import prepare, watching
 from qkutils.passes import visit_layers
@@ -652,7 +651,7 @@ def test_the_command_line_scans_and_sums_up(tmp_path, capsys):
     out = tmp_path / "atlas.nc"
     arguments = ["scan", "--model", "tiny-supervised", "--images", str(tmp_path)]
     arguments += ["--out", str(out), "--k", "2", "--statistics", "variance"]
-    command.main(arguments)
+    assert cli.main(arguments) == 0
     said = capsys.readouterr()
     assert "5 images of 8, 768 modes of tiny-supervised in the convention exact" in said.out
     assert "3 files could not be read" in said.out and "broken1.png" in said.out

@@ -8,10 +8,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import xarray as xr
-from qkutils.records import Sample, Segmented
 
 import qkutils as qk
 from qkutils import modes, naming, options, preference, regions, scenes, segments, stored
+from qkutils.records import Sample, Segmented
 from qkutils.scenes import drawing, rendering
 
 NAN, INF = float("nan"), float("inf")
