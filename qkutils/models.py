@@ -659,7 +659,7 @@ def _from_hub(name: str, folder: str) -> nn.Module:
         raise FileNotFoundError(
             f"{name}: not an embedded model; not in {looked}; and the hub gave nothing "
             f"({type(error).__name__}: {error}).  With a network, fetch it once with: "
-            f"python -m qkutils fetch {name}"
+            f"qkutils fetch {name}"
         ) from error
 
 

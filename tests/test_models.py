@@ -310,7 +310,7 @@ def test_paper_names_point_to_loadable_ones():
 
 
 def test_offline_and_not_found_says_where_it_looked_and_what_fetches_it(monkeypatch, tmp_path):
-    command = r"python -m qkutils fetch vit_small_patch16_224\.dino"
+    command = r"qkutils fetch vit_small_patch16_224\.dino"
     with pytest.raises(FileNotFoundError, match=rf"QKUTILS_WEIGHTS \(not set\).*{command}"):
         qk.load("vit_small_patch16_224.dino")
     monkeypatch.setenv("QKUTILS_WEIGHTS", str(tmp_path))
