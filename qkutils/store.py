@@ -168,6 +168,7 @@ def digest(content: Any) -> str:
 
     Raises ValueError for what is none of these.
     """
+    data: Any = content
     if isinstance(content, Image.Image):
         said, data = f"{content.mode} {content.size}", content.tobytes()
     elif isinstance(content, Tensor | np.ndarray):
@@ -177,7 +178,7 @@ def digest(content: Any) -> str:
     elif isinstance(content, dict):
         said, data = "identity", in_words(content).encode()
     elif isinstance(content, bytes):
-        said, data = "", content
+        said = ""
     else:
         raise ValueError(f"{type(content).__name__} is not a picture, a tensor or a file's bytes")
     hasher = hashlib.blake2b(f"{said}\0".encode(), digest_size=16)

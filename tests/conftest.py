@@ -11,6 +11,7 @@ from typing import Any
 import qkutils as qk  # before timm, which it helps to import
 
 # isort: split
+import jaxtyping
 import pytest
 import torch
 from PIL import Image
@@ -178,3 +179,14 @@ def open_view(browser, tmp_path) -> Iterator[Callable[..., Any]]:
     for number, (page, name) in enumerate(pages):
         page.screenshot(path=SHOTS / f"view-{name}-{number}.png", full_page=True)
         page.context.close()
+
+
+# ---- what a user meets, who has no type checks -----------------------------------------------
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Calls are not checked against the library's annotations, as outside of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -337,7 +337,7 @@ def load(path: str | Path) -> xr.Dataset:
     return atlas
 
 
-def check_atlas(atlas: xr.Dataset, name: str = "the atlas", whole: bool = False) -> None:
+def check_atlas(atlas: Any, name: str = "the atlas", whole: bool = False) -> None:
     """Raises ValueError, saying what is wrong, for what is no atlas, or none that can be true.
 
     A selection of layers, heads, modes, signs or ranks is one too, unless it has to be `whole`.
@@ -347,11 +347,12 @@ def check_atlas(atlas: xr.Dataset, name: str = "the atlas", whole: bool = False)
         raise ValueError(f"{name}: is no atlas that a scan can have given: {wrong}; scan again")
 
 
-def _missing(atlas: xr.Dataset) -> str:
+def _missing(atlas: Any) -> str:
     """What an atlas has to hold and this does not, or not over the right dimensions."""
     if not isinstance(atlas, xr.Dataset):
         return f"it is a {type(atlas).__name__}"
-    wanted = {name: DIMS for name in (*PLACES, "score")} | {"sigma": DIMS[:3], "cosine": DIMS[:3]}
+    wanted: dict[str, tuple[str, ...]] = {name: DIMS for name in (*PLACES, "score")}
+    wanted |= {"sigma": DIMS[:3], "cosine": DIMS[:3]}
     wanted |= {name: ("picture",) for name in ("key", "done", "fault", "digest")}
     wanted |= {name: (name,) for name in DIMS}
     asked = str(atlas.attrs.get("statistics", "")).split()
@@ -362,7 +363,8 @@ def _missing(atlas: xr.Dataset) -> str:
     wrong += [
         name for name, kind in kinds.items() if name in atlas and atlas[name].dtype.kind != kind
     ]
-    wrong += [name for name in ("convention", "identity") if name not in atlas.attrs]
+    texts = ("convention", "identity")
+    wrong += [name for name in texts if not isinstance(atlas.attrs.get(name), str)]
     wrong += [name for name, count in _NUMBERS.items() if not _counts(atlas.attrs.get(name), count)]
     return f"{', '.join(wrong)} missing, or of another kind or other dimensions" if wrong else ""
 
@@ -383,7 +385,7 @@ def _misshapen(atlas: xr.Dataset, whole: bool) -> str:
             return f"{name} holds other numbers than 0 to {wanted - 1}, or one twice"
     grid, patch, size = (np.array(atlas.attrs[name]) for name in GEOMETRY)
     fits = (np.abs(grid * patch - size) < patch).all()
-    return "" if fits else f"a grid {grid} of patches of {patch} pixels on images of {size}"
+    return "" if fits else f"grid {grid}, patch_size {patch} and image_size {size} don't fit"
 
 
 def _misplaced(atlas: xr.Dataset) -> str:

@@ -16,11 +16,12 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from qkutils.data.folders import picture_files
+from qkutils.data.opening import open_file, open_picture, shown, upright
 from qkutils.data.reading import Reading
-from qkutils.data.sources import open_picture, picture_files, upright
 from qkutils.models import Model
+from qkutils.passes import check_images
 from qkutils.store import digest
-from qkutils.tokens import check_images
 
 
 def _itself(_: int, item: Any) -> Any:
@@ -102,13 +103,17 @@ def _names(keys: Any, count: int) -> list[str]:
 def _of_folder(folder: Path, model: Model, keys: Sequence[str] | None) -> Pictures:
     if keys is not None:
         raise ValueError("keys: a folder's pictures are keyed by their paths; leave it out")
-    files = {path.relative_to(folder).as_posix(): path for path in picture_files(folder)}
-    names = sorted(files)
+    files = picture_files(folder)
+    names = list(files)
+
+    def read(n: int) -> bytes:
+        with open_file(files[names[n]]) as file:
+            return file.read()
 
     def decode(n: int, item: bytes) -> Tensor:
-        return _tensor(open_picture(BytesIO(item), name=str(files[names[n]])), model)
+        return _tensor(open_picture(BytesIO(item), name=shown(files[names[n]])), model)
 
-    return Pictures(names, lambda n: files[names[n]].read_bytes(), decode)
+    return Pictures(names, read, decode)
 
 
 def _content(item: Any) -> Any:

@@ -77,7 +77,7 @@ def _check(config: Config, save_every: int) -> None:
     for name in ("batch", "warmup"):
         options.count(name, getattr(config, name))
     options.number("learning_rate", config.learning_rate, low=0.0)
-    options.number("weight_decay", config.weight_decay, low=-1.0)
+    options.number("weight_decay", config.weight_decay, 0.0, closed=True)
     options.count("save_every", save_every)
 
 
