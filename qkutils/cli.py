@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,6 +21,7 @@ from qkutils import options
 
 if TYPE_CHECKING:
     import xarray as xr
+    from PIL.Image import Image
 
 # What the library takes; written out here because reading it there would load torch.
 CONVENTIONS = ("paper", "exact")
@@ -305,6 +306,7 @@ def _add_store(commands: Any) -> None:
     )
     command.add_argument("--camvid", type=_path, help="a folder of CamVid")
     command.add_argument("--bsds", type=_path, help="a folder of BSDS500")
+    command.add_argument("--to", type=_path, metavar="DIR", help="default: into the package")
     command.set_defaults(run=_store, kept="the files named above are whole; run it again")
 
 
@@ -312,22 +314,23 @@ def _store(args: argparse.Namespace) -> None:
     from qkutils import data, models, scenes, stored
     from qkutils.store import check_writable
 
-    check_writable(stored.FOLDER / "new.csv")
-    images = args.images or ""
-    photographs = data.pictures(images, args.count)
+    to = args.to or stored.FOLDER
+    check_writable(to / "new.csv")
+    drawn: Sequence[Image] = scenes.pictures(0, 0, args.count)
+    pictures = data.pictures(args.images, args.count) if args.images else drawn
     sets = {name: data.odd_one_out(folder) for name, folder in args.odd}
     camvid = data.camvid(args.camvid) if args.camvid else None
     bsds = data.bsds500(args.bsds) if args.bsds else None
     model = models.load(args.model)
-    print(stored.store_modes(model))
-    print(stored.store_salience(model, str(images), args.count))
+    print(stored.store_modes(model, to))
+    print(stored.store_salience(model, str(args.images or ""), args.count, to))
     if sets:
-        drawn = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
-        print(stored.store_preference(model, sets | {"drawn scenes": drawn}, photographs))
+        own = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
+        print(stored.store_preference(model, sets | {"drawn scenes": own}, pictures, to))
     if camvid is not None:
-        print(stored.store_same_object(model, camvid, "CamVid, validation"))
+        print(stored.store_same_object(model, camvid, "CamVid, validation", to))
     if bsds is not None:
-        print(stored.store_grouping(model, bsds, "BSDS500, validation"))
+        print(stored.store_grouping(model, bsds, "BSDS500, validation", to))
 
 
 def _add_train(commands: Any) -> None:

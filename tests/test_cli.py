@@ -204,6 +204,13 @@ def test_a_training_is_resumed_and_told(folder, capsys, monkeypatch) -> None:
     assert "supervised-0.pt" in capsys.readouterr().err
 
 
+def test_numbers_are_stored_where_asked(folder, capsys) -> None:
+    assert cli.main(["store", "tiny-dino", "--count", "2", "--to", "numbers"]) == 0
+    names = {path.name for path in (folder / "numbers").iterdir()}
+    assert names == {"tiny-dino.modes.csv", "tiny-dino.salience.csv"}
+    assert capsys.readouterr().out.split() == [f"numbers/{name}" for name in sorted(names)]
+
+
 def test_models_and_data_sets_are_listed(capsys) -> None:
     assert cli.main(["models"]) == 0
     listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
@@ -233,7 +240,7 @@ def test_help_needs_no_torch(arguments: list[str]) -> None:
         f"package.__path__ = [{home!r}]\n"
         "from qkutils import cli\n"
         "try:\n    cli.main(sys.argv[1:])\n"
-        "finally:\n    assert not {'torch', 'numpy', 'xarray'} & set(sys.modules)\n"
+        "finally:\n    assert not {'torch', 'timm', 'xarray'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == (2 if arguments == ["scan"] else 0), done.stderr
