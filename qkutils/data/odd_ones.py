@@ -56,7 +56,7 @@ def _sets(folder: Path) -> list[Path]:
     sets = [each for each in _in(folder) if (each / "images").is_dir()]
     if not sets:
         raise FileNotFoundError(
-            f"{shown(folder)}: holds no folder `images`; name the one that `python -m qkutils.data "
+            f"{shown(folder)}: holds no folder `images`; name the one that `qkutils datasets "
             "fetch o3` made"
         )
     return sets[:1] if sets[0] == folder else sets

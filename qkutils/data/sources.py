@@ -16,8 +16,8 @@ from qkutils import options
 from qkutils.data.folders import picture_files
 from qkutils.data.opening import open_picture, upright
 from qkutils.models import Model
+from qkutils.passes import check_images
 from qkutils.records import Records
-from qkutils.tokens import check_images
 
 Source = str | Path | Tensor | Sequence
 

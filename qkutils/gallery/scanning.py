@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from qkutils import models, options, store
 from qkutils.gallery.atlas import STATISTICS, Atlas, decode, load, renumber, save
 from qkutils.gallery.projections import Projections, prepare, watching
 from qkutils.gallery.sources import Pictures, batches, digests, pictures_of
-from qkutils.gallery.statistics import centre_directions, logit_variances, watching_sinks
+from qkutils.gallery.statistics import centre_directions, logit_variances, sinks
 from qkutils.heads import CONVENTIONS, Convention
 from qkutils.modes import AnyModel
 
@@ -43,8 +43,7 @@ class Manner:
     def __post_init__(self) -> None:
         options.count("batch_size", self.batch_size)
         options.count("workers", self.workers)
-        if self.save_every != 0:  # after every batch
-            options.number("save_every", self.save_every, low=0.0)
+        options.number("save_every", self.save_every, 0.0, closed=True)
 
 
 def scan(
@@ -283,11 +282,13 @@ def reading(projections: Projections, atlas: Atlas):
         numbers = which
         forward(images)
 
-    with ExitStack() as stack:
-        if "sink" in atlas.sums:
-            stack.enter_context(watching_sinks(projections.model, atlas))
-        tokens = visit_tokens if "direction" in atlas.sums else None
-        forward = stack.enter_context(watching(projections, visit, tokens))
+    def visit_attention(index: int, attention: Tensor) -> None:
+        for name, each in zip(("sink", "sink_on_prefix"), sinks(attention, prefix), strict=True):
+            atlas.sums[name].add(index, each)
+
+    tokens = visit_tokens if "direction" in atlas.sums else None
+    attention = visit_attention if "sink" in atlas.sums else None
+    with watching(projections, visit, tokens, attention) as forward:
         yield run
 
 

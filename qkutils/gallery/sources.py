@@ -20,8 +20,8 @@ from qkutils.data.folders import picture_files
 from qkutils.data.opening import open_file, open_picture, shown, upright
 from qkutils.data.reading import Reading
 from qkutils.models import Model
+from qkutils.passes import check_images
 from qkutils.store import digest
-from qkutils.tokens import check_images
 
 
 def _itself(_: int, item: Any) -> Any:

@@ -34,7 +34,7 @@ where size, orientation, texture or position is odd, kind and colour are those o
 the distractors alone give part of the odd factor away. Chapter 3 measures each odd factor apart,
 and how much of it is right with the target hidden.
 
-Made by `python -m qkutils.tiny.train {objective} --seed {seed} --publish` with
+Made by `qkutils train {objective} --seed {seed} --publish` with
 {config}.
 
 Intended for this book: to learn and test methods on a network whose world is known exactly.
@@ -67,7 +67,7 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
         config=asdict(config),
     )
     store.write(folder / f"{name}.md", card)
-    return store.write(path, save(halves))
+    return store.write(path, save(halves, architecture.METADATA))
 
 
 def _row(name: str, values: list[float]) -> str:

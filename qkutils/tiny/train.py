@@ -1,4 +1,4 @@
-"""Trains an embedded model: `python -m qkutils.tiny.train simmim --seed 0`.
+"""Trains an embedded model: `qkutils train simmim --seed 0`.
 
 The scenes and the chances of a step depend on the step alone, so a run that is interrupted and
 resumed ends with the same weights as one that is not.
@@ -6,10 +6,9 @@ resumed ends with the same weights as one that is not.
 
 from __future__ import annotations
 
-import argparse
 import io
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ from torch import nn
 from tqdm import tqdm
 
 from qkutils import options, scenes, store
-from qkutils.tiny.config import DEPARTURES, Config
-from qkutils.tiny.evaluate import measure
+from qkutils.tiny.config import Config
 from qkutils.tiny.objectives import OBJECTIVES, Objective
-from qkutils.tiny.publish import publish
 
 PRECISIONS = ("float32", "bfloat16")
 TRAINING_SCENES = 1_000_000  # a world seed that nothing else uses
@@ -80,7 +77,7 @@ def _check(config: Config, save_every: int) -> None:
     for name in ("batch", "warmup"):
         options.count(name, getattr(config, name))
     options.number("learning_rate", config.learning_rate, low=0.0)
-    options.number("weight_decay", config.weight_decay, low=-1.0)
+    options.number("weight_decay", config.weight_decay, 0.0, closed=True)
     options.count("save_every", save_every)
 
 
@@ -155,26 +152,3 @@ def _save(
     memory = io.BytesIO()  # torch does not say that a disk is full
     torch.save(state, memory)
     store.write(checkpoint, memory.getvalue())
-
-
-def main() -> None:
-    """Trains one model from the command line and prints what it can do, or publishes it."""
-    parser = argparse.ArgumentParser(prog="python -m qkutils.tiny.train", description=__doc__)
-    parser.add_argument("objective", choices=list(OBJECTIVES))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="the published budget where left out")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("_build/training"))
-    parser.add_argument("--publish", action="store_true", help="put the result into the package")
-    args = parser.parse_args()
-    config = Config(args.objective, args.seed, **DEPARTURES.get(args.objective, {}))
-    config = config if args.steps is None else replace(config, steps=args.steps)
-    objective, _ = train(config, args.out / f"{args.objective}-{args.seed}.pt", args.device)
-    if args.publish:
-        print(publish(objective, config))
-    else:
-        print({name: round(value, 4) for name, value in measure(objective.cpu()).items()})
-
-
-if __name__ == "__main__":
-    main()

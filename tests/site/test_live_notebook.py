@@ -28,8 +28,8 @@ pytestmark = pytest.mark.live
 MODEL, SEED = "tiny-supervised", 5_000_000
 FIRST = {
     "trends": (
-        "from qkutils import trends, views\n"
-        "view = views.trends([trends.curves(n) for n in ('tiny-supervised', 'tiny-simmim')])\n"
+        "from qkutils import modes, views\n"
+        "view = views.trends([modes.trend(n) for n in ('tiny-supervised', 'tiny-simmim')])\n"
         "view"
     ),
     "attention": (

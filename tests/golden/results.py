@@ -1,0 +1,205 @@
+"""Every public result on two small models, by the name that it had in version 0.1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import qkutils as qk  # before timm, which it helps to import
+
+# isort: split
+import numpy as np
+import torch
+import xarray as xr
+from timm.models.vision_transformer import VisionTransformer
+
+from qkutils import (
+    ablation,
+    attention,
+    gallery,
+    heads,
+    labelling,
+    models,
+    naming,
+    preference,
+    regions,
+    scenes,
+    segments,
+    statistics,
+    stored,
+)
+from qkutils.modes import null_from_strengths, trend
+from qkutils.tiny import evaluate
+
+FILE = Path(__file__).with_name("results.npz")
+MOST = 3000  # numbers kept of one array, spread evenly over it
+
+
+def random_model() -> VisionTransformer:
+    """A random network with a grid that is not square, registers and biases."""
+    net = VisionTransformer(
+        img_size=(32, 48), patch_size=8, depth=3, num_classes=5, embed_dim=48, num_heads=3,
+        reg_tokens=3, no_embed_class=True,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, tensor in net.named_parameters():
+            noise = torch.randn(tensor.shape, generator=generator)
+            if "norm" in name and name.endswith("weight"):
+                tensor.copy_(1 + 0.3 * noise)
+            elif tensor.ndim > 1 and "embed" not in name and "token" not in name:
+                tensor.copy_(noise * 1.2 / tensor.shape[-1] ** 0.5)
+            else:
+                tensor.copy_(0.5 * noise)
+    return net.eval()
+
+
+def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
+    """Results on one model."""
+    samples = scenes.samples(7, 0, 6)
+    objects = scenes.segmentations(11, 0, 6)
+    parts = scenes.segmentations(11, 0, 6, by="part", background=True)
+    images = torch.stack([model.transform(s.image) for s in scenes.samples(3, 0, 4)])
+    yield "transform", images
+    yield "heads", {k: getattr(heads.read(model), k) for k in ("w_q", "w_k", "w_v", "w_o", "b_q",
+                    "b_k", "b_v", "ln_gain", "ln_shift")}  # fmt: skip
+    yield "fingerprint", heads.read(model).fingerprint
+    yield "key_salience", heads.key_salience(heads.read(model))
+    for convention in ("paper", "exact"):
+        modes = qk.decompose(model, convention)
+        yield f"decompose.{convention}", modes
+        yield f"fold.{convention}", heads.fold(heads.read(model), 1, convention)
+        yield f"weighted_cosine.{convention}", qk.weighted_cosine(model, convention)
+        band = qk.null_band(model, convention)
+        yield f"null_band.{convention}", band
+        yield f"null_weighted_cosine.{convention}", qk.null_weighted_cosine(model, convention, 20)
+        from_strengths = null_from_strengths(modes.sigma, band)
+        yield f"null_from_strengths.{convention}", from_strengths
+        atlas = gallery.scan(
+            model, images, 2, convention, statistics=("variance", "anisotropy", "sinks"),
+            progress=False,
+        )  # fmt: skip
+        yield f"scan.{convention}", atlas
+        yield f"maps.{convention}", gallery.maps(model, images, 1, 2, convention)
+        yield (
+            f"optimal.{convention}",
+            gallery.optimal(model, gallery.pictures_of(images, model), atlas, 1, 2, 0),
+        )
+        explained = gallery.explain(model, images[0], 1, 2, 5, convention=convention)
+        yield f"explain.{convention}", explained
+        if convention == "exact":
+            yield "build_up", gallery.build_up(explained)
+        found = segments.same_object(model, objects, k=2, convention=convention)
+        yield f"same_object.{convention}", found
+        yield f"same_object.optimal.{convention}", segments.optimal(found)
+        yield f"probability.{convention}", segments.probability(found, ["head"])
+    yield "curves", trend(model)
+    yield "scan.bfloat16", gallery.scan(model, images, 2, precision="bfloat16", progress=False)
+    halves = [gallery.scan(model, images[s], 2, keys=k, progress=False)
+              for s, k in ((slice(0, 2), ["a", "b"]), (slice(2, 4), ["c", "d"]))]  # fmt: skip
+    yield "merge", gallery.merge(*halves)
+    exact = qk.decompose(model, "exact")
+
+    def first(count: int) -> xr.Dataset:
+        return exact.isel(mode=slice(count))
+
+    own = qk.observed_attention(model, images)
+    yield "observed_attention", own
+    yield "rebuild_attention", qk.rebuild_attention(model, images)
+    few = qk.rebuild_attention(model, images, first(4), salience=("bias",))
+    yield "rebuild_attention.4.bias", few
+    yield (
+        "rebuild_attention.list",
+        qk.rebuild_attention(model, images, exact.isel(mode=[3, 1]), salience=()),
+    )
+    yield "total_variation", attention.total_variation(own, few)
+    yield "token_factors", attention.token_factors(model, images)
+    yield "token_factors.3", attention.token_factors(model, images, first(3))
+    directions = torch.eye(model.net.blocks[0].attn.head_dim)[:3]
+    removed = ablation.remove(model, images, 1, 2, directions)
+    yield "remove", removed
+    yield "relative_change", ablation.relative_change(removed)
+    four = qk.decompose(model, "exact").isel(mode=slice(4))
+    for query, patches, prefix, few_modes in (
+        ("largest", "fraction", "left out", None), ("weighted", "half", "counted", four)
+    ):  # fmt: skip
+        try:
+            shares = preference.study(
+                model, samples, query=query, patches=patches, prefix=prefix, modes=few_modes
+            )
+        except ValueError as error:  # remembered, so that the options' names are right
+            yield f"study.{query}.refused", str(error)
+            continue
+        yield f"study.{query}", shares
+        yield f"excess.{query}", preference.excess(shares)
+        yield f"relations.{query}", preference.relations(shares.share)
+        yield f"area_of_relations.{query}", preference.area_of_relations(shares)
+        contrast = preference.late_minus_early(shares)
+        ends = [float(contrast[name]) for name in ("estimate", "low", "high")]
+        yield f"late_minus_early.{query}", np.array(ends)
+        over = statistics.bootstrap(preference.relations(preference.excess(shares)))
+        yield f"over_images.{query}", over
+    pairs = segments.grouping(model, parts)
+    yield "grouping", pairs
+    yield "grouping.excess", segments.excess(pairs)
+    yield "grouping.4", segments.grouping(model, objects, modes=four, salience=())
+    layouts = regions.read_layouts(model, samples)
+    yield "layouts", [layouts.place, layouts.fraction]
+
+
+def of_world() -> Iterator[tuple[str, Any]]:
+    """Results that ask no second model."""
+    made = scenes.make(5, 2, 8)
+    yield "scenes.make", [made.image, made.slot, made.part]
+    yield "scenes.label", made.factors.label
+    labels = labelling.patch_labels(made, 8)
+    yield "labels", {name: [each.fine, each.base] for name, each in labels.items()}
+    yield "name_modes", naming.name_modes("tiny-supervised", 24, permutations=19, directions=50)
+    yield "accuracy", evaluate.accuracy(models.load("tiny-supervised").net, 64)
+    for kind in ("modes", "salience", "preference", "same_object", "grouping"):
+        for name in stored.names(kind):
+            yield f"stored.{kind}.{name}", getattr(stored, kind)(name)
+    yield "at_hand", "\n".join(sorted(n for n in models.catalogue().index if "tiny" in n))
+
+
+def flat(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """A result as named arrays; of a large one, entries spread evenly over it."""
+    if isinstance(value, xr.Dataset):
+        skipped = {"key", "digest"}
+        for key in sorted({*value.data_vars} - skipped):
+            yield from flat(f"{name}.{key}", value[key].values)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from flat(f"{name}.{key}", each)
+    elif isinstance(value, (list, tuple)):
+        for n, each in enumerate(value):
+            yield from flat(f"{name}.{n}", each)
+    else:
+        array = np.asarray(value.values if isinstance(value, xr.DataArray) else value)
+        if array.dtype == object:
+            array = np.array([str(each) for each in array.ravel()]).reshape(array.shape)
+        step = -(-array.size // MOST)
+        yield name, array.ravel()[:: max(step, 1)]
+        yield f"{name}.shape", np.array(array.shape)
+
+
+def everything() -> dict[str, np.ndarray]:
+    """All named arrays."""
+    found: dict[str, np.ndarray] = {}
+    runs: list[tuple[str, Callable[[], Iterator[tuple[str, Any]]]]] = [
+        ("supervised", lambda: of_model("supervised", models.load("tiny-supervised"))),
+        ("random", lambda: of_model("random", models.load(random_model()))),
+        ("world", of_world),
+    ]
+    for run, results in runs:
+        for name, value in results():
+            for key, array in flat(f"{run}.{name}", value):
+                assert key not in found, key
+                found[key] = array
+    return found
+
+
+if __name__ == "__main__":
+    np.savez_compressed(FILE, **everything())
+    print(FILE, FILE.stat().st_size)
