@@ -177,7 +177,7 @@ def _add_scan(commands: Any) -> None:
 
 def _scan(args: argparse.Namespace) -> None:
     from qkutils import gallery, models
-    from qkutils.data.sources import picture_files
+    from qkutils.pictures._images import picture_files
     from qkutils.store import check_writable
 
     start = time.perf_counter()
@@ -278,19 +278,19 @@ def _add_datasets(commands: Any) -> None:
 
 
 def _list_datasets(args: argparse.Namespace) -> None:
-    from qkutils.data import fetching
+    from qkutils.datasets import fetching
 
     for name, dataset in fetching.DATASETS.items():
         print(f"{name:8} {dataset.page}")
 
 
 def _fetch_dataset(args: argparse.Namespace) -> None:
-    from qkutils.data import fetching
+    from qkutils.datasets import fetching
 
     folder = fetching.fetch(args.name, args.to, args.url, args.sha256)
     dataset = fetching.DATASETS[args.name]
     print(f"its terms of use: {dataset.page}")
-    print(f"read it with qkutils.data.{dataset.reader}({str(folder)!r})")
+    print(f"read it with qkutils.datasets.{dataset.reader}({str(folder)!r})")
 
 
 # ---- what the book needs made ----------------------------------------------------------------
@@ -349,11 +349,11 @@ def _train(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from qkutils.store import check_writable
-    from qkutils.tiny.architecture import FOLDER
-    from qkutils.tiny.config import DEPARTURES, Config
-    from qkutils.tiny.evaluate import measure
-    from qkutils.tiny.publish import publish
-    from qkutils.tiny.train import train
+    from qkutils.world.training.architecture import FOLDER
+    from qkutils.world.training.config import DEPARTURES, Config
+    from qkutils.world.training.evaluate import measure
+    from qkutils.world.training.publish import publish
+    from qkutils.world.training.train import train
 
     _check_device(args.device)
     checkpoint = args.out / f"{args.objective}-{args.seed}.pt"

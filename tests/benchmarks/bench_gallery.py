@@ -14,15 +14,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
-from qkutils import models  # before timm, which it helps to import
+from qkutils import models
 
 # isort: split
 import torch
 from timm.models import create_model
 
-from qkutils.gallery.atlas import Atlas
-from qkutils.gallery.projections import prepare
-from qkutils.gallery.scanning import reading
+from qkutils.atlas._state import Atlas
+from qkutils.gauge import prepare
+from qkutils.atlas._scan import reading
 from qkutils.heads import Convention
 from qkutils.models import Model
 from qkutils.passes import full_precision

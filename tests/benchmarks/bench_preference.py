@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from qkutils import models, preference, regions, scenes  # before timm, which it helps to import
+import qkutils as qk
+from qkutils import models
 
 # isort: split
 import timm
 import torch
 
-from qkutils.data import Sample
+from qkutils.datasets import Sample
 from qkutils.models import Model
 from qkutils.passes import full_precision
 
@@ -43,17 +44,17 @@ def main() -> None:
     """Prints the best times of some rounds, in each of which everything runs once, and ratios."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = models.load(timm.create_model("deit_tiny_patch16_224"), device=device)
-    samples = list(scenes.samples(seed=0, start=0, stop=IMAGES, size=224))
+    samples = list(qk.world.samples(seed=0, start=0, stop=IMAGES, size=224))
     samples = [samples[i] for i in regions.read_layouts(model, samples).place]
     pictures = [sample.image for sample in samples]
     routes: dict[str, Callable[[], object]] = {
         "bare forward pass": lambda: bare(model, samples),
         "masks, read once": lambda: regions.read_layouts(model, samples),
-        "study with its null": lambda: preference.study(model, samples, batch_size=BATCH),
-        "study with other null images": lambda: preference.study(
+        "study with its null": lambda: qk.studies.odd_one_out(model, samples, batch_size=BATCH),
+        "study with other null images": lambda: qk.studies.odd_one_out(
             model, samples, batch_size=BATCH, null_images=pictures
         ),
-        "study, every patch a query": lambda: preference.study(
+        "study, every patch a query": lambda: qk.studies.odd_one_out(
             model, samples, batch_size=BATCH, query="weighted"
         ),
     }

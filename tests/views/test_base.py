@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from qkutils.views import View
-from qkutils.views.arrays import encoded, packed
-from qkutils.views.origin import needed
+from qkutils.views._arrays import encoded, packed
+from qkutils.views._origin import needed
 
 
 class Doubling(View):
@@ -82,7 +82,7 @@ def test_packed_numbers_are_near_what_they_were(form, error, open_unpacked):
 @pytest.fixture
 def open_unpacked(browser):
     """A function that unpacks numbers in the browser."""
-    from qkutils.views.base import FRONT
+    from qkutils.views._base import FRONT
 
     page = browser.new_page()
     source = (FRONT / "common.js").read_text()
