@@ -57,7 +57,7 @@ import qkutils as qk
 from qkutils import attention, heads, models, passes, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import stored
-from qkutils.book.telling import tell
+from qkutils.book import tell
 
 # %% [markdown]
 # ## A model and what it sees

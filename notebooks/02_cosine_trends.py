@@ -50,7 +50,7 @@ import qkutils as qk
 from qkutils import heads, models, modes, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import stored
-from qkutils.book.telling import tell
+from qkutils.book import tell
 
 # %% [markdown]
 # ## One number for a head
@@ -392,7 +392,7 @@ _ = ax.legend(fontsize=7, handlelength=4)
 
 # %%
 drawn = qk.world.pictures(0, 0, 64, size=model.image_size[0])
-pictures = qk.pictures.pictures_of(IMAGES or qk.pictures.images(drawn, model, 64), model)
+pictures = qk.pictures_of(IMAGES or qk.pictures.images(drawn, model, 64), model)
 every = max(len(pictures.keys) // 64, 1)
 pictures = pictures.some(pictures.keys[::every])
 alike = {

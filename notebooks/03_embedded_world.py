@@ -47,7 +47,7 @@ import pandas as pd
 import qkutils as qk
 from qkutils import views
 from qkutils.views import figures as plots
-from qkutils.book.telling import tell
+from qkutils.book import tell
 from qkutils.world.training import architecture, evaluate
 
 # %% [markdown]
@@ -145,7 +145,8 @@ right = {o: evaluate.accuracy(subject.net, 300, [o]) for o in qk.world.ODD_FACTO
 
 # %%
 hidden = {
-    o: evaluate.accuracy(subject.net, 300, [o], hidden=True) for o in qk.world.ODD_FACTORS
+    o: evaluate.accuracy(subject.net, 300, [o], hidden=True)
+    for o in qk.world.ODD_FACTORS
 }
 found = {o: shares["odd factor"] for o, shares in right.items()}
 guessed = {o: shares["odd factor"] for o, shares in hidden.items()}

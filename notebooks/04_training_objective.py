@@ -52,7 +52,7 @@ import qkutils as qk
 from qkutils import models, modes, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import stored
-from qkutils.book.telling import tell
+from qkutils.book import tell
 from qkutils.world.training import publish
 
 # %% [markdown]

@@ -50,7 +50,7 @@ import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import stored
-from qkutils.book.telling import tell
+from qkutils.book import tell
 
 # %% [markdown]
 # ## One mode, its best pictures

@@ -49,7 +49,7 @@ import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import stored
-from qkutils.book.telling import tell
+from qkutils.book import tell
 
 # %% [markdown]
 # ## Near is not alike
@@ -77,7 +77,9 @@ from qkutils.book.telling import tell
 # %%
 model = qk.load(MODEL)
 SEED = 5_000_000  # scenes that no model was trained on
-drawn = qk.world.segmentations(SEED, 0, COUNT, background=True, size=model.image_size[0])
+drawn = qk.world.segmentations(
+    SEED, 0, COUNT, background=True, size=model.image_size[0]
+)
 has_segments = IMAGES and qk.datasets.has_segments(IMAGES)
 segmented = qk.datasets.bsds500(IMAGES) if has_segments else drawn
 found = qk.studies.grouping(model, segmented)
@@ -133,7 +135,9 @@ world = qk.world.segmentations(SEED, 0, COUNT, background=True)
 family = models.family()
 excess = {
     objective: [
-        qk.studies.grouping_excess(qk.studies.grouping(name, world)).sel(matching="displacement")
+        qk.studies.grouping_excess(qk.studies.grouping(name, world)).sel(
+            matching="displacement"
+        )
         for name in row.dropna()
     ]
     for objective, row in family.iterrows()

@@ -52,7 +52,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.atlas import figures
-from qkutils.book.telling import tell
+from qkutils.book import tell
 
 # %% [markdown]
 # ## One mode, one picture
@@ -65,7 +65,7 @@ from qkutils.book.telling import tell
 model = qk.load(MODEL)
 drawn = qk.world.pictures(0, 0, COUNT, size=model.image_size[0])
 source = IMAGES or qk.pictures.images(drawn, model, COUNT)
-pictures = qk.pictures.pictures_of(source, model)
+pictures = qk.pictures_of(source, model)
 one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 3, 2, 0
 of_head = qk.mode_maps(model, one, LAYER, HEAD)  # convention exact

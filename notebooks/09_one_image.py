@@ -53,7 +53,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.atlas import figures
-from qkutils.book.telling import tell
+from qkutils.book import tell
 
 # %% [markdown]
 # ## Who asks?
@@ -66,7 +66,7 @@ from qkutils.book.telling import tell
 model = qk.load(MODEL)
 drawn = qk.world.pictures(0, 0, COUNT, size=model.image_size[0])
 source = IMAGES or qk.pictures.images(drawn, model, COUNT)
-pictures = qk.pictures.pictures_of(source, model)
+pictures = qk.pictures_of(source, model)
 image = pictures.read(PICTURE % len(pictures.keys))
 picture = qk.pictures.visible(model, image[None])[0]
 true = qk.observed_attention(model, image[None]).isel(image=0)
@@ -105,7 +105,8 @@ name_of = "L{} H{}".format
 
 # %%
 explained = {
-    place: qk.studies.one_image(model, image, *place, query_patch=asked) for place in picks
+    place: qk.studies.one_image(model, image, *place, query_patch=asked)
+    for place in picks
 }
 table = {}
 for place, found in explained.items():

@@ -15,8 +15,8 @@ from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
 from torch import Tensor
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize, ToTensor
 
-from qkutils.pictures._opening import in_mode
 from qkutils.models import Model
+from qkutils.pictures._opening import in_mode
 from qkutils.records import same_shape
 
 _GEOMETRY = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)

@@ -13,7 +13,6 @@ from torchvision.transforms import Compose, RandomHorizontalFlip, ToTensor
 
 import qkutils as qk
 
-
 CROPS = ["center", "squash", "border"]
 
 

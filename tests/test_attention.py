@@ -8,7 +8,6 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-
 from qkutils.attention import token_factors, total_variation
 from qkutils.passes import visit_layers
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 import qkutils
 import qkutils as qk
 from qkutils import cli, models
-from qkutils.datasets import fetching
-from qkutils.atlas._state import STATISTICS
 from qkutils.atlas._scan import Precision
+from qkutils.atlas._state import STATISTICS
+from qkutils.datasets import fetching
 from qkutils.heads import CONVENTIONS
 from qkutils.world.training import evaluate, objectives
 

@@ -13,7 +13,6 @@ import timm
 import torch
 from torch import nn
 
-
 from qkutils.passes import check_images, visit_layers, watching
 
 PLAIN = [

@@ -7,7 +7,6 @@ import PIL.Image
 import pytest
 import torch
 
-
 import qkutils as qk
 from qkutils.records import Records, Sample, Segmented
 

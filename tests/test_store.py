@@ -23,8 +23,8 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import store
-from qkutils.datasets import Sample
 from qkutils.atlas._state import Atlas, check_atlas
+from qkutils.datasets import Sample
 
 
 @contextmanager

@@ -1,21 +1,18 @@
-"""Mode galleries: the images that every mode responds to most, and what modes do on one image."""
+"""Atlases: the pictures that every mode responds to most, from one pass over a data set."""
 
-from qkutils.atlas._state import load, merge, save
 from qkutils.atlas._cluster import scan_on
-from qkutils.studies._one_image import build_up, explain
-from qkutils.atlas._maps import maps, optimal
+from qkutils.atlas._galleries import galleries
+from qkutils.atlas._maps import mode_maps, optimal_pictures
 from qkutils.atlas._scan import scan
-from qkutils.pictures._stream import Pictures, pictures_of
+from qkutils.atlas._state import check_atlas, merge, open_atlas, save
 
 __all__ = [
-    "Pictures",
-    "build_up",
-    "explain",
-    "load",
-    "maps",
+    "check_atlas",
+    "galleries",
     "merge",
-    "optimal",
-    "pictures_of",
+    "mode_maps",
+    "open_atlas",
+    "optimal_pictures",
     "save",
     "scan",
     "scan_on",

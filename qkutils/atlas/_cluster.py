@@ -9,10 +9,10 @@ import xarray as xr
 from tqdm import tqdm
 
 from qkutils import models, options
-from qkutils.atlas._state import merge
 from qkutils.atlas._scan import Manner, check, report_faults, scan_shard
-from qkutils.pictures._stream import pictures_of
+from qkutils.atlas._state import merge
 from qkutils.heads import Convention
+from qkutils.pictures._stream import pictures_of
 
 
 def scan_on(

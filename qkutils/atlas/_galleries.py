@@ -10,10 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models
-from qkutils.pictures._stream import Pictures
 from qkutils.heads import read
 from qkutils.modes import AnyModel
 from qkutils.passes import normalise, visit_layers
+from qkutils.pictures._stream import Pictures
 
 SIDES = {"query": "u", "key": "v"}
 BATCH = 32

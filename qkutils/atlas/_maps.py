@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qkutils import models
-from qkutils.datasets import visible
-from qkutils.pictures._stream import Pictures
 from qkutils.heads import Convention, read
 from qkutils.modes import AnyModel, decompose_layer, provenance
 from qkutils.passes import normalise, visit_layers
+from qkutils.pictures import visible
+from qkutils.pictures._stream import Pictures
 
 DIMS = ("image", "mode", "row", "column")
 
 
-def maps(
+def mode_maps(
     model: AnyModel,
     images: Float[Tensor, "image channel height width"],
     layer: int,
@@ -54,7 +54,7 @@ def maps(
     return xr.Dataset(fields, attrs=provenance(heads, convention, "float32") | place)
 
 
-def optimal(
+def optimal_pictures(
     model: AnyModel, pictures: Pictures, atlas: xr.Dataset, layer: int, head: int, mode: int
 ) -> xr.Dataset:
     """The optimal pictures of one mode in both signs, as the model sees them, with their maps.
@@ -71,7 +71,7 @@ def optimal(
     if len(numbers) == 0:
         raise ValueError(f"layer {layer}, head {head}, mode {mode}: no picture has both its parts")
     images = torch.stack([pictures.read(int(n)) for n in numbers])
-    of_head = maps(loaded, images, layer, head, atlas.attrs["convention"]).isel(mode=mode)
+    of_head = mode_maps(loaded, images, layer, head, atlas.attrs["convention"]).isel(mode=mode)
     turn = np.broadcast_to(chosen.sign.values[:, None], there.shape)[there][:, None, None]
     shown = {"picture": visible(loaded, images)}
     shown |= {side: of_head[side].values * turn for side in ("query", "key")}

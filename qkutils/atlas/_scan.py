@@ -18,12 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models, options, store
-from qkutils.atlas._state import STATISTICS, Atlas, decode, load, renumber, save
-from qkutils.gauge import Projections, prepare, watching
-from qkutils.pictures._stream import Pictures, batches, digests, pictures_of
 from qkutils.atlas._measures import centre_directions, logit_variances, sinks
+from qkutils.atlas._state import STATISTICS, Atlas, decode, open_atlas, renumber, save
+from qkutils.gauge import Projections, prepare, watching
 from qkutils.heads import CONVENTIONS, Convention
-from qkutils.modes import AnyModel
+from qkutils.models import AnyModel
+from qkutils.pictures._stream import Pictures, batches, digests, pictures_of
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -212,7 +212,7 @@ def _begun(empty: Atlas, pictures: Pictures, manner: Manner, path: Path) -> Atla
     """
     if not path.is_file():
         return empty
-    stored = load(path)
+    stored = open_atlas(path)
     store.check_identity(path, store.identity_of(stored), store.identity_of(empty.fixed))
     atlas = Atlas.of(stored)
     _refuse(path, sorted({*atlas.keys} ^ {*empty.keys}), "are new or missing")

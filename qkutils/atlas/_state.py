@@ -16,8 +16,8 @@ from torch import Tensor
 
 from qkutils import store
 from qkutils.gauge import Layer, Projections
-from qkutils.pictures._stream import Batch
 from qkutils.modes import provenance
+from qkutils.pictures._stream import Batch
 
 Best = Int[Tensor, "layer head mode sign rank"]
 STATISTICS = ("variance", "anisotropy", "sinks")
@@ -328,7 +328,7 @@ def save(atlas: xr.Dataset, path: str | Path) -> Path:
     return store.save(path, atlas)
 
 
-def load(path: str | Path) -> xr.Dataset:
+def open_atlas(path: str | Path) -> xr.Dataset:
     """Reads an atlas that `save` wrote; raises ValueError for one that is damaged."""
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: there is no such atlas; `scan(..., out=...)` writes one")

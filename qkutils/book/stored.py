@@ -18,12 +18,11 @@ import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, options, scenes, segments, statistics, store
+from qkutils import options, pictures, statistics, store, studies, world
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
-from qkutils.studies._odd_one_out import area_of_relations, relations, study
 from qkutils.records import Samples, Segmentations
 
 KINDS = {
@@ -60,7 +59,7 @@ def preference(name: str) -> xr.Dataset:
 
 
 def same_object(name: str) -> xr.Dataset:
-    """Stored `estimate`, `low` and `high` over (of, layer, head): see `segments.probability`.
+    """Stored `estimate`, `low` and `high` over (of, layer, head): see `studies.probability`.
 
     The head `all` is the mean over heads, with its own interval.
     """
@@ -68,7 +67,7 @@ def same_object(name: str) -> xr.Dataset:
 
 
 def grouping(name: str) -> xr.Dataset:
-    """Stored `estimate`, `low` and `high` over (of, matching, layer, head) of `segments.grouping`.
+    """Stored `estimate`, `low` and `high` over (of, matching, layer, head) of `studies.grouping`.
 
     `of`: attention on patches of the same segment less that on different ones, on their own
     picture, in the null, and the excess.  The head `all` is the mean over heads.
@@ -111,20 +110,20 @@ def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER)
     `source` is a folder, or "" for drawn scenes.
     """
     rows: dict[tuple[str, int], float] = {}
-    drawn = scenes.pictures(0, 0, count, size=model.image_size[0])
-    pictures = data.images(source or drawn, model, count)
-    batches = pictures.split(4)
+    drawn = world.pictures(0, 0, count, size=model.image_size[0])
+    given = pictures.images(source or drawn, model, count)
+    batches = given.split(4)
     for batch in tqdm(batches, desc="images"):
         own = observed_attention(model, batch)
         for removed, kept in _REMOVED.items():
             moved = total_variation(own, rebuild_attention(model, batch, salience=kept))
             for layer, value in enumerate(moved.mean(["image", "head", "query"]).values):
-                share = len(batch) / len(pictures) * float(value)
+                share = len(batch) / len(given) * float(value)
                 rows[removed, layer] = rows.get((removed, layer), 0.0) + share
     table = pd.Series(rows, name="total_variation").rename_axis(["removed", "layer"]).to_frame()
-    what = f"{len(pictures)} scenes of the embedded world"
+    what = f"{len(given)} scenes of the embedded world"
     if source:
-        what = f"{len(pictures)} files spread evenly over {Path(source).resolve().name}"
+        what = f"{len(given)} files spread evenly over {Path(source).resolve().name}"
     path = folder / f"{model.name}.salience.csv"
     _write(path, table, _origin(own) | {"images": what})
     return path
@@ -143,10 +142,10 @@ def store_preference(
     tables, said = [], []
     for name, samples in sets.items():
         laid_on = null_images if len(samples) == 1 else ()
-        found = study(model, samples, null_images=laid_on)
+        found = studies.odd_one_out(model, samples, null_images=laid_on)
         fields = ("share", "null_share", "share_others", "null_share_others")
-        means = {f: relations(found[f]).mean(["image", "head"]) for f in fields}
-        means["area"] = area_of_relations(found)
+        means = {f: studies.relations(found[f]).mean(["image", "head"]) for f in fields}
+        means["area"] = studies.area_of_relations(found)
         tables.append(xr.Dataset(means))
         null = f"null on {len(laid_on)} photographs" if laid_on else "null among themselves"
         said.append(f"{name}: n = {found.sizes['image']}, {null}")
@@ -160,8 +159,8 @@ def store_same_object(
     model: Model, segmentations: Segmentations, source: str, folder: Path = FOLDER
 ) -> Path:
     """Computes and stores whether modes' queries and keys prefer one object, with intervals."""
-    found = segments.same_object(model, segmentations)
-    parts = [segments.probability(found), segments.probability(found, ["head"])]
+    found = studies.same_object(model, segmentations)
+    parts = [studies.probability(found), studies.probability(found, ["head"])]
     table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "layer", "head"])
     path = folder / f"{model.name}.same_object.csv"
     _write(path, table[ESTIMATE], _origin(parts[0]) | parts[0].attrs | _images(parts[0], source))
@@ -172,11 +171,11 @@ def store_grouping(
     model: Model, segmentations: Segmentations, source: str, folder: Path = FOLDER
 ) -> Path:
     """Computes and stores attention within and across people's segments, with intervals."""
-    found = segments.grouping(model, segmentations)
+    found = studies.grouping(model, segmentations)
     differences = {
         "own picture": found.same - found.different,
         "other pictures": found.null_same - found.null_different,
-        "excess": segments.excess(found),
+        "excess": studies.grouping_excess(found),
     }
     values = xr.concat(list(differences.values()), pd.Index(differences, name="of"))
     parts = [statistics.bootstrap(each) for each in (values, values.mean("head"))]

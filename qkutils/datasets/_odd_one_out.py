@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from qkutils.datasets._reading import Files, Reading, gather, pair, reading
 from qkutils.pictures._folders import SUFFIXES, check_folder, counts, key_of
 from qkutils.pictures._opening import open_picture, shown
-from qkutils.datasets._reading import Files, Reading, gather, pair, reading
 from qkutils.records import Sample
 
 _MASKS = {"target": ("targ_labels", "targ_images"), "distractor": ("dist_labels", "dist_images")}

@@ -11,9 +11,9 @@ from jaxtyping import Shaped
 from scipy.io import loadmat
 
 from qkutils import options
+from qkutils.datasets._reading import Files, Reading, gather, pair, reading
 from qkutils.pictures._folders import SUFFIXES, check_folder
 from qkutils.pictures._opening import open_file, open_picture, shown
-from qkutils.datasets._reading import Files, Reading, gather, pair, reading
 from qkutils.records import Segmented
 
 _CLASSES = (

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from qkutils import options
-from qkutils.pictures._folders import picture_files
-from qkutils.pictures._opening import open_picture, upright
 from qkutils.models import Model
 from qkutils.passes import check_images
+from qkutils.pictures._folders import picture_files
+from qkutils.pictures._opening import open_picture, upright
 from qkutils.records import Records
 
 Source = str | Path | Tensor | Sequence

@@ -16,11 +16,11 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from qkutils.pictures._folders import picture_files
-from qkutils.pictures._opening import open_file, open_picture, shown, upright
-from qkutils.datasets._reading import Reading
 from qkutils.models import Model
 from qkutils.passes import check_images
+from qkutils.pictures._folders import picture_files
+from qkutils.pictures._opening import open_file, open_picture, shown, upright
+from qkutils.records import Records
 from qkutils.store import digest
 
 
@@ -61,7 +61,7 @@ def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) ->
     """The pictures of a folder (keyed by path), of a tensor, or of a sequence (keyed by number).
 
     A sequence holds pictures, tensors, or records with an `image`, such as `Sample`.  `keys` names
-    the pictures of a tensor or sequence otherwise; a `Reading` brings its own.  Raises ValueError
+    the pictures of a tensor or sequence otherwise; a data set brings its own.  Raises ValueError
     for keys that do not fit.
     """
     if isinstance(images, Pictures):
@@ -74,7 +74,7 @@ def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) ->
         raise ValueError(
             f"images={images!r}: a folder, a tensor or a sequence of pictures is needed"
         )
-    if isinstance(images, Reading) and keys is None:
+    if isinstance(images, Records) and keys is None:
         keys = images.keys
     names = _names(keys, len(images))
     order = sorted(range(len(names)), key=names.__getitem__)

@@ -68,7 +68,7 @@ def grouping(
     return with_origin(xr.Dataset(fields, coords), loaded, "exact", "float32", **said)
 
 
-def excess(found: xr.Dataset) -> xr.DataArray:
+def grouping_excess(found: xr.Dataset) -> xr.DataArray:
     """Same minus different, minus that of the null: over (image, matching, layer, head).
 
     The null takes away what position and the picture's border do to pairs, which matching leaves.

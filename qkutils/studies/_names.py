@@ -1,8 +1,8 @@
-"""Naming modes by measurement: what in a drawn scene their query and key projections select."""
+"""Names of modes by measurement: what in labelled pictures their queries and keys select."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +13,17 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models, options, scenes
-from qkutils.world._labels import FAMILIES, Labels, misplaced, patch_labels, some
+from qkutils import models, options
 from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose
-from qkutils.passes import normalise, visit_layers
+from qkutils.passes import check_images, normalise, visit_layers
 from qkutils.provenance import with_origin
-from qkutils.world import KINDS, Scenes
+from qkutils.studies._labels import Labels, misplaced, some
 
 SIDES = ("query", "key")
 NULLS = ("any", "leaning")
 PAIRS = 10  # random pairs of directions for each mode, with its cosine
 TOKEN_BYTES = 2**29  # of the tokens that are kept at once
-NAMED_ON = 6_000_000  # the world seed of the scenes that modes are named on; no model saw it
 OF_SIDES = ("layer", "side", "head", "mode")
 _DIMS = {
     "same": ("layer", "head", "mode"),
@@ -60,7 +58,7 @@ def means(labels: Labels, x: Tokens) -> Means:
     """Fits the mean of every label; zero, which is the mean of all, for a label not seen."""
     flat = x.flatten(0, 2)
     out = []
-    for side, count in ((labels.fine, len(labels.names)), (labels.base, len(KINDS))):
+    for side, count in ((labels.fine, len(labels.names)), (labels.base, labels.coarse)):
         where = side.where(labels.fine >= 0, -1).flatten()
         total, number = _cells(where, flat, count)
         out.append(total / number.clamp(min=1))
@@ -105,7 +103,9 @@ class Namer:
     `x`: tokens, whose mean over the scenes `fit` has to be zero.
     """
 
-    def __init__(self, families: dict[str, Labels], x: Tokens, fit: Bool[Tensor, " scene"]) -> None:
+    def __init__(
+        self, families: Mapping[str, Labels], x: Tokens, fit: Bool[Tensor, " scene"]
+    ) -> None:
         self.families, self.x = tuple(families), (x[fit], x[~fit])
         self.labels = [
             (some(labels, fit).to(x.device), some(labels, ~fit).to(x.device))
@@ -201,19 +201,21 @@ def same_names(family: Int[Tensor, " direction"], high: np.ndarray) -> np.ndarra
     return (families[0] == families[1]) & (ends[0] == ends[1])
 
 
-def name_modes(
+def names(
     model: AnyModel,
-    count: int = 256,
+    images: Float[Tensor, "image channel height width"],
+    families: Mapping[str, Labels],
+    *,
     permutations: int = 199,
     directions: int = 20_000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """What of drawn scenes the query and key projections of every mode select, and how much of it.
+    """What the query and key projections of every mode select in labelled pictures, and how much.
 
-    On the first half of `count` scenes each (layer, head, mode, side) gets the family of labels
+    On the first half of the pictures each (layer, head, mode, side) gets the family of labels
     that explains most of its projection's variance over patches, and in it the labels with the
     `high`est and `low`est mean.  On the other half `share` says how much of the variance these
-    means explain.  `p` compares it with labels of other scenes (see `misplaced`), `p_random` with
+    means explain.  `p` compares it with labels of other pictures (see `misplaced`), `p_random` with
     what random directions reach by the same procedure: `any` in the space of the layer's normalised
     tokens, and `leaning` ones, random sums of tokens, which lie where tokens vary much, as the
     directions that matter do.  `q` and `q_random` control the rate of false discoveries over all
@@ -221,49 +223,72 @@ def name_modes(
     directions, so that with m tests none of q is below 0.05 unless about 20 m / n of them reach
     that.  `same` tells whether both sides of a mode have one name (family and high end), and
     `random_same` what share of random pairs of leaning directions with the mode's own cosine do,
-    since directions that lie close together must agree.  Convention exact.  Raises ValueError for
-    fewer than four scenes, and for a model whose pictures are not square.
+    since directions that lie close together must agree.  Convention exact.
+
+    Parameters
+    ----------
+    model, images
+        A model, and pictures as it takes them: at least four.
+    families
+        Labels of every patch, by the name of what they tell; `world.labelled` gives those of drawn
+        scenes.
+    permutations, directions, seed
+        Numbers of shuffled labels and of random directions, and the random generator's beginning.
+
+    Raises
+    ------
+    ValueError
+        For fewer than four pictures, and for labels of other pictures or another patch grid.
     """
-    count, seed = options.count("count", count, 4), options.seed(seed)
+    seed = options.seed(seed)
     permutations = options.count("permutations", permutations)
     directions = options.count("directions", directions)
     loaded = models.load(model)
-    if loaded.image_size[0] != loaded.image_size[1] or loaded.grid[0] != loaded.grid[1]:
-        raise ValueError(
-            f"{loaded.name} takes pictures of {loaded.image_size} pixels in {loaded.grid} patches; "
-            "drawn scenes are square, and so have the model's pictures to be"
-        )
-    world = scenes.make(NAMED_ON, 0, count, loaded.image_size[0])
-    families = patch_labels(world, loaded.image_size[0] // loaded.grid[0])
+    _check(loaded, images, families)
+    count = len(images)
     fit = torch.arange(count) < count // 2
     parts = decompose(loaded, "exact")
     generator = torch.Generator().manual_seed(seed)
     found = []
-    for layer, x in enumerate(tqdm(_tokens(loaded, world), "layers", parts.sizes["layer"])):
+    for layer, x in enumerate(tqdm(_tokens(loaded, images), "layers", parts.sizes["layer"])):
         namer = Namer(families, x - x[fit].mean((0, 1, 2)), fit)
         of_layer = parts[["u", "v", "cosine"]].isel(layer=layer)
         found.append(_name_layer(namer, of_layer, permutations, directions, generator))
-    return with_origin(_label(found, parts), loaded, "exact", "float32", scenes=count)
+    labelled = _label(found, parts, tuple(families))
+    return with_origin(labelled, loaded, "exact", "float32", scenes=count)
 
 
-def _tokens(model: Model, world: Scenes) -> Iterator[Tokens]:
-    """Layer by layer the normalised patch tokens; the scenes have the model's size, and no crop.
+def _check(model: Model, images: Tensor, families: Mapping[str, Labels]) -> None:
+    """Raise ValueError for pictures and labels that do not belong together."""
+    check_images(model, images)
+    options.count("number of images", len(images), 4)
+    for name, labels in families.items():
+        if tuple(labels.fine.shape) != (len(images), *model.grid):
+            raise ValueError(
+                f"families[{name!r}]: labels of shape {tuple(labels.fine.shape)}, but there are "
+                f"{len(images)} images of {model.grid[0]} × {model.grid[1]} patches"
+            )
+
+
+def _tokens(model: Model, images: Tensor) -> Iterator[Tokens]:
+    """Layer by layer the normalised patch tokens.
 
     A pass keeps the tokens of as many layers as `TOKEN_BYTES` hold; a large model needs several.
     """
-    layers, _, _, d_model = model.heads.w_q.shape
+    heads = model.heads
+    layers, _, _, d_model = heads.w_q.shape
     patches = model.grid[0] * model.grid[1]
-    at_once = max(1, TOKEN_BYTES // (4 * len(world.image) * patches * d_model))
+    at_once = max(1, TOKEN_BYTES // (4 * len(images) * patches * d_model))
     for first in range(0, layers, at_once):
         wanted = range(first, min(first + at_once, layers))
         kept: dict[int, list[Tensor]] = {layer: [] for layer in wanted}
 
         def keep(layer: int, _: slice, x: Tensor, kept: dict = kept) -> None:
             if layer in kept:
-                own = normalise(x[:, model.prefix_tokens :].float(), model.heads.ln_eps)
+                own = normalise(x[:, model.prefix_tokens :].float(), heads.ln_eps)
                 kept[layer].append(own.unflatten(1, model.grid))
 
-        visit_layers(model, model.transform.transforms[-1](world.image), keep)
+        visit_layers(model, images, keep)
         yield from (torch.cat(kept.pop(layer)) for layer in wanted)
 
 
@@ -305,10 +330,12 @@ def _reached(
     return (1 + len(by_chance) - below.cpu().numpy()) / (1 + len(by_chance))
 
 
-def _label(found: list[dict[str, np.ndarray]], parts: xr.Dataset) -> xr.Dataset:
+def _label(
+    found: list[dict[str, np.ndarray]], parts: xr.Dataset, families: tuple[str, ...]
+) -> xr.Dataset:
     """All layers' names over (layer, head, mode, side), with both false discovery rates."""
     sizes = {d: parts.sizes[d] for d in ("layer", "head", "mode")}
-    sizes |= {"side": 2, "null": len(NULLS), "family_name": len(FAMILIES), "direction": -1}
+    sizes |= {"side": 2, "null": len(NULLS), "family_name": len(families), "direction": -1}
     fields: dict = {}
     for name in found[0]:
         dims = _DIMS.get(name, OF_SIDES)
@@ -319,6 +346,6 @@ def _label(found: list[dict[str, np.ndarray]], parts: xr.Dataset) -> xr.Dataset:
     each = [false_discovery_control(fields["p_random"][1][:, n].ravel()) for n in range(len(NULLS))]
     fields["q"] = (OF_SIDES, controlled)
     fields["q_random"] = (("null", *OF_SIDES), np.stack(each).reshape(len(NULLS), *shape))
-    coords: dict = {"side": list(SIDES), "family_name": list(FAMILIES), "null": list(NULLS)}
+    coords: dict = {"side": list(SIDES), "family_name": list(families), "null": list(NULLS)}
     coords |= {d: np.arange(parts.sizes[d]) for d in ("layer", "head", "mode")}
     return xr.Dataset(fields, coords).assign({k: parts[k] for k in ("sigma", "cosine")})

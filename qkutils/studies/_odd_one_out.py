@@ -62,7 +62,7 @@ class _Reader:
     weight: Float[Tensor, "layout object patch"]
 
 
-def study(
+def odd_one_out(
     model: AnyModel,
     samples: Samples,
     *,
@@ -293,7 +293,7 @@ def _identity(
     }
 
 
-def excess(shares: xr.Dataset, others: bool = True) -> xr.DataArray:
+def share_excess(shares: xr.Dataset, others: bool = True) -> xr.DataArray:
     """Share minus null share: what the picture adds to geometry; by default on other patches."""
     suffix = "_others" if options.flag("others", others) else ""
     options.with_fields("shares", shares, f"share{suffix}", f"null_share{suffix}")
@@ -331,5 +331,5 @@ def late_minus_early(shares: xr.Dataset, relation: str = "same", others: bool = 
     that this is below zero for `same`.
     """
     options.choice("relation", relation, RELATIONS)
-    values = relations(excess(shares, others)).sel(relation=relation).mean("head")
+    values = relations(share_excess(shares, others)).sel(relation=relation).mean("head")
     return statistics.late_minus_early(values)

@@ -11,16 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qkutils import models
-from qkutils.pictures._stream import pictures_of
 from qkutils.heads import Convention, Heads, key_salience, read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose_layer, provenance
 from qkutils.passes import normalise, visit_layers
+from qkutils.pictures._stream import pictures_of
 
 ORDERS = ("contribution", "sigma")
 
 
-def explain(
+def one_image(
     model: AnyModel,
     image: Any,
     layer: int,

@@ -15,7 +15,7 @@ from qkutils.passes import watching
 from qkutils.provenance import with_origin
 
 
-def remove(
+def removal(
     model: AnyModel,
     images: Float[Tensor, "image channel height width"],
     layer: int,

@@ -20,7 +20,6 @@ from qkutils.modes import decompose
 from qkutils.passes import normalise, visit_layers
 from qkutils.provenance import ORIGIN, with_origin
 from qkutils.records import Segmentations
-from qkutils.studies._regions import Patches
 from qkutils.studies._layouts import (
     HALF,
     SMALLEST,
@@ -30,6 +29,7 @@ from qkutils.studies._layouts import (
     pairing,
     picture_batches,
 )
+from qkutils.studies._regions import Patches
 
 CASES = ("modes", "random directions", "other masks", "random directions, other masks")
 SIGNS = (1, -1)
@@ -233,7 +233,7 @@ def _origin(found: xr.Dataset) -> dict[str, xr.DataArray]:
     return {name: found[name] for name in ORIGIN if name in found.coords}
 
 
-def optimal(found: xr.Dataset) -> xr.Dataset:
+def optimal_objects(found: xr.Dataset) -> xr.Dataset:
     """The optimal pictures of every mode and sign, over `rank`, and whether their objects agree.
 
     `place` is the picture's number along `image`; `same` is 1 or 0, and NaN where a mode has fewer

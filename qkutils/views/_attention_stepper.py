@@ -12,11 +12,13 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from PIL.Image import fromarray
 
-from qkutils import data, models, options, plots
+from qkutils import alignment, models, options
 from qkutils.attention import attention_of_token, token_factors
 from qkutils.models import AnyModel, Model
+from qkutils.pictures import visible
 from qkutils.records import Sample, Samples
 from qkutils.studies._regions import OBJECTS, memberships, patch_fractions
+from qkutils.views import figures as plots
 from qkutils.views._arrays import encoded, packed
 from qkutils.views._base import View
 
@@ -79,7 +81,7 @@ def attention_stepper(
     """A view of one patch's attention over a picture, and of its shares on what is in the picture.
 
     Click a patch, step through layers and heads.  `samples`: pictures with masks "target" and
-    "distractor", such as `scenes.samples` or `data.odd_one_out` give.  `images`, `layers` and
+    "distractor", such as `world.samples` or `datasets.odd_one_out` give.  `images`, `layers` and
     `heads` are what a page without a kernel carries; by default the first four samples, and of a
     large model as many layers, heads and samples as 1.5 MB hold.  In a notebook every picture and
     every model at hand is computed on demand.  Shares count every key, prefix tokens too; a patch
@@ -157,7 +159,7 @@ def _front(
         "model": model.name,
         "place": place,
         "name": sample.key,
-        "picture": encoded(data.visible(model, pixels[None])[0]),
+        "picture": encoded(visible(model, pixels[None])[0]),
         "size": list(model.image_size),
         "outlines": [outline(mask) for mask in masks],
         "grid": list(model.grid),
@@ -176,7 +178,7 @@ def _seen(
 ) -> tuple[Float[torch.Tensor, "3 height width"], Bool[np.ndarray, "object height width"]]:
     """Picture and masks on the model's pixels; what overlaps is the target's, as in the shares."""
     stack = np.stack([sample.masks[name] for name in OBJECTS])
-    pixels, masks = data.align(model, sample.image, stack)
+    pixels, masks = alignment.align(model, sample.image, stack)
     masks[1] &= ~masks[0]
     return pixels, masks.numpy()
 
@@ -223,7 +225,7 @@ def _still(
     names = [*_NAMES.values(), "background", *model.prefix_names]
     figure = Figure(figsize=(9.5, 2.9), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1.2, 1.3))
-    plots.outlined(left, fromarray(_bytes(data.visible(model, pixels[None])[0])), list(masks))
+    plots.outlined(left, fromarray(_bytes(visible(model, pixels[None])[0])), list(masks))
     values = row[model.prefix_tokens :].reshape(model.grid)
     drawn = plots.token_map(middle, values, title=title, cmap=plots.SEQUENTIAL)
     plots.mark_patch(middle, patch, model.grid[1])

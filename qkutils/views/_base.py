@@ -17,9 +17,9 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from qkutils import options
-from qkutils.views.figures import DIVERGING, PALETTE, SEQUENTIAL
 from qkutils.views._origin import code_of_this_cell
 from qkutils.views._page import write
+from qkutils.views.figures import DIVERGING, PALETTE, SEQUENTIAL
 
 FRONT = Path(str(resources.files("qkutils.views").joinpath("front")))
 

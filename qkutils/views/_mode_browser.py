@@ -10,13 +10,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from qkutils import models, options
-from qkutils.atlas import figures
-from qkutils.atlas._galleries import galleries
-from qkutils.atlas._maps import maps, optimal
-from qkutils.pictures._stream import Pictures, pictures_of
+from qkutils.atlas import galleries, mode_maps, optimal_pictures
 from qkutils.heads import CONVENTIONS
 from qkutils.models import AnyModel
 from qkutils.modes import decompose, weighted_cosine
+from qkutils.pictures import Pictures, pictures_of
+from qkutils.views import gallery_figures as figures
 from qkutils.views._arrays import packed
 from qkutils.views._base import View
 from qkutils.views._shelf import BUDGET, Named, Shelf, fits, fitting, in_words, pictures_in
@@ -73,7 +72,7 @@ class ModeBrowser(View):
         """A mode's maps on any picture of the source, sign +."""
         options.index("picture", picture, len(self.shelf.pictures.keys))
         image = self.shelf.pictures.read(picture)[None]
-        of_head = maps(self.shelf.model, image, layer, head, self.atlas.attrs["convention"])
+        of_head = mode_maps(self.shelf.model, image, layer, head, self.atlas.attrs["convention"])
         both = of_head.isel(image=0, mode=mode)
         values = np.stack([both["query"].values.ravel(), both["key"].values.ravel()])
         return {"maps": packed(values, "float32"), "pictures": {str(picture): self.shelf[picture]}}
@@ -98,7 +97,7 @@ def mode_browser(
     """A map of all heads; of each mode, in either sign, its optimal pictures and its facts.
 
     Red asks, cyan answers, white does both, on one scale for all pictures of a mode.  `atlas` is
-    what `gallery.scan` found on `images`.  A page with no kernel knows the facts of all modes, and
+    what `scan` found on `images`.  A page with no kernel knows the facts of all modes, and
     the `top` best pictures of these `modes` of these `heads` and `layers`; left out, all heads and
     layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
     computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each
@@ -134,7 +133,7 @@ def mode_browser(
         | _carried(shelf, part, atlas, parts, named)
         | {"naming": _kind(names)},
         state | {"sign": 1, "show": "both", "colour": "weighted_cosine"} | HIDDEN,
-        _still(facts, optimal(loaded, pictures, best, *state.values()), state),
+        _still(facts, optimal_pictures(loaded, pictures, best, *state.values()), state),
         _alternative(loaded.name, state),
     )
 

@@ -16,13 +16,12 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 from torch import Tensor
 
-from qkutils import models, options, plots
+from qkutils import models, options, studies
 from qkutils.attention import observed_attention, token_factors
-from qkutils.datasets import visible
-from qkutils.pictures._opening import open_picture
-from qkutils.atlas import Pictures, build_up, explain, pictures_of
 from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose
+from qkutils.pictures import Pictures, open_picture, pictures_of, visible
+from qkutils.views import figures as plots
 from qkutils.views._arrays import encoded, packed
 from qkutils.views._base import View
 
@@ -198,7 +197,7 @@ def one_image(
     taken = _take(loaded, "the given picture", first)
     chosen, of_each = carried(taken, layers, heads, (layer, head))
     start = {"layer": _start("layer", layer, chosen), "head": _start("head", head, of_each)}
-    explained = explain(loaded, first, start["layer"], start["head"], patch)
+    explained = studies.one_image(loaded, first, start["layer"], start["head"], patch)
     kept = min(3, explained.sizes["mode"])
     state = start | {"asks": "patch", "patch": patch, "salience": True, "kept": kept}
     state |= {"order": "contribution", "mode": None}  # none chosen: the first in this order
@@ -281,7 +280,7 @@ def _still(taken: Taken, explained: xr.Dataset, kept: int) -> tuple[Figure, str]
     layer, head, patch = (explained.attrs[k] for k in ("layer", "head", "query_patch"))
     grid, prefix = taken.model.grid, taken.model.prefix_tokens
     own = taken.attention.sel(layer=layer, head=head).isel(query=prefix + patch).values
-    built = build_up(explained).sel(count=kept).values
+    built = studies.build_up(explained).sel(count=kept).values
     first = explained.isel(mode=0)
     sides = (first.query_map.values, first.key_map.values)
     rows = tuple(row[prefix:].reshape(grid) for row in (built, own))

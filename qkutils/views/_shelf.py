@@ -11,8 +11,7 @@ import PIL.Image
 import xarray as xr
 
 from qkutils import models
-from qkutils.datasets import visible
-from qkutils.pictures._stream import Pictures
+from qkutils.pictures import Pictures, visible
 from qkutils.views._arrays import encoded
 
 BUDGET = 1_450_000  # characters that a view may bring to a page

@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from qkutils import models, options, plots
+from qkutils import models, options
 from qkutils.heads import CONVENTIONS
 from qkutils.modes import trend
+from qkutils.views import figures as plots
 from qkutils.views._arrays import packed
 from qkutils.views._base import View
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from qkutils import options, plots
+from qkutils import options
+from qkutils.views import figures as plots
 from qkutils.views._arrays import packed
 from qkutils.views._base import View
 

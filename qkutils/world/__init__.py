@@ -16,6 +16,7 @@ from qkutils.world._factors import (
     TEXTURES,
     Factors,
 )
+from qkutils.world._labels import FAMILIES, NAMED_ON, labelled, patch_labels
 from qkutils.world._rendering import Scenes, make, patch_fractions, render
 from qkutils.world._sampling import pictures, samples, segmentations
 
@@ -23,7 +24,9 @@ __all__ = [
     "ABSENT",
     "COLOURS",
     "DISTRACTOR",
+    "FAMILIES",
     "KINDS",
+    "NAMED_ON",
     "ODD_FACTORS",
     "PARTS",
     "TARGET",
@@ -31,8 +34,10 @@ __all__ = [
     "Factors",
     "Scenes",
     "draw",
+    "labelled",
     "make",
     "patch_fractions",
+    "patch_labels",
     "pictures",
     "render",
     "samples",

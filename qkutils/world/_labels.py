@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from qkutils.world import COLOURS, KINDS, PARTS, TARGET, TEXTURES, Scenes
+from qkutils.models import Model
+from qkutils.studies import Labels
+from qkutils.world._factors import COLOURS, KINDS, PARTS, TARGET, TEXTURES
+from qkutils.world._rendering import Scenes, make
 
 FAMILIES = ("place", "object", "role", "colour", "kind", "texture", "part")
 CLEAR, PART_SHARE = 0.5, 0.1  # of a patch's pixels: to be on an object, to show a part
 
 
-@dataclass(frozen=True)
-class Labels:
-    """A label for every patch of every scene, −1 for none, beside the coarser one it refines."""
+NAMED_ON = 6_000_000  # the world seed of the scenes that modes are named on; no model saw it
 
-    names: tuple[str, ...]
-    fine: Int[Tensor, "scene row column"]
-    base: Int[Tensor, "scene row column"]
 
-    def to(self, device: torch.device) -> Labels:
-        """The same on another device."""
-        return Labels(self.names, self.fine.to(device), self.base.to(device))
+def labelled(
+    model: Model, count: int = 256
+) -> tuple[Float[Tensor, "scene channel height width"], dict[str, Labels]]:
+    """Drawn scenes as a model takes them, and what every patch of them shows.
+
+    Raises ValueError for a model whose pictures or patch grid are not square, as scenes are.
+    """
+    (height, width), (rows, columns) = model.image_size, model.grid
+    if height != width or rows != columns:
+        raise ValueError(
+            f"{model.name} takes pictures of {model.image_size} pixels in {model.grid} patches; "
+            "drawn scenes are square, and so have the model's pictures to be"
+        )
+    scenes = make(NAMED_ON, 0, count, height)
+    return model.transform.transforms[-1](scenes.image), patch_labels(scenes, height // rows)
 
 
 def patch_labels(world: Scenes, patch: int) -> dict[str, Labels]:
@@ -56,13 +64,13 @@ def patch_labels(world: Scenes, patch: int) -> dict[str, Labels]:
     pairs = tuple(f"{part} of a {kind}" for kind in KINDS for part in PARTS[1:])
     role = (of_object(world.factors.role) == TARGET).long().where(on_object, -1)
     return {
-        "place": Labels(spots, place, anything),
-        "object": Labels(("background", "object"), on_object.long().where(clear, -1), anything),
-        "role": Labels(("distractor", "target"), role, an_object),
-        "colour": Labels(COLOURS, of_object(world.factors.colour), an_object),
-        "kind": Labels(KINDS, kind, an_object),
-        "texture": Labels(TEXTURES, of_object(world.factors.texture), an_object),
-        "part": Labels(pairs, of_part.where(on_object, -1), kind),
+        "place": Labels(spots, place, anything, 1),
+        "object": Labels(("background", "object"), on_object.long().where(clear, -1), anything, 1),
+        "role": Labels(("distractor", "target"), role, an_object, 1),
+        "colour": Labels(COLOURS, of_object(world.factors.colour), an_object, 1),
+        "kind": Labels(KINDS, kind, an_object, 1),
+        "texture": Labels(TEXTURES, of_object(world.factors.texture), an_object, 1),
+        "part": Labels(pairs, of_part.where(on_object, -1), kind, len(KINDS)),
     }
 
 
@@ -71,25 +79,3 @@ def _pixels(
 ) -> Int[Tensor, "scene row column pixel"]:
     """The pixels of every patch."""
     return values.long().unfold(1, patch, patch).unfold(2, patch, patch).flatten(-2)
-
-
-def some(labels: Labels, scene: Tensor) -> Labels:
-    """The labels of some scenes, in this order."""
-    return Labels(labels.names, labels.fine[scene], labels.base[scene])
-
-
-def misplaced(labels: Labels, generator: torch.Generator) -> Labels:
-    """The labels of other scenes at the same places: the same labels, which mean nothing here.
-
-    A scene's labels stay together, so that the patches of one object do not count as many cases,
-    and where they stand stays, so that a projection of mere place gains nothing.  Places, which are
-    alike in all scenes, are moved round the grid instead, in each scene by another step.
-    """
-    count, rows, columns = labels.fine.shape
-    if (labels.fine != labels.fine[:1]).any():
-        return some(labels, torch.randperm(count, generator=generator))
-    down, right = (torch.randint(n, (count, 1, 1), generator=generator) for n in (rows, columns))
-    row = (torch.arange(rows)[:, None] + down) % rows
-    column = (torch.arange(columns) + right) % columns
-    at = (torch.arange(count)[:, None, None], row, column)
-    return Labels(labels.names, labels.fine[at], labels.base[at])

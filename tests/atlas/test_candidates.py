@@ -14,9 +14,9 @@ from PIL import Image
 import qkutils as qk
 from qkutils import cli
 from qkutils.atlas import scanning
+from qkutils.atlas._scan import Manner, check, one_pass
 from qkutils.atlas._state import Atlas
 from qkutils.gauge import prepare
-from qkutils.atlas._scan import Manner, check, one_pass
 
 
 def scan(*args, **options) -> xr.Dataset:
@@ -70,7 +70,7 @@ def test_what_is_ranked_again_is_told(images, found):
     # With a single candidate a place, a second pass finds better ones among other modes' pictures.
     assert 0.9 < float(half.from_candidates) < float(found.from_candidates) <= 1
     rough = replace(prepare(qk.load("tiny-supervised"), "exact"), precision=torch.bfloat16)
-    first = one_pass(rough, qk.pictures.pictures_of(images, rough.model), 1, (), Manner(progress=False))
+    first = one_pass(rough, qk.pictures_of(images, rough.model), 1, (), Manner(progress=False))
     filled = half.image.values >= 0
     own = (half.image.values == first.image.values)[filled].mean()
     assert float(half.from_candidates) == pytest.approx(own, abs=1e-9)

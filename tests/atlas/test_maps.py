@@ -8,14 +8,13 @@ import torch
 from matplotlib.figure import Figure
 
 import qkutils as qk
-
 from qkutils.atlas import figures
 
 
 @pytest.fixture(scope="module")
 def scan(plain_vit):
     images = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    pictures = qk.pictures.pictures_of(images, qk.load(plain_vit))
+    pictures = qk.pictures_of(images, qk.load(plain_vit))
     return pictures, qk.scan(plain_vit, pictures, k=3, progress=False)
 
 

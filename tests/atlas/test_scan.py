@@ -22,8 +22,8 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import cli
-from qkutils.datasets import Reading, Report, Sample
 from qkutils.atlas._state import Atlas, ExactSum, decode, encode
+from qkutils.datasets import Reading, Report, Sample
 from qkutils.gauge import prepare, watching
 from qkutils.passes import visit_layers
 
@@ -304,7 +304,7 @@ def test_broken_files_are_reported_and_left_out(atlas, plain_vit, folder, tmp_pa
 
 def test_a_turned_picture_is_turned_back(plain_vit, folder):
     model = qk.load(plain_vit)
-    pictures = qk.pictures.pictures_of(folder, model)
+    pictures = qk.pictures_of(folder, model)
     upright = Image.open(folder / "turned.jpg").transpose(Image.Transpose.ROTATE_270)
     got = pictures.read(pictures.keys.index("turned.jpg"))
     assert (got == model.transform(upright)).all()

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-
-from qkutils.gauge import prepare
 from qkutils.atlas._scan import one_pass
+from qkutils.gauge import prepare
 from qkutils.pictures._stream import pictures_of
 
 

@@ -20,9 +20,9 @@ from qkutils import models
 import torch
 from timm.models import create_model
 
+from qkutils.atlas._scan import reading
 from qkutils.atlas._state import Atlas
 from qkutils.gauge import prepare
-from qkutils.atlas._scan import reading
 from qkutils.heads import Convention
 from qkutils.models import Model
 from qkutils.passes import full_precision

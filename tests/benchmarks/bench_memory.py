@@ -18,8 +18,6 @@ from qkutils import models
 import torch
 
 
-
-
 def peak(count: int, batch_size: int) -> float:
     """Most memory, in MB, that this process has had once it has scanned `count` pictures."""
     model = models.load("tiny-untrained")

@@ -71,7 +71,9 @@ def test_shares_are_written_and_read_again(tmp_path, monkeypatch, make_vit):
     assert stored.names("preference") == [model.name]
     read = stored.preference(model.name)
     assert "one: n = 1, null on 3 photographs" in read.attrs["sets"]
-    fresh = qk.studies.relations(qk.studies.odd_one_out(model, several).share).mean(["image", "head"])
+    fresh = qk.studies.relations(qk.studies.odd_one_out(model, several).share).mean(
+        ["image", "head"]
+    )
     np.testing.assert_allclose(
         read.share.sel(set="several").transpose(*fresh.dims).sel(relation=fresh.relation),
         fresh,

@@ -9,14 +9,13 @@ import re
 import unicodedata
 from pathlib import Path
 
-import qkutils as qk
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from scipy.io import savemat
 
-
+import qkutils as qk
 
 RNG = np.random.default_rng(0)
 BOX = (slice(4, 10), slice(6, 18))  # where the target is
@@ -212,7 +211,12 @@ def test_hidden_files_are_passed_over(o3):
 
 
 def test_folders_that_are_not_there_are_named(o3, tmp_path):
-    for read in (qk.datasets.odd_one_out, qk.datasets.ade20k, qk.datasets.bsds500, qk.datasets.label_maps):
+    for read in (
+        qk.datasets.odd_one_out,
+        qk.datasets.ade20k,
+        qk.datasets.bsds500,
+        qk.datasets.label_maps,
+    ):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             read(tmp_path / "nowhere")
         with pytest.raises(NotADirectoryError, match="a.jpg"):
@@ -381,7 +385,10 @@ def test_camvid_leaves_out_what_is_unlabelled(segmented):
         segmented / "annotations/x.png", np.full((24, 40), 11, dtype=np.uint8) - white_in(BOX) // 25
     )
     labels = qk.datasets.camvid(segmented)[0].labels[0]
-    assert set(np.unique(labels)) == {-1, 1} and qk.datasets.camvid(segmented)[0].names[1] == "building"
+    assert (
+        set(np.unique(labels)) == {-1, 1}
+        and qk.datasets.camvid(segmented)[0].names[1] == "building"
+    )
 
 
 def test_bsds_keeps_every_persons_segments(bsds):
@@ -472,7 +479,9 @@ def test_real_bsds500(image_folder):
 
 
 def test_whether_a_folder_has_odd_ones_is_seen_from_its_layout(o3, segmented, tmp_path):
-    assert qk.datasets.has_odd_ones(o3) and qk.datasets.has_odd_ones(tmp_path)  # itself, or those inside
+    assert qk.datasets.has_odd_ones(o3) and qk.datasets.has_odd_ones(
+        tmp_path
+    )  # itself, or those inside
     save(tmp_path / "plain/a.png", noise())
     assert not qk.datasets.has_odd_ones(tmp_path / "plain")
     with pytest.raises(FileNotFoundError, match="there is no such folder"):

@@ -71,7 +71,7 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
         yield f"maps.{convention}", qk.mode_maps(model, images, 1, 2, convention)
         yield (
             f"optimal.{convention}",
-            qk.optimal_pictures(model, qk.pictures.pictures_of(images, model), atlas, 1, 2, 0),
+            qk.optimal_pictures(model, qk.pictures_of(images, model), atlas, 1, 2, 0),
         )
         explained = qk.studies.one_image(model, images[0], 1, 2, 5, convention=convention)
         yield f"explain.{convention}", explained

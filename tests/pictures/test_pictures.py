@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 import qkutils as qk
-
 from qkutils.pictures._folders import picture_files
 from qkutils.pictures._opening import open_picture, upright
 
@@ -167,7 +166,9 @@ def test_images_fit_the_model_and_can_be_seen_again(make_vit):
 
 def test_the_embedded_model_sees_scenes_as_they_are():
     model = qk.load("tiny-supervised")
-    seen = qk.pictures.visible(model, qk.pictures.images(qk.world.pictures(0, 0, 2), model, count=2))
+    seen = qk.pictures.visible(
+        model, qk.pictures.images(qk.world.pictures(0, 0, 2), model, count=2)
+    )
     drawn = qk.world.make(0, 0, 2).image.movedim(1, -1).numpy()
     assert np.abs(seen - drawn).max() <= 1 / 255
 

@@ -20,7 +20,6 @@ import torch
 
 import qkutils as qk
 
-
 playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = pytest.mark.live
@@ -43,7 +42,7 @@ FIRST = {
         "from qkutils import data, gallery, scenes, views\n"
         f"model = qk.load('{MODEL}')\n"
         "drawn = qk.pictures.images(qk.world.pictures(0, 0, 12), model, 12)\n"
-        "pictures = qk.pictures.pictures_of(drawn, model)\n"
+        "pictures = qk.pictures_of(drawn, model)\n"
         "atlas = qk.scan(model, pictures, k=2, progress=False)\n"
         "view = views.mode_browser(model, atlas, pictures, modes=[0])\n"
         "view.state = view.state | {'layer': 2, 'head': 1, 'mode': 0}\n"
@@ -219,7 +218,7 @@ def test_a_mode_and_a_picture_that_the_browser_does_not_carry(open_notebook: Any
     page.get_by_label("one more picture").wait_for()
     model = qk.load(MODEL)
     drawn = qk.pictures.images(qk.world.pictures(0, 0, 12), model, 12)
-    pictures = qk.pictures.pictures_of(drawn, model)
+    pictures = qk.pictures_of(drawn, model)
     best = qk.scan(model, pictures, k=2, progress=False)
     captions = page.locator(".qk-picture figcaption")
     for mode in (0, 3):

@@ -12,7 +12,6 @@ import pytest
 
 import qkutils as qk
 
-
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
 STATE = r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>'

@@ -8,7 +8,6 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-
 from qkutils.world._labels import FAMILIES, Labels
 
 

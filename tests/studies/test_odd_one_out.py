@@ -185,7 +185,8 @@ def test_shares_of_a_choice_of_modes_are_those_of_rebuilt_attention(plain_vit, m
 
 def test_prefix_tokens_that_are_left_out_might_as_well_not_be_in_the_softmax(plain_vit):
     counted, left_out = (
-        qk.studies.odd_one_out(plain_vit, noise_samples(4), prefix=p) for p in ("counted", "left out")
+        qk.studies.odd_one_out(plain_vit, noise_samples(4), prefix=p)
+        for p in ("counted", "left out")
     )
     assert list(counted.region.values) == [*REGIONS, "prefix"]
     patches = counted.share.sel(region=REGIONS)
@@ -219,7 +220,9 @@ def test_areas_are_those_of_plain_loops(plain_vit):
 def test_order_of_images_changes_nothing(plain_vit):
     samples = noise_samples(7)
     straight = qk.studies.odd_one_out(plain_vit, samples, batch_size=3)
-    turned = qk.studies.odd_one_out(plain_vit, [samples[i] for i in (4, 2, 6, 0, 5, 1, 3)], batch_size=3)
+    turned = qk.studies.odd_one_out(
+        plain_vit, [samples[i] for i in (4, 2, 6, 0, 5, 1, 3)], batch_size=3
+    )
     xr.testing.assert_allclose(turned.sel(image=straight.image), straight, atol=1e-6)
     null = noise_samples(3, seed=5)
     pictures = [sample.image for sample in null]

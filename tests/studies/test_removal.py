@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import qkutils as qk
-
 from qkutils.attention import total_variation
 
 

@@ -33,7 +33,7 @@ def model():
 @pytest.fixture(scope="module")
 def pictures(model):
     keys = [f"<b>{n:02}</b>.png" for n in range(24)]
-    return qk.pictures.pictures_of(qk.pictures.images(qk.world.pictures(0, 0, 24), model, 24), model, keys)
+    return qk.pictures_of(qk.pictures.images(qk.world.pictures(0, 0, 24), model, 24), model, keys)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def focus_map(page):
 @pytest.mark.parametrize("convention", ["exact", "paper"])
 def test_galleries_are_the_maps_of_optimal_pictures(plain_vit, convention):
     images = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    source = qk.pictures.pictures_of(images, qk.load(plain_vit))
+    source = qk.pictures_of(images, qk.load(plain_vit))
     atlas = qk.scan(plain_vit, source, 3, convention, progress=False)
     emptied = atlas.copy(deep=True)
     emptied.image[1, 2, 4, 1, 1:] = -1
@@ -148,7 +148,7 @@ def test_galleries_are_the_maps_of_optimal_pictures(plain_vit, convention):
 
 def test_a_mode_with_no_picture_has_empty_maps(plain_vit):
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    source = qk.pictures.pictures_of(images, qk.load(plain_vit))
+    source = qk.pictures_of(images, qk.load(plain_vit))
     atlas = qk.scan(plain_vit, source, 2, progress=False)
     atlas.image[1, 1, 1] = -1
     part = atlas.isel(layer=[1], head=[1], mode=[1])
@@ -575,7 +575,7 @@ def test_a_real_model_is_light(real_model, image_folder):
     if "deit" not in real_model.name:
         pytest.skip("one real model is enough")
     folder = image_folder / "imagenet-sample"
-    reading = qk.pictures.pictures_of(folder, real_model)
+    reading = qk.pictures_of(folder, real_model)
     few = reading.some(reading.keys[:24])
     atlas = qk.scan(real_model, few, k=4, progress=False)
     made = views.mode_browser(real_model, atlas, few)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-
 import qkutils as qk
 from qkutils.world import COLOURS, DISTRACTOR, KINDS, ODD_FACTORS, PARTS, TARGET
 

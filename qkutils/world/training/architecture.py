@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qkutils import checkpoints, scenes
+from qkutils import checkpoints, world
 
 SIZE, PATCH, HEADS = 64, 8, 4
 PREPROCESSING = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
@@ -19,9 +19,9 @@ METADATA = {  # of a published file: what its tensors can't tell
 }
 FOLDER = Path(str(resources.files("qkutils.world.training").joinpath("weights")))
 QUESTIONS = {  # what a supervised model is asked of a scene, and how many answers there are
-    "kind": len(scenes.KINDS),
-    "colour": len(scenes.COLOURS),
-    "odd factor": len(scenes.ODD_FACTORS),
+    "kind": len(world.KINDS),
+    "colour": len(world.COLOURS),
+    "odd factor": len(world.ODD_FACTORS),
 }
 CLASSES = sum(QUESTIONS.values())
 

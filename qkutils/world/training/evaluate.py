@@ -14,14 +14,20 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import scenes
+from qkutils import world
 from qkutils.world.training import architecture
 from qkutils.world.training.architecture import PATCH, SIZE, normalise
-from qkutils.world.training.objectives import MaskedPixels, Objective, Supervised, draw_mask, patches_of
+from qkutils.world.training.objectives import (
+    MaskedPixels,
+    Objective,
+    Supervised,
+    draw_mask,
+    patches_of,
+)
 
 HELD_OUT_SCENES = 2_000_000  # a world seed that nothing else uses
 BATCH = 256
-SORTS = len(scenes.KINDS) * len(scenes.COLOURS)
+SORTS = len(world.KINDS) * len(world.COLOURS)
 
 
 def measure(objective: Objective, count: int = 8192) -> dict[str, float]:
@@ -39,7 +45,7 @@ def measure(objective: Objective, count: int = 8192) -> dict[str, float]:
 def accuracy(
     net: VisionTransformer,
     count: int = 8192,
-    odd: Sequence[str] = scenes.ODD_FACTORS,
+    odd: Sequence[str] = world.ODD_FACTORS,
     hidden: bool = False,
 ) -> dict[str, float]:
     """Share of right answers to every question, over held-out scenes that are odd in one of `odd`.
@@ -51,7 +57,7 @@ def accuracy(
     hits, asked = [], []
     for held_out in _held_out(count, odd):
         label = held_out.factors.label
-        shown = scenes.render(without_target(held_out.factors)) if hidden else held_out
+        shown = world.render(without_target(held_out.factors)) if hidden else held_out
         hits.append(answers(net, shown.image) == label)
         asked.append(label >= 0)
     right, there = torch.cat(hits), torch.cat(asked)
@@ -59,9 +65,9 @@ def accuracy(
     return dict(zip(architecture.QUESTIONS, shares.tolist(), strict=True))
 
 
-def without_target(factors: scenes.Factors) -> scenes.Factors:
+def without_target(factors: world.Factors) -> world.Factors:
     """The same scenes, with an empty cell where the odd object was."""
-    role = factors.role.where(factors.role != scenes.TARGET, scenes.ABSENT)
+    role = factors.role.where(factors.role != world.TARGET, world.ABSENT)
     return replace(factors, role=role)
 
 
@@ -84,10 +90,10 @@ def answers(
     return torch.stack([logits.argmax(1) for logits in said], 1)
 
 
-def _held_out(count: int, odd: Sequence[str] = scenes.ODD_FACTORS) -> Iterator[scenes.Scenes]:
+def _held_out(count: int, odd: Sequence[str] = world.ODD_FACTORS) -> Iterator[world.Scenes]:
     starts = range(0, count, BATCH)
     for start in tqdm(starts, desc="held-out scenes", leave=False):
-        yield scenes.make(HELD_OUT_SCENES, start, min(start + BATCH, count), odd=odd)
+        yield world.make(HELD_OUT_SCENES, start, min(start + BATCH, count), odd=odd)
 
 
 @torch.inference_mode()
@@ -150,10 +156,10 @@ def probes(net: VisionTransformer, count: int = 8192) -> dict[str, float]:
     }
 
 
-def _usual(factors: scenes.Factors) -> Int[Tensor, " scene"]:
+def _usual(factors: world.Factors) -> Int[Tensor, " scene"]:
     """Kind and colour that all distractors share, as one number; -1 where they do not."""
-    both = factors.kind * len(scenes.COLOURS) + factors.colour
-    distractor = factors.role == scenes.DISTRACTOR
+    both = factors.kind * len(world.COLOURS) + factors.colour
+    distractor = factors.role == world.DISTRACTOR
     shared = both.masked_fill(~distractor, -1).amax(1)
     return torch.where(factors.mixed == 1, -1, shared)
 

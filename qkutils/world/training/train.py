@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from qkutils import options, scenes, store
+from qkutils import options, store, world
 from qkutils.world.training.config import Config
 from qkutils.world.training.objectives import OBJECTIVES, Objective
 
@@ -92,7 +92,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, config)
     which = (step * config.batch, (step + 1) * config.batch)
-    batch = scenes.make(TRAINING_SCENES, *which, device=device)
+    batch = world.make(TRAINING_SCENES, *which, device=device)
     half = config.precision == "bfloat16"
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
         loss = objective(batch, chances_of(step, config))

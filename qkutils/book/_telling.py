@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.figure import Figure
+from myst_nb import glue
 
 
 def tell(**values: float | int | str | Figure) -> None:
@@ -10,7 +11,5 @@ def tell(**values: float | int | str | Figure) -> None:
 
     In the prose, {glue:text}`name:.2f` stands for the number, and nothing is typed in.
     """
-    from myst_nb import glue  # the book's own dependency; the library runs without it
-
     for name, value in values.items():
         glue(name, value, display=False)
