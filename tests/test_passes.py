@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import qkutils as qk  # before timm, which it helps to import
-
-# isort: split
 import pytest
 import timm
 import torch
 from torch import nn
 
+import qkutils as qk
 from qkutils.passes import check_images, visit_layers, watching
 
 PLAIN = [

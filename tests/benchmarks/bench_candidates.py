@@ -5,17 +5,17 @@ By default on an embedded model and drawn scenes; any model and folder of images
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import argparse
 from dataclasses import replace
 
-import qkutils as qk
-from qkutils import models
-
-# isort: split
 import numpy as np
 import torch
 import xarray as xr
 
+import qkutils as qk
+from qkutils import models
 from qkutils.atlas._scan import one_pass
 from qkutils.gauge import prepare
 from qkutils.pictures._stream import pictures_of

@@ -14,12 +14,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
-from qkutils import models
-
-# isort: split
 import torch
 from timm.models import create_model
 
+from qkutils import models
 from qkutils.atlas._scan import reading
 from qkutils.atlas._state import Atlas
 from qkutils.gauge import prepare

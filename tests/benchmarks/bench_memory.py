@@ -6,16 +6,17 @@ were kept would take 600 kB each.
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import argparse
 import resource
 import subprocess
 import sys
 
+import torch
+
 import qkutils as qk
 from qkutils import models
-
-# isort: split
-import torch
 
 
 def peak(count: int, batch_size: int) -> float:

@@ -6,16 +6,16 @@ compared starts from the same pictures in memory, and bare includes the model's 
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import time
 from collections.abc import Callable
 
-import qkutils as qk
-from qkutils import models
-
-# isort: split
 import timm
 import torch
 
+import qkutils as qk
+from qkutils import models
 from qkutils.datasets import Sample
 from qkutils.models import Model
 from qkutils.passes import full_precision

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import qkutils as qk  # before timm, which it helps to import
-
-# isort: split
 import numpy as np
 import torch
 import xarray as xr
 from timm.models.vision_transformer import VisionTransformer
 
+import qkutils as qk
 from qkutils import attention, heads, models, statistics
 from qkutils.book import stored
 from qkutils.modes import null_from_strengths, trend
