@@ -107,7 +107,7 @@ def test_one_process_at_a_time_and_none_after_it_was_killed(tmp_path):
 
 
 def test_names_that_are_no_utf8_survive(tmp_path):
-    keys = ["plain", "caf\udce9.png", "back\\slash", "nul\0", "\\u0041", "日本.png", ""]
+    keys = ["plain", "x\udce9.png", "back\\slash", "nul\0", "\\u0041", "日本.png", ""]
     fields = {"key": ("picture", np.array(keys, object)), "number": ("picture", np.arange(7))}
     dataset = xr.Dataset(fields, {"image": ("image", ["a\udcff", "b"])}, {"model": "m\udce9\\"})
     found = store.load(store.save(tmp_path / "file.nc", dataset))
@@ -340,11 +340,11 @@ def test_one_picture_may_have_two_keys(plain_vit):
 
 
 def test_a_scan_of_names_that_are_no_utf8_is_kept_and_goes_on(plain_vit, folder, tmp_path):
-    os.rename(os.fsencode(folder / "1.png"), os.fsencode(folder) + b"/caf\xe9.png")
+    os.rename(os.fsencode(folder / "1.png"), os.fsencode(folder) + b"/x\xe9.png")
     out = tmp_path / os.fsdecode(b"atlas\xe9.nc")
     cut_off(plain_vit, folder, 1, out=out)
     found = scan(plain_vit, folder, 1, out=out)
-    assert "caf\udce9.png" in found.key.values and found.done.all()
+    assert "x\udce9.png" in found.key.values and found.done.all()
     assert qk.open_atlas(out).identical(found) and scan(plain_vit, folder, 1, out=out).identical(
         found
     )
