@@ -61,6 +61,7 @@ from qkutils import (
     models,
     passes,
     plots,
+    scenes,
     statistics,
     stored,
     views,
@@ -76,7 +77,8 @@ from qkutils.report import tell
 
 # %%
 model = qk.load(MODEL)
-images = data.images(IMAGES, model, count=8)
+drawn = scenes.pictures(0, 0, 8, size=model.image_size[0])
+images = data.images(IMAGES or drawn, model, count=8)
 pictures = data.visible(model, images)
 weights = heads.read(model)  # every layer's W_q, W_k, biases and LayerNorm, stacked
 layers, per_layer, d_head, d_model = weights.w_q.shape
@@ -355,7 +357,8 @@ tell(rebuilt_error=difference, moved_all=moved_all, moved_bias=moved_bias)
 # %%
 rows = {}
 for name in models.family()[0].dropna():
-    each, four = qk.load(name), data.images("", qk.load(name), count=4)
+    each = qk.load(name)
+    four = data.images(scenes.pictures(0, 0, 4), each, count=4)
     its_own = qk.observed_attention(each, four)
     error = abs(its_own - qk.rebuild_attention(each, four)).max()
     bare = distance(its_own, qk.rebuild_attention(each, four, salience=[])).mean()

@@ -399,7 +399,8 @@ _ = ax.legend(fontsize=7, handlelength=4)
 # :::
 
 # %%
-pictures = gallery.pictures_of(IMAGES or data.images("", model, 64), model)
+drawn = qk.scenes.pictures(0, 0, 64, size=model.image_size[0])
+pictures = gallery.pictures_of(IMAGES or data.images(drawn, model, 64), model)
 every = max(len(pictures.keys) // 64, 1)
 pictures = pictures.some(pictures.keys[::every])
 alike = {

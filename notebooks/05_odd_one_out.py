@@ -348,7 +348,8 @@ _ = axes[0].legend(fontsize=7)
 
 # %%
 kept = ["fingerprint", "code_version", "computed", "sets"]
-pd.DataFrame({name: {k: t.attrs[k] for k in kept} for name, t in tables.items()}).style
+pd.set_option("display.max_colwidth", None)
+pd.DataFrame({name: {k: t.attrs[k] for k in kept} for name, t in tables.items()})
 
 # %% [markdown]
 # ## Did we reproduce it?

@@ -62,7 +62,8 @@ from qkutils.report import tell
 
 # %%
 model = qk.load(MODEL)
-source = IMAGES or data.images("", model, COUNT)
+drawn = qk.scenes.pictures(0, 0, COUNT, size=model.image_size[0])
+source = IMAGES or data.images(drawn, model, COUNT)
 pictures = gallery.pictures_of(source, model)
 one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 3, 2, 0
@@ -404,7 +405,7 @@ tell(
 )
 
 # %%
-drawn_scenes = data.images("", subject, COUNT)
+drawn_scenes = data.images(qk.scenes.pictures(0, 0, COUNT), subject, COUNT)
 held_out, seen = drawn_scenes[:48], drawn_scenes[48:]
 carrying = gallery.scan(subject, seen, 1, statistics=["variance"])
 by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")

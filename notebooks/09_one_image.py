@@ -50,7 +50,7 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import data, gallery, plots, statistics, views
+from qkutils import data, gallery, plots, scenes, statistics, views
 from qkutils.gallery import figures
 from qkutils.report import tell
 
@@ -63,7 +63,8 @@ from qkutils.report import tell
 
 # %%
 model = qk.load(MODEL)
-source = IMAGES or data.images("", model, COUNT)
+drawn = scenes.pictures(0, 0, COUNT, size=model.image_size[0])
+source = IMAGES or data.images(drawn, model, COUNT)
 pictures = gallery.pictures_of(source, model)
 image = pictures.read(PICTURE % len(pictures.keys))
 picture = data.visible(model, image[None])[0]

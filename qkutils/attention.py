@@ -64,12 +64,13 @@ def rebuild_attention(
     {'layer': 8, 'image': 1, 'head': 4, 'query': 65, 'key': 65}
     """
     loaded = models.load(model)
+    heads = loaded.heads
     query, key, kappa = score_factors(loaded, modes, salience)
     out = _empty(loaded, images)
 
     def visit(layer: int, which: slice, x: Tensor) -> None:
-        z = normalise(x.float(), loaded.heads.ln_eps)
-        logits = scores(z, query[layer], key[layer], kappa[layer]) * loaded.heads.scale
+        z = normalise(x.float(), heads.ln_eps)
+        logits = scores(z, query[layer], key[layer], kappa[layer]) * heads.scale
         out[layer, which] = logits.softmax(-1).cpu().numpy()
 
     visit_layers(loaded, images, visit)
@@ -92,12 +93,12 @@ def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = No
     """
     loaded = models.load(model)
     check_images(loaded, images)
+    heads, scale = loaded.heads, loaded.heads.scale
     query, key, kappa = score_factors(loaded, modes)
-    scale = loaded.heads.scale
     found: dict[str, list] = {"query": [], "key": [], "salience": []}
 
     def visit(layer: int, _: slice, x: Tensor) -> None:
-        z = normalise(x.float(), loaded.heads.ln_eps)[:, None]
+        z = normalise(x.float(), heads.ln_eps)[:, None]
         sides = {"query": z @ (query[layer] * scale).mT, "key": z @ key[layer].mT}
         sides["salience"] = (z @ (kappa[layer] * scale)[..., None])[..., 0]
         for name, side in sides.items():
@@ -136,11 +137,12 @@ def score_factors(
     Without modes A and B are the head's own projections, LayerNorm folded in; else they are the
     modes' σu and v.  Raises ValueError for modes of another model or convention.
     """
-    parts = dict(zip(SALIENCE, key_salience(model.heads), strict=True))
+    heads = model.heads
+    parts = dict(zip(SALIENCE, key_salience(heads), strict=True))
     wanted = options.choices("salience", salience, SALIENCE)
     kappa = sum((parts[s] for s in wanted), torch.zeros_like(parts["bias"])).float()
     if modes is None:
-        folded = [fold(model.heads, layer, "exact") for layer in range(len(model.heads.w_q))]
+        folded = [fold(heads, layer, "exact") for layer in range(len(heads.w_q))]
         query, key = (torch.stack(side).float() for side in zip(*folded, strict=True))
         return query, key, kappa
     check_modes(model, modes)
@@ -164,9 +166,10 @@ def check_modes(model: Model, modes: xr.Dataset) -> None:
     sizes = dict(zip(("layer", "head"), model.heads.w_q.shape[:2], strict=True))
     there = {name: modes.sizes.get(name) for name in sizes}
     if there != sizes or "mode" not in modes.sizes:
-        raise ValueError(
-            f"modes: they have {there}, the model has {sizes}; choose among modes only"
-        )
+        raise ValueError(f"modes: {there}, but the model has {sizes}; choose among modes only")
+    numbers = modes.mode.values.tolist()
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"modes: {numbers}; each mode once")
 
 
 def scores(

@@ -143,9 +143,10 @@ def _refuse_other_tokens(model: Model, layer: int, x: Tensor) -> None:
     rows, columns = model.grid
     if x.ndim != 3 or x.shape[1] != model.prefix_tokens + rows * columns:
         raise ValueError(
-            f"{model.name}, layer {layer}: tokens of shape {tuple(x.shape)}, but {rows} × {columns} "
-            f"patches and {model.prefix_tokens} prefix tokens are expected; without prompts, "
-            "masking or dropped patches, and with `num_prefix_tokens` set, it can be treated"
+            f"{model.name}, layer {layer}: tokens of shape {tuple(x.shape)}, but {rows} × "
+            f"{columns} patches and {model.prefix_tokens} prefix tokens are expected; without "
+            "prompts, masking or dropped patches, and with `num_prefix_tokens` set, it can be "
+            "treated"
         )
 
 
@@ -210,8 +211,9 @@ def _proving(model: Model) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+    heads = model.heads
     for layer, x in given.items():
-        wanted = _reading(model.heads, layer, x)
+        wanted = _reading(heads, layer, x)
         _refuse_other_attention(model.name, layer, read.get(layer), wanted)
 
 

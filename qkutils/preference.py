@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,12 +19,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models, options, parts, statistics
+from qkutils import models, options, statistics, store
 from qkutils.attention import SALIENCE, kept, score_factors, scores_of_queries
-from qkutils.data.samples import Samples
 from qkutils.models import AnyModel, Model
 from qkutils.passes import normalise, visit_layers
 from qkutils.provenance import with_origin
+from qkutils.records import Samples
 from qkutils.regions import (
     OBJECTS,
     REGIONS,
@@ -95,6 +95,8 @@ def study(
     }
     batch_size = options.count("batch_size", batch_size)
     _check_pictures(samples, null_images)
+    if path is not None and not Path(path).is_file():
+        store.check_writable(path)
     loaded = models.load(model)
     factors = score_factors(loaded, modes, salience)
     layouts = read_layouts(loaded, samples)
@@ -104,17 +106,20 @@ def study(
     keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
     tensors = (torch.from_numpy(a).to(loaded.device) for a in (keys, weight))
     reader = _Reader(loaded, factors, *tensors)
-    said |= kept(modes, salience) | _counts(layouts, weight)
+    said |= kept(modes, salience)
 
     def compute(folder: Path | None) -> xr.Dataset:
         values = _measure(reader, jobs, batch_size, folder)
         found = _label(values, jobs, layouts, member, weight)
-        return with_origin(found, loaded, "exact", "float32", **said)
+        counts = _counts(layouts, weight)
+        return with_origin(found, loaded, "exact", "float32", **said, **counts)
 
-    identity = _identity(
-        said | {"fingerprint": loaded.fingerprint}, layouts, keys, weight, null_images, batch_size
-    )
-    return parts.resumable(path, identity, compute)
+    asked = said | {"batch_size": str(batch_size)}
+    if modes is not None:  # numbers alone don't tell what was done to them
+        arrays = (modes[name].values for name in ("sigma", "u", "v"))
+        asked["modes"] += " " + " ".join(map(store.digest, arrays))
+    identity = _identity(loaded, asked, layouts, (keys, weight), null_images)
+    return store.resumable(path, identity, compute)
 
 
 def _check_pictures(samples: Samples, null_images: Sequence[Image.Image]) -> None:
@@ -179,7 +184,7 @@ def _measure(
         for start in range(0, count, batch_size):
             which = slice(start, start + batch_size)
             file = None if folder is None else folder / f"{start}.npy"
-            done.append(parts.kept(file, partial(_batch, reader, jobs, which)))
+            done.append(store.kept(file, partial(_batch, reader, jobs, which)))
             bar.update(len(done[-1]))
     return np.concatenate(done)
 
@@ -269,20 +274,23 @@ def _counts(layouts: Layouts, weight: Float[np.ndarray, "layout object patch"]) 
 
 
 def _identity(
-    attributes: dict,
+    model: Model,
+    asked: dict[str, str],
     layouts: Layouts,
-    keys: np.ndarray,
-    weight: np.ndarray,
+    masks: Sequence[np.ndarray],
     null_images: Sequence[Image.Image],
-    batch_size: int,
-) -> str:
-    """Sixteen hexadecimal digits: what the study's model, pictures and options are."""
-    pictures = [_checksum(image) for image in null_images]
-    said = repr((sorted(attributes.items()), layouts.keys, pictures, batch_size))
-    digest = hashlib.sha256(said.encode())
-    for array in (layouts.checksum, keys, weight):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+) -> store.Identity:
+    """What the study's numbers depend on, by its parts."""
+    pictures = [*layouts.checksum, *(store.digest(image.convert("RGB")) for image in null_images)]
+    return {
+        "model": model.identity,
+        "preprocessing": repr(model.transform),
+        "options": asked,
+        "code_version": version("qkutils"),
+        "pictures": store.digest(" ".join(pictures).encode()),
+        "keys": store.digest("\0".join(layouts.keys).encode("utf-8", "surrogatepass")),
+        "masks": [store.digest(mask) for mask in masks],
+    }
 
 
 def excess(shares: xr.Dataset, others: bool = True) -> xr.DataArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from qkutils import options
+from qkutils import options, store
 from qkutils.data.alignment import align
-from qkutils.data.samples import Sample, Samples
 from qkutils.models import Model
+from qkutils.records import Sample, Samples
 
 OBJECTS = ("target", "distractor")
 REGIONS = (*OBJECTS, "background")
@@ -32,7 +31,7 @@ class Layouts:
 
     keys: list[str]
     place: Int[np.ndarray, " image"]  # in the sequence of samples
-    checksum: Int[np.ndarray, " image"]  # of the pictures
+    checksum: list[str]  # of the pictures
     fraction: Float[np.ndarray, "image object patch"]
     left_out: dict[str, int]
 
@@ -51,7 +50,7 @@ def read_layouts(model: Model, samples: Samples) -> Layouts:
         if reason:
             left_out[reason] += 1
         else:
-            kept.append((sample.key, place, zlib.crc32(sample.image.tobytes()), fraction))
+            kept.append((sample.key, place, store.digest(sample.image.convert("RGB")), fraction))
     if not kept:
         raise ValueError(
             f"none of {len(samples)} samples can be studied ({dict(left_out)}); a target has to "
@@ -59,8 +58,8 @@ def read_layouts(model: Model, samples: Samples) -> Layouts:
         )
     keys, places, checksums, fractions = zip(*kept, strict=True)
     refuse_twins(keys)
-    arrays = np.array(places), np.array(checksums), np.stack(fractions)
-    return Layouts(list(keys), *arrays, dict(left_out))
+    fraction = np.stack(fractions)
+    return Layouts(list(keys), np.array(places), list(checksums), fraction, dict(left_out))
 
 
 def patch_fractions(model: Model, sample: Sample) -> Float[np.ndarray, "object patch"]:

@@ -1,31 +1,30 @@
 """Stored results: small tables, with provenance, of models that are not at hand.
 
-`python -m qkutils.stored MODEL [--images FOLDER] [--camvid FOLDER] [--bsds FOLDER]` writes them;
-`modes`, `salience`, `same_object` and `grouping` read them.
+`qkutils store MODEL` writes them; `modes`, `salience`, `preference`, `same_object` and `grouping`
+read them.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import os
 from collections.abc import Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, models, options, scenes, segments, statistics
+from qkutils import data, options, scenes, segments, statistics, store
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
-from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
 from qkutils.preference import area_of_relations, relations, study
+from qkutils.records import Samples, Segmentations
 
 KINDS = {
     "modes": ("convention", "layer", "head", "mode"),
@@ -81,7 +80,7 @@ def _read(name: str, kind: str) -> xr.Dataset:
     if name not in names(kind):
         raise FileNotFoundError(
             f"no stored {kind} of {name!r}; of {', '.join(names(kind)) or 'no model'} there are; "
-            f"with the model at hand, `python -m qkutils.stored {name}` computes them"
+            f"with the model at hand, `qkutils store {name}` computes them"
         )
     path = FOLDER / f"{name}.{kind}.csv"
     with path.open(encoding="utf-8") as file:
@@ -91,13 +90,10 @@ def _read(name: str, kind: str) -> xr.Dataset:
 
 
 def _write(path: Path, table: pd.DataFrame, provenance: dict[str, object]) -> None:
-    """Writes provenance lines and a table to a temporary file and renames it."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        for key, value in provenance.items():
-            file.write(f"# {key}: {value}\n")
-        table.to_csv(file, float_format="%.7g", quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-    os.replace(partial, path)
+    """Writes provenance lines and a table."""
+    lines = "".join(f"# {key}: {value}\n" for key, value in provenance.items())
+    options: Any = {"float_format": "%.7g", "quoting": csv.QUOTE_MINIMAL, "lineterminator": "\n"}
+    store.write(path, lines + table.to_csv(**options))
 
 
 def store_modes(model: Model, folder: Path = FOLDER) -> Path:
@@ -110,9 +106,13 @@ def store_modes(model: Model, folder: Path = FOLDER) -> Path:
 
 
 def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER) -> Path:
-    """Computes and stores how much attention moves, per layer, when parts of κ are left out."""
+    """Computes and stores how much attention moves, per layer, when parts of κ are left out.
+
+    `source` is a folder, or "" for drawn scenes.
+    """
     rows: dict[tuple[str, int], float] = {}
-    pictures = data.images(source, model, count)
+    drawn = scenes.pictures(0, 0, count, size=model.image_size[0])
+    pictures = data.images(source or drawn, model, count)
     batches = pictures.split(4)
     for batch in tqdm(batches, desc="images"):
         own = observed_attention(model, batch)
@@ -202,35 +202,3 @@ def _origin(found: xr.Dataset | xr.DataArray) -> dict[str, object]:
 
 def _images(found: xr.Dataset, source: str) -> dict[str, object]:
     return {"images": f"{found.attrs['count']} of {source}"}
-
-
-def main() -> None:
-    """Computes and stores the results of one model from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m qkutils.stored", description=__doc__)
-    parser.add_argument("model", help="a name, or a checkpoint file")
-    parser.add_argument(
-        "--images", default="", help="a folder; default: scenes of the embedded world"
-    )
-    parser.add_argument("--count", type=int, default=48, help="number of images")
-    parser.add_argument("--odd", nargs="*", default=[], help="NAME=FOLDER in the layout of O3")
-    parser.add_argument("--camvid", default="", help="a folder of CamVid; default: not computed")
-    parser.add_argument("--bsds", default="", help="a folder of BSDS500; default: not computed")
-    args = parser.parse_args()
-    model = models.load(args.model)
-    FOLDER.mkdir(exist_ok=True)
-    print(store_modes(model))
-    print(store_salience(model, args.images, args.count))
-    if args.odd:
-        folders = dict(each.split("=", 1) for each in args.odd)
-        sets: dict[str, Samples] = {n: data.odd_one_out(f) for n, f in folders.items()}
-        sets["drawn scenes"] = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
-        photographs = data.pictures(args.images, args.count)
-        print(store_preference(model, sets, photographs))
-    if args.camvid:
-        print(store_same_object(model, data.camvid(args.camvid), "CamVid, validation"))
-    if args.bsds:
-        print(store_grouping(model, data.bsds500(args.bsds), "BSDS500, validation"))
-
-
-if __name__ == "__main__":
-    main()

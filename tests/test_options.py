@@ -11,7 +11,7 @@ import xarray as xr
 
 import qkutils as qk
 from qkutils import modes, naming, options, preference, regions, scenes, segments, stored
-from qkutils.data.samples import Sample, Segmented
+from qkutils.records import Sample, Segmented
 from qkutils.scenes import drawing, rendering
 
 NAN, INF = float("nan"), float("inf")

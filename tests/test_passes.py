@@ -16,6 +16,15 @@ from torch import nn
 from qkutils import gallery
 from qkutils.passes import check_images, visit_layers, watching
 
+PLAIN = [
+    "vit_tiny_patch16_224",
+    "deit_tiny_distilled_patch16_224",
+    "vit_base_patch32_clip_quickgelu_224",
+    "beit3_base_patch16_224",
+    "vit_small_patch14_reg4_dinov2",
+    "deit3_small_patch16_224",
+]
+
 
 def attention_of_timm(net: Any, images: torch.Tensor) -> list[torch.Tensor]:
     """Attention of every layer as timm's own code computes it without the fused kernel."""
@@ -135,11 +144,7 @@ def test_a_change_of_timms_own_code_is_seen(
         qk.observed_attention(model, images)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "vit_base_patch32_clip_quickgelu_224",
-     "beit3_base_patch16_224", "vit_small_patch14_reg4_dinov2", "deit3_small_patch16_224"],
-)  # fmt: skip
+@pytest.mark.parametrize("name", PLAIN)
 def test_plain_networks_of_timm_pass(name: str, fill: Callable) -> None:
     small = {"depth": 2} | ({} if "beit3" in name else {"img_size": 56 if "dino" in name else 64})
     net = fill(timm.create_model(name, **small), 0)

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 import qkutils as qk
 from qkutils import data, scenes, segments, statistics, stored
-from qkutils.data.samples import Segmented
+from qkutils.records import Segmented
 from qkutils.segments.grouping import MATCHING, pair_bins, pair_weights
 from qkutils.segments.layouts import pairing
 from qkutils.segments.same_object import CASES

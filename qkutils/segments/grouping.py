@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from qkutils import models, options
 from qkutils.attention import SALIENCE, kept, score_factors, scores
-from qkutils.data.samples import Segmentations
 from qkutils.models import AnyModel, Model
 from qkutils.passes import normalise, visit_layers
 from qkutils.provenance import with_origin
+from qkutils.records import Segmentations
 from qkutils.segments.layouts import check, pairing, picture_batches, segments_of_patches
 
 MATCHING = ("none", "distance", "displacement")

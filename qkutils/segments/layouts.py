@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from qkutils import options
 from qkutils.data.alignment import align_labels
-from qkutils.data.samples import Segmentations, Segmented
 from qkutils.models import Model
+from qkutils.records import Segmentations, Segmented
 from qkutils.regions import refuse_twins, shuffled
 
 HALF = 0.5

@@ -14,12 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models, options, statistics
-from qkutils.data.samples import Segmentations
 from qkutils.heads import CONVENTIONS, Convention
 from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose
 from qkutils.passes import normalise, visit_layers
 from qkutils.provenance import ORIGIN, with_origin
+from qkutils.records import Segmentations
 from qkutils.regions import Patches
 from qkutils.segments.layouts import (
     HALF,

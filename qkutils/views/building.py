@@ -19,7 +19,7 @@ from torch import Tensor
 from qkutils import models, options, plots
 from qkutils.attention import observed_attention, token_factors
 from qkutils.data import visible
-from qkutils.data.sources import open_picture
+from qkutils.data.opening import open_picture
 from qkutils.gallery import Pictures, build_up, explain, pictures_of
 from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose

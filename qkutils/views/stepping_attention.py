@@ -14,8 +14,8 @@ from PIL.Image import fromarray
 
 from qkutils import data, models, options, plots
 from qkutils.attention import attention_of_token, token_factors
-from qkutils.data.samples import Sample, Samples
 from qkutils.models import AnyModel, Model
+from qkutils.records import Sample, Samples
 from qkutils.regions import OBJECTS, memberships, patch_fractions
 from qkutils.views.arrays import encoded, packed
 from qkutils.views.base import View

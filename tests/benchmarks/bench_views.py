@@ -55,7 +55,7 @@ def made() -> Iterator[views.View]:
     yield views.two_dimensional()
     yield views.trends([modes.trend(name) for name in models.family()[0].dropna()])
     yield views.attention_stepper(model, scenes.samples(5_000_000, 0, 4))
-    pictures = gallery.pictures_of(data.images("", model, 64), model)
+    pictures = gallery.pictures_of(data.images(scenes.pictures(0, 0, 64), model, 64), model)
     atlas = gallery.scan(model, pictures, k=4)
     yield views.mode_browser(model, atlas, pictures)
     yield views.one_image(model, pictures.read(0))
