@@ -22,7 +22,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def images(model):
-    return data.images("", model, 6)
+    return data.images(scenes.pictures(0, 0, 6), model, 6)
 
 
 @pytest.fixture(scope="module")
