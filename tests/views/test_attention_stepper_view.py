@@ -438,11 +438,11 @@ def test_names_that_are_markup_stay_text(make_vit, open_view):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"layers": [8]}, "layer 8: there are 8"),
-        ({"heads": [0, 0]}, "heads .* different"),
-        ({"heads": []}, "at least one"),
+        ({"layers": [8]}, "layers=8"),
+        ({"heads": [0, 0]}, "heads=.*each once"),
+        ({"heads": []}, "heads="),
         ({"images": [-1]}, "images"),
-        ({"images": [6]}, "image 6: there are 6"),
+        ({"images": [6]}, "images=6"),
     ],
 )
 def test_numbers_that_do_not_exist_are_refused(samples, choice, message):
