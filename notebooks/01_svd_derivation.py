@@ -47,6 +47,8 @@ HEAD = 0
 # %%
 import timeit
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -541,7 +543,9 @@ def moved_without_b_q(batch):
 
 
 # %%
-several = qk.pictures.images(IMAGES, model, count=24).split(4)
+count = min(24, len(qk.pictures.picture_files(Path(IMAGES)))) if IMAGES else 24
+source = IMAGES or qk.world.pictures(0, 0, count)
+several = qk.pictures.images(source, model, count).split(4)
 of_bias = statistics.bootstrap(xr.concat(map(moved_without_b_q, several), "image"))
 tell(
     bias=statistics.text(of_bias),

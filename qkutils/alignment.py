@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import copy
 from collections.abc import Callable
 from itertools import takewhile

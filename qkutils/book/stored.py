@@ -23,6 +23,7 @@ from qkutils.attention import observed_attention, rebuild_attention, total_varia
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
+from qkutils.provenance import ORIGIN
 from qkutils.records import Samples, Segmentations
 
 KINDS = {
@@ -83,9 +84,9 @@ def _read(name: str, kind: str) -> xr.Dataset:
         )
     path = FOLDER / f"{name}.{kind}.csv"
     with path.open(encoding="utf-8") as file:
-        lines = [line[2:].strip().split(": ", 1) for line in file if line.startswith("# ")]
+        lines = [line[2:].partition(":") for line in file if line.startswith("# ")]
     table = pd.read_csv(path, comment="#", index_col=list(KINDS[kind]))
-    return table.to_xarray().assign_attrs({key: value for key, value in lines})
+    return table.to_xarray().assign_attrs({key: value.strip() for key, _, value in lines})
 
 
 def _write(path: Path, table: pd.DataFrame, provenance: dict[str, object]) -> None:
@@ -194,7 +195,7 @@ def _with_mean_head(heads: xr.Dataset, mean: xr.Dataset) -> xr.Dataset:
 
 def _origin(found: xr.Dataset | xr.DataArray) -> dict[str, object]:
     """What a table says of the weights and the code that it comes from, and when."""
-    weights = {key: str(found[key].values) for key in ("model", "fingerprint")}
+    weights = {key: str(found[key].values) for key in ORIGIN if found[key].ndim == 0}
     code = {key: found.attrs[key] for key in ("dtype", "code_version")}
     return weights | code | {"computed": date.today().isoformat()}
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-NOT_DECIDED = "cannot be told"
+NOT_DECIDED = ("cannot be told", "none larger than")
 
 
 def told(path: Path) -> dict[str, str]:
@@ -45,7 +45,6 @@ def test_untrained_weights_change_a_verdict_and_leave_no_claim_that_holds(tmp_pa
         assert trained[name] != untrained[name]
     verdicts = {name for name in trained if name.startswith("verdict_")}
     assert len(verdicts) == 5
-    assert {untrained[name] for name in verdicts} == {NOT_DECIDED}
-    assert (
-        trained["verdict_simmim"] != NOT_DECIDED
-    )  # three runs decide what random weights leave open
+    assert all(untrained[name].startswith(NOT_DECIDED) for name in verdicts)
+    # Three runs decide what random weights leave open.
+    assert not trained["verdict_simmim"].startswith(NOT_DECIDED)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import pytest
 import torch
@@ -441,10 +439,11 @@ def test_parts_of_another_study_are_not_taken_for_this_ones(plain_vit, tmp_path,
         ({"salience": ("value",)}, "salience=.* 'bias', 'shift'"),
     ],
 )
-def test_unknown_options_are_refused_before_a_picture_is_read(plain_vit, change, message):
-    study = inspect.unwrap(qk.studies.odd_one_out)  # without the type checks that only tests have
+def test_unknown_options_are_refused_before_a_picture_is_read(
+    plain_vit, change, message, unchecked
+):
     with pytest.raises(ValueError, match=message):
-        study(plain_vit, [None, None], **change)
+        qk.studies.odd_one_out(plain_vit, [None, None], **change)
 
 
 def test_samples_that_do_not_fit_are_refused_by_name(plain_vit):

@@ -426,13 +426,6 @@ def test_a_null_and_a_degenerate_mode_are_marked(view, open_view):
     assert told[0] == ""
 
 
-def test_a_state_that_is_nowhere_is_said_so(view, open_view):
-    for change, said in (({"layer": 99}, "layer 99: there are 0 to 7"), ({"sign": 2}, "sign 2")):
-        view.state = view.state | START | change
-        page = open_view(view)
-        assert said in page.get_by_role("alert").inner_text()
-
-
 def test_measured_names_are_told_on_demand(named_view, names, open_view):
     named_view.state = named_view.state | START | {"named": False}
     page = open_view(named_view)

@@ -22,7 +22,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def images(model):
-    return qk.pictures.images("", model, 6)
+    return qk.pictures.images(qk.world.pictures(0, 0, 6), model, 6)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """The one architecture that all embedded models share."""
 
+import qkutils._torchvision
+
 import json
 from importlib import resources
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 

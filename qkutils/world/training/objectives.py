@@ -5,6 +5,8 @@ All randomness comes from a generator that belongs to the step, so that runs res
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import copy
 import math
 from collections.abc import Callable
