@@ -82,7 +82,7 @@ picture = qk.pictures.visible(model, one)[0]
 query, key = two["query"].values, two["key"].values
 fig, axes = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
 axes[0].imshow(picture)
-for ax, values, side in zip(axes[1:3], (query, key), naming.SIDES, strict=True):
+for ax, values, side in zip(axes[1:3], (query, key), two, strict=True):
     drawn = plots.token_map(ax, values, title=f"{side} map")
     fig.colorbar(drawn, ax=ax, shrink=0.8, label="projection")
 limits = (max(query.max(), 1e-9), max(key.max(), 1e-9))
@@ -292,7 +292,7 @@ draw(rings)
 # %%
 embedded = model.facts.get("source") == "embedded"
 subject = model if embedded else qk.load("tiny-supervised")
-names = qk.studies.names(subject, COUNT)
+names = qk.studies.names(subject, *qk.world.labelled(subject, COUNT))
 instead = f"(It stands in for {model.name}: the labels are those of drawn scenes.)"
 tell(subject=subject.name, stand_in="" if embedded else instead)
 
@@ -336,7 +336,7 @@ as_table(every.sortby(-every.share)[dict(of=slice(0, 10))])
 
 # %%
 shown = dict.fromkeys([*chosen, *rings])  # each once
-of_these = [(*at, side) for at in shown for side in naming.SIDES]
+of_these = [(*at, side) for at in shown for side in names.side.values]
 as_table(every.sel(of=of_these)) if embedded else "MODEL is not an embedded model"
 
 # %% [markdown]
@@ -360,7 +360,7 @@ for line, style in zip(lean, (":", "--", ":"), strict=True):
 ax.plot([], [], "k--", label="leaning ones, median")
 ax.plot([], [], "k:", label="leaning ones, 95 %")
 for side, colour, aside in zip(
-    naming.SIDES, plots.PALETTE, (-0.18, 0.18), strict=False
+    names.side.values, plots.PALETTE, (-0.18, 0.18), strict=False
 ):
     of_side = names.share.sel(side=side).stack(of=("head", "mode"))
     ax.plot((at + aside).ravel(), of_side.values.ravel(), ".", color=colour, ms=3)
@@ -415,7 +415,7 @@ beyond = {
     null: statistics.over_depth(
         by_mode - names.random_share.sel(null=null).mean("direction"), evenly
     )
-    for null in naming.NULLS
+    for null in names.null.values
 }
 usual = names.random_share.sel(null="leaning").median("direction")
 
@@ -622,7 +622,7 @@ def called(layer, head, mode):
     return "; ".join(
         f"{side}: {of.family.item()}, {of.high.item()} against {of.low.item()}"
         f" (explained share {of.share.item():.0%})"
-        for side, of in ((side, one.sel(side=side)) for side in naming.SIDES)
+        for side, of in ((side, one.sel(side=side)) for side in names.side.values)
     )
 
 

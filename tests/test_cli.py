@@ -165,7 +165,7 @@ def test_a_stopped_command_says_what_is_kept(folder, capsys, monkeypatch) -> Non
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gallery, "scan", stop)
+    monkeypatch.setattr(qk.atlas, "scan", stop)
     assert cli.main(SCAN) == 130
     assert "a.nc" in capsys.readouterr().err
 
@@ -177,7 +177,7 @@ def test_what_nobody_foresaw_keeps_its_traceback(error, folder, monkeypatch) -> 
     def fail(*_, **__):
         raise error("planted")
 
-    monkeypatch.setattr(gallery, "scan", fail)
+    monkeypatch.setattr(qk.atlas, "scan", fail)
     with pytest.raises(error, match="planted"):
         cli.main(SCAN)
 

@@ -13,6 +13,7 @@ import qkutils as qk
 from qkutils import modes, options
 from qkutils.book import stored
 from qkutils.records import Sample, Segmented
+from qkutils.studies import _regions
 from qkutils.world import drawing, rendering
 
 NAN, INF = float("nan"), float("inf")
@@ -274,7 +275,7 @@ DOORS = {
     },
     "a role": ("role", lambda net: qk.world.make(0, 0, 1).mask(7)),
     "a kind of table": ("kind", lambda net: stored.names("Modes")),
-    "memberships": ("patches", lambda net: regions.memberships(np.zeros((1, 2, 4)), "all")),
+    "memberships": ("patches", lambda net: _regions.memberships(np.zeros((1, 2, 4)), "all")),
     "relations without regions": (
         "query",
         lambda net: qk.studies.relations(xr.DataArray(np.zeros(3), dims="layer")),

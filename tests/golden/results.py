@@ -15,6 +15,7 @@ import qkutils as qk
 from qkutils import attention, heads, models, statistics
 from qkutils.book import stored
 from qkutils.modes import null_from_strengths, trend
+from qkutils.studies import _regions
 from qkutils.world.training import evaluate
 
 FILE = Path(__file__).with_name("results.npz")
@@ -129,7 +130,7 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     yield "grouping", pairs
     yield "grouping.excess", qk.studies.grouping_excess(pairs)
     yield "grouping.4", qk.studies.grouping(model, objects, modes=four, salience=())
-    layouts = regions.read_layouts(model, samples)
+    layouts = _regions.read_layouts(model, samples)
     yield "layouts", [layouts.place, layouts.fraction]
 
 
@@ -138,9 +139,17 @@ def of_world() -> Iterator[tuple[str, Any]]:
     made = qk.world.make(5, 2, 8)
     yield "scenes.make", [made.image, made.slot, made.part]
     yield "scenes.label", made.factors.label
-    labels = labelling.patch_labels(made, 8)
+    labels = qk.world.patch_labels(made, 8)
     yield "labels", {name: [each.fine, each.base] for name, each in labels.items()}
-    yield "name_modes", qk.studies.names("tiny-supervised", 24, permutations=19, directions=50)
+    yield (
+        "name_modes",
+        qk.studies.names(
+            "tiny-supervised",
+            *qk.world.labelled(qk.load("tiny-supervised"), 24),
+            permutations=19,
+            directions=50,
+        ),
+    )
     yield "accuracy", evaluate.accuracy(models.load("tiny-supervised").net, 64)
     for kind in ("modes", "salience", "preference", "same_object", "grouping"):
         for name in stored.names(kind):

@@ -11,6 +11,7 @@ from PIL import Image
 import qkutils as qk
 from qkutils import statistics
 from qkutils.datasets import Sample
+from qkutils.studies import _odd_one_out
 
 SIZE, PATCH = 32, 8
 SHARES = ("share", "share_others", "null_share", "null_share_others")
@@ -376,7 +377,7 @@ class Interrupted(Exception):
 def test_an_interrupted_run_is_taken_up_where_it_stood(plain_vit, tmp_path, monkeypatch):
     samples, path = noise_samples(7), tmp_path / "o3 shares.nc"
     unbroken = qk.studies.odd_one_out(plain_vit, samples, batch_size=2)
-    visit, calls = preference.visit_layers, []
+    visit, calls = _odd_one_out.visit_layers, []
 
     def limited(*args, **kwargs):
         calls.append(1)
@@ -384,7 +385,7 @@ def test_an_interrupted_run_is_taken_up_where_it_stood(plain_vit, tmp_path, monk
             raise Interrupted
         visit(*args, **kwargs)
 
-    monkeypatch.setattr(preference, "visit_layers", limited)
+    monkeypatch.setattr(_odd_one_out, "visit_layers", limited)
     with pytest.raises(Interrupted):
         qk.studies.odd_one_out(plain_vit, samples, batch_size=2, path=path)
     assert not path.exists()
@@ -420,7 +421,7 @@ def test_a_file_with_another_study_is_not_taken_for_this_one(plain_vit, make_vit
 def test_parts_of_another_study_are_not_taken_for_this_ones(plain_vit, tmp_path, monkeypatch):
     samples, path = noise_samples(3), tmp_path / "shares.nc"
     with monkeypatch.context() as patch:
-        patch.setattr(preference, "_label", lambda *_: (_ for _ in ()).throw(Interrupted))
+        patch.setattr(_odd_one_out, "_label", lambda *_: (_ for _ in ()).throw(Interrupted))
         with pytest.raises(Interrupted):
             qk.studies.odd_one_out(plain_vit, samples, path=path)
     assert len(list(tmp_path.rglob("*.npy"))) == 1

@@ -19,6 +19,7 @@ from qkutils import models
 from qkutils.datasets import Sample
 from qkutils.models import Model
 from qkutils.passes import full_precision
+from qkutils.studies import _regions
 
 IMAGES, BATCH, ROUNDS = 32, 32, 5
 
@@ -45,11 +46,11 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = models.load(timm.create_model("deit_tiny_patch16_224"), device=device)
     samples = list(qk.world.samples(seed=0, start=0, stop=IMAGES, size=224))
-    samples = [samples[i] for i in regions.read_layouts(model, samples).place]
+    samples = [samples[i] for i in _regions.read_layouts(model, samples).place]
     pictures = [sample.image for sample in samples]
     routes: dict[str, Callable[[], object]] = {
         "bare forward pass": lambda: bare(model, samples),
-        "masks, read once": lambda: regions.read_layouts(model, samples),
+        "masks, read once": lambda: _regions.read_layouts(model, samples),
         "study with its null": lambda: qk.studies.odd_one_out(model, samples, batch_size=BATCH),
         "study with other null images": lambda: qk.studies.odd_one_out(
             model, samples, batch_size=BATCH, null_images=pictures
