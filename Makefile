@@ -18,7 +18,7 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache_
 # Read by book/_tools/parameters.py
 export MODEL IMAGES PARAMETERS
 
-.PHONY: help book test lint serve live lab bench clean FORCE
+.PHONY: help book test lint lint-js serve live lab bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,14 @@ lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m codespell_lib .
 	$(RUN) -m mypy
+
+lint-js: node_modules/.ready
+	npx --no-install eslint .
+	npx --no-install prettier --check '**/*.{js,mjs}'
+
+node_modules/.ready: package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 serve: book ## show the book at http://localhost:8000 (or PORT=)
 	$(RUN) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)

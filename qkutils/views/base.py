@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -21,12 +22,32 @@ from qkutils.views.origin import code_of_this_cell
 from qkutils.views.page import write
 
 FRONT = Path(str(resources.files("qkutils.views").joinpath("front")))
+_IMPORT = re.compile(
+    r'^import \{\s*\w+(?:,\s*\w+)*,?\s*\} from "(\.[\w./]+\.js)";\n', re.MULTILINE
+)
+_EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
 
 
 @cache
 def front_end(name: str) -> str:
-    """The script of a view: what all share, then its own."""
-    return "\n".join((FRONT / f"{part}.js").read_text("utf-8") for part in ("common", name))
+    """The script of a view in one piece: what it imports, each module once, then its own."""
+    found: dict[Path, str] = {}
+    _gather(FRONT / f"{name}.js", found)
+    return "\n".join(found.values())
+
+
+def _gather(path: Path, found: dict[Path, str]) -> None:
+    """Add a module after those it imports; names are shared, so that imports can go."""
+    text = path.read_text("utf-8")
+    for needed in _IMPORT.findall(text):
+        module = (path.parent / needed).resolve()
+        if module not in found:
+            _gather(module, found)
+    plain = _EXPORT.sub("", _IMPORT.sub("", text))
+    rest = re.search(r"^(?:import|export)\b(?! default \{ render \};$).*", plain, re.MULTILINE)
+    if rest:
+        raise ValueError(f"{path.name}: write {rest[0]!r} as a plain named import or export")
+    found[path] = plain
 
 
 @cache

@@ -27,7 +27,7 @@ Names = Mapping[tuple[int, int, int], str] | xr.Dataset
 class ModeBrowser(View):
     """The view that `mode_browser` makes."""
 
-    front = "browser"
+    front = "mode_browser"
     shelf: Shelf
     atlas: xr.Dataset
     parts: xr.Dataset

@@ -89,7 +89,7 @@ def _take(model: Model, name: str, image: Tensor) -> Taken:
 class OneImage(View):
     """The view that `one_image` makes."""
 
-    front = "building"
+    front = "one_image"
     model: Model
     pictures: Pictures
     uploads: list[tuple[str, PIL.Image.Image]]

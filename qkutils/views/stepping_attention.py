@@ -29,7 +29,7 @@ _NAMES = {"target": "target", "distractor": "distractors"}
 class AttentionStepper(View):
     """The view that `attention_stepper` makes."""
 
-    front = "attention"
+    front = "attention_stepper"
     model: Model
     samples: Samples
 
