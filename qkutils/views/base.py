@@ -22,9 +22,7 @@ from qkutils.views.origin import code_of_this_cell
 from qkutils.views.page import write
 
 FRONT = Path(str(resources.files("qkutils.views").joinpath("front")))
-_IMPORT = re.compile(
-    r'^import \{\s*\w+(?:,\s*\w+)*,?\s*\} from "(\.[\w./]+\.js)";\n', re.MULTILINE
-)
+_IMPORT = re.compile(r'^import \{\s*\w+(?:,\s*\w+)*,?\s*\} from "(\.[\w./]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
 
 
@@ -56,11 +54,17 @@ def colour_map(name: str) -> bytes:
     return (255 * colormaps[name](range(256))[:, :3]).round().astype("uint8").tobytes()
 
 
+def entry() -> traitlets.Any:
+    """An entry of a view's state as a trait of its own."""
+    return traitlets.Any().tag(sync=True, entry=True)
+
+
 class View(anywidget.AnyWidget):
     """A view of results that have been computed; where there is a kernel it answers requests.
 
-    `state` says what is chosen; read it, set it or observe it.  A subclass names its script in
-    `front` and, in `respond`, computes what its data do not hold.
+    `state` says what is chosen; read it, set it or observe it.  Entries of it that a subclass makes
+    traits of their own can be linked to other widgets (`ipywidgets.jslink`, `traitlets.link`).  A
+    subclass names its script in `front` and, in `respond`, computes what its data do not hold.
     """
 
     front: str
@@ -79,7 +83,11 @@ class View(anywidget.AnyWidget):
         maps = {name: colour_map(name) for name in (SEQUENTIAL, DIVERGING)}
         look = {"title": title, "palette": list(PALETTE), "maps": maps}
         self.still = still_picture(still, alternative)
-        super().__init__(data=data, state=state, look=look, code=code_of_this_cell())
+        self.entries = sorted(self.traits(entry=True))
+        entries = {name: state[name] for name in self.entries}
+        super().__init__(data=data, state=state, look=look, code=code_of_this_cell(), **entries)
+        self.observe(self._give, "state")
+        self.observe(self._take, self.entries)
         self.on_msg(self._asked)
 
     def respond(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +101,22 @@ class View(anywidget.AnyWidget):
     def hello(self) -> dict[str, Any]:
         """What the browser learns when it finds that there is a kernel."""
         return {}
+
+    def _give(self, _: Any) -> None:
+        """Entries follow the state."""
+        for name in self.entries:
+            setattr(self, name, self.state[name])
+
+    def _take(self, change: Any) -> None:
+        """The state follows an entry, or the entry stays what it was."""
+        name, value = change["name"], change["new"]
+        if self.state[name] == value:
+            return
+        try:
+            self.state = self.state | {name: value}
+        except traitlets.TraitError:
+            setattr(self, name, self.state[name])
+            raise
 
     def _asked(self, _: Any, content: dict[str, Any], __: Any) -> None:
         """Answer the browser; an error is shown there, and raised here as well."""

@@ -16,7 +16,7 @@ from qkutils.gallery.maps import maps, optimal
 from qkutils.gallery.sources import Pictures, pictures_of
 from qkutils.modes import AnyModel, decompose, weighted_cosine
 from qkutils.views.arrays import packed
-from qkutils.views.base import View
+from qkutils.views.base import View, entry
 from qkutils.views.carrying import BUDGET, Named, Shelf, fits, fitting, in_words, pictures_in
 
 PLACE = ("layer", "head", "mode")
@@ -28,6 +28,9 @@ class ModeBrowser(View):
     """The view that `mode_browser` makes."""
 
     front = "mode_browser"
+    layer = entry()
+    head = entry()
+    mode = entry()
     shelf: Shelf
     atlas: xr.Dataset
     parts: xr.Dataset

@@ -25,7 +25,7 @@ from qkutils.heads import read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose
 from qkutils.views.arrays import encoded, packed
-from qkutils.views.base import View
+from qkutils.views.base import View, entry
 
 BUDGET = 1_000_000  # bytes of numbers on a static page; as text they grow by a third
 
@@ -90,6 +90,9 @@ class OneImage(View):
     """The view that `one_image` makes."""
 
     front = "one_image"
+    layer = entry()
+    head = entry()
+    mode = entry()
     model: Model
     pictures: Pictures
     uploads: list[tuple[str, PIL.Image.Image]]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qkutils.views.base import View
 
+KEPT = ("data", "state", "look", "code")
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -49,7 +50,7 @@ render({{ model, el: document.getElementById("view") }});
 
 def write(view: View, path: Path) -> Path:
     """Write the page through a temporary file, so that no half of it is ever there."""
-    values = {name: getattr(view, name) for name in ("data", "state", "look", "code")}
+    values = {name: getattr(view, name) for name in (*KEPT, *view.entries)}
     text = _PAGE.format(
         title=html.escape(view.look["title"]),
         style=view._css,

@@ -19,7 +19,7 @@ from qkutils.models import Model
 from qkutils.modes import AnyModel
 from qkutils.regions import OBJECTS, memberships, patch_fractions
 from qkutils.views.arrays import encoded, packed
-from qkutils.views.base import View
+from qkutils.views.base import View, entry
 
 _MOST = 1_030_000  # bytes of what tokens bring; as text, and with the pictures, below 1.5 MB
 _IMAGES, _LAYERS = 4, 3  # how many pictures a page has, and layers before heads are thinned
@@ -30,6 +30,9 @@ class AttentionStepper(View):
     """The view that `attention_stepper` makes."""
 
     front = "attention_stepper"
+    layer = entry()
+    head = entry()
+    patch = entry()
     model: Model
     samples: Samples
 

@@ -84,7 +84,7 @@ def slide(page, label, to):
         page.get_by_role("slider", name=label).press("ArrowRight")
 
 
-CHOICES = [(0, 0, 0, 28), (0, 7, 3, 0), (1, 3, None, 63), (2, 5, 1, 36), (3, 4, 2, 20)]
+CHOICES = [(0, 7, 3, 0), (1, 3, None, 63), (3, 4, 2, 20)]
 
 
 def test_shares_are_the_models_own(view, open_view, samples, observed):
@@ -184,8 +184,7 @@ def pixels(page):
     return np.array(flat).reshape(-1, 4)[:, :3]
 
 
-@pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("head", [None, 2])
+@pytest.mark.parametrize(("own", "head"), [(False, None), (False, 2), (True, 2)])
 def test_colours_are_on_the_scale_that_the_bar_names(page, one, observed, own, head):
     patch = one.state["patch"]
     rows = observed[:, 0, :, 1 + patch, 1:]
@@ -302,6 +301,19 @@ def test_another_model_by_name_and_a_state_from_python(open_live, samples):
     assert (
         page.get_by_role("slider", name="layer").evaluate("r => r.nextSibling.textContent") == "6"
     )
+
+
+def test_entries_that_are_linked_and_the_view_follow_each_other(open_live):
+    page = open_live
+    page.evaluate("model.set('layer', 6)")
+    page.evaluate("model.set('head', 2)")
+    assert page.locator(".qk-facts dd").first.inner_text().endswith("layer 6, head 2")
+    assert page.evaluate("model.get('state').layer") == 6
+    page.get_by_role("slider", name="layer").press("ArrowRight")
+    click(page, 9)
+    assert page.evaluate("['layer', 'head', 'patch'].map(model.get)") == [7, 2, 9]
+    page.evaluate("model.set('layer', 99)")  # mended, for the linked control too
+    assert page.evaluate("model.get('layer')") == 7
 
 
 def test_requests_are_computed_or_refused(one, samples):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,6 @@ import pytest
 from qkutils.views.arrays import packed
 
 FRONT = Path(__file__).parents[1] / "front"
-
-
-@pytest.fixture(scope="session")
-def node(skip_or_fail):
-    """The path of node."""
-    return shutil.which("node") or skip_or_fail("there is no node to run the views' scripts")
 
 
 @pytest.fixture
@@ -51,7 +44,7 @@ def softmax(logits):
     return made / made.sum(-1, keepdims=True)
 
 
-# ---- numbers that Python packed ----------------------------------------------------------------
+# ---- numbers that Python packed -----------------------------------------------------------
 
 
 def test_arrays(check):
@@ -81,7 +74,7 @@ def _said(value: float) -> str:
     return str(value).replace("inf", "Infinity").replace("nan", "NaN")
 
 
-# ---- attention -----------------------------------------------------------------------------------
+# ---- attention ------------------------------------------------------------------------------
 
 
 def head_of(rng, tokens=7, width=5):
@@ -132,7 +125,7 @@ def test_attention(check):
     )
 
 
-# ---- a head taken apart and built up ---------------------------------------------------------------
+# ---- a head taken apart and built up ----------------------------------------------------------
 
 PREFIX, GRID, MODES, SCALE = ["class token", "register 0"], (3, 4), 6, 0.35
 
@@ -154,7 +147,9 @@ def explained(asked, askers, change=lambda ask, key, sigma: None):
         np.maximum((s * asked_by).max(0), 0) * np.maximum((s * answered).max(0), 0) for s in (1, -1)
     ]
     contribution = sigma * np.maximum(*ends)
-    each = SCALE * sigma * ask.astype(float)[:, None] * key.astype(float)  # [asking, answering, mode]
+    each = (
+        SCALE * sigma * ask.astype(float)[:, None] * key.astype(float)
+    )  # [asking, answering, mode]
     return data, {
         "askers": askers,
         "contribution": contribution,
@@ -169,7 +164,7 @@ def explained(asked, askers, change=lambda ask, key, sigma: None):
 
 
 def shares_of(each, salience):
-    """Covariance of each mode, and of key salience, with the whole logit over keys; askers pooled."""
+    """Covariance over keys of each mode, and of salience, with the whole logit; askers pooled."""
     parts = np.concatenate([each, np.broadcast_to(salience[:, None], (*each.shape[:2], 1))], -1)
     centred = parts - parts.mean(1, keepdims=True)
     whole = centred.sum(-1)
@@ -210,7 +205,7 @@ def test_explaining(check):
     check("explain", heads=cases)
 
 
-# ---- overlays ------------------------------------------------------------------------------------
+# ---- overlays -------------------------------------------------------------------------------
 
 
 def overlay(pixels, query, key, grid):
@@ -243,7 +238,7 @@ def test_overlays(check):
     check("overlay", pixels=pixels, overlays=overlays)
 
 
-# ---- a head with two dimensions --------------------------------------------------------------------
+# ---- a head with two dimensions ---------------------------------------------------------------
 
 
 def matrix_of(u0, v0, sigma0, sigma1, mirrored):
@@ -313,7 +308,7 @@ def test_the_plane(check):
     check("plane", heads=[head_case(state) for state in states], tokens=tokens)
 
 
-# ---- curves and words ------------------------------------------------------------------------------
+# ---- curves and words -------------------------------------------------------------------------
 
 
 def curve_case(rng, name, conventions, layers, heads, chance):

@@ -41,6 +41,9 @@ export class Frame {
     this.addresses = new Set();
     this.closed = false;
     this.origin();
+    // entries of the state that are traits of their own, to which controls can be linked
+    this.entries = Object.keys(this.state).filter((name) => model.get(name) !== undefined);
+    for (const name of this.entries) model.on(`change:${name}`, () => this.follow(name));
     model.on("change:state", () => this.closed || this.redraw());
     model.on("change:answer", () => this.answered());
   }
@@ -51,7 +54,13 @@ export class Frame {
 
   set(change) {
     this.model.set("state", { ...this.state, ...change });
+    for (const name of this.entries) this.model.set(name, this.state[name]);
     this.model.save_changes();
+  }
+
+  follow(name) {
+    const value = this.model.get(name);
+    if (!this.closed && this.state[name] !== value) this.set({ [name]: value });
   }
 
   // An error is shown to the person who caused it.
