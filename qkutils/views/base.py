@@ -87,7 +87,8 @@ class View(anywidget.AnyWidget):
         entries = {name: state[name] for name in self.entries}
         super().__init__(data=data, state=state, look=look, code=code_of_this_cell(), **entries)
         self.observe(self._give, "state")
-        self.observe(self._take, self.entries)
+        for name in self.entries:
+            self.observe(self._take, name)
         self.on_msg(self._asked)
 
     def respond(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -730,9 +730,9 @@ def test_a_real_model_is_carried_as_far_as_it_fits(real_model, real_images, open
 @pytest.mark.parametrize(
     "bad", [{"layers": [8]}, {"layers": []}, {"heads": [0, 0]}, {"heads": [-1]}]
 )
-def test_layers_and_heads_that_are_not_there(bad, model, images):
+def test_layers_and_heads_that_are_not_there(bad, shown):
     with pytest.raises(ValueError, match="has 0 to .*each once"):
-        views.one_image(model, images[0], **bad)
+        building.carried(shown.taken[NAME, 0], bad.get("layers"), bad.get("heads"))
 
 
 def test_a_reader_may_begin_at_any_head(model, images, open_view):
@@ -744,8 +744,8 @@ def test_a_reader_may_begin_at_any_head(model, images, open_view):
     assert (only.state["layer"], only.state["head"]) == (5, 3)
 
 
-def test_the_head_to_begin_at_is_carried_where_room_is_short(model, images, monkeypatch):
-    taken = building._take(model, "", images[1])
+def test_the_head_to_begin_at_is_carried_where_room_is_short(shown, monkeypatch):
+    taken = shown.taken[NAME, 0]
     monkeypatch.setattr(building, "BUDGET", 12 * 4 * 25 * 65)
     for layer, head in [(3, 1), (7, 3), (0, 0), (5, 2)]:
         layers, heads = building.carried(taken, None, None, (layer, head))
@@ -765,8 +765,8 @@ def test_a_beginning_that_is_not_carried_is_refused(bad, said, model, images):
         views.one_image(model, images[1], **bad)
 
 
-def test_room_is_shared_between_layers_and_heads(model, images, monkeypatch):
-    taken = building._take(model, "", images[0])
+def test_room_is_shared_between_layers_and_heads(shown, monkeypatch):
+    taken = shown.taken[NAME, 0]
     for room in (12, 7, 2, 1, 0):
         monkeypatch.setattr(building, "BUDGET", room * 4 * 25 * 65)
         layers, heads = building.carried(taken, None, None)
