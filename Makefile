@@ -1,7 +1,9 @@
 # Every path is relative, so the checkout may lie in a folder with spaces in its name.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j2
+endif
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,23 +14,31 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 EXTRAS := book,dask,test$(if $(shell command -v npm),,$(shell printf ,)node)
 CHAPTERS := $(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/[0-9]*.py))
-LIBRARY := $(shell find qkutils -type f -not -path '*/__pycache__/*')
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')
 
 # Read by book/_tools/parameters.py
 export MODEL IMAGES PARAMETERS
 
-.PHONY: help book test lint lint-js serve live lab bench clean FORCE
+# One build at a time. Only a first `make` runs under the lock; what it makes has it already.
+ALONE := $(PYTHON) book/_tools/lock.py
+
+.PHONY: help book check test lint lint-js unit serve live lab bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 	@echo "Other models and images: make book MODEL=name IMAGES=folder, or PARAMETERS=file.yaml"
 
-book: _build/html/index.html ## run the chapters that changed, once each, and build the book
+book: $(READY) ## run the chapters that changed, once each, and build the book
+	@$(ALONE) $(MAKE) --no-print-directory _build/html/index.html
 	@echo "The book is in _build/html/index.html (make serve shows it)"
 
+check: lint unit ## check the code and run its tests, without chapters and without a browser
+
+unit: $(READY)
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not slow and not chapter and not site and not browser'
+
 test: lint book _build/axe/axe.min.js ## check the code, run the tests, look at the built book in a browser
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest $(PYTEST_ARGS) --cov=qkutils --cov-report=term:skip-covered
 
 lint: $(READY)
 	$(RUN) -m ruff check .
@@ -44,8 +54,10 @@ node_modules/.ready: package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
 
-serve: book ## show the book at http://localhost:8000 (or PORT=)
-	$(RUN) -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+serve: $(READY) ## show the book at http://localhost:8000 (or PORT=)
+	@$(RUN) book/_tools/serve.py '$(PORT)' --check
+	@$(MAKE) --no-print-directory book
+	@$(RUN) book/_tools/serve.py '$(PORT)'
 
 live: $(READY) ## drive a view in JupyterLab, on a machine with nothing else to do
 	$(RUN) -m pytest -m live tests/site/test_live_notebook.py
@@ -58,21 +70,23 @@ bench: $(READY) ## run every benchmark
 	@for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(RUN) "$$script" || exit 1; done
 
 clean: ## remove all that was built, but not the environment
-	rm -rf _build .pytest_cache .mypy_cache .ruff_cache
+	@$(ALONE) rm -rf _build .pytest_cache .mypy_cache .ruff_cache
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed (PYTHON=path)" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
-	touch $@
+	@$(ALONE) sh -ec '$(PYTHON) -m venv $(VENV); \
+	$(RUN) -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"; touch $@'
 
 # Rewritten only if the parameters are other ones than last time.
 _build/parameters.yaml: FORCE $(READY)
 	@$(RUN) book/_tools/parameters.py $@
 
-RUNNER := $(addprefix book/_tools/,run_chapter.py chapter_client.py faults.py exercise_widgets.py)
-$(CHAPTERS): _build/executed/%.ipynb: notebooks/%.py $(RUNNER) $(LIBRARY) _build/parameters.yaml $(READY)
+RUNNER := $(addprefix book/_tools/,run_chapter.py chapter_client.py faults.py exercise_widgets.py uses.py)
+$(CHAPTERS): _build/executed/%.ipynb: notebooks/%.py $(RUNNER) _build/parameters.yaml $(READY)
 	@$(RUN) book/_tools/run_chapter.py $< $@ --parameters _build/parameters.yaml
+
+# What each chapter used of the library when it ran: it runs again when that changes.
+-include $(CHAPTERS:.ipynb=.d)
 
 book/assets/vendor/.stamp: book/_tools/vendor_web.py $(READY)
 	$(RUN) book/_tools/vendor_web.py
@@ -86,5 +100,4 @@ _build/html/index.html: $(CHAPTERS) $(PAGES) book/assets/vendor/.stamp
 	$(RUN) book/_tools/stage.py _build/stage $(CHAPTERS)
 	rm -rf _build/site
 	$(VENV)/bin/jupyter-book build _build/stage --path-output _build/site -q -W -n --keep-going >/dev/null
-	rm -rf _build/html
-	mv _build/site/_build/html _build/html
+	$(RUN) book/_tools/swap.py _build/site/_build/html _build/html

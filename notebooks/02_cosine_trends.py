@@ -47,8 +47,18 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import data, gallery, heads, models, modes, plots, stored, trends, views
-from qkutils.report import tell, verdict
+from qkutils import (
+    data,
+    gallery,
+    heads,
+    models,
+    modes,
+    plots,
+    statistics,
+    stored,
+    views,
+)
+from qkutils.report import tell
 
 # %% [markdown]
 # ## One number for a head
@@ -157,7 +167,7 @@ table.rename_axis("d").round(3)
 # %%
 band = qk.null_band(model)  # (layer,): 95 % of single cosines
 head_sd = modes.null_from_strengths(parts.sigma, band)  # (layer, head)
-layer_band = 1.96 * (head_sd**2).mean("head") ** 0.5 / head_sd.sizes["head"] ** 0.5
+layer_band = modes.null_of_layers(parts.sigma, band)  # 95 % of means over heads
 random_sd = qk.null_weighted_cosine(model, draws=1000)  # strengths of random weights
 outside = abs(parts.cosine) > band  # (layer, head, mode)
 tell(
@@ -272,16 +282,20 @@ _ = ax.legend(fontsize=7)
 
 # %%
 answers = {
-    "late − early": {n: trends.late_minus_early(c) for n, c in everything.items()},
-    "last − middle": {n: trends.last_minus_middle(c) for n, c in everything.items()},
-    "late": {n: trends.late(c) for n, c in everything.items()},
+    "late − early": {n: statistics.late_minus_early(c) for n, c in everything.items()},
+    "last − middle": {
+        n: statistics.last_minus_middle(c) for n, c in everything.items()
+    },
+    "late": {n: statistics.late(c) for n, c in everything.items()},
 }
 own = {question: by_model[model.name] for question, by_model in answers.items()}
 words = {-1: "falls", 0: "does not clearly change", 1: "rises"}
 ends = {-1: "below zero", 0: "about zero", 1: "above zero"}
-tell(own_fall=words[own["late − early"].sign], own_contrast=str(own["late − early"]))
-tell(own_end=ends[own["late"].sign], own_late=str(own["late"]))
-pd.DataFrame(answers).rename_axis("estimate and 95 % interval")
+way, end = (int(statistics.sign(own[q])) for q in ("late − early", "late"))
+tell(own_fall=words[way], own_contrast=statistics.text(own["late − early"]))
+tell(own_end=ends[end], own_late=statistics.text(own["late"]))
+told = {q: {n: statistics.text(c) for n, c in of.items()} for q, of in answers.items()}
+pd.DataFrame(told).rename_axis("estimate and 95 % interval")
 
 # %% [markdown]
 # :::{dropdown} What the run says
@@ -295,7 +309,7 @@ pd.DataFrame(answers).rename_axis("estimate and 95 % interval")
 # band is the grey one; hide others; change the convention; and read any layer's values.
 
 # %%
-shown = [trends.curves(name) for name in curves]
+shown = [modes.trend(name) for name in curves]
 shown += [tables[n].assign(weighted_cosine=by_stored[n]) for n in stored_only]
 views.trends(shown)
 
@@ -385,7 +399,8 @@ _ = ax.legend(fontsize=7, handlelength=4)
 # :::
 
 # %%
-pictures = gallery.pictures_of(IMAGES or data.images("", model, 64), model)
+drawn = qk.scenes.pictures(0, 0, 64, size=model.image_size[0])
+pictures = gallery.pictures_of(IMAGES or data.images(drawn, model, 64), model)
 every = max(len(pictures.keys) // 64, 1)
 pictures = pictures.some(pictures.keys[::every])
 alike = {
@@ -436,16 +451,25 @@ for ax, label in zip(axes, ("mean cosine of centre tokens", "cosine"), strict=Tr
 falls = {n: answers["late − early"][n] for n in by_stored}
 rises = {n: answers["last − middle"][n] for n in by_stored if "deit" in n}
 classifies = model.facts["objective"] == "classification"
-fell = verdict(own["late − early"].sign < 0)
-fits = all(abs(1.96 / d**0.5 - 0.123) < 0.005 for d in widths[1:])
+ours = own["late − early"] if classifies else None  # the claim is about classifiers
+off = max(abs(1.96 / d**0.5 - 0.123) for d in widths[1:])
+
+
+def each(found, say, *how):
+    """What is said of every model, in one cell of the table."""
+    return "; ".join(f"{name}: {say(one, *how)}" for name, one in found.items())
+
+
+# %%
+measure = "weighted cosine"
 tell(
     objective=model.facts["objective"],
-    verdict_own=fell if classifies else "does not apply",
-    real_falls="; ".join(f"{n} {c}" for n, c in falls.items()),
-    verdict_real=verdict(all(c.sign < 0 for c in falls.values())),
-    deit_rises="; ".join(f"{n} {c}" for n, c in rises.items()),
-    verdict_deit=verdict(all(c.sign > 0 for c in rises.values())),
-    verdict_null=verdict(fits),
+    verdict_own=statistics.verdict(ours, -1, measure),
+    real_falls=each(falls, statistics.text),
+    verdict_real=each(falls, statistics.verdict, -1, measure),
+    deit_rises=each(rises, statistics.text),
+    verdict_deit=each(rises, statistics.verdict, 1, measure),
+    verdict_null=statistics.verdict_of_identity(off, 0.005),
 )
 
 # %% [markdown]

@@ -199,7 +199,8 @@ _ = ax.legend(fontsize=8)
 # %%
 catalogue = qk.catalogue()
 embedded = [name for name in catalogue.index if catalogue.source[name] == "embedded"]
-catalogue.loc[embedded, ["objective", "note"]].style
+pd.set_option("display.max_colwidth", None)
+catalogue.loc[embedded, ["objective", "note"]]
 
 # %% [markdown]
 # ## Explore: one scene, many oddities

@@ -49,8 +49,8 @@ import pandas as pd
 import xarray as xr
 
 import qkutils as qk
-from qkutils import models, modes, plots, stored, trends, views
-from qkutils.report import tell, verdict
+from qkutils import models, modes, plots, statistics, stored, views
+from qkutils.report import tell
 from qkutils.tiny import publish
 
 # %% [markdown]
@@ -136,8 +136,8 @@ curves = {
 bands = []
 for by_seed in used.values():
     parts = qk.decompose(by_seed[0], convention="paper")
-    head_sd = modes.null_from_strengths(parts.sigma, qk.null_band(by_seed[0]))
-    bands.append(1.96 * (head_sd**2).mean("head") ** 0.5 / head_sd.sizes["head"] ** 0.5)
+    band = modes.null_of_layers(parts.sigma, qk.null_band(by_seed[0]))
+    bands.append(band.reset_coords(drop=True))
 layer_band = xr.concat(bands, "objective").max("objective")
 
 # %% mystnb={"figure": {"name": "fig-objectives", "caption": "Weighted cosine over depth, convention paper, for each objective. Thin lines: training runs (mean over heads); thick line: their mean. The grey band, point by point, is the widest that random directions would give the layer mean of one run of any objective: of forty points about two lie outside by chance."}, "image": {"alt": "One panel for each objective with thin curves for training runs and a thick mean curve over relative depth, over a grey null band around zero."}}
@@ -163,24 +163,24 @@ _ = axes[0].set_xticks([0, 0.5, 1])
 def of_every_run(contrast):
     """A contrast's estimate for every objective and seed."""
     return {
-        objective: {seed: contrast(curve).estimate for seed, curve in of.items()}
+        objective: {seed: float(contrast(curve).estimate) for seed, curve in of.items()}
         for objective, of in curves.items()
     }
 
 
 def over_runs(values, one):
     """The mean over an objective's runs, with its interval."""
-    return trends.over_seeds(list(values[one].values()))
+    return statistics.over_runs(list(values[one].values()))
 
 
 # %%
 def within_seeds(values, one, other):
     """The mean difference between two objectives within each seed that both have."""
     both = sorted(values[one].keys() & values[other].keys())
-    return trends.over_seeds([values[one][s] - values[other][s] for s in both])
+    return statistics.over_runs([values[one][s] - values[other][s] for s in both])
 
 
-turn, late = of_every_run(trends.late_minus_early), of_every_run(trends.late)
+turn, late = of_every_run(statistics.late_minus_early), of_every_run(statistics.late)
 answers = {
     "late − early: simmim − supervised": within_seeds(turn, "simmim", "supervised"),
     "late − early: supervised": over_runs(turn, "supervised"),
@@ -204,7 +204,11 @@ more = {
 # %%
 rows = {"asked beforehand": answers, "seen afterwards": more}
 table = pd.DataFrame(
-    [(when, what, str(c)) for when, of in rows.items() for what, c in of.items()],
+    [
+        (when, what, statistics.text(c))
+        for when, of in rows.items()
+        for what, c in of.items()
+    ],
     columns=[
         "",
         "contrast of the weighted cosine",
@@ -238,13 +242,13 @@ lower = {-1: "takes cosine away", 0: "makes no clear difference", 1: "adds cosin
 
 # %%
 tell(
-    primary=str(primary),
-    primary_words=rising[primary.sign],
-    supervised_turn=str(answers["late − early: supervised"]),
-    simmim_late=str(answers["late: simmim"]),
-    dino_late=str(answers["late: dino"]),
-    tuned=str(tuned),
-    tuned_words=lower[tuned.sign],
+    primary=statistics.text(primary),
+    primary_words=rising[int(statistics.sign(primary))],
+    supervised_turn=statistics.text(answers["late − early: supervised"]),
+    simmim_late=statistics.text(answers["late: simmim"]),
+    dino_late=statistics.text(answers["late: dino"]),
+    tuned=statistics.text(tuned),
+    tuned_words=lower[int(statistics.sign(tuned))],
 )
 
 # %% [markdown]
@@ -348,20 +352,13 @@ views.stepper(frames, list(curves), texts, "objective")
 # %%
 falls = answers["late − early: supervised"]
 late_simmim, late_dino = answers["late: simmim"], answers["late: dino"]
-unsure = "cannot be told"
-
-
-def judged(contrast, wanted):
-    """A verdict for a claim that predicts this sign."""
-    return verdict(contrast.sign == wanted) if contrast.sign else unsure
-
-
+measure = "weighted cosine"
 tell(
-    verdict_primary=judged(primary, 1),
-    verdict_falls=judged(falls, -1),
-    verdict_simmim=judged(late_simmim, 1),
-    verdict_dino=judged(late_dino, 1),
-    verdict_tuned=judged(tuned, -1),
+    verdict_primary=statistics.verdict(primary, 1, measure),
+    verdict_falls=statistics.verdict(falls, -1, measure),
+    verdict_simmim=statistics.verdict(late_simmim, 1, measure),
+    verdict_dino=statistics.verdict(late_dino, 1, measure),
+    verdict_tuned=statistics.verdict(tuned, -1, measure),
 )
 
 # %% [markdown]

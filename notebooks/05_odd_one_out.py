@@ -52,8 +52,8 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import data, models, plots, preference, scenes, stored, trends, views
-from qkutils.report import tell, verdict
+from qkutils import data, models, plots, preference, scenes, statistics, stored, views
+from qkutils.report import tell
 
 # %% [markdown]
 # ## One picture first
@@ -283,16 +283,19 @@ for objective, runs in studies.items():
         for r in area.relation.values
     }
     table[objective] = {
-        r: trends.over_seeds([c.estimate for c in contrasts])
+        r: statistics.over_runs([float(c.estimate) for c in contrasts])
         for r, contrasts in of_run.items()
     }
 own = {r: preference.late_minus_early(shares, r) for r in area.relation.values}
-pd.DataFrame({**table, f"{model.name}, over {shares.sizes['image']} pictures": own}).T
+rows = {**table, f"{model.name}, over {shares.sizes['image']} pictures": own}
+pd.DataFrame(
+    {name: {r: statistics.text(c) for r, c in of.items()} for name, of in rows.items()}
+).T
 
 # %%
 moves = {-1: "falls", 0: "does not clearly change", 1: "rises"}
 raw = {
-    r: trends.late_minus_early(
+    r: statistics.late_minus_early(
         preference.relations(shares.share).sel(relation=r).mean("head")
     )
     for r in area.relation.values
@@ -300,14 +303,14 @@ raw = {
 
 # %%
 tell(
-    own_same=str(own["same"]),
-    own_same_words=moves[own["same"].sign],
-    own_background=str(own["background"]),
-    own_background_words=moves[own["background"].sign],
-    raw_same=str(raw["same"]),
-    raw_background=str(raw["background"]),
-    simmim_same=str(table["simmim"]["same"]),
-    tuned_same=str(table["simmim-finetuned"]["same"]),
+    own_same=statistics.text(own["same"]),
+    own_same_words=moves[int(statistics.sign(own["same"]))],
+    own_background=statistics.text(own["background"]),
+    own_background_words=moves[int(statistics.sign(own["background"]))],
+    raw_same=statistics.text(raw["same"]),
+    raw_background=statistics.text(raw["background"]),
+    simmim_same=statistics.text(table["simmim"]["same"]),
+    tuned_same=statistics.text(table["simmim-finetuned"]["same"]),
 )
 
 # %% [markdown]
@@ -345,26 +348,22 @@ _ = axes[0].legend(fontsize=7)
 
 # %%
 kept = ["fingerprint", "code_version", "computed", "sets"]
-pd.DataFrame({name: {k: t.attrs[k] for k in kept} for name, t in tables.items()}).style
+pd.set_option("display.max_colwidth", None)
+pd.DataFrame({name: {k: t.attrs[k] for k in kept} for name, t in tables.items()})
 
 # %% [markdown]
 # ## Did we reproduce it?
 
 # %%
-unsure = "cannot be told"
-
-
-def judged(contrast, wanted):
-    """A verdict for a claim that predicts this sign."""
-    return verdict(contrast.sign == wanted) if contrast.sign else unsure
-
-
+measure = "share of attention"
 tell(
-    verdict_same_raw=judged(raw["same"], -1),
-    verdict_same=judged(own["same"], -1),
-    verdict_background_raw=judged(raw["background"], 1),
-    verdict_background=judged(own["background"], 1),
-    verdict_simmim=judged(table["simmim"]["same"], 1),
+    verdict_same_raw=statistics.verdict(raw["same"], -1, measure),
+    verdict_same=statistics.verdict(own["same"], -1, measure),
+    verdict_background_raw=statistics.verdict(raw["background"], 1, measure),
+    verdict_background=statistics.verdict(own["background"], 1, measure),
+    verdict_simmim=statistics.verdict(
+        table["simmim"]["same"], 1, measure, images=len(world)
+    ),
 )
 
 # %% [markdown]

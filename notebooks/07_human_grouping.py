@@ -48,16 +48,15 @@ import pandas as pd
 import qkutils as qk
 from qkutils import (
     data,
-    intervals,
     models,
     plots,
     scenes,
     segments,
+    statistics,
     stored,
-    trends,
     views,
 )
-from qkutils.report import tell, verdict
+from qkutils.report import tell
 
 # %% [markdown]
 # ## Near is not alike
@@ -90,7 +89,7 @@ has_segments = IMAGES and data.has_segments(IMAGES)
 segmented = data.bsds500(IMAGES) if has_segments else drawn
 found = segments.grouping(model, segmented)
 difference = (found.same - found.different).mean("head")  # image × matching × layer
-own = intervals.over_images(difference)
+own = statistics.bootstrap(difference)
 tell(
     model=model.name,
     source="photographs with people's segments" if has_segments else "drawn scenes",
@@ -112,10 +111,7 @@ _ = ax.legend(fontsize=8)
 bare = scenes.segmentations(SEED, 0, COUNT, size=model.image_size[0])
 objects_alone = segments.excess(segments.grouping(model, bare))
 at_equal = objects_alone.sel(matching="displacement").mean(["head", "layer"])
-among = intervals.over_images(at_equal)
-tell(
-    among=f"{float(among.estimate):+.2f} [{float(among.low):+.2f}, {float(among.high):+.2f}]"
-)
+tell(among=statistics.text(statistics.bootstrap(at_equal)))
 
 # %%
 at_zero = own.estimate.isel(layer=0)
@@ -163,15 +159,16 @@ _ = ax.legend(fontsize=8)
 # %%
 rows = {}
 for objective, runs in excess.items():
-    turns = [trends.late_minus_early(run.mean("head")).estimate for run in runs]
+    contrasts = [statistics.late_minus_early(run.mean("head")) for run in runs]
+    turns = [float(contrast.estimate) for contrast in contrasts]
     levels = [float(run.mean()) for run in runs]
     rows[objective] = {
-        "mean excess": str(trends.over_seeds(levels)),
-        "late − early": str(trends.over_seeds(turns)),
+        "mean excess": statistics.text(statistics.over_runs(levels)),
+        "late − early": statistics.text(statistics.over_runs(turns)),
     }
 own_excess = segments.excess(found).sel(matching="displacement").mean("head")
-turn = trends.late_minus_early(own_excess)
-tell(own_turn=str(turn))
+turn = statistics.late_minus_early(own_excess)
+tell(own_turn=statistics.text(turn))
 pd.DataFrame(rows).T
 
 # %% [markdown]
@@ -249,24 +246,40 @@ views.stepper(frames, list(range(layers)), texts, "layer")
 # ## Did we reproduce it?
 
 # %%
-grouped = int((intervals.over_images(own_excess).low > 0).sum())
-most = all(int((of.low > 0).sum()) > of.sizes["layer"] / 2 for of in real.values())
-early = intervals.over_images(own_excess.isel(layer=slice(layers // 3)).mean("layer"))
+grouped = int((statistics.bootstrap(own_excess).low > 0).sum())
+level = statistics.bootstrap(own_excess.mean("layer"))
+early = statistics.bootstrap(own_excess.isel(layer=slice(layers // 3)).mean("layer"))
+over_layers = {name: statistics.mean(of, "layer") for name, of in real.items()}
+count = {name: int(of.attrs["images"].split()[0]) for name, of in tables.items()}
+
+
+def judged(found, direction, images=None):
+    """A verdict on a contrast of attention within and across segments."""
+    return statistics.verdict(found, direction, "grouping", images)
+
+
+# %%
 tell(
     grouped=grouped,
     layers=layers,
-    early_low=float(early.low),
-    verdict_grouping=verdict(grouped > layers / 2, no="not shown"),
-    verdict_real=verdict(most, no="not shown"),
-    verdict_early=verdict(bool(early.low > 0) and turn.sign < 0, no="not shown"),
+    level=statistics.text(level),
+    early=statistics.text(early),
+    verdict_grouping=judged(level, 1),
+    real_level="; ".join(
+        f"{n}: {statistics.text(of)}" for n, of in over_layers.items()
+    ),
+    verdict_real="; ".join(
+        f"{n}: {judged(of, 1, count[n])}" for n, of in over_layers.items()
+    ),
+    verdict_early=f"early excess: {judged(early, 1)}; less late: {judged(turn, -1)}",
 )
 
 # %% [markdown]
 # | claim | this run | verdict |
 # |---|---|---|
-# | Section 5: attention does something like perceptual grouping; here: more attention on the own segment in most layers, beyond distance and position | {glue:text}`model`: in {glue:text}`grouped` of {glue:text}`layers` layers, interval clear of zero | {glue:text}`verdict_grouping` |
-# | the same in two real models, with the segments of people (computed elsewhere) | the table above | {glue:text}`verdict_real` |
-# | it is a matter of early layers: an excess in the first third, and less in the last | late − early {glue:text}`own_turn`; early excess at least {glue:text}`early_low:.2f` | {glue:text}`verdict_early` |
+# | Section 5: attention does something like perceptual grouping; here: more attention on the own segment, mean over layers, beyond distance and position | {glue:text}`model`: {glue:text}`level`; clear of zero in {glue:text}`grouped` of {glue:text}`layers` layers | {glue:text}`verdict_grouping` |
+# | the same in two real models, with the segments of people (computed elsewhere) | {glue:text}`real_level` | {glue:text}`verdict_real` |
+# | it is a matter of early layers: an excess in the first third, and less in the last | early excess {glue:text}`early`; late − early {glue:text}`own_turn` | {glue:text}`verdict_early` |
 #
 # ## What to remember
 #

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from qkutils import models
+from qkutils import models, options
 from qkutils.gallery.projections import Layer, Projections, prepare
-from qkutils.heads import read
-from qkutils.modes import AnyModel, provenance
-from qkutils.tokens import check_images, full_precision
+from qkutils.models import AnyModel
+from qkutils.passes import watching
+from qkutils.provenance import with_origin
 
 
 def remove(
@@ -39,31 +35,28 @@ def remove(
     ValueError for directions that do not fit, and for a layer whose modes cannot be its own basis.
     """
     loaded = models.load(model)
-    check_images(loaded, images)
     projections = prepare(loaded, "exact")
     _check(projections, layer, head, directions)
-    intact = _run(projections, images)
-    outputs, measured = [], []
-    for direction in directions:
-        with _removing(projections, layer, head, direction) as found:
-            outputs.append(_run(projections, images))
-        measured += found
-    moved, taken = np.array(measured).reshape(-1, 2).T
+    with watching(loaded, parameters=projections.parameters) as run:
+        intact = run(images).float()
+    found = [_without(projections, images, layer, head, each) for each in directions]
+    outputs, moved, taken = zip(*found, strict=True)
     fields = {
-        "moved": ("direction", moved),
-        "taken": ("direction", taken),
+        "moved": ("direction", np.array(moved)),
+        "taken": ("direction", np.array(taken)),
         "output": (("direction", "image", "output"), torch.stack(outputs).cpu().numpy()),
         "intact": (("image", "output"), intact.cpu().numpy()),
     }
     place = {"layer": layer, "head": head}
-    return xr.Dataset(fields, attrs=provenance(read(loaded), "exact", "float32") | place)
+    return with_origin(xr.Dataset(fields, place), loaded, "exact", "float32")
 
 
 def _check(projections: Projections, layer: int, head: int, directions: Tensor) -> None:
     layers, heads, modes, _ = projections.heads.w_q.shape
-    for name, value, limit in (("layer", layer, layers), ("head", head, heads)):
-        if not 0 <= value < limit:
-            raise ValueError(f"{name}={value}: {projections.model.name} has 0 to {limit - 1}")
+    options.index("layer", layer, layers)
+    options.index("head", head, heads)
+    if not isinstance(directions, Tensor) or directions.ndim != 2 or len(directions) == 0:
+        raise ValueError("directions: a tensor [direction, mode] with at least one is needed")
     length = directions.norm(dim=-1)
     if directions.shape[1] != modes or not ((length > 0) & (length < 1 + 1e-5)).all():
         raise ValueError(
@@ -77,40 +70,33 @@ def _check(projections: Projections, layer: int, head: int, directions: Tensor) 
         )
 
 
-def _run(projections: Projections, images: Tensor) -> Float[Tensor, "image output"]:
-    net = projections.model.net
-    with torch.inference_mode(), full_precision():
-        pictures = images.to(projections.model.device)
-        return torch.func.functional_call(net, projections.parameters, (pictures,)).float()
+def _without(
+    projections: Projections, images: Tensor, layer: int, head: int, direction: Tensor
+) -> tuple[Float[Tensor, "image output"], float, float]:
+    """The answers while a head misses a direction; how far its attention moves, what is taken."""
+    queries: list[Tensor] = []
+    measured: list[Tensor] = []
 
-
-@contextmanager
-def _removing(
-    projections: Projections, layer: int, head: int, direction: Tensor
-) -> Iterator[list[tuple[float, float]]]:
-    """While it lasts, the head misses the direction; then the list has `moved` and `taken`."""
-    attn = projections.model.net.blocks[layer].attn
-    queries: list[tuple[Tensor, Tensor]] = []
-    measured: list[tuple[float, float]] = []
-
-    def change(_: Any, __: Any, query: Tensor) -> Tensor:
+    def change(at: int, query: Tensor) -> Tensor:
+        if at != layer:
+            return query
         changed = query.clone()
         changed[:, head] -= _along(projections.layers[layer], head, query[:, head], direction)
-        queries.append((query[:, head], changed[:, head]))
+        queries.extend((query[:, head], changed[:, head]))
         return changed
 
-    def measure(_: Any, __: Any, key: Tensor) -> None:
-        before, after = (q @ key[:, head].mT * projections.heads.scale for q in queries.pop())
-        moved = (before.softmax(-1) - after.softmax(-1)).abs().sum(-1).mean() / 2
-        taken = (before - after).var(-1, correction=0).mean()
-        measured.append((float(moved), float(taken)))
+    def measure(at: int, key: Tensor) -> None:
+        if at != layer:
+            return
+        before, after = (q @ key[:, head].mT * projections.heads.scale for q in queries)
+        measured.append((before.softmax(-1) - after.softmax(-1)).abs().sum(-1).mean() / 2)
+        measured.append((before - after).var(-1, correction=0).mean())
 
-    hooks = [attn.q_norm.register_forward_hook(change), attn.k_norm.register_forward_hook(measure)]
-    try:
-        yield measured
-    finally:
-        for hook in hooks:
-            hook.remove()
+    parameters = projections.parameters
+    with watching(projections.model, change=change, keys=measure, parameters=parameters) as run:
+        output = run(images).float()
+    moved, taken = (float(each) for each in measured)
+    return output, moved, taken
 
 
 def _along(

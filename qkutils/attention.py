@@ -10,79 +10,104 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from qkutils import models
-from qkutils.heads import Heads, fold, key_salience, read
-from qkutils.models import Model
-from qkutils.modes import AnyModel, decompose, provenance
-from qkutils.tokens import check_images, normalise, visit_layers
+from qkutils import models, options
+from qkutils.heads import fold, key_salience
+from qkutils.models import AnyModel, Model
+from qkutils.passes import check_images, normalise, visit_layers, watching
+from qkutils.provenance import refuse_foreign, with_origin
 
 DIMS = ("layer", "image", "head", "query", "key")
 SALIENCE = ("bias", "shift")
+BATCH = 32
+
+Images = Float[Tensor, "image channel height width"]
 
 
 def rebuild_attention(
     model: AnyModel,
-    images: Float[Tensor, "image channel height width"],
-    modes: int | Sequence[int] | None = None,
+    images: Images,
+    modes: xr.Dataset | None = None,
+    *,
     salience: Sequence[str] = SALIENCE,
 ) -> xr.DataArray:
-    """Attention [layer, image, head, query, key] as the softmax of modes plus key salience.
+    """Attention as the softmax of modes plus key salience, in the exact convention.
 
-    `modes`: all (None), the first k (an integer), or a list of mode numbers.  `salience`: which
-    parts of κ to keep, from the query bias (`bias`) and from LayerNorm's shift (`shift`).  Always
-    in the exact convention: with everything kept it is the model's own attention.  Taught in
-    chapter 1.
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    images
+        As the model takes them.
+    modes
+        What `decompose(model, convention="exact")` gave, or some modes of it, such as
+        `modes.isel(mode=slice(8))`.  Without, the heads' own projections, to which all modes add
+        up: the result is then the model's own attention.
+    salience
+        Which parts of κ to keep: from the query bias (`bias`), from LayerNorm's shift (`shift`).
+
+    Returns
+    -------
+    xr.DataArray
+        Over (layer, image, head, query, key), prefix tokens first.
+
+    Raises
+    ------
+    ValueError
+        For modes of another model or convention, other images, or an unknown part of κ.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> model, images = qk.load("tiny-supervised"), torch.zeros(1, 3, 64, 64)
+    >>> modes = qk.decompose(model).isel(mode=slice(8))
+    >>> dict(qk.rebuild_attention(model, images, modes).sizes)
+    {'layer': 8, 'image': 1, 'head': 4, 'query': 65, 'key': 65}
     """
     loaded = models.load(model)
-    heads = read(loaded)
-    u, sigma, v = _chosen_modes(loaded, modes)
-    kappa = _kappa(heads, salience).float()
-    out = _empty(loaded, heads, images)
+    heads = loaded.heads
+    query, key, kappa = score_factors(loaded, modes, salience)
+    out = _empty(loaded, images)
 
     def visit(layer: int, which: slice, x: Tensor) -> None:
-        z = normalise(x.float(), heads.ln_eps)[:, None]
-        logits = scores(z, u[layer], sigma[layer], v[layer], kappa[layer]) * heads.scale
+        z = normalise(x.float(), heads.ln_eps)
+        logits = scores(z, query[layer], key[layer], kappa[layer]) * heads.scale
         out[layer, which] = logits.softmax(-1).cpu().numpy()
 
     visit_layers(loaded, images, visit)
-    attributes = provenance(heads, "exact", "float32") | {"salience": "+".join(salience) or "none"}
-    return _label(out, attributes | {"modes": "all" if modes is None else str(modes)})
+    return with_origin(_label(out), loaded, "exact", "float32", **kept(modes, salience))
 
 
-def token_factors(
-    model: AnyModel,
-    images: Float[Tensor, "image channel height width"],
-    modes: int | Sequence[int] | None = None,
-) -> xr.Dataset:
+def kept(modes: xr.Dataset | None, salience: Sequence[str]) -> dict[str, str]:
+    """What a result says of the modes and the parts of key salience that it was computed with."""
+    said = "all" if modes is None else " ".join(map(str, modes.mode.values.tolist()))
+    return {"modes": said, "salience": "+".join(salience) or "none"}
+
+
+def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = None) -> xr.Dataset:
     """What every token brings to the scores: `query`, `key` and `salience` over (layer, image, …).
 
     A token i attends to j with the softmax over j of Σ_rank query_i key_j + salience_j; LayerNorm
     and the scale are inside.  Without `modes` the rank runs over the head's own dimensions, with
-    them over the modes: query is σ z·u and key is z·v.  Far smaller than attention itself, so that
-    a view computes any row of it in the browser.  Taught in chapter 9.
+    them over the modes: query is σ z·u and key is z·v.  Far smaller than attention itself.  Raises
+    what `rebuild_attention` raises.
     """
     loaded = models.load(model)
-    heads = read(loaded)
     check_images(loaded, images)
-    a, b, kappa = (
-        part * s
-        for part, s in zip(
-            score_factors(loaded, heads, modes), (heads.scale, 1.0, heads.scale), strict=True
-        )
-    )
+    heads, scale = loaded.heads, loaded.heads.scale
+    query, key, kappa = score_factors(loaded, modes)
     found: dict[str, list] = {"query": [], "key": [], "salience": []}
 
     def visit(layer: int, _: slice, x: Tensor) -> None:
         z = normalise(x.float(), heads.ln_eps)[:, None]
-        sides = {"query": z @ a[layer].mT, "key": z @ b[layer].mT}
-        sides["salience"] = (z @ kappa[layer][..., None])[..., 0]
+        sides = {"query": z @ (query[layer] * scale).mT, "key": z @ key[layer].mT}
+        sides["salience"] = (z @ (kappa[layer] * scale)[..., None])[..., 0]
         for name, side in sides.items():
             found[name].append((layer, side.cpu()))
 
     visit_layers(loaded, images, visit)
     dims = ("layer", "image", "head", "token", "rank")
     fields = {name: (dims[: 3 + side[0][1].ndim - 2], _stack(side)) for name, side in found.items()}
-    return xr.Dataset(fields, attrs=provenance(heads, "exact", "float32"))
+    return with_origin(xr.Dataset(fields), loaded, "exact", "float32", **kept(modes, SALIENCE))
 
 
 def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
@@ -100,41 +125,62 @@ def _stack(parts: Sequence[tuple[int, Tensor]]) -> np.ndarray:
     return torch.stack([torch.cat([v for at, v in parts if at == n]) for n in layers]).numpy()
 
 
-def scores(
-    z: Float[Tensor, "image 1 token d_model"],
-    u: Float[Tensor, "head mode d_model"],
-    sigma: Float[Tensor, "head mode"],
-    v: Float[Tensor, "head mode d_model"],
-    kappa: Float[Tensor, "head d_model"],
-) -> Float[Tensor, "image head query key"]:
-    """Σ_n σ_n (z_i·u_n)(z_j·v_n) + κ·z_j for every pair of tokens, before scaling."""
-    query = (z @ u.mT) * sigma[:, None]
-    key = z @ v.mT
-    return query @ key.mT + (z @ kappa[..., None]).mT
-
-
 def score_factors(
-    model: Model,
-    heads: Heads,
-    modes: int | Sequence[int] | None = None,
-    salience: Sequence[str] = SALIENCE,
+    model: Model, modes: xr.Dataset | None = None, salience: Sequence[str] = SALIENCE
 ) -> tuple[
     Float[Tensor, "layer head rank d_model"],
     Float[Tensor, "layer head rank d_model"],
     Float[Tensor, "layer head d_model"],
 ]:
-    """A, B and κ of every head: query i scores key j with (A z_i)·(B z_j) + κ·z_j.
+    """A, B and κ of every head: query i scores key j with (A z_i)·(B z_j) + κ·z_j, before scaling.
 
-    With all modes (None) A and B are the head's own projections, LayerNorm folded in, and nothing
-    has to be decomposed; else they are the modes' σu and v.
+    Without modes A and B are the head's own projections, LayerNorm folded in; else they are the
+    modes' σu and v.  Raises ValueError for modes of another model or convention.
     """
-    kappa = _kappa(heads, salience).float()
+    heads = model.heads
+    parts = dict(zip(SALIENCE, key_salience(heads), strict=True))
+    wanted = options.choices("salience", salience, SALIENCE)
+    kappa = sum((parts[s] for s in wanted), torch.zeros_like(parts["bias"])).float()
     if modes is None:
         folded = [fold(heads, layer, "exact") for layer in range(len(heads.w_q))]
         query, key = (torch.stack(side).float() for side in zip(*folded, strict=True))
         return query, key, kappa
-    u, sigma, v = _chosen_modes(model, modes)
-    return sigma[..., None] * u, v, kappa
+    check_modes(model, modes)
+    u, sigma, v = (
+        torch.from_numpy(modes[name].transpose("layer", "head", "mode", ...).values)
+        for name in ("u", "sigma", "v")
+    )
+    query = (sigma[..., None] * u.double()).float()
+    return query.to(model.device), v.to(model.device), kappa
+
+
+def check_modes(model: Model, modes: xr.Dataset) -> None:
+    """Raise ValueError where these are not modes of all heads of this model as it computes."""
+    needed = ("u", "sigma", "v")
+    if not isinstance(modes, xr.Dataset) or not set(needed) <= set(modes.data_vars):
+        raise ValueError(
+            f"modes: {type(modes).__name__}; give what decompose(model) gave, or some modes of it "
+            "by modes.isel(mode=...)"
+        )
+    refuse_foreign("modes", modes, model, "exact")
+    sizes = dict(zip(("layer", "head"), model.heads.w_q.shape[:2], strict=True))
+    there = {name: modes.sizes.get(name) for name in sizes}
+    if there != sizes or "mode" not in modes.sizes:
+        raise ValueError(f"modes: {there}, but the model has {sizes}; choose among modes only")
+    numbers = modes.mode.values.tolist()
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"modes: {numbers}; each mode once")
+
+
+def scores(
+    z: Float[Tensor, "image token d_model"],
+    query: Float[Tensor, "head rank d_model"],
+    key: Float[Tensor, "head rank d_model"],
+    kappa: Float[Tensor, "head d_model"],
+) -> Float[Tensor, "image head query key"]:
+    """(A z_i)·(B z_j) + κ·z_j for every pair of tokens, before scaling."""
+    z = z[:, None]
+    return (z @ query.mT) @ (z @ key.mT).mT + (z @ kappa[..., None]).mT
 
 
 def scores_of_queries(
@@ -154,88 +200,50 @@ def scores_of_queries(
     return (looked_for.flatten(1, 2) @ z.mT).unflatten(1, looked_for.shape[1:3])
 
 
-def _chosen_modes(
-    model: Model, modes: int | Sequence[int] | None
-) -> tuple[
-    Float[Tensor, "layer head mode d_model"],
-    Float[Tensor, "layer head mode"],
-    Float[Tensor, "layer head mode d_model"],
-]:
-    """u, σ and v of the modes that were asked for, where the model is, in float32."""
-    parts = decompose(model, "exact")
-    chosen = _choose(modes, parts.sizes["mode"])
-    u, sigma, v = (
-        torch.from_numpy(parts[k].values[:, :, chosen]).to(model.device).float()
-        for k in ("u", "sigma", "v")
-    )
-    return u, sigma, v
+def observed_attention(model: AnyModel, images: Images) -> xr.DataArray:
+    """The model's own attention, read inside its forward pass.
 
+    Returns
+    -------
+    xr.DataArray
+        Over (layer, image, head, query, key), prefix tokens first.
 
-def _choose(modes: int | Sequence[int] | None, count: int) -> list[int]:
-    """Mode numbers that were asked for; raises ValueError for any that the head does not have."""
-    if modes is None:
-        return list(range(count))
-    chosen = list(modes) if isinstance(modes, Sequence) else list(range(count))[:modes]
-    wanted = modes if isinstance(modes, int) else len(set(chosen))
-    if len(chosen) != wanted or not set(chosen) <= set(range(count)):
-        raise ValueError(
-            f"modes={modes!r}: heads of this model have modes 0 to {count - 1}; ask for the first "
-            f"0 to {count} of them, or for a list of different ones"
-        )
-    return chosen
+    Raises
+    ------
+    ValueError
+        For images that the model does not take, and where it hides its attention.
 
-
-def _kappa(heads: Heads, salience: Sequence[str]) -> Float[Tensor, "layer head d_model"]:
-    unknown = set(salience) - set(SALIENCE)
-    if unknown or isinstance(salience, str):
-        raise ValueError(f"salience={salience!r}: a list that may hold {', '.join(SALIENCE)}")
-    parts = dict(zip(SALIENCE, key_salience(heads), strict=True))
-    return sum((parts[s] for s in salience), torch.zeros_like(parts["bias"]))
-
-
-def observed_attention(
-    model: AnyModel, images: Float[Tensor, "image channel height width"]
-) -> xr.DataArray:
-    """The model's own attention [layer, image, head, query, key], read inside its forward pass."""
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> attention = qk.observed_attention("tiny-supervised", torch.zeros(1, 3, 64, 64))
+    >>> bool(abs(attention.sum("key") - 1).max() < 1e-5)
+    True
+    """
     loaded = models.load(model)
-    heads = read(loaded)
-    out = _empty(loaded, heads, images)
-    current = slice(0, 0)
-    fused = [block.attn.fused_attn for block in loaded.net.blocks]
-
-    def visit(_: int, which: slice, __: Tensor) -> None:
-        nonlocal current
-        current = which
+    out = _empty(loaded, images)
+    which = slice(0, 0)
 
     def keep(layer: int, attention: Tensor) -> None:
-        out[layer, current] = attention.float().cpu().numpy()
+        out[layer, which] = attention.float().cpu().numpy()
 
-    hooks = [
-        block.attn.attn_drop.register_forward_pre_hook(lambda _, args, n=n: keep(n, args[0]))
-        for n, block in enumerate(loaded.net.blocks)
-    ]
-    try:
-        for block in loaded.net.blocks:  # the fused kernel never shows its attention
-            block.attn.fused_attn = False
-        visit_layers(loaded, images, visit)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for block, was in zip(loaded.net.blocks, fused, strict=True):
-            block.attn.fused_attn = was
-    return _label(out, provenance(heads, "observed", "float32"))
+    with watching(loaded, attention=keep) as forward:
+        for start in range(0, len(images), BATCH):
+            which = slice(start, min(start + BATCH, len(images)))
+            forward(images[which])
+    return with_origin(_label(out), loaded, "observed", "float32")
 
 
-def _empty(model: Model, heads: Heads, images: Tensor) -> np.ndarray:
+def _empty(model: Model, images: Images) -> np.ndarray:
     check_images(model, images)
-    layers, per_layer = heads.w_q.shape[:2]
+    layers, per_layer = model.heads.w_q.shape[:2]
     tokens = model.grid[0] * model.grid[1] + model.prefix_tokens
     return np.empty((layers, len(images), per_layer, tokens, tokens), dtype=np.float32)
 
 
-def _label(values: np.ndarray, attributes: dict) -> xr.DataArray:
+def _label(values: np.ndarray) -> xr.DataArray:
     coords = {dim: np.arange(n) for dim, n in zip(DIMS, values.shape, strict=True)}
-    return xr.DataArray(values, coords, DIMS, "attention", attributes)
+    return xr.DataArray(values, coords, DIMS, "attention")
 
 
 def total_variation(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
+import timm
 import torch
 from jaxtyping import Float
 from timm.layers import Attention
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
-
-from qkutils.models import Model
+from torch.nn.utils.parametrize import is_parametrized
 
 Convention = Literal["paper", "exact"]
 CONVENTIONS: tuple[Convention, ...] = ("paper", "exact")
@@ -21,6 +23,9 @@ CONVENTIONS: tuple[Convention, ...] = ("paper", "exact")
 _PRE_NORM_BLOCKS = (vision_transformer.Block, eva.EvaBlock, beit.Block)
 # Attention that is one softmax of queries times keys: not differential, not multi-query.
 _ONE_SOFTMAX = (Attention, eva.EvaAttention, beit.Attention)
+
+_SEPARATE = ("q_proj", "k_proj", "v_proj")
+_OWN = tuple(os.path.join(*each.__path__, "") for each in (timm, torch))
 
 
 @dataclass(frozen=True)
@@ -40,36 +45,56 @@ class Heads:
     scale: float
     name: str
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that tell this checkpoint's queries and keys from others'."""
         digest = hashlib.sha256()
         for tensor in (self.w_q, self.w_k, self.b_q, self.b_k, self.ln_gain, self.ln_shift):
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
 
 
-def read(model: Model) -> Heads:
-    """Reads the heads of a model; taught in chapter 1.
-
-    Raises ValueError, naming the layer and the reason, for attention that the book's algebra does
-    not cover and for weights that are not finite.
-    """
-    blocks = list(model.net.blocks)
-    if not blocks:
-        raise ValueError(f"{model.name}: has no blocks; pass a vision transformer")
-    layers = []
-    for index, block in enumerate(blocks):
-        reason = _refusal(model.net, block)
+def check_blocks(net: Any, name: str) -> None:
+    """Raise ValueError, naming the layer, for attention that the book's algebra does not cover."""
+    if not len(net.blocks):
+        raise ValueError(f"{name}: has no blocks; pass a vision transformer")
+    for index, block in enumerate(net.blocks):
+        reason = _refusal(net, block)
         if reason:
-            raise ValueError(f"{model.name}, layer {index}: {reason}")
-        layers.append(_read_layer(block))
-    if len({layer["w_q"].shape for layer in layers}) > 1:
-        raise ValueError(f"{model.name}: layers differ in their number or width of heads")
+            raise ValueError(f"{name}, layer {index}: {reason}")
+
+
+def read_heads(net: Any, name: str) -> Heads:
+    """Read the heads of a timm module; raise ValueError where they can't be treated."""
+    check_blocks(net, name)
+    blocks = list(net.blocks)
+    layers = [_read_layer(block) for block in blocks]
+    shapes = {layer["w_q"].shape for layer in layers}
+    if len(shapes) > 1 or len({(b.norm1.eps, b.attn.scale) for b in blocks}) > 1:
+        raise ValueError(f"{name}: layers differ in number or width of heads, in eps or scale")
     stacked = {key: torch.stack([layer[key] for layer in layers]) for key in layers[0]}
-    _refuse_not_finite(model.name, stacked)
-    first = blocks[0]
-    return Heads(**stacked, ln_eps=first.norm1.eps, scale=float(first.attn.scale), name=model.name)
+    d_head, d_model = stacked["w_q"].shape[2:]
+    if d_head > d_model:
+        raise ValueError(f"{name}: heads of {d_head} units are wider than the model's {d_model}")
+    eps, scale = float(blocks[0].norm1.eps), float(blocks[0].attn.scale)
+    return Heads(**stacked, ln_eps=eps, scale=scale, name=name)
+
+
+def read(model: Any) -> Heads:
+    """The heads of a loaded model."""
+    return model.heads
+
+
+def is_timms(module: nn.Module | type, method: str = "forward") -> bool:
+    """Whether a method is timm's or torch's own, and not one that was put in its place."""
+    code = getattr(getattr(module, method), "__code__", None)
+    return code is not None and code.co_filename.startswith(_OWN)
+
+
+def is_exactly(module: nn.Module, kind: type) -> bool:
+    """Whether a module is of this very type, with its weights reparametrised or not."""
+    base = type(module).__mro__[1] if is_parametrized(module) else type(module)
+    return base is kind
 
 
 def _refusal(net: Any, block: Any) -> str | None:
@@ -89,12 +114,22 @@ def _refusal(net: Any, block: Any) -> str | None:
         return f"{type(block.norm1).__name__} before attention; a LayerNorm with gain is needed"
     if type(attn) not in _ONE_SOFTMAX:
         return f"{type(attn).__name__} is not one softmax over products of queries and keys"
+    for part in (block, attn, block.norm1):
+        if not is_timms(type(part)):
+            return f"{type(part).__name__}: its forward is not timm's; pass a plain timm module"
+    projections = ("qkv",) if getattr(attn, "qkv", None) is not None else _SEPARATE
+    for part in (*projections, "proj"):
+        if not is_exactly(getattr(attn, part), nn.Linear):
+            kind = type(getattr(attn, part)).__name__
+            return f"attn.{part} is {kind}, not nn.Linear; merge adapters, or undo quantisation"
     return None
 
 
 def _read_layer(block: Any) -> dict[str, Tensor]:
     """One block's projections per head, biases (zeros where it has none) and LayerNorm."""
     attn, norm = block.attn, block.norm1
+    for module in attn.children():
+        _refresh(module)
     heads = attn.num_heads
     weights, biases = _fused(attn) if getattr(attn, "qkv", None) is not None else _separate(attn)
     d_model = weights[0].shape[1]
@@ -104,6 +139,13 @@ def _read_layer(block: Any) -> dict[str, Tensor]:
     shift = norm.bias if norm.bias is not None else torch.zeros_like(norm.weight)
     layer |= {"ln_gain": norm.weight, "ln_shift": shift}
     return {key: tensor.detach() for key, tensor in layer.items()}
+
+
+def _refresh(module: nn.Module) -> None:
+    """Recomputes a weight that torch's older weight norms and pruning renew before each pass."""
+    for hook in module._forward_pre_hooks.values():
+        if type(hook).__module__.startswith("torch.nn.utils"):
+            hook(module, ())
 
 
 def _fused(attn: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -119,21 +161,11 @@ def _fused(attn: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
 
 def _separate(attn: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Weights and biases of three projections; a missing bias is a bias of zero."""
-    parts = [getattr(attn, f"{p}_proj") for p in "qkv"]
+    parts = [getattr(attn, name) for name in _SEPARATE]
     biases = [
         p.bias if p.bias is not None else p.weight.new_zeros(p.weight.shape[0]) for p in parts
     ]
     return tuple(p.weight for p in parts), tuple(biases)
-
-
-def _refuse_not_finite(name: str, stacked: dict[str, Tensor]) -> None:
-    for key, tensor in stacked.items():
-        bad = (~tensor.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-        if bad:
-            raise ValueError(
-                f"{name}: {key} holds NaN or infinity in layers {bad}; the checkpoint is damaged "
-                "or its training diverged: fetch it again, or take an earlier one"
-            )
 
 
 def fold(

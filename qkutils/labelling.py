@@ -22,6 +22,10 @@ class Labels:
     fine: Int[Tensor, "scene row column"]
     base: Int[Tensor, "scene row column"]
 
+    def to(self, device: torch.device) -> Labels:
+        """The same on another device."""
+        return Labels(self.names, self.fine.to(device), self.base.to(device))
+
 
 def patch_labels(world: Scenes, patch: int) -> dict[str, Labels]:
     """What every patch shows, in seven families of labels.
@@ -87,5 +91,5 @@ def misplaced(labels: Labels, generator: torch.Generator) -> Labels:
     down, right = (torch.randint(n, (count, 1, 1), generator=generator) for n in (rows, columns))
     row = (torch.arange(rows)[:, None] + down) % rows
     column = (torch.arange(columns) + right) % columns
-    at = torch.arange(count)[:, None, None]
-    return Labels(labels.names, labels.fine[at, row, column], labels.base[at, row, column])
+    at = (torch.arange(count)[:, None, None], row, column)
+    return Labels(labels.names, labels.fine[at], labels.base[at])

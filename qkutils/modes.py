@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -11,13 +10,12 @@ import scipy.linalg
 import torch
 import xarray as xr
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from qkutils import models
-from qkutils.heads import Convention, Heads, centre, fold, read
-from qkutils.models import Model
-
-AnyModel = str | Path | nn.Module | Model
+from qkutils import models, options
+from qkutils.heads import CONVENTIONS, Convention, Heads, centre, fold
+from qkutils.models import AnyModel, Model
+from qkutils.provenance import with_origin
 
 RESIDUAL_LIMIT = 1e-9  # of σ₁: far above rounding in float64, far below anything we report
 _FLOAT32 = torch.finfo(torch.float32).eps
@@ -30,9 +28,10 @@ def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
     largest component positive.  `null_mode` marks σ that the float32 weights can't tell from zero,
     `degenerate` marks modes whose σ is so close to a neighbour's that rounding of the weights
     alone would turn the vectors by more than one per cent.  Raises ArithmeticError where no
-    decomposition reproduces a head.  Paper section 3; taught in chapter 1.
+    decomposition reproduces a head.  Paper section 3.
     """
-    heads = read(models.load(model))
+    loaded = _loaded(model, convention)
+    heads = loaded.heads
     layers = [decompose_layer(heads, layer, convention) for layer in range(len(heads.w_q))]
     dims = ("layer", "head", "mode")
     fields: dict = {
@@ -43,8 +42,14 @@ def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
         vectors = torch.stack([layer[key].float() for layer in layers])
         fields[key] = ((*dims, "d_model"), vectors.cpu().numpy())
     residual = torch.stack([layer["residual"] for layer in layers]).max().item()
-    attributes = provenance(heads, convention) | {"residual": residual}
-    return xr.Dataset(fields, coords=_coordinates(heads), attrs=attributes)
+    found = xr.Dataset(fields, _coordinates(heads))
+    return with_origin(found, loaded, convention, residual=residual)
+
+
+def _loaded(model: AnyModel, convention: Convention) -> Model:
+    """The model; ValueError for a convention that there is not, before anything is read."""
+    options.choice("convention", convention, CONVENTIONS)
+    return models.load(model)
 
 
 def _coordinates(heads: Heads) -> dict[str, np.ndarray]:
@@ -186,19 +191,17 @@ def fix_signs(
 def weighted_cosine(model: AnyModel, convention: Convention = "paper") -> xr.DataArray:
     """Σ σ cos / Σ σ per (layer, head), by its closed form ⟨W_q, W_k⟩ / nuclear norm.
 
-    It needs no singular vectors, so neither signs nor degenerate modes matter.  Paper figure 3;
-    taught in chapter 2.
+    It needs no singular vectors, so neither signs nor degenerate modes matter.  Paper figure 3.
     """
-    heads = read(models.load(model))
+    loaded = _loaded(model, convention)
+    heads = loaded.heads
     values = [
         _closed_form(*fold(heads, layer, convention)).cpu().numpy()
         for layer in range(len(heads.w_q))
     ]
     coords = {k: v for k, v in _coordinates(heads).items() if k != "mode"}
-    attributes = provenance(heads, convention)
-    return xr.DataArray(
-        np.stack(values), coords, ("layer", "head"), "weighted_cosine", attrs=attributes
-    )
+    found = xr.DataArray(np.stack(values), coords, ("layer", "head"), "weighted_cosine")
+    return with_origin(found, loaded, convention)
 
 
 def _closed_form(
@@ -218,20 +221,26 @@ def null_band(
 
     With isotropic directions the cosine has standard deviation 1/√d (`paper`).  Directions that
     pass LayerNorm's gain and centring, P = C diag(g²) C, have √tr(P²) / tr(P) (`exact`), which is
-    wider.  Paper figures S1 and S2; taught in chapter 2.
+    wider.  The coordinate `level` goes with the band.  Paper figures S1 and S2.
     """
-    heads = read(models.load(model))
-    layers, _, _, d_model = heads.w_q.shape
+    level = options.number("level", level, 0, 1)
+    loaded = _loaded(model, convention)
+    layers, _, _, d_model = loaded.heads.w_q.shape
     if convention == "paper":
         spread = torch.full((layers,), d_model**-0.5, dtype=torch.float64)
     else:
-        squared = heads.ln_gain.double() ** 2
+        squared = loaded.heads.ln_gain.double() ** 2
         total, fourth = squared.sum(1), (squared**2).sum(1)
         spread = (fourth * (1 - 2 / d_model) + (total / d_model) ** 2).sqrt()
         spread = spread / (total * (1 - 1 / d_model))
-    width = NormalDist().inv_cdf(0.5 + level / 2) * spread.cpu().numpy()
-    attributes = provenance(heads, convention) | {"level": level}
-    return xr.DataArray(width, {"layer": np.arange(layers)}, ("layer",), "null_band", attributes)
+    coords = {"layer": np.arange(layers), "level": level}
+    width = _reach(level) * spread.cpu().numpy()
+    return with_origin(xr.DataArray(width, coords, ("layer",), "null_band"), loaded, convention)
+
+
+def _reach(level: float) -> float:
+    """Half width, in standard deviations, of the band that holds this share of normal numbers."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
 
 
 def null_weighted_cosine(
@@ -240,28 +249,57 @@ def null_weighted_cosine(
     """Standard deviation per layer of one head's weighted cosine when its weights are random.
 
     W_q and W_k are drawn as independent Gaussians of the head's shape and pass the layer's own
-    LayerNorm.  A mean over h heads has this over √h.  Taught in chapter 2.
+    LayerNorm.  A mean over h heads has this over √h.
     """
-    heads = read(models.load(model))
-    layers, _, d_head, d_model = heads.w_q.shape
+    draws, seed = options.count("draws", draws, 2), options.seed(seed)
+    loaded = _loaded(model, convention)
+    layers, _, d_head, d_model = loaded.heads.w_q.shape
     generator = torch.Generator().manual_seed(seed)
     shape = (2, draws, d_head, d_model)
     w_q, w_k = torch.randn(shape, generator=generator, dtype=torch.float64)
     if convention == "paper":
         spread = np.full(layers, _closed_form(w_q, w_k).std())
     else:
-        gains = heads.ln_gain.double().cpu()
+        gains = loaded.heads.ln_gain.double().cpu()
         spread = np.array([_closed_form(centre(w_q * g), centre(w_k * g)).std() for g in gains])
-    attributes = provenance(heads, convention) | {"draws": draws, "seed": seed}
-    return xr.DataArray(spread, {"layer": np.arange(layers)}, ("layer",), "null_sd", attributes)
+    found = xr.DataArray(spread, {"layer": np.arange(layers)}, ("layer",), "null_sd")
+    return with_origin(found, loaded, convention, draws=draws, seed=seed)
 
 
-def null_from_strengths(sigma: xr.DataArray, half_width: xr.DataArray) -> xr.DataArray:
+def null_from_strengths(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
     """Standard deviation per (layer, head) of the weighted cosine if only directions were random.
 
     The head keeps its strengths σ, and its pairs of directions are drawn anew: √Σσ² / Σσ times the
-    standard deviation of one cosine, which the 95 % band `half_width` gives.  A head with few
-    strong modes varies more than one whose strengths are even.  Taught in chapter 2.
+    standard deviation of one cosine, which a band of `null_band` gives.  A head with few strong
+    modes varies more than one whose strengths are even.
     """
-    one_cosine = half_width / NormalDist().inv_cdf(0.975)
+    options.with_dims("sigma", sigma, "mode")
+    if "level" not in options.with_dims("band", band, "layer").coords:
+        raise ValueError("band: it does not say its level; give what null_band returns")
+    one_cosine = band.drop_vars("level") / _reach(float(band.level))
     return (sigma**2).sum("mode") ** 0.5 / sigma.sum("mode") * one_cosine
+
+
+def null_of_layers(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
+    """Half width of the band for a layer's mean over heads if only directions were random.
+
+    It holds as many of such means as `band`, of `null_band`, holds cosines.
+    """
+    spread = null_from_strengths(sigma, band)
+    width = _reach(float(band.level)) * (spread**2).mean("head") ** 0.5
+    return width / spread.sizes["head"] ** 0.5
+
+
+def trend(model: AnyModel) -> xr.Dataset:
+    """`weighted_cosine` over (convention, layer, head), and `null` over (convention, layer).
+
+    `null` is the half width of the band that holds 95 % of a layer's means if the heads kept their
+    strengths and only their directions were random.  Paper figure 3.
+    """
+    loaded, found = models.load(model), []
+    for convention in CONVENTIONS:
+        parts = decompose(loaded, convention)
+        weighted = parts.cosine.weighted(parts.sigma).mean("mode")
+        null = null_of_layers(parts.sigma, null_band(loaded, convention))
+        found.append(xr.Dataset({"weighted_cosine": weighted, "null": null}))
+    return xr.concat(found, "convention")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,17 +13,18 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models, scenes
-from qkutils.heads import read
+from qkutils import models, options, scenes
 from qkutils.labelling import FAMILIES, Labels, misplaced, patch_labels, some
-from qkutils.models import Model
-from qkutils.modes import AnyModel, decompose, provenance
+from qkutils.models import AnyModel, Model
+from qkutils.modes import decompose
+from qkutils.passes import normalise, visit_layers
+from qkutils.provenance import with_origin
 from qkutils.scenes import KINDS, Scenes
-from qkutils.tokens import normalise, visit_layers
 
 SIDES = ("query", "key")
 NULLS = ("any", "leaning")
 PAIRS = 10  # random pairs of directions for each mode, with its cosine
+TOKEN_BYTES = 2**29  # of the tokens that are kept at once
 NAMED_ON = 6_000_000  # the world seed of the scenes that modes are named on; no model saw it
 OF_SIDES = ("layer", "side", "head", "mode")
 _DIMS = {
@@ -83,25 +84,121 @@ def explained(
     return gain
 
 
-def shares(
-    families: dict[str, Labels], x: Tokens, directions: Directions, fit: Bool[Tensor, " scene"]
-) -> tuple[Float[Tensor, "family direction"], Float[Tensor, "family direction"]]:
-    """Share of each projection's variance over patches that each family of labels explains.
+def extremes(
+    labels: Labels, fitted: Means, directions: Directions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Names of the labels, among those seen, with the highest and the lowest mean over the base."""
+    seen = torch.bincount(labels.fine.flatten() + 1, minlength=len(labels.names) + 1)[1:] > 0
+    base_of = labels.fine.new_zeros(len(labels.names))
+    there = labels.fine >= 0
+    base_of[labels.fine[there]] = labels.base[there]
+    over = (fitted.fine - fitted.base[base_of]) @ directions.mT
+    names = np.array(labels.names, object)
+    high = over.where(seen[:, None], -torch.inf).argmax(0)
+    low = over.where(seen[:, None], torch.inf).argmin(0)
+    return names[high.cpu().numpy()], names[low.cpu().numpy()]
 
-    Means are fitted on the scenes `fit`, where the mean of x has to be zero.  The first result is
-    of those scenes, the second of the others, which the fit has not seen: there a share can be
-    below zero.
+
+class Namer:
+    """Names for directions of one layer, fitted on some of its scenes and tried on the others.
+
+    `x`: tokens, whose mean over the scenes `fit` has to be zero.
     """
-    results = []
-    for kept in (fit, ~fit):
-        flat = x[kept].flatten(0, 2)
-        whole = ((directions @ (flat.mT @ flat)) * directions).sum(1)
-        gains = [
-            explained(some(labels, kept), means(some(labels, fit), x[fit]), x[kept], directions)
+
+    def __init__(self, families: dict[str, Labels], x: Tokens, fit: Bool[Tensor, " scene"]) -> None:
+        self.families, self.x = tuple(families), (x[fit], x[~fit])
+        self.labels = [
+            (some(labels, fit).to(x.device), some(labels, ~fit).to(x.device))
             for labels in families.values()
         ]
-        results.append(torch.stack(gains) / whole)
-    return results[0], results[1]
+        self.means = [means(labels, self.x[0]) for labels, _ in self.labels]
+
+    def shares(
+        self, directions: Directions
+    ) -> tuple[Float[Tensor, "family direction"], Float[Tensor, "family direction"]]:
+        """Share of each projection's variance over patches that each family of labels explains.
+
+        On the scenes of the fit, and on the others, which it has not seen: there a share can be
+        below zero.
+        """
+        results = []
+        for half, x in enumerate(self.x):
+            flat = x.flatten(0, 2)
+            whole = ((directions @ (flat.mT @ flat)) * directions).sum(1)
+            gains = [
+                explained(labels[half], fitted, x, directions)
+                for labels, fitted in zip(self.labels, self.means, strict=True)
+            ]
+            results.append(torch.stack(gains) / whole)
+        return results[0], results[1]
+
+    def named(
+        self, directions: Directions
+    ) -> tuple[
+        Int[Tensor, " direction"], Float[Tensor, " direction"], Float[Tensor, "family direction"]
+    ]:
+        """Each direction's family, chosen by the fit; its share, and all shares, elsewhere."""
+        inside, outside = self.shares(directions)
+        family = inside.argmax(0)
+        return family, outside.gather(0, family[None])[0], outside
+
+    def ends(
+        self, directions: Directions, family: Int[Tensor, " direction"]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The labels at both ends of each direction, in the family that names it."""
+        high, low = np.empty(len(directions), object), np.empty(len(directions), object)
+        for of, number in self._of_each(family):
+            labels, fitted = self.labels[number][0], self.means[number]
+            high[of.cpu()], low[of.cpu()] = extremes(labels, fitted, directions[of])
+        return high, low
+
+    def chance(
+        self,
+        directions: Directions,
+        family: Int[Tensor, " direction"],
+        permutations: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, " direction"]:
+        """How often labels that mean nothing explain as much as the true ones do."""
+        reached = torch.ones(len(directions)).to(directions)
+        for of, number in self._of_each(family):
+            labels, fitted, some_of = self.labels[number][1], self.means[number], directions[of]
+            true = explained(labels, fitted, self.x[1], some_of)
+            for _ in range(permutations):
+                other = misplaced(labels, generator)
+                reached[of] += explained(other, fitted, self.x[1], some_of) >= true
+        return reached / (permutations + 1)
+
+    def _of_each(self, family: Int[Tensor, " direction"]) -> Iterator[tuple[Tensor, int]]:
+        """Which directions each family names, and its number, where it names any."""
+        for number in family.unique().tolist():
+            yield (family == number).nonzero().flatten(), number
+
+    def at_random(self, count: int, generator: torch.Generator) -> list[Directions]:
+        """Directions of any kind, and as many that lean to where the tokens vary (see NULLS)."""
+        x = self.x[0]
+        chance = torch.randn(2, count, x.shape[-1], generator=generator).to(x)
+        # Gᵀx with one normal number per token has the distribution of GᵀR, R being that of x = QR.
+        return [chance[0], chance[1] @ torch.linalg.qr(x.flatten(0, 2), mode="r").R]
+
+    def random_pairs(
+        self, cosine: Float[Tensor, " mode"], generator: torch.Generator
+    ) -> np.ndarray:
+        """Share of random leaning pairs with each mode's cosine whose directions have one name."""
+        cosine = cosine.repeat(PAIRS)[:, None]
+        _, leaning = self.at_random(2 * len(cosine), generator)
+        first, other = torch.nn.functional.normalize(leaning, dim=-1).chunk(2)
+        other = other - (other * first).sum(-1, keepdim=True) * first
+        other = torch.nn.functional.normalize(other, dim=-1)
+        both = torch.cat([first, cosine * first + (1 - cosine**2).clamp(min=0).sqrt() * other])
+        family = self.named(both)[0]
+        return same_names(family, self.ends(both, family)[0]).reshape(PAIRS, -1).mean(0)
+
+
+def same_names(family: Int[Tensor, " direction"], high: np.ndarray) -> np.ndarray:
+    """Whether the names of the first half of some directions are those of the second."""
+    families, ends = np.split(family.cpu().numpy(), 2), np.split(high, 2)
+    return (families[0] == families[1]) & (ends[0] == ends[1])
 
 
 def name_modes(
@@ -125,186 +222,90 @@ def name_modes(
     that.  `same` tells whether both sides of a mode have one name (family and high end), and
     `random_same` what share of random pairs of leaning directions with the mode's own cosine do,
     since directions that lie close together must agree.  Convention exact.  Raises ValueError for
-    fewer than four scenes.  Taught in the chapter on mode galleries.
+    fewer than four scenes, and for a model whose pictures are not square.
     """
+    count, seed = options.count("count", count, 4), options.seed(seed)
+    permutations = options.count("permutations", permutations)
+    directions = options.count("directions", directions)
     loaded = models.load(model)
-    if count < 4 or permutations < 1 or directions < 1:
+    if loaded.image_size[0] != loaded.image_size[1] or loaded.grid[0] != loaded.grid[1]:
         raise ValueError(
-            f"count={count}, permutations={permutations}, directions={directions}: at least four "
-            "scenes, one permutation and one direction are needed"
+            f"{loaded.name} takes pictures of {loaded.image_size} pixels in {loaded.grid} patches; "
+            "drawn scenes are square, and so have the model's pictures to be"
         )
     world = scenes.make(NAMED_ON, 0, count, loaded.image_size[0])
     families = patch_labels(world, loaded.image_size[0] // loaded.grid[0])
     fit = torch.arange(count) < count // 2
     parts = decompose(loaded, "exact")
     generator = torch.Generator().manual_seed(seed)
-    tokens = _tokens(loaded, world)
     found = []
-    for layer in tqdm(range(len(tokens)), desc="layers"):
-        sides = [torch.from_numpy(parts[k].values[layer]).flatten(0, 1) for k in ("u", "v")]
-        x = tokens[layer] - tokens[layer][fit].mean((0, 1, 2))
-        nulls = _random_directions(x[fit], directions, generator)
-        by_chance = [_named(families, x, each, fit) for each in nulls]
-        named = _name_layer(families, x, torch.cat(sides), fit, permutations, generator)
-        cosine = torch.from_numpy(parts.cosine.values[layer]).flatten().float()
-        named["random_same"] = _random_pairs(families, x, cosine, fit, generator)
-        found.append(named | _beside(named["share"], by_chance))
-    return _label(found, parts, provenance(read(loaded), "exact", "float32"), count)
+    for layer, x in enumerate(tqdm(_tokens(loaded, world), "layers", parts.sizes["layer"])):
+        namer = Namer(families, x - x[fit].mean((0, 1, 2)), fit)
+        of_layer = parts[["u", "v", "cosine"]].isel(layer=layer)
+        found.append(_name_layer(namer, of_layer, permutations, directions, generator))
+    return with_origin(_label(found, parts), loaded, "exact", "float32", scenes=count)
 
 
-def _tokens(model: Model, world: Scenes) -> list[Float[Tensor, "scene row column d_model"]]:
-    """Every layer's normalised patch tokens; the scenes have the model's size, and no crop."""
-    kept: list[list[Tensor]] = [[] for _ in model.net.blocks]
-    eps = read(model).ln_eps
+def _tokens(model: Model, world: Scenes) -> Iterator[Tokens]:
+    """Layer by layer the normalised patch tokens; the scenes have the model's size, and no crop.
 
-    def keep(layer: int, _: slice, x: Tensor) -> None:
-        patches = normalise(x[:, model.prefix_tokens :].float(), eps)
-        kept[layer].append(patches.unflatten(1, model.grid).cpu())
+    A pass keeps the tokens of as many layers as `TOKEN_BYTES` hold; a large model needs several.
+    """
+    layers, _, _, d_model = model.heads.w_q.shape
+    patches = model.grid[0] * model.grid[1]
+    at_once = max(1, TOKEN_BYTES // (4 * len(world.image) * patches * d_model))
+    for first in range(0, layers, at_once):
+        wanted = range(first, min(first + at_once, layers))
+        kept: dict[int, list[Tensor]] = {layer: [] for layer in wanted}
 
-    visit_layers(model, model.transform.transforms[-1](world.image), keep)
-    return [torch.cat(layer) for layer in kept]
+        def keep(layer: int, _: slice, x: Tensor, kept: dict = kept) -> None:
+            if layer in kept:
+                own = normalise(x[:, model.prefix_tokens :].float(), model.heads.ln_eps)
+                kept[layer].append(own.unflatten(1, model.grid))
 
-
-def _random_directions(x: Tokens, count: int, generator: torch.Generator) -> list[Directions]:
-    """Directions of any kind, and as many that lean to where the tokens vary (see NULLS)."""
-    chance = torch.randn(2, count, x.shape[-1], generator=generator)
-    # Gᵀx with one normal number per token has the distribution of GᵀR, R being that of x = QR.
-    return [chance[0], chance[1] @ torch.linalg.qr(x.flatten(0, 2), mode="r").R]
-
-
-def _named(
-    families: dict[str, Labels], x: Tokens, directions: Directions, fit: Bool[Tensor, " scene"]
-) -> tuple[
-    Int[Tensor, " direction"], Float[Tensor, " direction"], Float[Tensor, "family direction"]
-]:
-    """Each direction's family, chosen on the scenes `fit`; its share, and all shares, on others."""
-    inside, outside = shares(families, x, directions, fit)
-    family = inside.argmax(0)
-    return family, outside.gather(0, family[None])[0], outside
-
-
-def _beside(share: np.ndarray, by_chance: Sequence[tuple[Tensor, ...]]) -> dict[str, np.ndarray]:
-    """What random directions of each null reach, and how often they reach a direction's share."""
-    reached = np.stack([(each[1].numpy()[:, None] >= share).sum(0) for each in by_chance])
-    return {
-        "p_random": (1 + reached) / (1 + len(by_chance[0][1])),
-        "random_share": np.stack([each[1].numpy() for each in by_chance]),
-        "random_share_of": np.stack([each[2].mean(1).numpy() for each in by_chance]),
-    }
+        visit_layers(model, model.transform.transforms[-1](world.image), keep)
+        yield from (torch.cat(kept.pop(layer)) for layer in wanted)
 
 
 def _name_layer(
-    families: dict[str, Labels],
-    x: Tokens,
-    directions: Directions,
-    fit: Bool[Tensor, " scene"],
+    namer: Namer,
+    modes: xr.Dataset,
     permutations: int,
+    directions: int,
     generator: torch.Generator,
 ) -> dict[str, np.ndarray]:
-    """Names of one layer's directions, and how often labels that mean nothing do as well."""
-    family, share, outside = _named(families, x, directions, fit)
-    p = torch.ones(len(directions))
-    for of, labels, fitted in _by_family(families, family, x, fit):
-        p[of] = _chance(
-            some(labels, ~fit), fitted, x[~fit], directions[of], permutations, generator
-        )
-    high, low = _ends(families, x, directions, family, fit)
+    """Names of one layer's modes, and how often labels or directions of chance do as well."""
+    by_chance = [namer.named(each)[1:] for each in namer.at_random(directions, generator)]
+    sides = (torch.from_numpy(modes[side].values).flatten(0, 1) for side in ("u", "v"))
+    own = torch.cat(list(sides)).to(namer.x[0])
+    cosine = torch.from_numpy(modes.cosine.values).flatten().to(own)
+    family, share, outside = namer.named(own)
+    p = namer.chance(own, family, permutations, generator)
+    high, low = namer.ends(own, family)
     return {
-        "family": np.array(list(families), object)[family.numpy()],
+        "family": np.array(namer.families, object)[family.cpu().numpy()],
         "high": high,
         "low": low,
-        "same": _same(family.numpy(), high),
-        "share": share.numpy(),
-        "p": p.numpy(),
-        "share_of": outside.T.numpy(),
+        "same": same_names(family, high),
+        "share": share.cpu().numpy(),
+        "p": p.cpu().numpy(),
+        "share_of": outside.T.cpu().numpy(),
+        "random_same": namer.random_pairs(cosine, generator),
+        "p_random": np.stack([_reached(of, share) for of, _ in by_chance]),
+        "random_share": np.stack([of.cpu().numpy() for of, _ in by_chance]),
+        "random_share_of": np.stack([all_of.mean(1).cpu().numpy() for _, all_of in by_chance]),
     }
 
 
-def _by_family(
-    families: dict[str, Labels],
-    family: Int[Tensor, " direction"],
-    x: Tokens,
-    fit: Bool[Tensor, " scene"],
-) -> Iterator[tuple[Int[Tensor, " named"], Labels, Means]]:
-    """Each family that names directions: which ones, its labels, and their means on `fit`."""
-    for number, labels in enumerate(families.values()):
-        of = (family == number).nonzero().flatten()
-        if len(of) > 0:
-            yield of, labels, means(some(labels, fit), x[fit])
+def _reached(
+    by_chance: Float[Tensor, " random"], share: Float[Tensor, " direction"]
+) -> Float[np.ndarray, " direction"]:
+    """How often random directions reach each direction's share; itself counts as one."""
+    below = torch.searchsorted(by_chance.sort().values, share)
+    return (1 + len(by_chance) - below.cpu().numpy()) / (1 + len(by_chance))
 
 
-def _ends(
-    families: dict[str, Labels],
-    x: Tokens,
-    directions: Directions,
-    family: Int[Tensor, " direction"],
-    fit: Bool[Tensor, " scene"],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The labels at both ends of each direction, in the family that names it."""
-    high, low = np.empty(len(directions), object), np.empty(len(directions), object)
-    for of, labels, fitted in _by_family(families, family, x, fit):
-        high[of], low[of] = extremes(some(labels, fit), fitted, directions[of])
-    return high, low
-
-
-def _same(family: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Whether the names of the first half of some directions are those of the second."""
-    families, ends = np.split(family, 2), np.split(high, 2)
-    return (families[0] == families[1]) & (ends[0] == ends[1])
-
-
-def _random_pairs(
-    families: dict[str, Labels],
-    x: Tokens,
-    cosine: Float[Tensor, " mode"],
-    fit: Bool[Tensor, " scene"],
-    generator: torch.Generator,
-) -> np.ndarray:
-    """Share of random leaning pairs with each mode's cosine whose directions have one name."""
-    cosine = cosine.repeat(PAIRS)[:, None]
-    _, leaning = _random_directions(x[fit], 2 * len(cosine), generator)
-    first, other = torch.nn.functional.normalize(leaning, dim=-1).chunk(2)
-    other = other - (other * first).sum(-1, keepdim=True) * first
-    other = torch.nn.functional.normalize(other, dim=-1)
-    both = torch.cat([first, cosine * first + (1 - cosine**2).clamp(min=0).sqrt() * other])
-    family = _named(families, x, both, fit)[0]
-    high, _ = _ends(families, x, both, family, fit)
-    return _same(family.numpy(), high).reshape(PAIRS, -1).mean(0)
-
-
-def _chance(
-    labels: Labels,
-    fitted: Means,
-    x: Tokens,
-    directions: Directions,
-    permutations: int,
-    generator: torch.Generator,
-) -> Float[Tensor, " direction"]:
-    """How often labels that mean nothing explain as much as the true ones do."""
-    true, reached = explained(labels, fitted, x, directions), torch.ones(len(directions))
-    for _ in range(permutations):
-        reached += explained(misplaced(labels, generator), fitted, x, directions) >= true
-    return reached / (permutations + 1)
-
-
-def extremes(
-    labels: Labels, fitted: Means, directions: Directions
-) -> tuple[np.ndarray, np.ndarray]:
-    """Names of the labels, among those seen, with the highest and the lowest mean over the base."""
-    seen = torch.bincount(labels.fine.flatten() + 1, minlength=len(labels.names) + 1)[1:] > 0
-    base_of = torch.zeros(len(labels.names), dtype=torch.int64)
-    there = labels.fine >= 0
-    base_of[labels.fine[there]] = labels.base[there]
-    over = (fitted.fine - fitted.base[base_of]) @ directions.mT
-    names = np.array(labels.names, object)
-    high = over.where(seen[:, None], -torch.inf).argmax(0)
-    low = over.where(seen[:, None], torch.inf).argmin(0)
-    return names[high.numpy()], names[low.numpy()]
-
-
-def _label(
-    found: list[dict[str, np.ndarray]], parts: xr.Dataset, attributes: dict, count: int
-) -> xr.Dataset:
+def _label(found: list[dict[str, np.ndarray]], parts: xr.Dataset) -> xr.Dataset:
     """All layers' names over (layer, head, mode, side), with both false discovery rates."""
     sizes = {d: parts.sizes[d] for d in ("layer", "head", "mode")}
     sizes |= {"side": 2, "null": len(NULLS), "family_name": len(FAMILIES), "direction": -1}
@@ -320,5 +321,4 @@ def _label(
     fields["q_random"] = (("null", *OF_SIDES), np.stack(each).reshape(len(NULLS), *shape))
     coords: dict = {"side": list(SIDES), "family_name": list(FAMILIES), "null": list(NULLS)}
     coords |= {d: np.arange(parts.sizes[d]) for d in ("layer", "head", "mode")}
-    labelled = xr.Dataset(fields, coords, attributes | {"scenes": count})
-    return labelled.assign({k: parts[k] for k in ("sigma", "cosine")})
+    return xr.Dataset(fields, coords).assign({k: parts[k] for k in ("sigma", "cosine")})

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 
 def choice(name: str, value: Any, options: Iterable[Any]) -> Any:
     """The value, where it is one of the options; ValueError names them where it is not."""
     known = list(options)
-    if not any(type(value) is type(each) and value == each for each in known):
-        raise ValueError(f"{name}={value!r}: it is one of {', '.join(map(repr, known))}")
-    return value
+    for each in known:
+        alike = isinstance(value, str) if isinstance(each, str) else type(value) is type(each)
+        if alike and value == each:
+            return each
+    raise ValueError(f"{name}={value!r}: it is one of {', '.join(map(repr, known))}")
 
 
-def choices(name: str, values: Any, options: Iterable[Any]) -> tuple:
+def choices(name: str, values: Any, options: Iterable[Any], least: int = 0) -> tuple:
     """Several different ones of the options; ValueError where it is no list of them."""
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f"{name}={values!r}: a list is needed, of {', '.join(map(repr, options))}")
     known = list(options)
+    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) < least:
+        few = f"{name}={values!r}: a list is needed, of {', '.join(map(repr, known))}"
+        raise ValueError(few + (f", with {least} or more" if least else ""))
     chosen = tuple(choice(name, value, known) for value in values)
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"{name}={values!r}: each of them once")
@@ -39,17 +44,86 @@ def count(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     return whole
 
 
+def seed(value: Any) -> int:
+    """The beginning of a random generator, as torch and numpy both take it."""
+    return count("seed", value, 0, 2**63 - 1)
+
+
 def index(name: str, value: Any, size: int) -> int:
     """The number of one of `size` things, counted from 0; ValueError outside of 0 to size − 1."""
     return count(name, value, 0, size - 1)
 
 
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite number with low < value < high; ValueError for any other value, and for NaN."""
+def indices(name: str, values: Any, size: int) -> list[int]:
+    """The numbers of one or more of `size` things, each once; ValueError for anything else."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise ValueError(f"{name}={values!r}: a list of numbers from 0 to {size - 1} is needed")
+    chosen = [index(name, value, size) for value in values]
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"{name}={chosen}: name one or more, each once")
+    return chosen
+
+
+def number(
+    name: str,
+    value: Any,
+    low: float | int = -math.inf,
+    high: float | int = math.inf,
+    closed: bool = False,
+) -> float:
+    """A finite number with low < value < high; ValueError for any other value, and for NaN.
+
+    `closed`: both ends are allowed, too.
+    """
     try:
-        real = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError):
+        real = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
         real = math.nan
-    if not (math.isfinite(real) and low < real < high):
-        raise ValueError(f"{name}={value!r}: a number between {low:g} and {high:g} is needed")
+    inside = low <= real <= high if closed else low < real < high
+    if not (math.isfinite(real) and inside):
+        ends = "from {:g} to {:g}" if closed else "between {:g} and {:g}"
+        raise ValueError(f"{name}={value!r}: a number {ends.format(low, high)} is needed")
     return real
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, and nothing that only reads like it."""
+    return bool(choice(name, bool(value) if isinstance(value, np.bool_) else value, (True, False)))
+
+
+def finite(name: str, values: Any, ndim: int | None = None) -> np.ndarray:
+    """Values as an array of float64; ValueError where there is none, or one that is not finite."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
+    if not array.size or not np.isfinite(array).all() or ndim not in (None, array.ndim):
+        shape = "" if ndim is None else f" in {ndim} dimension{'s' * (ndim > 1)}"
+        raise ValueError(f"{name}: one or more finite numbers{shape} are needed")
+    return array
+
+
+def sequence(name: str, values: Any) -> Any:
+    """What has a length and numbered members; ValueError for a text, an iterator or one item."""
+    numbered = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    if not numbered or isinstance(values, str | bytes | Mapping):
+        raise ValueError(f"{name}: a list is needed, not {type(values).__name__}")
+    return values
+
+
+def with_dims(name: str, values: Any, *dims: str) -> Any:
+    """Labelled values; ValueError where they lack one of these dimensions."""
+    return _with(name, values, "dimension", dims, getattr(values, "dims", ()))
+
+
+def with_fields(name: str, found: Any, *fields: str) -> Any:
+    """A Dataset; ValueError where it lacks one of these fields."""
+    return _with(name, found, "field", fields, getattr(found, "data_vars", ()))
+
+
+def _with(name: str, values: Any, what: str, needed: Iterable[str], there: Iterable) -> Any:
+    missing = [each for each in needed if each not in there]
+    if missing:
+        has = f"has {', '.join(map(str, there))}" if there else f"is {type(values).__name__}"
+        raise ValueError(f"{name}: {what} {', '.join(missing)} is missing; it {has}")
+    return values

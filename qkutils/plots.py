@@ -18,7 +18,6 @@ from PIL.Image import Image
 
 from qkutils.models import Model
 from qkutils.scenes import DISTRACTOR, PARTS, TARGET, Scenes
-from qkutils.trends import Contrast
 
 # Okabe and Ito's palette: told apart with any kind of colour vision, and in print.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -227,13 +226,14 @@ def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str], label: 
 
 
 def replicates(
-    ax: Axes, row: int, values: Sequence[float], interval: Contrast, look: dict[str, str]
+    ax: Axes, row: int, values: Sequence[float], interval: xr.Dataset, look: dict[str, str]
 ) -> Axes:
     """One number per training run as dots in a row, and the interval of their mean as a bar."""
     ax.plot(values, [row] * len(values), "o", color=look["color"], alpha=0.6, ms=5)
-    if np.isfinite([interval.low, interval.high]).all():
-        ax.plot([interval.low, interval.high], [row + 0.2] * 2, color=look["color"], lw=2)
-    ax.plot(interval.estimate, row + 0.2, look["marker"], color=look["color"], ms=6)
+    ends = [float(interval.low), float(interval.high)]
+    if np.isfinite(ends).all():
+        ax.plot(ends, [row + 0.2] * 2, color=look["color"], lw=2)
+    ax.plot(float(interval.estimate), row + 0.2, look["marker"], color=look["color"], ms=6)
     return ax
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,12 +19,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models, parts, trends
-from qkutils.attention import SALIENCE, score_factors, scores_of_queries
-from qkutils.data.samples import Samples
-from qkutils.heads import read
-from qkutils.models import Model
-from qkutils.modes import AnyModel, provenance
+from qkutils import models, options, statistics, store
+from qkutils.attention import SALIENCE, kept, score_factors, scores_of_queries
+from qkutils.models import AnyModel, Model
+from qkutils.passes import normalise, visit_layers
+from qkutils.provenance import with_origin
+from qkutils.records import Samples
 from qkutils.regions import (
     OBJECTS,
     REGIONS,
@@ -37,10 +37,10 @@ from qkutils.regions import (
     read_layouts,
     shuffled,
 )
-from qkutils.tokens import normalise, visit_layers
 
 Prefix = Literal["left out", "counted"]
 DIMS = ("image", "layer", "head", "query", "region")
+RELATIONS = ("same", "different", "background")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,6 @@ class _Reader:
 
     model: Model
     factors: tuple[Tensor, Tensor, Tensor]
-    scale: float
-    ln_eps: float
     member: Float[Tensor, "layout key region"]
     weight: Float[Tensor, "layout object patch"]
 
@@ -71,7 +69,7 @@ def study(
     query: Query = "largest",
     patches: Patches = "fraction",
     prefix: Prefix = "left out",
-    modes: int | Sequence[int] | None = None,
+    modes: xr.Dataset | None = None,
     salience: Sequence[str] = SALIENCE,
     null_images: Sequence[Image.Image] = (),
     batch_size: int = 32,
@@ -89,42 +87,47 @@ def study(
     softmax makes no difference), or counted as a region.  `modes`, `salience`: as for
     `rebuild_attention`; by default the model's own attention.  `path`: a netCDF file for the
     result; an interrupted run is taken up where it stood.  Raises ValueError for options and
-    samples that don't fit.  Paper figure 2; taught in the chapter on odd ones out.
+    samples that don't fit.  Paper figure 2.
     """
-    _check(query, patches, prefix, batch_size)
+    kinds = {"query": (query, Query), "patches": (patches, Patches), "prefix": (prefix, Prefix)}
+    said = {
+        name: options.choice(name, value, get_args(kind)) for name, (value, kind) in kinds.items()
+    }
+    batch_size = options.count("batch_size", batch_size)
+    _check_pictures(samples, null_images)
+    if path is not None and not Path(path).is_file():
+        store.check_writable(path)
     loaded = models.load(model)
-    heads = read(loaded)
-    factors = score_factors(loaded, heads, modes, salience)
+    factors = score_factors(loaded, modes, salience)
     layouts = read_layouts(loaded, samples)
     jobs = _pair(layouts, samples, null_images)
     member = memberships(layouts.fraction, patches)
     weight = query_weights(layouts.fraction, member, query)
     keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
     tensors = (torch.from_numpy(a).to(loaded.device) for a in (keys, weight))
-    reader = _Reader(loaded, factors, heads.scale, heads.ln_eps, *tensors)
-    options: dict[str, str] = {"query": query, "patches": patches, "prefix": prefix}
-    options |= {
-        "modes": "all" if modes is None else str(modes),
-        "salience": "+".join(salience) or "none",
-    }
-    attributes = provenance(heads, "exact", "float32") | options | _counts(layouts, weight)
+    reader = _Reader(loaded, factors, *tensors)
+    said |= kept(modes, salience)
 
     def compute(folder: Path | None) -> xr.Dataset:
         values = _measure(reader, jobs, batch_size, folder)
-        return _label(values, jobs, layouts, member, weight).assign_attrs(attributes)
+        found = _label(values, jobs, layouts, member, weight)
+        counts = _counts(layouts, weight)
+        return with_origin(found, loaded, "exact", "float32", **said, **counts)
 
-    identity = _identity(attributes, layouts, keys, weight, null_images, batch_size)
-    return parts.resumable(path, identity, compute)
+    asked = said | {"batch_size": str(batch_size)}
+    if modes is not None:  # numbers alone don't tell what was done to them
+        arrays = (modes[name].values for name in ("sigma", "u", "v"))
+        asked["modes"] += " " + " ".join(map(store.digest, arrays))
+    identity = _identity(loaded, asked, layouts, (keys, weight), null_images)
+    return store.resumable(path, identity, compute)
 
 
-def _check(query: str, patches: str, prefix: str, batch_size: int) -> None:
-    """Raises ValueError for a choice that there is not, before any picture is read."""
-    chosen = {"query": (query, Query), "patches": (patches, Patches), "prefix": (prefix, Prefix)}
-    for name, (value, kind) in chosen.items():
-        if value not in get_args(kind):
-            raise ValueError(f"{name}={value!r}: it is one of {', '.join(get_args(kind))}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: at least one image goes through the model")
+def _check_pictures(samples: Samples, null_images: Sequence[Image.Image]) -> None:
+    """Raises ValueError for what is no list of samples or of pictures, before any is read."""
+    options.sequence("samples", samples)
+    for n, picture in enumerate(options.sequence("null_images", null_images)):
+        if not isinstance(picture, Image.Image):
+            raise ValueError(f"null_images: number {n} is {type(picture).__name__}, not a picture")
 
 
 def _pair(layouts: Layouts, samples: Samples, null_images: Sequence[Image.Image]) -> _Jobs:
@@ -181,7 +184,7 @@ def _measure(
         for start in range(0, count, batch_size):
             which = slice(start, start + batch_size)
             file = None if folder is None else folder / f"{start}.npy"
-            done.append(parts.kept(file, partial(_batch, reader, jobs, which)))
+            done.append(store.kept(file, partial(_batch, reader, jobs, which)))
             bar.update(len(done[-1]))
     return np.concatenate(done)
 
@@ -200,9 +203,9 @@ def _batch(
     layers: list[Tensor] = []
 
     def visit(layer: int, _: slice, x: Tensor) -> None:
-        z = normalise(x.float(), reader.ln_eps)
+        z = normalise(x.float(), model.heads.ln_eps)
         at = rows + model.prefix_tokens
-        logits = scores_of_queries(z, at, *(f[layer] for f in reader.factors)) * reader.scale
+        logits = scores_of_queries(z, at, *(f[layer] for f in reader.factors)) * model.heads.scale
         layers.append(_shares(logits, at, member, weight))
 
     visit_layers(model, images, visit, batch_size=len(images))
@@ -271,25 +274,29 @@ def _counts(layouts: Layouts, weight: Float[np.ndarray, "layout object patch"]) 
 
 
 def _identity(
-    attributes: dict,
+    model: Model,
+    asked: dict[str, str],
     layouts: Layouts,
-    keys: np.ndarray,
-    weight: np.ndarray,
+    masks: Sequence[np.ndarray],
     null_images: Sequence[Image.Image],
-    batch_size: int,
-) -> str:
-    """Sixteen hexadecimal digits: what the study's model, pictures and options are."""
-    pictures = [_checksum(image) for image in null_images]
-    said = repr((sorted(attributes.items()), layouts.keys, pictures, batch_size))
-    digest = hashlib.sha256(said.encode())
-    for array in (layouts.checksum, keys, weight):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+) -> store.Identity:
+    """What the study's numbers depend on, by its parts."""
+    pictures = [*layouts.checksum, *(store.digest(image.convert("RGB")) for image in null_images)]
+    return {
+        "model": model.identity,
+        "preprocessing": repr(model.transform),
+        "options": asked,
+        "code_version": version("qkutils"),
+        "pictures": store.digest(" ".join(pictures).encode()),
+        "keys": store.digest("\0".join(layouts.keys).encode("utf-8", "surrogatepass")),
+        "masks": [store.digest(mask) for mask in masks],
+    }
 
 
 def excess(shares: xr.Dataset, others: bool = True) -> xr.DataArray:
     """Share minus null share: what the picture adds to geometry; by default on other patches."""
-    suffix = "_others" if others else ""
+    suffix = "_others" if options.flag("others", others) else ""
+    options.with_fields("shares", shares, f"share{suffix}", f"null_share{suffix}")
     return (shares[f"share{suffix}"] - shares[f"null_share{suffix}"]).rename("excess")
 
 
@@ -299,6 +306,7 @@ def relations(values: xr.DataArray) -> xr.DataArray:
     Same: target → target and distractor → distractor.  Different: each on the other.  Background:
     both on it.  NaN for an image in which one of the two can't be asked.
     """
+    options.with_dims("values", values, "query", "region")
     target, distractor = (values.sel(query=q, drop=True) for q in OBJECTS)
     pairs = {
         "same": (target.sel(region="target"), distractor.sel(region="distractor")),
@@ -311,17 +319,17 @@ def relations(values: xr.DataArray) -> xr.DataArray:
 
 def area_of_relations(shares: xr.Dataset) -> xr.DataArray:
     """What attention that is spread evenly over the patches would give each relation."""
+    options.with_fields("shares", shares, "area")
     area = shares.area.mean("image").expand_dims(query=list(OBJECTS))
     return relations(area.rename("area"))
 
 
-def late_minus_early(
-    shares: xr.Dataset, relation: str = "same", others: bool = True
-) -> trends.Contrast:
+def late_minus_early(shares: xr.Dataset, relation: str = "same", others: bool = True) -> xr.Dataset:
     """The one contrast per model: excess over the null in the last third of layers minus the first.
 
     Its interval is over images.  The paper says that attention on the same object leads early, so
     that this is below zero for `same`.
     """
+    options.choice("relation", relation, RELATIONS)
     values = relations(excess(shares, others)).sel(relation=relation).mean("head")
-    return trends.late_minus_early(values)
+    return statistics.late_minus_early(values)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
+from qkutils import options, store
 from qkutils.data.alignment import align
-from qkutils.data.samples import Sample, Samples
 from qkutils.models import Model
+from qkutils.records import Sample, Samples
 
 OBJECTS = ("target", "distractor")
 REGIONS = (*OBJECTS, "background")
@@ -30,7 +31,7 @@ class Layouts:
 
     keys: list[str]
     place: Int[np.ndarray, " image"]  # in the sequence of samples
-    checksum: Int[np.ndarray, " image"]  # of the pictures
+    checksum: list[str]  # of the pictures
     fraction: Float[np.ndarray, "image object patch"]
     left_out: dict[str, int]
 
@@ -49,16 +50,16 @@ def read_layouts(model: Model, samples: Samples) -> Layouts:
         if reason:
             left_out[reason] += 1
         else:
-            kept.append((sample.key, place, zlib.crc32(sample.image.tobytes()), fraction))
+            kept.append((sample.key, place, store.digest(sample.image.convert("RGB")), fraction))
     if not kept:
         raise ValueError(
             f"none of {len(samples)} samples can be studied ({dict(left_out)}); a target has to "
             "cover at least one patch by half after the model's resize and crop"
         )
     keys, places, checksums, fractions = zip(*kept, strict=True)
-    _refuse_twins(keys)
-    arrays = np.array(places), np.array(checksums), np.stack(fractions)
-    return Layouts(list(keys), *arrays, dict(left_out))
+    refuse_twins(keys)
+    fraction = np.stack(fractions)
+    return Layouts(list(keys), np.array(places), list(checksums), fraction, dict(left_out))
 
 
 def patch_fractions(model: Model, sample: Sample) -> Float[np.ndarray, "object patch"]:
@@ -66,6 +67,8 @@ def patch_fractions(model: Model, sample: Sample) -> Float[np.ndarray, "object p
 
     Raises ValueError for a sample without these masks.
     """
+    if not isinstance(sample, Sample):
+        raise ValueError(f"{sample!r:.80}: a Sample is needed, a picture with its masks")
     missing = set(OBJECTS) - set(sample.masks)
     if missing:
         raise ValueError(
@@ -78,6 +81,12 @@ def patch_fractions(model: Model, sample: Sample) -> Float[np.ndarray, "object p
 
 def _stack(sample: Sample) -> np.ndarray:
     masks = [sample.masks[name] for name in OBJECTS]
+    for name, mask in zip(OBJECTS, masks, strict=True):
+        if getattr(mask, "ndim", 0) != 2 or mask.dtype != bool:
+            raise ValueError(
+                f"sample {sample.key!r}: the {name} mask is an array [row, column] of True and "
+                "False, such as mask > 127 of a grey one"
+            )
     if masks[0].shape != masks[1].shape:
         raise ValueError(
             f"sample {sample.key!r}: target mask of {masks[0].shape} and distractor mask of "
@@ -94,12 +103,13 @@ def _why_not(sample: Sample, target: Float[np.ndarray, " patch"]) -> str | None:
     return None if target.max() >= 0.5 else "target too small"
 
 
-def _refuse_twins(keys: tuple[str, ...]) -> None:
+def refuse_twins(keys: Sequence[str]) -> None:
+    """Raises ValueError for keys that occur twice."""
     twins = [key for key, times in Counter(keys).items() if times > 1]
     if twins:
         raise ValueError(
-            f"samples {', '.join(map(repr, twins[:5]))} occur more than once; a key names one "
-            "picture, and pictures are paired by their keys"
+            f"{', '.join(map(repr, twins[:5]))} occur more than once; a key names one picture, "
+            "and pictures are paired by their keys"
         )
 
 
@@ -110,6 +120,7 @@ def memberships(
 
     `fraction`: its share of area.  `half`: all of it to what covers half of it or more.
     """
+    options.choice("patches", patches, get_args(Patches))
     if patches == "half":
         target, distractor = (fraction >= 0.5).swapaxes(0, 1)
         fraction = np.stack([target, distractor & ~target], 1).astype(np.float32)
@@ -128,6 +139,7 @@ def query_weights(
     patch of the object, by how much of it is the object's.  NaN where the object covers no patch by
     half.
     """
+    options.choice("query", query, get_args(Query))
     if query == "largest":
         weight = np.zeros_like(fraction)
         np.put_along_axis(weight, fraction.argmax(-1)[..., None], 1, -1)

@@ -14,8 +14,3 @@ def tell(**values: float | int | str | Figure) -> None:
 
     for name, value in values.items():
         glue(name, value, display=False)
-
-
-def verdict(holds: bool, yes: str = "holds", no: str = "does not hold") -> str:
-    """The word that a claim gets from this run's numbers."""
-    return yes if holds else no

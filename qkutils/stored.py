@@ -1,54 +1,62 @@
 """Stored results: small tables, with provenance, of models that are not at hand.
 
-`python -m qkutils.stored MODEL [--images FOLDER] [--camvid FOLDER] [--bsds FOLDER]` writes them;
-`modes`, `salience`, `same_object` and `grouping` read them.
+`qkutils store MODEL` writes them; `modes`, `salience`, `preference`, `same_object` and `grouping`
+read them.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import os
 from collections.abc import Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, intervals, models, scenes, segments
+from qkutils import data, options, segments, statistics, store
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
-from qkutils.data.samples import Samples, Segmentations
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
 from qkutils.preference import area_of_relations, relations, study
+from qkutils.records import Samples, Segmentations
 
+KINDS = {
+    "modes": ("convention", "layer", "head", "mode"),
+    "salience": ("removed", "layer"),
+    "preference": ("set", "relation", "layer"),
+    "same_object": ("of", "layer", "head"),
+    "grouping": ("of", "matching", "layer", "head"),
+}
+ESTIMATE = ["estimate", "low", "high"]
 FOLDER = Path(str(resources.files("qkutils").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
 
 
 def names(kind: str = "modes") -> list[str]:
-    """Models with stored results of a kind: modes, salience or preference."""
+    """Models with stored results of a kind: one of `KINDS`."""
+    options.choice("kind", kind, KINDS)
     return sorted(p.name.removesuffix(f".{kind}.csv") for p in FOLDER.glob(f"*.{kind}.csv"))
 
 
 def modes(name: str) -> xr.Dataset:
     """Stored sigma and cosine over (convention, layer, head, mode) of a model."""
-    return _read(name, "modes", ["convention", "layer", "head", "mode"])
+    return _read(name, "modes")
 
 
 def salience(name: str) -> xr.Dataset:
     """Stored mean total variation over (removed, layer) when κ or its bias part is left out."""
-    return _read(name, "salience", ["removed", "layer"])
+    return _read(name, "salience")
 
 
 def preference(name: str) -> xr.Dataset:
     """Stored shares of attention and their null over (set, relation, layer), means over heads."""
-    return _read(name, "preference", ["set", "relation", "layer"])
+    return _read(name, "preference")
 
 
 def same_object(name: str) -> xr.Dataset:
@@ -56,7 +64,7 @@ def same_object(name: str) -> xr.Dataset:
 
     The head `all` is the mean over heads, with its own interval.
     """
-    return _read(name, "same_object", ["of", "layer", "head"])
+    return _read(name, "same_object")
 
 
 def grouping(name: str) -> xr.Dataset:
@@ -65,49 +73,46 @@ def grouping(name: str) -> xr.Dataset:
     `of`: attention on patches of the same segment less that on different ones, on their own
     picture, in the null, and the excess.  The head `all` is the mean over heads.
     """
-    return _read(name, "grouping", ["of", "matching", "layer", "head"])
+    return _read(name, "grouping")
 
 
-def _read(name: str, kind: str, dims: list[str]) -> xr.Dataset:
-    path = FOLDER / f"{name}.{kind}.csv"
-    if not path.is_file():
+def _read(name: str, kind: str) -> xr.Dataset:
+    if name not in names(kind):
         raise FileNotFoundError(
-            f"no stored {kind} of {name!r}; there are {names()}; with the model at hand, "
-            f"`python -m qkutils.stored {name}` computes them"
+            f"no stored {kind} of {name!r}; of {', '.join(names(kind)) or 'no model'} there are; "
+            f"with the model at hand, `qkutils store {name}` computes them"
         )
+    path = FOLDER / f"{name}.{kind}.csv"
     with path.open(encoding="utf-8") as file:
         lines = [line[2:].strip().split(": ", 1) for line in file if line.startswith("# ")]
-    table = pd.read_csv(path, comment="#", index_col=dims)
+    table = pd.read_csv(path, comment="#", index_col=list(KINDS[kind]))
     return table.to_xarray().assign_attrs({key: value for key, value in lines})
 
 
 def _write(path: Path, table: pd.DataFrame, provenance: dict[str, object]) -> None:
-    """Writes provenance lines and a table to a temporary file and renames it."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        for key, value in provenance.items():
-            file.write(f"# {key}: {value}\n")
-        table.to_csv(file, float_format="%.7g", quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
-    os.replace(partial, path)
+    """Writes provenance lines and a table."""
+    lines = "".join(f"# {key}: {value}\n" for key, value in provenance.items())
+    options: Any = {"float_format": "%.7g", "quoting": csv.QUOTE_MINIMAL, "lineterminator": "\n"}
+    store.write(path, lines + table.to_csv(**options))
 
 
 def store_modes(model: Model, folder: Path = FOLDER) -> Path:
     """Computes and stores the σ and cosines of a model's modes in both conventions."""
     parts = [decompose(model, convention)[["sigma", "cosine"]] for convention in CONVENTIONS]
-    both = xr.concat(
-        parts, pd.Index(CONVENTIONS, name="convention"), combine_attrs="drop_conflicts"
-    )
-    keys = ("model", "fingerprint", "dtype", "code_version")
-    provenance = {k: both.attrs[k] for k in keys} | {"computed": date.today().isoformat()}
+    both = xr.concat(parts, "convention", combine_attrs="drop_conflicts")
     path = folder / f"{model.name}.modes.csv"
-    _write(path, both.to_dataframe(), provenance)
+    _write(path, both.to_dataframe()[["sigma", "cosine"]], _origin(both))
     return path
 
 
 def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER) -> Path:
-    """Computes and stores how much attention moves, per layer, when parts of κ are left out."""
+    """Computes and stores how much attention moves, per layer, when parts of κ are left out.
+
+    `source` is a folder, or "" for drawn scenes.
+    """
     rows: dict[tuple[str, int], float] = {}
-    pictures = data.images(source, model, count)
+    drawn = scenes.pictures(0, 0, count, size=model.image_size[0])
+    pictures = data.images(source or drawn, model, count)
     batches = pictures.split(4)
     for batch in tqdm(batches, desc="images"):
         own = observed_attention(model, batch)
@@ -117,13 +122,11 @@ def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER)
                 share = len(batch) / len(pictures) * float(value)
                 rows[removed, layer] = rows.get((removed, layer), 0.0) + share
     table = pd.Series(rows, name="total_variation").rename_axis(["removed", "layer"]).to_frame()
-    keys = ("model", "fingerprint", "dtype", "code_version")
-    provenance = {k: own.attrs[k] for k in keys} | {"computed": date.today().isoformat()}
     what = f"{len(pictures)} scenes of the embedded world"
     if source:
         what = f"{len(pictures)} files spread evenly over {Path(source).resolve().name}"
     path = folder / f"{model.name}.salience.csv"
-    _write(path, table, provenance | {"images": what})
+    _write(path, table, _origin(own) | {"images": what})
     return path
 
 
@@ -147,11 +150,9 @@ def store_preference(
         tables.append(xr.Dataset(means))
         null = f"null on {len(laid_on)} photographs" if laid_on else "null among themselves"
         said.append(f"{name}: n = {found.sizes['image']}, {null}")
-    table = xr.concat(tables, pd.Index(sets, name="set")).to_dataframe()
-    keys = ("model", "fingerprint", "dtype", "code_version")
-    provenance = {k: found.attrs[k] for k in keys} | {"computed": date.today().isoformat()}
+    table = xr.concat(tables, pd.Index(sets, name="set")).to_dataframe()[[*tables[0]]]
     path = folder / f"{model.name}.preference.csv"
-    _write(path, table, provenance | {"sets": "; ".join(said)})
+    _write(path, table, _origin(found) | {"sets": "; ".join(said)})
     return path
 
 
@@ -163,7 +164,7 @@ def store_same_object(
     parts = [segments.probability(found), segments.probability(found, ["head"])]
     table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "layer", "head"])
     path = folder / f"{model.name}.same_object.csv"
-    _write(path, table, _origin(parts[0], source))
+    _write(path, table[ESTIMATE], _origin(parts[0]) | parts[0].attrs | _images(parts[0], source))
     return path
 
 
@@ -178,10 +179,11 @@ def store_grouping(
         "excess": segments.excess(found),
     }
     values = xr.concat(list(differences.values()), pd.Index(differences, name="of"))
-    parts = [intervals.over_images(each) for each in (values, values.mean("head"))]
+    parts = [statistics.bootstrap(each) for each in (values, values.mean("head"))]
     table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "matching", "layer", "head"])
     path = folder / f"{model.name}.grouping.csv"
-    _write(path, table, _origin(parts[0].assign_attrs(found.attrs | parts[0].attrs), source))
+    said = found.attrs | parts[0].attrs | _images(parts[0], source)
+    _write(path, table[ESTIMATE], _origin(found) | said)
     return path
 
 
@@ -191,38 +193,12 @@ def _with_mean_head(heads: xr.Dataset, mean: xr.Dataset) -> xr.Dataset:
     return xr.concat([named, mean.expand_dims(head=["all"])], "head")
 
 
-def _origin(found: xr.Dataset, source: str) -> dict[str, object]:
-    today = date.today().isoformat()
-    return found.attrs | {"computed": today, "images": f"{found.attrs['images']} of {source}"}
+def _origin(found: xr.Dataset | xr.DataArray) -> dict[str, object]:
+    """What a table says of the weights and the code that it comes from, and when."""
+    weights = {key: str(found[key].values) for key in ("model", "fingerprint")}
+    code = {key: found.attrs[key] for key in ("dtype", "code_version")}
+    return weights | code | {"computed": date.today().isoformat()}
 
 
-def main() -> None:
-    """Computes and stores the results of one model from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m qkutils.stored", description=__doc__)
-    parser.add_argument("model", help="a name, or a checkpoint file")
-    parser.add_argument(
-        "--images", default="", help="a folder; default: scenes of the embedded world"
-    )
-    parser.add_argument("--count", type=int, default=48, help="number of images")
-    parser.add_argument("--odd", nargs="*", default=[], help="NAME=FOLDER in the layout of O3")
-    parser.add_argument("--camvid", default="", help="a folder of CamVid; default: not computed")
-    parser.add_argument("--bsds", default="", help="a folder of BSDS500; default: not computed")
-    args = parser.parse_args()
-    model = models.load(args.model)
-    FOLDER.mkdir(exist_ok=True)
-    print(store_modes(model))
-    print(store_salience(model, args.images, args.count))
-    if args.odd:
-        folders = dict(each.split("=", 1) for each in args.odd)
-        sets: dict[str, Samples] = {n: data.odd_one_out(f) for n, f in folders.items()}
-        sets["drawn scenes"] = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
-        photographs = data.pictures(args.images, args.count)
-        print(store_preference(model, sets, photographs))
-    if args.camvid:
-        print(store_same_object(model, data.camvid(args.camvid), "CamVid, validation"))
-    if args.bsds:
-        print(store_grouping(model, data.bsds500(args.bsds), "BSDS500, validation"))
-
-
-if __name__ == "__main__":
-    main()
+def _images(found: xr.Dataset, source: str) -> dict[str, object]:
+    return {"images": f"{found.attrs['count']} of {source}"}

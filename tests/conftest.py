@@ -11,6 +11,7 @@ from typing import Any
 import qkutils as qk  # before timm, which it helps to import
 
 # isort: split
+import jaxtyping
 import pytest
 import torch
 from PIL import Image
@@ -115,6 +116,13 @@ def image_folder() -> Path:
     return folder_of("QKUTILS_IMAGES")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that drive a browser, so that they can be left out."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+
+
 # ---- a browser -------------------------------------------------------------------------------
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -174,3 +182,14 @@ def open_view(browser, tmp_path) -> Iterator[Callable[..., Any]]:
             page.screenshot(path=SHOTS / f"view-{name}.png", full_page=True)
             _kept.add(name)
         page.context.close()
+
+
+# ---- what a user meets, who has no type checks -----------------------------------------------
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Calls are not checked against the library's annotations, as outside of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

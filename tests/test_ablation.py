@@ -20,8 +20,8 @@ def without(net, images, layer: int, head: int, mode: int, part: float = 1.0):
     model = qk.load(net)
     parts = qk.decompose(model, "exact").isel(layer=layer, head=head)
     z = []
-    qk.tokens.visit_layers(
-        model, images, lambda n, _, x: z.append(qk.tokens.normalise(x.double(), 1e-6))
+    qk.passes.visit_layers(
+        model, images, lambda n, _, x: z.append(qk.passes.normalise(x.double(), 1e-6))
     )
     at = z[layer].numpy()
     own = qk.observed_attention(model, images).sel(layer=layer, head=head).values

@@ -9,8 +9,8 @@ import xarray as xr
 
 import qkutils as qk
 from qkutils import scenes
-from qkutils.attention import total_variation
-from qkutils.tokens import visit_layers
+from qkutils.attention import token_factors, total_variation
+from qkutils.passes import visit_layers
 
 LIMIT = 1e-5
 
@@ -128,30 +128,56 @@ def test_key_bias_drops_out(make_vit, images):
     assert total_variation(qk.observed_attention(net, images).isel(layer=0), own).max() > 0.1
 
 
-@pytest.mark.parametrize("chosen", [0, 1, 5, [2], [7, 0, 3]])
+@pytest.mark.parametrize("chosen", [[], [0], [0, 1, 2, 3, 4], [2], [7, 0, 3]])
 def test_a_choice_of_modes_equals_brute_force(plain_vit, images, chosen):
-    rebuilt = qk.rebuild_attention(plain_vit, images, modes=chosen)
-    kept = range(chosen) if isinstance(chosen, int) else chosen
-    wanted = brute_force(plain_vit, images, keep=lambda n: n in kept)
+    some = qk.decompose(plain_vit, convention="exact").isel(mode=chosen)
+    rebuilt = qk.rebuild_attention(plain_vit, images, some)
+    wanted = brute_force(plain_vit, images, keep=lambda n: n in chosen)
     np.testing.assert_allclose(rebuilt, wanted, atol=LIMIT)
 
 
-@pytest.mark.parametrize("chosen", [17, -1, [16], [-1], [0, 0]])
-def test_modes_that_a_head_does_not_have_are_refused(plain_vit, images, chosen):
-    with pytest.raises(ValueError, match="modes=.* 0 to 15"):
-        qk.rebuild_attention(plain_vit, images, modes=chosen)
+def test_all_modes_are_the_heads_own_projections(vit, images):
+    modes = qk.decompose(vit, convention="exact")
+    from_modes = qk.rebuild_attention(vit, images, modes)
+    np.testing.assert_allclose(from_modes, qk.rebuild_attention(vit, images), atol=LIMIT)
 
 
-@pytest.mark.parametrize("salience", ["bias", ("kappa",), ("bias", "value")])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda modes, other, paper: other,
+        lambda modes, other, paper: paper,
+        lambda modes, other, paper: modes[["sigma", "cosine"]],
+        lambda modes, other, paper: modes.isel(layer=[0, 1]),
+        lambda modes, other, paper: modes.isel(head=0),
+        lambda modes, other, paper: modes.isel(mode=[0, 0]),
+        lambda modes, other, paper: modes.isel(mode=0),
+        lambda modes, other, paper: modes.drop_vars("fingerprint"),
+    ],
+)
+@pytest.mark.parametrize("function", [qk.rebuild_attention, token_factors])
+def test_modes_that_are_not_the_models_are_refused(make_vit, images, spoil, function):
+    net = make_vit(seed=1)
+    exact, paper = (qk.decompose(net, convention=name) for name in ("exact", "paper"))
+    other = qk.decompose(make_vit(seed=2), convention="exact")
+    with pytest.raises(ValueError, match="modes"):
+        function(net, images, spoil(exact, other, paper))
+
+
+@pytest.mark.parametrize("salience", ["bias", ("kappa",), ("bias", "value"), ("bias", "bias")])
 def test_unknown_parts_of_key_salience_are_refused(plain_vit, images, salience):
-    with pytest.raises(ValueError, match="salience=.* bias, shift"):
+    with pytest.raises(ValueError, match="salience="):
         qk.rebuild_attention(plain_vit, images, salience=salience)
 
 
-def test_results_say_where_they_come_from(plain_vit, images):
-    attributes = qk.rebuild_attention(plain_vit, images, modes=3).attrs
-    assert attributes["convention"] == "exact" and attributes["modes"] == "3"
-    assert attributes["fingerprint"] == qk.decompose(plain_vit).attrs["fingerprint"]
+def test_results_say_where_they_come_from_after_selection_and_arithmetic(plain_vit, images):
+    modes = qk.decompose(plain_vit, convention="exact")
+    rebuilt = qk.rebuild_attention(plain_vit, images, modes.isel(mode=[0, 2]))
+    changed = (2 * rebuilt.isel(layer=1)).mean("image")
+    for result in (rebuilt, changed, modes.sigma, modes.cosine.weighted(modes.sigma).mean("mode")):
+        assert result.convention == "exact" and result.model == "VisionTransformer"
+        assert result.fingerprint == qk.load(plain_vit).fingerprint
+    assert rebuilt.attrs["modes"] == "0 2" and rebuilt.attrs["salience"] == "bias+shift"
 
 
 def state_of(net) -> list[tuple[bool, int, int]]:
@@ -219,9 +245,10 @@ def test_total_variation_is_zero_for_equal_and_one_for_disjoint_maps(plain_vit, 
     assert (total_variation(first, second) == 1).all()
 
 
-@pytest.mark.parametrize("modes", [None, 3])
-def test_token_factors_give_attention(vit, images, modes):
-    parts = qk.attention.token_factors(vit, images, modes)
+@pytest.mark.parametrize("count", [None, 3])
+def test_token_factors_give_attention(vit, images, count):
+    modes = None if count is None else qk.decompose(vit, convention="exact").isel(mode=slice(count))
+    parts = token_factors(vit, images, modes)
     sides = (parts["query"].rename(token="query"), parts["key"].rename(token="key"))
     logits = xr.dot(*sides, dim="rank") + parts.salience.rename(token="key")
     made = np.exp(logits - logits.max("key"))
@@ -229,7 +256,7 @@ def test_token_factors_give_attention(vit, images, modes):
     if modes is None:
         expected = qk.observed_attention(vit, images)
     else:
-        expected = qk.rebuild_attention(vit, images, modes=modes)
+        expected = qk.rebuild_attention(vit, images, modes)
     assert np.abs(made.values - expected.values).max() < 1e-5
     row = qk.attention.attention_of_token(parts, 2)
     assert np.abs(row.values - expected.isel(query=2).values).max() < 1e-5

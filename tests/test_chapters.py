@@ -17,6 +17,7 @@ FORBIDDEN = {
     "a star import": r"^\s*from .* import \*",
     "a filter for all warnings": r"(filterwarnings|simplefilter)\(\s*['\"]ignore['\"]\s*\)",
     "an except without a name": r"\bexcept\s*:",
+    "a styled table, which does not escape names": r"\.style\b",
     "interact, which stalls": r"\binteract\w*\(|\binteractive\w*\(",
 }
 

@@ -21,12 +21,11 @@ import xarray as xr
 from PIL import Image
 
 import qkutils as qk
-from qkutils import gallery, scenes
+from qkutils import cli, gallery, scenes
 from qkutils.data import Reading, Report, Sample
-from qkutils.gallery import __main__ as command
-from qkutils.gallery.atlas import ExactSum, decode, encode
+from qkutils.gallery.atlas import Atlas, ExactSum, decode, encode
 from qkutils.gallery.projections import prepare, watching
-from qkutils.tokens import visit_layers
+from qkutils.passes import visit_layers
 
 ALL = ("variance", "anisotropy", "sinks")
 
@@ -406,62 +405,68 @@ class Stop(Exception):
 
 
 @pytest.mark.filterwarnings("ignore:2 images can't be read")
-@pytest.mark.parametrize("after", [1, 9, 20, 38])
-def test_a_scan_that_was_cut_off_goes_on(atlas, plain_vit, folder, tmp_path, after):
+@pytest.mark.parametrize("after", [0, 5, 12, 14])
+def test_a_scan_that_was_cut_off_goes_on(atlas, plain_vit, folder, tmp_path, monkeypatch, after):
     gallery.save(atlas, tmp_path / "whole.nc")
-    out = tmp_path / "new" / "atlas.nc"
-    calls = itertools.count()
+    out, note = tmp_path / "new" / "atlas.nc", Atlas.note
+    seen: list[int] = []
 
-    def stop(*_):
-        if next(calls) == after:
+    def stop(*given):
+        if len(seen) == after:
             raise Stop
+        count(*given)
 
-    hooks = [block.mlp.register_forward_hook(stop) for block in plain_vit.blocks]
+    def count(*given):
+        seen.append(1)
+        note(*given)
+
     options = {"statistics": ALL, "out": out, "batch_size": 1, "save_every": 0.0}
+    monkeypatch.setattr(Atlas, "note", stop)
     with pytest.raises(Stop):
         scan(plain_vit, folder, 3, **options)
-    for hook in hooks:
-        hook.remove()
-    assert not out.exists() and out.with_name("atlas.nc.partial").exists() == (after > 3)
-    seen = []
-    count = plain_vit.patch_embed.register_forward_hook(lambda *_: seen.append(1))
+    assert not out.exists() and out.with_name("atlas.nc.partial").exists() == (after > 0)
+    monkeypatch.setattr(Atlas, "note", count)
     result = scan(plain_vit, folder, 3, **options)
-    count.remove()
-    assert len(seen) == 13 - after // 3
+    assert len(seen) == 15
     assert result.identical(atlas)
     assert [p.name for p in out.parent.iterdir()] == ["atlas.nc"]
     assert out.read_bytes() == (tmp_path / "whole.nc").read_bytes()
     assert gallery.load(out).identical(atlas)
-    again = plain_vit.patch_embed.register_forward_hook(stop)
-    assert scan(plain_vit, folder, 3, **options).identical(atlas)  # no image is looked at again
-    again.remove()
+    assert scan(plain_vit, folder, 3, **options).identical(atlas) and len(seen) == 15
 
 
 SLOW_SCAN = """
-import sys, time, qkutils
+import sys
 from qkutils import gallery
-net = qkutils.load("tiny-supervised").net
-net.patch_embed.register_forward_hook(lambda *_: time.sleep(0.2))
-gallery.scan(net, sys.argv[1], 3, out=sys.argv[2], batch_size=1, save_every=0.0)
+from qkutils.gallery.atlas import Atlas
+note, noted = Atlas.note, []
+def wait(*given):
+    note(*given)
+    noted.append(1)
+    if len(noted) == 5:
+        print("five are done", flush=True)
+        sys.stdin.read()
+Atlas.note = wait
+gallery.scan("tiny-supervised", sys.argv[1], 3, out=sys.argv[2], batch_size=1, save_every=0.0)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:2 images can't be read")
 def test_a_killed_process_leaves_what_can_be_gone_on_with(folder, tmp_path):
-    net = qk.load("tiny-supervised").net
-    wanted = scan(net, folder, 3)
+    wanted = scan("tiny-supervised", folder, 3)
     out = tmp_path / "atlas.nc"
     partial = tmp_path / "atlas.nc.partial"
-    process = subprocess.Popen([sys.executable, "-c", SLOW_SCAN, str(folder), str(out)])
-    while not partial.exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert 0 < int(gallery.load(partial).done.sum()) < 13 and not out.exists()
-    assert scan(net, folder, 3, out=out).identical(wanted)
-    assert not partial.exists()
+    command = [sys.executable, "-c", SLOW_SCAN, str(folder), str(out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"five are done\n"
+        with pytest.raises(BlockingIOError, match=f"atlas.nc.*{process.pid}"):
+            scan("tiny-supervised", folder, 3, out=out)
+        process.kill()
+    done = gallery.load(partial)
+    assert int(done.done.sum()) + int((done.fault != "").sum()) == 4 and not out.exists()
+    assert scan("tiny-supervised", folder, 3, out=out).identical(wanted)
+    assert [path.name for path in tmp_path.iterdir()] == ["atlas.nc"]
 
 
 @pytest.mark.parametrize(
@@ -499,9 +504,9 @@ def test_what_does_not_fit_together_is_not_merged(plain_vit, make_vit):
     first = scan(plain_vit, random_images(3), 2, keys="abc")
     with pytest.raises(ValueError, match="1 images are in two atlases, the first 'c'"):
         gallery.merge(first, scan(plain_vit, random_images(2), 2, keys="cd"))
-    with pytest.raises(ValueError, match="differ in k"):
+    with pytest.raises(ValueError, match="differ in k;"):
         gallery.merge(first, scan(plain_vit, random_images(2), 3, keys="de"))
-    with pytest.raises(ValueError, match="differ in fingerprint"):
+    with pytest.raises(ValueError, match="differ in model"):
         gallery.merge(first, scan(make_vit(seed=9), random_images(2), 2, keys="de"))
     with pytest.raises(ValueError, match="at least one atlas"):
         gallery.merge()
@@ -512,21 +517,29 @@ def test_records_pictures_and_tensors_are_the_same_images(plain_vit):
     rng = np.random.default_rng(1)
     pictures = [Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)) for _ in "abc"]
     tensor = torch.stack([model.transform(p) for p in pictures])
-    wanted = scan(model, tensor, 2)
-    assert scan(model, pictures, 2).identical(wanted)
-    assert scan(model, [SimpleNamespace(image=p, masks={}) for p in pictures], 2).identical(wanted)
+    wanted, of_pictures = scan(model, tensor, 2), scan(model, pictures, 2)
+    assert of_pictures.drop_vars("digest").identical(wanted.drop_vars("digest"))
+    records = [SimpleNamespace(image=p, masks={}) for p in pictures]
+    assert scan(model, records, 2).identical(of_pictures)
     assert scan(model, list(tensor), 2).identical(wanted)
     keys = ["c", "a", "b"]
     records = dict(zip(keys, pictures, strict=True))
     reading = Reading(keys, lambda key: Sample(key, records[key], {}), Report("pictures", 3, {}))
-    assert scan(model, reading, 2).identical(scan(model, tensor, 2, keys=keys))
+    assert scan(model, reading, 2).identical(scan(model, pictures, 2, keys=keys))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"k": 0}, "k=0"),
+        ({"k": True}, "k=True"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"workers": 0}, "workers=0"),
+        ({"workers": -1}, "workers=-1"),
+        ({"save_every": float("nan")}, "save_every=nan"),
+        ({"save_every": -1.0}, "save_every=-1.0"),
+        ({"overfetch": 0}, "overfetch=0"),
+        ({"statistics": ("sinks", "sinks")}, "statistics"),
         ({"statistics": "variance"}, "statistics='variance'"),
         ({"statistics": ("entropy",)}, "entropy"),
         ({"keys": ["a", "a", "b"]}, "keys: 2 different ones for 3"),
@@ -638,7 +651,7 @@ def test_the_command_line_scans_and_sums_up(tmp_path, capsys):
     out = tmp_path / "atlas.nc"
     arguments = ["scan", "--model", "tiny-supervised", "--images", str(tmp_path)]
     arguments += ["--out", str(out), "--k", "2", "--statistics", "variance"]
-    command.main(arguments)
+    assert cli.main(arguments) == 0
     said = capsys.readouterr()
     assert "5 images of 8, 768 modes of tiny-supervised in the convention exact" in said.out
     assert "3 files could not be read" in said.out and "broken1.png" in said.out

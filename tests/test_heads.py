@@ -177,19 +177,17 @@ def test_layers_with_different_heads_are_refused(make_vit):
 
 
 @pytest.mark.parametrize(
-    ("parameter", "value", "field"),
+    ("parameter", "value"),
     [
-        ("blocks.1.attn.qkv.weight", torch.nan, "w_q"),
-        ("blocks.1.attn.qkv.bias", torch.inf, "b_q"),
-        ("blocks.1.norm1.weight", -torch.inf, "ln_gain"),
-        ("blocks.1.attn.proj.weight", torch.nan, "w_o"),
+        ("blocks.1.attn.qkv.weight", torch.nan),
+        ("blocks.1.attn.qkv.bias", torch.inf),
+        ("blocks.1.norm1.weight", -torch.inf),
+        ("blocks.1.attn.proj.weight", torch.nan),
     ],
 )
-def test_weights_that_are_not_finite_are_refused_with_their_layer(
-    make_vit, parameter, value, field
-):
+def test_weights_that_are_not_finite_are_refused_with_their_layer(make_vit, parameter, value):
     net = make_vit()
     with torch.no_grad():
         net.get_parameter(parameter).view(-1)[0] = value
-    with pytest.raises(ValueError, match=rf"{field} holds NaN or infinity in layers \[1\].*fetch"):
+    with pytest.raises(ValueError, match=parameter):
         qk.decompose(net)

@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import torch
 import xarray as xr
+from scipy import stats
 from timm.layers import Attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -112,7 +113,7 @@ def test_another_basis_of_a_head_leaves_its_modes(own_vit, convention):
     w_q, w_k, _ = own_vit.blocks[1].attn.qkv.weight.detach().view(3, 4, 16, 64)[:, 2]
     set_head(own_vit, 1, 2, basis.T @ w_q, torch.linalg.inv(basis) @ w_k)
     after = qk.decompose(own_vit, convention)
-    assert after.attrs["fingerprint"] != before.attrs["fingerprint"]
+    assert after.fingerprint != before.fingerprint
     for name, tolerance in (("sigma", 1e-12), ("cosine", 1e-10), ("u", 1e-6), ("v", 1e-6)):
         np.testing.assert_allclose(after[name], before[name], atol=tolerance * 16)
 
@@ -312,14 +313,14 @@ def test_every_result_says_where_it_comes_from(plain_vit, convention):
         qk.null_weighted_cosine(plain_vit, convention, draws=2),
     )
     for result in results:
-        assert result.attrs["convention"] == convention
+        assert result.convention == convention and result.isel(layer=0).convention == convention
         assert result.attrs["dtype"] == "float64"
         assert result.attrs["code_version"]
-        assert re.fullmatch("[0-9a-f]{12}", result.attrs["fingerprint"])
+        assert re.fullmatch("[0-9a-f]{12}", str(result.fingerprint.values))
 
 
 def fingerprint(net) -> str:
-    return qk.weighted_cosine(net).attrs["fingerprint"]
+    return str(qk.weighted_cosine(net).fingerprint.values)
 
 
 def test_fingerprint_tells_checkpoints_apart(make_vit):
@@ -365,6 +366,36 @@ def test_null_from_strengths_is_that_of_random_directions():
     u, v = pairs / np.linalg.norm(pairs, axis=-1, keepdims=True)
     spread = ((u * v).sum(-1) @ sigma / sigma.sum()).std()
     table = xr.DataArray(sigma[None, None], dims=("layer", "head", "mode"))
-    band = xr.DataArray([1.96 / 80**0.5], dims="layer")
-    found = float(modes_module.null_from_strengths(table, band)[0, 0])
-    assert found == pytest.approx(spread, rel=0.05)
+    for level in (0.5, 0.95, 0.99):
+        width = stats.norm.ppf(0.5 + level / 2) / 80**0.5
+        band = xr.DataArray([width], {"level": level}, dims="layer")
+        found = float(modes_module.null_from_strengths(table, band)[0, 0])
+        assert found == pytest.approx(spread, rel=0.05)
+        layers = modes_module.null_of_layers(table, band)
+        inside = abs((u * v).sum(-1) @ sigma / sigma.sum()) <= float(layers[0])
+        assert inside.mean() == pytest.approx(level, abs=0.03)
+
+
+def test_a_bands_level_goes_with_it(plain_vit):
+    wide = qk.null_band(plain_vit, level=0.99)
+    narrow = qk.null_band(plain_vit, level=0.5)
+    sigma = qk.decompose(plain_vit).sigma
+    spread = modes_module.null_from_strengths(sigma, narrow)
+    xr.testing.assert_allclose(modes_module.null_from_strengths(sigma, 1.0 * wide), spread)
+    assert "level" not in spread.coords
+    with pytest.raises(ValueError, match="null_band"):
+        modes_module.null_from_strengths(sigma, wide.drop_vars("level"))
+
+
+def test_a_trend_holds_both_conventions_and_their_nulls(plain_vit):
+    found = modes_module.trend(plain_vit)
+    for convention in CONVENTIONS:
+        own = found.sel(convention=convention)
+        xr.testing.assert_allclose(
+            own.weighted_cosine.reset_coords(drop=True),
+            qk.weighted_cosine(plain_vit, convention).reset_coords(drop=True),
+        )
+        sigma, band = qk.decompose(plain_vit, convention).sigma, qk.null_band(plain_vit, convention)
+        heads = modes_module.null_from_strengths(sigma, band).values
+        wanted = stats.norm.ppf(0.975) * np.sqrt((heads**2).sum(1)) / heads.shape[1]
+        np.testing.assert_allclose(own.null, wanted)

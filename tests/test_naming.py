@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import qkutils as qk
 from qkutils import labelling, naming, scenes
@@ -74,7 +75,7 @@ def test_shares_are_those_of_least_squares(families):
     x[..., 1] += families["colour"].fine * 0.7
     fit = torch.arange(40) < 20
     x = centred(x, fit)
-    _, outside = naming.shares(families, x, directions, fit)
+    _, outside = naming.Namer(families, x, fit).shares(directions)
     for got, labels in zip(outside, families.values(), strict=True):
         wanted = least_squares(labels, (x @ directions.mT).double().numpy(), fit.numpy())
         np.testing.assert_allclose(got, wanted, atol=2e-4)
@@ -88,7 +89,7 @@ def test_what_is_planted_is_named_and_explains_all_but_the_noise(families, famil
     y = y[..., None] + 0.01 * torch.randn(40, 8, 8, 1, generator=torch.Generator().manual_seed(2))
     fit = torch.arange(40) < 20
     one = torch.eye(1)
-    inside, _ = naming.shares({family: labels}, centred(y, fit), one, fit)
+    inside, _ = naming.Namer({family: labels}, centred(y, fit), fit).shares(one)
     assert inside[0, 0] > (0.02 if family in ("part", "role") else 0.2)
     seen = labels.fine[fit][labels.fine[fit] >= 0].unique()
     fitted = naming.means(labelling.some(labels, fit), y[fit])
@@ -105,12 +106,15 @@ def test_a_name_is_chosen_on_the_fitted_scenes_alone(families):
     red, cart = (families[f].fine == at for f, at in (("colour", 0), ("kind", 3)))
     x = torch.where(fit[:, None, None], red, cart).float()[..., None].repeat(1, 1, 1, 6)
     x = centred(x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(5)), fit)
-    one_each, generator = torch.eye(6), torch.Generator().manual_seed(6)
-    found = naming._name_layer(families, x, one_each, fit, 19, generator)
+    u, v = torch.eye(6).numpy().reshape(2, 1, 3, 6)
+    dims = ("head", "mode", "d_model")
+    modes = xr.Dataset({"u": (dims, u), "v": (dims, v), "cosine": (dims[:2], np.zeros((1, 3)))})
+    generator = torch.Generator().manual_seed(6)
+    found = naming._name_layer(naming.Namer(families, x, fit), modes, 19, 5, generator)
     assert (found["family"] == "colour").all() and (found["high"] == "red").all()
     assert (found["share"] < 0.1).all() and (found["share_of"][:, 4] <= 0.4).all()
     x = centred(red[..., None].float().repeat(1, 1, 1, 6), fit)
-    other = naming._name_layer(families, x, one_each, fit, 19, generator)
+    other = naming._name_layer(naming.Namer(families, x, fit), modes, 19, 5, generator)
     assert (other["share"] > 0.5).all() and (other["p"] == 1 / 20).all()
 
 
@@ -127,9 +131,8 @@ def test_a_projection_of_mere_place_has_no_name_of_content(families):
 
 
 def chance(labels, x, fit, permutations, generator):
-    fitted = naming.means(labelling.some(labels, fit), x[fit])
-    half = labelling.some(labels, ~fit), fitted, x[~fit]
-    return naming._chance(*half, torch.eye(x.shape[-1]), permutations, generator)
+    every, only = torch.eye(x.shape[-1]), torch.zeros(x.shape[-1], dtype=torch.int64)
+    return naming.Namer({"only": labels}, x, fit).chance(every, only, permutations, generator)
 
 
 @pytest.mark.parametrize("family", ["colour", "part"])
@@ -161,16 +164,25 @@ def test_chance_gives_small_p_values_as_often_as_it_should(families):
 
 
 def test_what_random_directions_reach_is_counted_one_by_one():
-    share, reached = np.array([0.25, 0.5]), torch.tensor([0.0, 0.25, 0.3])
-    family, of = torch.zeros(3).long(), torch.zeros(2, 3)
-    found = naming._beside(share, [(family, reached, of), (family, reached + 1, of)])
-    np.testing.assert_allclose(found["p_random"], [[3 / 4, 1 / 4], [1, 1]])
+    share, reached = torch.tensor([0.25, 0.5]), torch.tensor([0.3, 0.0, 0.25])
+    np.testing.assert_allclose(naming._reached(reached, share), [3 / 4, 1 / 4])
+    np.testing.assert_allclose(naming._reached(reached + 1, share), [1, 1])
+
+
+def test_tokens_of_few_layers_at_once_are_the_same_tokens(monkeypatch, names):
+    passes = []
+    run = naming.visit_layers
+    monkeypatch.setattr(naming, "visit_layers", lambda *a: (passes.append(1), run(*a))[1])
+    monkeypatch.setattr(naming, "TOKEN_BYTES", 3 * 4 * 24 * 64 * 96)  # of three layers
+    again = naming.name_modes("tiny-supervised", 24, permutations=19, directions=20)
+    assert again.identical(names) and len(passes) == 3
 
 
 def test_leaning_directions_are_random_sums_of_tokens():
     x = torch.randn(3, 4, 4, 5, generator=torch.Generator().manual_seed(0))
     x = x * torch.tensor([1.0, 2, 3, 4, 5]) @ torch.randn(5, 5)
-    any_kind, leaning = naming._random_directions(x, 40_000, torch.Generator().manual_seed(1))
+    namer = naming.Namer({}, x, torch.ones(3, dtype=torch.bool))
+    any_kind, leaning = namer.at_random(40_000, torch.Generator().manual_seed(1))
     np.testing.assert_allclose(any_kind.mT @ any_kind / 40_000, np.eye(5), atol=0.05)
     second = x.flatten(0, 2).mT @ x.flatten(0, 2)
     ratio = (leaning.mT @ leaning / 40_000 - second).norm() / second.norm()
@@ -195,7 +207,7 @@ def test_a_result_is_labelled_and_its_rates_are_controlled(names):
         np.testing.assert_allclose(q.values.ravel(), step_up(p.values.ravel()), rtol=1e-5)
     chosen = names.share_of.sel(family_name=names.family)
     np.testing.assert_allclose(chosen, names.share)
-    assert names.attrs["fingerprint"] == qk.decompose("tiny-supervised").attrs["fingerprint"]
+    assert names.fingerprint == qk.decompose("tiny-supervised").fingerprint
 
 
 def test_a_mode_that_is_a_random_direction_is_as_good_as_one(names):
@@ -212,7 +224,7 @@ def test_the_same_seed_gives_the_same_names(names):
 
 @pytest.mark.parametrize("bad", [{"count": 3}, {"permutations": 0}, {"directions": 0}])
 def test_bad_counts_are_refused(bad):
-    with pytest.raises(ValueError, match="at least four scenes"):
+    with pytest.raises(ValueError, match=f"{[*bad][0]}="):
         naming.name_modes("tiny-supervised", **bad)
 
 
@@ -223,8 +235,8 @@ def test_same_tells_whether_both_sides_have_one_name(names):
 
 
 def test_random_pairs_have_every_layers_own_cosines(monkeypatch):
-    pairs, seen = naming._random_pairs, []
-    monkeypatch.setattr(naming, "_random_pairs", lambda *a: (seen.append(a[2]), pairs(*a))[1])
+    pairs, seen = naming.Namer.random_pairs, []
+    monkeypatch.setattr(naming.Namer, "random_pairs", lambda *a: (seen.append(a[1]), pairs(*a))[1])
     names = naming.name_modes("tiny-untrained", 4, permutations=1, directions=1)
     found = torch.stack(seen).reshape(names.cosine.shape)
     np.testing.assert_allclose(found, names.cosine, atol=1e-6)
@@ -232,14 +244,14 @@ def test_random_pairs_have_every_layers_own_cosines(monkeypatch):
 
 def test_random_pairs_have_the_cosines_that_were_asked_for(families, monkeypatch):
     seen = []
-    named = naming._named
-    monkeypatch.setattr(naming, "_named", lambda *a: (seen.append(a[2]), named(*a))[1])
+    named = naming.Namer.named
+    monkeypatch.setattr(naming.Namer, "named", lambda *a: (seen.append(a[1]), named(*a))[1])
     fit = torch.arange(40) < 20
     x = torch.randn(40, 8, 8, 12, generator=torch.Generator().manual_seed(0))
     x[..., 0] *= 20  # where tokens vary, and pairs have to lean
     x -= x[fit].mean((0, 1, 2))
     cosine = torch.tensor([1.0, 0.6, 0.0, -1.0])
-    same = naming._random_pairs(families, x, cosine, fit, torch.Generator().manual_seed(1))
+    same = naming.Namer(families, x, fit).random_pairs(cosine, torch.Generator().manual_seed(1))
     assert same.shape == (4,)
     assert same[0] == 1 and same[3] == 0 and same[2] < 1
     for both in seen:

@@ -37,6 +37,7 @@ def run(folder: Path, untrained: bool) -> dict[str, str]:
     return told(out)
 
 
+@pytest.mark.chapter
 @pytest.mark.slow
 def test_untrained_weights_change_a_verdict_and_leave_no_claim_that_holds(tmp_path):
     trained, untrained = run(tmp_path, False), run(tmp_path, True)

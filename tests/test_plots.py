@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from qkutils import plots, scenes, trends
+from qkutils import plots, scenes, statistics
 
 
 @pytest.fixture
@@ -78,13 +78,15 @@ def test_runs_are_thin_lines_and_their_mean_a_thick_one(ax):
 
 @pytest.mark.parametrize(("runs", "bars"), [([0.1, 0.3, 0.2], 1), ([0.1], 0)])
 def test_replicates_have_a_bar_only_where_there_is_an_interval(ax, runs, bars):
-    interval = trends.over_seeds(runs)
+    interval = statistics.over_runs(runs)
     plots.replicates(ax, 2, runs, interval, plots.looks(["dino"])["dino"])
     dots, *bar, mean = ax.lines
     assert dots.get_xdata().tolist() == runs and set(dots.get_ydata()) == {2}
     assert len(bar) == bars
-    assert [b.get_xdata().tolist() for b in bar] == bars * [[interval.low, interval.high]]
-    assert mean.get_xdata() == [interval.estimate]
+    assert [b.get_xdata().tolist() for b in bar] == bars * [
+        [float(interval.low), float(interval.high)]
+    ]
+    assert mean.get_xdata() == [float(interval.estimate)]
 
 
 def test_before_and_after_are_open_and_filled(ax):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import random
 import re
+import unicodedata
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -125,7 +129,7 @@ def test_files_are_opened_when_asked_for(o3, monkeypatch):
     )
     rest = samples[1:]
     assert not opened and len(rest) == 2
-    assert rest[-1].key == "c" and {path.stem for path in opened} == {"c"}
+    assert rest[-1].key == "c" and {Path(file.name).stem for file in opened} == {"c"}
     assert [each.key for each in samples] == ["a", "b", "c"]
     with pytest.raises(IndexError):
         samples[3]
@@ -153,9 +157,9 @@ def spoil(o3):
         "e": [r"dist_labels/e\.\*: there is no such file"],
         "f": [r"images/f\.jpg: can't be read.*trunc", r"targ_labels/f\.jpg: can't be read"],
         "g": [r"targ_labels/g\.jpg: can't be read"],
-        "h": [r"dist_labels/h\.jpg: 24 × 40 pixels do not match the picture's 40 × 24"],
+        "h": [r"distractor mask of 24 × 40 .* 40 × 24"],
         "i": [r"targ_labels/i\.jpg: the mask is empty"],
-        "k": [r"targ_labels/k\.jpg: 24 × 40 pixels do not match the picture's 40 × 24"],
+        "k": [r"target mask of 24 × 40 .* 40 × 24"],
         "j": [r"images/j\.jpg, .*images/j\.png: which one\?"],
     }
 
@@ -207,8 +211,11 @@ def test_hidden_files_are_passed_over(o3):
 
 
 def test_folders_that_are_not_there_are_named(o3, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere: holds no folder `images`"):
-        data.odd_one_out(tmp_path / "nowhere")
+    for read in (data.odd_one_out, data.ade20k, data.bsds500, data.label_maps):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            read(tmp_path / "nowhere")
+        with pytest.raises(NotADirectoryError, match="a.jpg"):
+            read(o3 / "images/a.jpg")
     (o3 / "dist_labels").rename(o3 / "other")
     with pytest.raises(FileNotFoundError, match="dist_labels or dist_images.*distractor"):
         data.odd_one_out(o3)
@@ -218,9 +225,56 @@ def test_folders_that_are_not_there_are_named(o3, tmp_path):
         data.bsds500(o3)
 
 
-def test_only_raise_and_skip_are_known(o3):
+def test_options_are_checked(o3, segmented, bsds):
     with pytest.raises(ValueError, match="on_error='ignore'"):
         data.odd_one_out(o3, on_error="ignore")
+    with pytest.raises(ValueError, match="split='vall'"):
+        data.bsds500(bsds, split="vall")
+    with pytest.raises(ValueError, match=r"split='\.\./validation'"):
+        data.ade20k(segmented, split="../validation")
+    for value in (-1, True, 1.5, "3"):
+        with pytest.raises(ValueError, match="unlabelled="):
+            inspect.unwrap(data.label_maps)(segmented, unlabelled=value)
+
+
+def test_composed_and_decomposed_names_belong_together(segmented):
+    """As when the masks were made on another system than the pictures."""
+    composed, decomposed = (unicodedata.normalize(form, "é/ü") for form in ("NFC", "NFD"))
+    for folder, name in {"images": composed, "annotations": decomposed}.items():
+        save(segmented / folder / f"{name}.png", np.full((24, 40), 2, dtype=np.uint8))
+    assert data.label_maps(segmented).keys == ["x", "y", composed]
+
+
+def test_names_that_are_not_utf8(segmented, capsys):
+    for folder in ("images", "annotations"):
+        old = os.fsencode(segmented / folder)
+        os.rename(old + b"/x.png", old + b"/\xe9.png")
+    os.rename(segmented, os.fsencode(segmented) + b"\xe9")
+    sets = data.label_maps(Path(f"{segmented}\udce9"))
+    assert sets.keys == [r"\xe9", "y"] and sets[0].key == r"\xe9"
+    assert str(sets.report).encode("utf-8") and repr(sets).encode("utf-8")
+
+
+def test_a_folder_of_links_and_leftovers(segmented, tmp_path):
+    for folder in ("images", "annotations"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "more").symlink_to(segmented / folder)
+        (tmp_path / folder / "__MACOSX").mkdir()
+        (tmp_path / folder / "__MACOSX/x.png").write_bytes(b"no picture")
+        (tmp_path / folder / "more/._x.png").write_bytes(b"what macOS leaves")
+    assert data.label_maps(tmp_path).keys == ["more/x", "more/y"]
+
+
+def test_what_is_no_file_is_a_fault(segmented, bsds):
+    for folder in (segmented / "annotations", segmented / "images"):
+        (folder / "x.png").unlink()
+    os.mkfifo(segmented / "images/x.png")
+    (segmented / "annotations/x.png").symlink_to("gone.png")
+    faults = data.label_maps(segmented, on_error="skip").report.faults
+    assert list(faults) == ["x"] and all(part in faults["x"] for part in ("images", "gone.png"))
+    (bsds / "groundTruth/val/2.mat").unlink()
+    os.mkfifo(bsds / "groundTruth/val/2.mat")
+    assert list(data.bsds500(bsds, on_error="skip").report.faults) == ["val/2"]
 
 
 def test_label_maps_keep_their_numbers(segmented):
@@ -240,6 +294,57 @@ def test_a_palette_colours_label_maps_and_changes_no_number(segmented):
     assert (data.label_maps(segmented)[0].labels[0] == numbers).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_deep_label_maps_keep_their_numbers(segmented, dtype):
+    """TIFF files; numbers above 255 are labels, and no picture that is to be scaled."""
+    values = RNG.integers(0, 60_000, (24, 40)).astype(dtype)
+    (segmented / "annotations/x.png").unlink()
+    save(segmented / "annotations/x.tif", values)
+    (found,) = data.label_maps(segmented)[0].labels
+    assert (found == values).all() and found.dtype == np.int32
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1.5, -7, 2**31])
+def test_label_maps_of_other_numbers_are_faults(segmented, value):
+    values = np.ones((24, 40), dtype=np.float32)
+    values[3, 3] = value
+    (segmented / "annotations/x.png").unlink()
+    save(segmented / "annotations/x.tif", values)
+    assert list(data.label_maps(segmented, on_error="skip").report.faults) == ["x"]
+
+
+def masks_of_every_kind():
+    """One mask as files hold it, by what they hold."""
+    on = white_in(BOX) > 0
+    palette = PIL.Image.fromarray(on.astype(np.uint8), "P")
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    return {
+        "bits": PIL.Image.fromarray(on),
+        "bytes": PIL.Image.fromarray(on * np.uint8(255)),
+        "16 bits": PIL.Image.fromarray(on * np.uint16(65535)),
+        "32 bits": PIL.Image.fromarray(on * np.int32(255)),
+        "floating point": PIL.Image.fromarray(on.astype(np.float32)),
+        "colour": PIL.Image.fromarray(np.repeat(on[..., None] * np.uint8(255), 3, 2)),
+        "palette": palette,
+    }
+
+
+@pytest.mark.parametrize("kind", masks_of_every_kind())
+def test_masks_of_every_kind(o3, kind):
+    (o3 / "targ_labels/a.jpg").unlink()
+    save(o3 / "targ_labels/a.tif", masks_of_every_kind()[kind])
+    assert (data.odd_one_out(o3)[0].masks["target"] == (white_in(BOX) > 0)).all()
+
+
+def test_a_mask_with_nan_is_a_fault(o3):
+    values = np.ones((24, 40), dtype=np.float32)
+    values[0, 0] = np.nan
+    (o3 / "targ_labels/a.jpg").unlink()
+    save(o3 / "targ_labels/a.tif", values)
+    faults = data.odd_one_out(o3, on_error="skip").report.faults
+    assert list(faults) == ["a"] and "targ_labels/a.tif" in faults["a"]
+
+
 def test_label_maps_that_are_none_are_listed_together(segmented):
     for key in "pqrs":
         save(segmented / f"images/{key}.png", noise())
@@ -251,9 +356,7 @@ def test_label_maps_that_are_none_are_listed_together(segmented):
     skipped = data.label_maps(segmented, unlabelled=3, names=names, on_error="skip")
     faults = skipped.report.faults
     assert skipped.keys == ["x", "y"] and list(faults) == list("pqrs")
-    for key, why in zip(
-        "pqrs", ("in colour", r"values \[9\]", "empty", "do not match"), strict=True
-    ):
+    for key, why in zip("pqrs", ("in colour", r"values \[9\]", "empty", "24 × 40"), strict=True):
         assert re.search(why, faults[key])
     with pytest.raises(ValueError, match="2 of 6"):
         data.label_maps(segmented, unlabelled=3, names=names)
@@ -300,7 +403,7 @@ def test_bsds_files_that_are_none_are_listed(bsds):
     savemat(bsds / "groundTruth/val/7.mat", people(np.ones((24, 40)), np.ones((40, 24))))
     faults = data.bsds500(bsds, on_error="skip").report.faults
     assert list(faults) == ["val/4", "val/5", "val/6", "val/7"]
-    assert "KeyError" in faults["val/6"] and "40 pixels do not match" in faults["val/7"]
+    assert "KeyError" in faults["val/6"] and "24 × 40" in faults["val/7"]
 
 
 def test_a_corrupted_file_is_a_fault_and_never_another_error(o3, bsds):

@@ -27,6 +27,7 @@ def odd_folder(images: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.chapter
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
 def test_chapter_runs_on_a_real_model_and_real_images(chapter, tmp_path, real_model, real_images):

@@ -1,11 +1,14 @@
 """The runner stops at every kind of fault, and its message says where to look."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.chapter
 
 ROOT = Path(__file__).parents[1]
 HEADER = """\
@@ -27,6 +30,7 @@ HEADER = """\
 
 # %% tags=["parameters"]
 MODEL = "tiny"
+IMAGES = ""
 size: int = 3
 
 # %%
@@ -65,9 +69,9 @@ FAULTS = {
     ),
     "slider": (
         'slider = ipywidgets.IntSlider(max=7, description="layer")\n'
-        'slider.observe(lambda change: {0: "first"}[change.new], "value")',
-        "cell 4, line {1}: a widget fails when it is used: IntSlider 'layer', value = 7:",
-        "KeyError: 7",
+        'slider.observe(lambda change: {1: "first"}[change.new], "value")',
+        "cell 4, line {1}: a widget fails when it is used: IntSlider 'layer', change of value:",
+        "KeyError: 0",
     ),
     "choice": (
         'choice = ipywidgets.Dropdown(options=["a", "b"], description="pick")\n'
@@ -120,6 +124,11 @@ def test_fault_is_named(name: str, tmp_path: Path) -> None:
         assert text.format(*lines) in said
 
 
+def test_what_the_library_refuses_is_told_in_one_line(tmp_path: Path) -> None:
+    said, _ = run(tmp_path, 'import qkutils\nqkutils.load("tiny-dyno")')
+    assert "cell 4, line" in said and "'tiny-dyno'" in said and said.count("\n") == 1
+
+
 def test_hanging_cell_is_named(tmp_path: Path) -> None:
     said, _ = run(tmp_path, "import time\ntime.sleep(60)", "--execution-timeout", "2")
     assert f"05_planted.py, cell 4, line {LAST_LINE + 3}: CellTimeoutError" in said
@@ -135,7 +144,7 @@ def parameters(folder: Path, text: str) -> tuple[str, str]:
 @pytest.mark.parametrize("text", ["moodel: big", "05_planted: {moodel: big}"])
 def test_unknown_parameter_is_named(text: str, tmp_path: Path) -> None:
     said, _ = run(tmp_path, "pass", *parameters(tmp_path, text))
-    assert "05_planted.py: no such parameter: moodel (it has: MODEL, size)" in said
+    assert "05_planted has no such parameter: moodel (it has: MODEL, IMAGES, size)" in said
 
 
 def test_parameters_reach_the_chapter_they_name(tmp_path: Path) -> None:
@@ -168,12 +177,44 @@ def test_good_chapter_is_published_as_its_reader_finds_it(tmp_path: Path) -> Non
     assert values["IntSliderModel"] == 2 and values["LabelModel"] == "start"
 
 
-def test_parameters_file_is_rewritten_only_when_it_changes(tmp_path: Path) -> None:
-    file, images = tmp_path / "parameters.yaml", tmp_path / "images"
-    images.mkdir()
-    command = [sys.executable, str(ROOT / "book/_tools/parameters.py"), str(file)]
-    for model in ("a", "a", "b"):
-        before = file.stat().st_mtime_ns if file.exists() else 0
-        subprocess.run(command, cwd=tmp_path, check=True, env={"MODEL": model, "IMAGES": "images"})
-        assert file.read_text() == f"IMAGES: {images}\nMODEL: {model}\n"
-        assert (file.stat().st_mtime_ns > before) == (before == 0 or model == "b")
+def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
+    """A package of its own: a module and a data file that are used, and two that are not."""
+    package = tmp_path / "qkutils"
+    (package / "tables").mkdir(parents=True)
+    (package / "other").mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "stored.py").write_text('FOLDER = "tables"\n')
+    (package / "unused.py").write_text("")
+    (package / "tables" / "a #1 $b.csv").write_text("1\n")
+    (package / "other" / "b.csv").write_text("1\n")
+    script = tmp_path / "05_planted.py"
+    code = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom qkutils import stored"
+    odd, pictures = tmp_path / "a [b]~*? %c.pth", tmp_path / "pictures"
+    odd.touch()
+    pictures.mkdir()
+    values = json.dumps({"MODEL": str(odd), "05_planted": {"IMAGES": str(pictures)}})
+    run(tmp_path, code, *parameters(tmp_path, values))
+    (tmp_path / "Makefile").write_text(
+        f"all: out/05_planted.ipynb\nout/05_planted.ipynb: {script.name}\n\t@echo runs $@\n"
+        "-include out/05_planted.d\n"
+    )
+    assert not runs(tmp_path)
+    used = ["qkutils/__init__.py", "qkutils/stored.py", "qkutils/tables/a #1 $b.csv", script.name]
+    used += [odd.name, pictures.name]
+    for name in [*used, "qkutils/unused.py", "qkutils/other/b.csv"]:
+        before = (tmp_path / name).stat()
+        os.utime(tmp_path / name, (4e9, 4e9))
+        assert runs(tmp_path) == (name in used), name
+        os.utime(tmp_path / name, (before.st_atime, before.st_mtime))
+    (package / "tables" / "new.csv").write_text("1\n")
+    os.utime(package / "tables", (4e9, 4e9))
+    assert runs(tmp_path)
+    (package / "stored.py").unlink()
+    assert runs(tmp_path)
+
+
+def runs(folder: Path) -> bool:
+    """Whether Make would run the chapter."""
+    done = subprocess.run(["make", "-s", "-n"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return "runs" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,18 @@ def test_size_changes_the_sampling_and_not_the_scene(large):
 def test_empty_ranges_are_refused(start, stop):
     with pytest.raises(ValueError, match=f"scenes {start} to {stop}: .* ask for"):
         scenes.make(0, start, stop)
+
+
+def test_scenes_read_by_several_threads_are_not_mixed():
+    drawn = scenes.pictures(0, 0, 66, size=16)
+    places = [0, 65] * 8  # in two batches, of which one is at hand
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: drawn[n].tobytes(), places))
+    assert found == [drawn[n].tobytes() for n in places] and found[0] != found[1]
+
+
+@pytest.mark.parametrize("limits", [(-1, 0, 3), (0, True, 3), (0, 3, 3)])
+def test_scenes_that_cannot_be_are_refused(limits):
+    for kind in (scenes.pictures, scenes.samples, scenes.segmentations):
+        with pytest.raises(ValueError):
+            kind(*limits)

@@ -14,8 +14,8 @@ from scipy import ndimage
 from timm.models.vision_transformer import VisionTransformer
 
 import qkutils as qk
-from qkutils import data, intervals, scenes, segments, stored
-from qkutils.data.samples import Segmented
+from qkutils import data, scenes, segments, statistics, stored
+from qkutils.records import Segmented
 from qkutils.segments.grouping import MATCHING, pair_bins, pair_weights
 from qkutils.segments.layouts import pairing
 from qkutils.segments.same_object import CASES
@@ -383,18 +383,20 @@ def test_attention_by_distance_alone_is_no_grouping():
 def test_attention_by_colour_is_grouping(world):
     found = segments.grouping(attends_by_colour(), world)
     for matching in MATCHING:
-        interval = intervals.over_images(segments.excess(found).sel(matching=matching))
+        interval = statistics.bootstrap(segments.excess(found).sel(matching=matching))
         assert (interval.low > 0.1).all()
 
 
 def test_modes_and_salience_can_be_chosen(small):
     samples = pictures(3)
     own = segments.grouping(small, samples)
-    rebuilt = segments.grouping(small, samples, modes=range(12))
+    rebuilt = segments.grouping(small, samples, modes=qk.decompose(small, "exact"))
     np.testing.assert_allclose(own.same, rebuilt.same, rtol=1e-3)
-    less = segments.grouping(small, samples, modes=[0], salience=())
+    less = segments.grouping(
+        small, samples, modes=qk.decompose(small, "exact").isel(mode=[0]), salience=()
+    )
     assert abs(own.same - less.same).max() > 1e-3
-    assert less.attrs["modes"] == "[0]" and less.attrs["salience"] == "none"
+    assert less.attrs["modes"] == "0" and less.attrs["salience"] == "none"
 
 
 def test_scenes_have_exact_objects_and_parts():
@@ -435,7 +437,7 @@ def test_bad_input_is_refused(small):
         segments.same_object(small, nothing)
     with pytest.raises(ValueError, match="'picture 0' occur more than once"):
         segments.grouping(small, [two[0], two[0]])
-    with pytest.raises(ValueError, match="ask for 1 to 1"):
+    with pytest.raises(ValueError, match="nulls=2"):
         segments.grouping(small, two, nulls=2)
     with pytest.raises(ValueError, match="batch_size=0"):
         segments.grouping(small, two, batch_size=0)

@@ -80,6 +80,6 @@ def test_shares_are_written_and_read_again(tmp_path, monkeypatch, make_vit):
 
 def test_a_model_without_stored_results_is_named():
     with pytest.raises(
-        FileNotFoundError, match=r"no stored modes of 'nobody'.*qkutils\.stored nobody"
+        FileNotFoundError, match=r"no stored modes of 'nobody'.*qkutils store nobody"
     ):
         stored.modes("nobody")

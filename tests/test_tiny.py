@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from qkutils import models, scenes
+from qkutils import models, scenes, store
 from qkutils.tiny import architecture, evaluate, objectives, publish, train
 from qkutils.tiny.config import Config
 
@@ -89,29 +93,91 @@ def test_another_seed_is_another_run(unbroken, tmp_path):
     assert losses[0] != unbroken[1][0] and not equal(net, unbroken[0])
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "named"), [({"steps": 2}, "other steps"), ({"precision": "float32"}, "precision")]
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, named):
+    path, config = tmp_path / "run.pt", Config(steps=1, batch=2)
+    train.train(config, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"run.pt.*{named}"):
+        train.train(replace(config, **change), path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut short", "foreign", "other weights"])
+def test_what_is_no_checkpoint_is_refused(tmp_path, kind):
+    path, config = tmp_path / "run.pt", Config(steps=1, batch=2)
+    train.train(config, path)
+    state = torch.load(path, weights_only=True)
+    if kind == "foreign":
+        torch.save({"model": {"weight": torch.zeros(2)}}, path)
+    elif kind == "other weights":
+        torch.save(state | {"objective": {"net.weight": torch.zeros(2)}}, path)
+    else:
+        whole = path.read_bytes()
+        path.write_bytes({"empty": b"", "text": b"no", "cut short": whole[:5000]}[kind])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="run.pt"):
+        train.train(config, path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"precision": "bf16"}, "precision='bf16'"),
+        ({"precision": "float16"}, "precision='float16'"),
+        ({"steps": -1}, "steps=-1"),
+        ({"steps": 0}, "steps=0"),
+        ({"batch": 0}, "batch=0"),
+        ({"warmup": 0}, "warmup=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": 2**31}, "seed=2147483648"),
+        ({"learning_rate": math.nan}, "learning_rate=nan"),
+        ({"weight_decay": math.inf}, "weight_decay=inf"),
+        ({"objective": "supervise"}, "objective='supervise'"),
+        ({"objective": "untrained", "steps": -1}, "steps=-1"),
+    ],
+)
+def test_what_no_run_can_have_is_refused(tmp_path, change, named):
+    with pytest.raises(ValueError, match=named):
+        train.train(replace(SHORT, **change), tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="save_every=0"):
+        train.train(SHORT, tmp_path / "run.pt", save_every=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_be_written_no_step_is_made(tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, 0)
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file" / "run.pt"):
+        with pytest.raises(OSError, match=place.name):
+            train.train(SHORT, place)
+
+
+def test_a_second_run_to_one_checkpoint_is_refused(tmp_path):
     path = tmp_path / "run.pt"
-    train.train(Config(steps=1, batch=2), path)
-    with pytest.raises(ValueError, match=r"run\.pt belongs to the run .*; name another file"):
-        train.train(Config(steps=2, batch=2), path)
+    with store.locked(path), pytest.raises(BlockingIOError, match=f"run.pt.*{os.getpid()}"):
+        train.train(SHORT, path)
+    assert not list(tmp_path.iterdir())
 
 
-def test_an_interruption_while_saving_leaves_the_checkpoint_before_it(
-    unbroken, monkeypatch, tmp_path
-):
-    path, saves, save = tmp_path / "run.pt", [], torch.save
+@pytest.mark.parametrize("error", [Interrupted(), OSError(errno.ENOSPC, "No space left")])
+def test_a_save_that_fails_leaves_the_checkpoint_before_it(unbroken, monkeypatch, tmp_path, error):
+    path, saves, write = tmp_path / "run.pt", [], Path.write_bytes
 
-    def cut_short(state, where):
+    def cut_short(where, data):
         saves.append(where)
-        save(state, where)
+        write(where, data[:1000] if len(saves) == 2 else data)
         if len(saves) == 2:
-            where.write_bytes(where.read_bytes()[:1000])
-            raise Interrupted
+            raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", cut_short)
-        with pytest.raises(Interrupted):
+        patch.setattr(Path, "write_bytes", cut_short)
+        with pytest.raises(type(error)):
             train.train(SHORT, path, save_every=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
     assert len(torch.load(path, weights_only=True)["losses"]) == 2
     net, losses = train.train(SHORT, path, save_every=2)
     assert losses == unbroken[1] and equal(net, unbroken[0])
@@ -280,7 +346,7 @@ def test_publishing_writes_weights_that_load_and_a_card(tmp_path, monkeypatch):
         kept = objective.net.state_dict()
         for key, tensor in model.net.state_dict().items():
             torch.testing.assert_close(tensor, kept[key], atol=1e-3, rtol=1e-3)
-    assert not list(tmp_path.glob("*.partial"))
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".md"}
 
 
 def test_a_model_without_a_card_is_named():

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import sphinx_thebe
+from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.errors import ExtensionError
 
 
@@ -29,9 +30,20 @@ def plain_citations(
     context["body"] = body.replace(' role="doc-biblioentry"', "")
 
 
+def escape_widget_state(app: Any, doctree: Any) -> None:
+    """Keep names in the state of views from ending its script element, which any `</SCRIPT >` does.
+
+    myst-nb escapes `</script>` alone.  In JSON, `<` stands in strings only.
+    """
+    for _, script in NbMetadataCollector.get_js_files(app.env, app.env.docname).values():
+        if script.get("type") == "application/vnd.jupyter.widget-state+json":
+            script["body"] = script["body"].replace("<", r"\u003c")
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Connect the functions of this file."""
     app.connect("config-inited", drop_thebe, priority=900)
     app.connect("builder-inited", require_vendor)
+    app.connect("doctree-read", escape_widget_state)
     app.connect("html-page-context", plain_citations)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

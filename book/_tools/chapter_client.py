@@ -1,6 +1,7 @@
 """The papermill engine that runs a chapter, checks what it shows and tries its widgets."""
 
 import copy
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import faults
 import nbformat
+import uses
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbclient.output_widget import OutputWidget
 from papermill.clientwrap import PapermillNotebookClient
@@ -45,19 +47,24 @@ class ChapterClient(PapermillNotebookClient):
         """Run the cells and check them; then try the widgets, and undo what that changed."""
         super().papermill_execute_cells()
         faults.check(self.nb.cells, self.widget_state)
-        if self.widget_state:
-            before = copy.deepcopy((self.nb.cells, self.widget_state, self.widget_buffers))
-            try:
+        before = copy.deepcopy((self.nb.cells, self.widget_state, self.widget_buffers))
+        try:
+            if self.widget_state:
                 self.exercise_widgets()
-            finally:
-                self.nb.cells, self.widget_state, self.widget_buffers = before
+            self.nb.metadata["modules"] = json.loads(self.say(uses.LOADED))
+        finally:
+            self.nb.cells, self.widget_state, self.widget_buffers = before
+
+    def say(self, source: str) -> str:
+        """Run a cell that is no part of the chapter, and return what it prints."""
+        self.nb.cells.append(nbformat.v4.new_code_cell(source))
+        self.execute_cell(self.nb.cells[-1], len(self.nb.cells) - 1)
+        return "".join(output.get("text", "") for output in self.nb.cells[-1].outputs)
 
     def exercise_widgets(self) -> None:
-        """Use every control inside the kernel, by a cell that is not part of the chapter."""
-        source = f"import runpy\nrunpy.run_path({str(EXERCISE)!r})['exercise_all']()"
-        self.nb.cells.append(nbformat.v4.new_code_cell(source))
+        """Use every control inside the kernel."""
         try:
-            self.execute_cell(self.nb.cells[-1], len(self.nb.cells) - 1)
+            self.say(f"import runpy\nrunpy.run_path({str(EXERCISE)!r})['exercise_all']()")
         except CellExecutionError as error:
             where = faults.cell_of(error.evalue, self.nb.cells)
             raise faults.Fault(f"a widget fails when it is used: {error.evalue}", *where) from None

@@ -1,5 +1,6 @@
 """What makes a chapter unfit to publish: errors and warnings in what its cells and widgets show."""
 
+import builtins
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 PROGRESS = re.compile(r"\d+%\|.*\||[\d?](it/s|s/it)|\dit \[")
 WARNING = re.compile(r"^.*\b\w*Warning:.*$", re.MULTILINE)
 CELL_LINE = re.compile(r"Cell In\[\d+\], line (\d+)|ipykernel_\d+/\d+\.py:(\d+)")
-
-
+FRAME = re.compile(r"^(?:File (.+):\d+, in |Cell In\[)", re.MULTILINE)
 KERNEL_FILE = re.compile(r"ipykernel_\d+/(\d+)\.py\", line (\d+)")
 
 
@@ -46,11 +46,22 @@ def cell_of(text: str, cells: list[Any]) -> tuple[str, int]:
     return "", 1
 
 
+def foreseen(kind: str, traceback: str) -> bool:
+    """Whether qkutils itself raised this, in words that say what to do."""
+    frames = FRAME.findall(traceback)
+    _, ours, place = (frames or [""])[-1].rpartition("/qkutils/")
+    known = getattr(builtins, kind, Exception)
+    told = issubclass(known, OSError | ValueError | RuntimeError)
+    return bool(ours) and "site-packages" not in place and told
+
+
 def check_output(output: Any, cell: str, where: str = "") -> None:
     """Raise a Fault if this output is an error or holds a Python warning."""
     if output["output_type"] == "error":
         traceback = ANSI.sub("", "\n".join(output["traceback"]))
-        text = f"{where}{output['ename']}: {output['evalue']}\n{traceback}"
+        text = f"{where}{output['ename']}: {output['evalue']}"
+        if not foreseen(output["ename"], traceback):
+            text += f"\n{traceback}"
         raise Fault(text, cell, cell_line(traceback))
     if output.get("name") == "stderr" and (found := WARNING.search(output["text"])):
         raise Fault(f"{where}a warning: {found.group()}", cell, cell_line(found.group()))

@@ -4,7 +4,6 @@ usage: run_chapter.py SCRIPT OUT.ipynb [--parameters FILE] [--execution-timeout 
 """
 
 import argparse
-import ast
 import os
 import re
 import sys
@@ -16,7 +15,8 @@ import faults
 import jupytext
 import nbformat
 import papermill
-import yaml
+import parameters
+import uses
 from chapter_client import ChapterEngine
 from papermill.engines import papermill_engines
 
@@ -31,28 +31,6 @@ def read_chapter(script: Path) -> tuple[Any, dict[str, int]]:
     for number, cell in enumerate(notebook.cells, 1):
         cell["id"] = f"cell-{number}"
     return notebook, {f"cell-{number}": line for number, line in enumerate(starts, 1)}
-
-
-def known_parameters(notebook: Any) -> set[str]:
-    """Collect the names that the cell tagged `parameters` assigns."""
-    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
-    names = set()
-    for statement in ast.parse("\n".join(cell.source for cell in tagged)).body:
-        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
-        names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
-
-
-def chosen_parameters(file: Path | None, script: Path, known: set[str]) -> dict[str, Any]:
-    """Take what a parameters file says to this chapter; papermill would accept any name."""
-    given = (yaml.safe_load(file.read_text()) or {}) if file else {}
-    stems = {path.stem for path in script.parent.glob("*.py")}
-    chosen = {name: value for name, value in given.items() if name not in stems}
-    chosen |= given.get(script.stem) or {}
-    if unknown := sorted(set(chosen) - known):
-        names = ", ".join(sorted(known)) or "none"
-        raise faults.Fault(f"no such parameter: {', '.join(unknown)} (it has: {names})")
-    return chosen
 
 
 def set_environment() -> None:
@@ -78,13 +56,13 @@ def tidy(notebook: Any) -> None:
             cell["outputs"] = [output for output in cell.outputs if output.get("text") != ""]
 
 
-def execute(notebook: Any, parameters: dict[str, Any], folder: Path, timeout: int) -> Any:
+def execute(notebook: Any, values: dict[str, Any], folder: Path, timeout: int) -> Any:
     """Execute a notebook with papermill in the given folder."""
     papermill_engines.register("chapter", ChapterEngine)
     done = papermill.execute_notebook(
         notebook,
         None,
-        parameters=parameters,
+        parameters=values,
         engine_name="chapter",
         kernel_name="python3",
         language="python",
@@ -96,9 +74,11 @@ def execute(notebook: Any, parameters: dict[str, Any], folder: Path, timeout: in
     return done
 
 
-def write(notebook: Any, out: Path) -> None:
-    """Write the notebook whole or not at all."""
+def write(notebook: Any, values: dict[str, Any], out: Path) -> None:
+    """Write what the chapter used, for Make, and then the notebook, whole or not at all."""
+    modules = [Path(file) for file in notebook.metadata.pop("modules")]
     out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".d").write_text(uses.rule(out, modules, values.values()))
     part = out.with_suffix(".part")
     nbformat.write(notebook, part)
     part.replace(out)
@@ -126,10 +106,14 @@ def main() -> None:
     start = time.monotonic()
     try:
         notebook, lines = read_chapter(given.script)
-        known = known_parameters(notebook)
-        parameters = chosen_parameters(given.parameters, given.script, known)
-        folder = given.script.parent
-        write(execute(notebook, parameters, folder, given.execution_timeout), given.out)
+        known = parameters.defaults(notebook)
+        values = {}
+        if given.parameters:
+            values = parameters.chosen(given.parameters, given.script, known)
+        done = execute(notebook, values, given.script.parent, given.execution_timeout)
+        write(done, values, given.out)
+    except parameters.Wrong as wrong:
+        sys.exit(str(wrong))
     except faults.Fault as fault:
         sys.exit(explain(fault, given.script, lines))
     print(f"{given.script}: executed in {time.monotonic() - start:.0f} s")

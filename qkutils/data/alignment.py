@@ -15,7 +15,9 @@ from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
 from torch import Tensor
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize, ToTensor
 
+from qkutils.data.opening import in_mode
 from qkutils.models import Model
+from qkutils.records import same_shape
 
 _GEOMETRY = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
@@ -26,13 +28,18 @@ def align(
     """A picture and its masks, of any size, on the pixels that the model sees.
 
     The picture is resized as the model wants it and normalised; masks are taken by nearest
-    neighbour.  Raises ValueError for masks of another shape than the picture's, and for a model
-    whose resize and crop can't be followed.  Taught in the chapter "Odd one out".
+    neighbour.  Raises ValueError for masks that are not boolean or have another shape than the
+    picture's, and for a model whose resize and crop can't be followed.
     """
+    if masks.ndim != 3 or masks.dtype != bool:
+        raise ValueError(
+            f"masks of shape {masks.shape} that hold {masks.dtype}: boolean ones are needed, "
+            "[mask, height, width]; a Sample makes its masks boolean"
+        )
     moved = [_move(model, image, mask.astype(np.int32)) for mask in masks]
     empty = np.zeros((0, *model.image_size), dtype=bool)
     seen = np.stack(moved).astype(bool) if moved else empty
-    return model.transform(image.convert("RGB")), torch.from_numpy(seen)
+    return model.transform(in_mode(image)), torch.from_numpy(seen)
 
 
 def align_labels(
@@ -43,13 +50,7 @@ def align_labels(
     Raises what `align` raises.
     """
     shifted = _move(model, image, labels.astype(np.int32) + 1)  # borders are filled with 0
-    return model.transform(image.convert("RGB")), torch.from_numpy(shifted.astype(np.int64) - 1)
-
-
-def same_shape(image: tuple[int, int], mask: tuple[int, int]) -> bool:
-    """Whether (width, height) of a mask are those of a picture, up to scale and a pixel's half."""
-    (width, height), (mask_width, mask_height) = image, mask
-    return abs(mask_width / width - mask_height / height) <= 1 / width + 1 / height
+    return model.transform(in_mode(image)), torch.from_numpy(shifted.astype(np.int64) - 1)
 
 
 def _move(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import tarfile
 import time
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from lzma import LZMAError
@@ -20,6 +24,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
+
+from qkutils import options, store
 
 ATTEMPTS = 5  # in a row without a new byte
 PAUSE = 2.0  # seconds between them
@@ -39,7 +45,6 @@ class Dataset:
     page: str
     reader: str
     inside: str = ""  # what to read in the archive, where it is not the top
-    sha256: str = ""  # where one is published
 
 
 _YORK = "http://data.nvision2.eecs.yorku.ca"
@@ -71,27 +76,56 @@ DATASETS = {
 def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
     """Fetches a data set into a folder and unpacks it there; gives the folder to read.
 
-    What was fetched already is used again: an unpacked data set, an archive, or part of one.  `url`
-    and `sha256` replace the known ones.  The archive's checksum is kept beside it.  Raises
-    ValueError for an unknown name, and for an archive that is broken, changed or hostile,
-    ConnectionError where nothing can be fetched.
+    What was fetched already is used again: an unpacked data set, an archive, or part of one.  The
+    checksum that is found first is kept beside the archive and compared the next time.
+
+    Parameters
+    ----------
+    name
+        One of `DATASETS`.
+    to
+        The folder to keep it in.
+    url
+        Another address of the archive.
+    sha256
+        The checksum that the archive must have.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for an archive that is broken, empty, changed or hostile.
+    OSError
+        Where it can't be fetched or written, or another process is fetching it.
     """
-    if name not in DATASETS:
-        raise ValueError(f"{name!r} is not known; fetch one of {', '.join(DATASETS)}")
-    dataset, folder = DATASETS[name], Path(to) / name
+    dataset, folder = DATASETS[options.choice("name", name, DATASETS)], Path(to) / name
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise ValueError(f"sha256={sha256!r}: 64 hexadecimal digits are needed")
     if folder.is_dir():
         print(f"{folder} is there already; remove it to unpack it again")
     else:
-        urls, known = ((url,), "") if url else (dataset.urls, dataset.sha256)
+        urls = (url,) if url else dataset.urls
         archive = Path(to) / (PurePosixPath(urlsplit(urls[0]).path).name or f"{name}.archive")
-        if not archive.is_file():
-            archive.parent.mkdir(parents=True, exist_ok=True)
-            _download_any(urls, archive, dataset.page)
-        checksum = _check(archive, sha256 or known)
-        unpack(archive, folder)
-        _beside(archive).write_text(f"{checksum}  {archive.name}\n", "utf-8")
+        with store.locked(archive), _room(archive.parent):
+            if not archive.is_file():
+                _download_any(urls, archive, dataset.page)
+            checksum = _check(archive, sha256, urls[0])
+            unpack(archive, folder)
+            store.write(_beside(archive), f"{checksum}  {archive.name}\n")
     inside = folder / dataset.inside
     return inside if inside.is_dir() else folder
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """Says in one line that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno, f"the disk of {folder} is full; make room and run this again, to go on"
+        ) from error
 
 
 def _download_any(urls: tuple[str, ...], archive: Path, page: str) -> None:
@@ -117,11 +151,13 @@ def download(url: str, path: Path) -> None:
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"{url}: give an address that starts with http:// or https://")
     partial = path.with_name(path.name + ".partial")
+    if not partial.is_file() or partial.is_symlink():
+        _remove(partial)
     failures, most = 0, _size(partial)
     while True:
         try:
             _go_on(url, partial)
-            break
+            return os.replace(partial, path)
         except _CUT_OFF as error:
             if isinstance(error, HTTPError) and error.code < 500:
                 raise
@@ -130,11 +166,18 @@ def download(url: str, path: Path) -> None:
             if failures >= ATTEMPTS:
                 raise ConnectionError(_advice(url, partial, path, error)) from error
             time.sleep(PAUSE)
-    os.replace(partial, path)
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, a folder, or a link and not what it leads to; or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _advice(url: str, partial: Path, path: Path, error: Exception) -> str:
@@ -164,35 +207,39 @@ def _go_on(url: str, partial: Path) -> None:
 
 
 def _append(response: HTTPResponse, partial: Path, start: int) -> None:
-    told = response.headers.get("Content-Range", "")
-    if response.status != 206 or not told.startswith(f"bytes {start}-"):
-        if response.status == 206:
-            raise ConnectionError(f"the host sent another part than asked for ({told})")
-        start = 0  # it sends everything again
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length else None
-    options = {"unit": "B", "unit_scale": True, "initial": start, "total": total}
-    with open(partial, "ab" if start else "wb") as file, tqdm(desc=partial.stem, **options) as bar:
+    start, total = _extent(response, start)
+    shown = {"unit": "B", "unit_scale": True, "initial": start, "total": total}
+    with open(partial, "ab" if start else "wb") as file, tqdm(desc=partial.stem, **shown) as bar:
         while chunk := response.read(_CHUNK):
             file.write(chunk)
             bar.update(len(chunk))
-    if total is not None and _size(partial) < total:
+    if total is not None and _size(partial) != total:
         raise ConnectionError(f"it ended after {_size(partial)} of {total} bytes")
 
 
-def _beside(archive: Path) -> Path:
-    return archive.with_name(archive.name + ".sha256")
+def _extent(response: HTTPResponse, start: int) -> tuple[int, int | None]:
+    """Where the answer begins in the file, and how long the whole file is, if that is told."""
+    if response.status != 206:  # it sends everything again
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None
+    told = response.headers.get("Content-Range", "")
+    part = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", told)
+    if not part or int(part[1]) != start:
+        raise ConnectionError(f"the host sent another part than asked for ({told})")
+    return start, int(part[2]) + 1 if part[3] == "*" else int(part[3])
 
 
-def _check(archive: Path, known: str) -> str:
-    """Shows size and checksum; compares it with the known one, or the one of the last time."""
+def _check(archive: Path, known: str, url: str) -> str:
+    """Shows the checksum and compares it with the known one, or with that of the last time."""
     with open(archive, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     print(f"{archive}: {archive.stat().st_size} bytes, sha256 {found}")
     if not known and _beside(archive).is_file():
-        known = _beside(archive).read_text("utf-8").split()[0]
+        known = _beside(archive).read_text("utf-8").partition(" ")[0]
     if not known:
-        print(f"no checksum is published; {_beside(archive)} keeps this one for the next time")
+        way = "" if url.startswith("https:") else ", and it comes over plain http"
+        print(f"no checksum of it is published{way}: nothing shows that it is what its authors")
+        print(f"made; {_beside(archive)} keeps this one, for the next time")
     elif found != known.lower():
         raise ValueError(
             f"{archive}: its sha256 is not {known}, as expected; remove it and fetch it again, or "
@@ -201,20 +248,21 @@ def _check(archive: Path, known: str) -> str:
     return found
 
 
+def _beside(archive: Path) -> Path:
+    return archive.with_name(archive.name + ".sha256")
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpacks a zip or tar archive into a new folder, which appears only when all is there.
 
-    Raises ValueError for an archive that is broken, holds a link or a special file, or a path that
-    leaves the folder; nothing is written then.
+    Raises ValueError for an archive that is broken, empty, larger than the room on the disk, or
+    that would write outside of the folder.
     """
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     partial.mkdir(parents=True)
     try:
-        if zipfile.is_zipfile(archive):
-            _unzip(archive, partial)
-        else:
-            _untar(archive, partial)
+        (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, partial)
         os.replace(partial, folder)
     except _BROKEN as error:
         raise ValueError(
@@ -222,18 +270,15 @@ def unpack(archive: Path, folder: Path) -> None:
             "fetch it again"
         ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
 
 
 def _unzip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
         members = opened.infolist()
-        for each in members:
-            kind = each.external_attr >> 16 & 0o170000  # the file type of a Unix mode
-            _refuse(archive, folder, each.filename, plain=kind in (0, 0o100000, 0o040000))
-        _refuse_too_large(archive, folder, sum(each.file_size for each in members))
+        _check_members(archive, folder, {each.filename: each.file_size for each in members})
         for each in tqdm(members, f"unpacking {archive.name}"):
-            opened.extract(each, folder)
+            opened.extract(each, folder)  # a link as a plain file
 
 
 def _untar(archive: Path, folder: Path) -> None:
@@ -241,27 +286,21 @@ def _untar(archive: Path, folder: Path) -> None:
         while opened.fileobj and opened.fileobj.read(_CHUNK):
             pass  # to the end, where its checksum is: a broken header would only look like the end
         members = opened.getmembers()
-        for each in members:
-            _refuse(archive, folder, each.name, plain=each.isfile() or each.isdir())
-        _refuse_too_large(archive, folder, sum(each.size for each in members))
+        _check_members(archive, folder, {each.name: each.size for each in members})
         for each in tqdm(members, f"unpacking {archive.name}"):
-            opened.extract(each, folder, filter="data")
+            opened.extract(each, folder, filter="data")  # refuses links that lead outside
 
 
-def _refuse(archive: Path, folder: Path, name: str, plain: bool) -> None:
-    """Raises ValueError for a member that is no plain file or lies outside the folder."""
-    outside = not (folder / name).resolve().is_relative_to(folder.resolve())
-    if outside or not plain:
-        what = "leaves its folder" if outside else "is a link or a special file"
-        raise ValueError(
-            f"{archive}: {name!r} {what}; nothing was unpacked.  Do not use this archive"
-        )
-
-
-def _refuse_too_large(archive: Path, folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
+def _check_members(archive: Path, folder: Path, sizes: dict[str, int]) -> None:
+    """Raises ValueError where there is nothing to unpack, too much, or something elsewhere."""
+    size, free = sum(sizes.values()), shutil.disk_usage(folder).free
+    if not size:
+        raise ValueError(f"{archive}: is empty; remove it and fetch it again")
     if size > free:
         raise ValueError(
             f"{archive}: unpacks to {size} bytes, and {free} are free; make room or name another "
             "folder"
         )
+    for name in sizes:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{archive}: {name!r} leaves its folder; do not use this archive")

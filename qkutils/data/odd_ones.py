@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from qkutils.data.alignment import same_shape
+from qkutils.data.folders import SUFFIXES, check_folder, counts, key_of
+from qkutils.data.opening import open_picture, shown
 from qkutils.data.reading import Files, Reading, gather, pair, reading
-from qkutils.data.samples import Sample
-from qkutils.data.sources import SUFFIXES, open_picture
+from qkutils.records import Sample
 
 _MASKS = {"target": ("targ_labels", "targ_images"), "distractor": ("dist_labels", "dist_images")}
 _ON = 128  # masks are JPEG files, whose black and white are approximate
@@ -24,38 +24,40 @@ def odd_one_out(folder: str | Path, on_error: str = "raise") -> Reading[Sample]:
     `targ_images` and `dist_images`), or folders that do, such as P3's `colors`.  Every file is
     read once to check it.  Raises FileNotFoundError where a folder is missing, and ValueError with
     one list of all files that are missing, unreadable, empty or of unlike shapes, unless
-    `on_error="skip"`.  Taught in the chapter "Odd one out".
+    `on_error="skip"`.
     """
     folder = Path(folder)
     sets = _sets(folder)
     paired: dict[str, Files | str] = {}
     for each in sets:
-        prefix = f"{each.name}/" if len(sets) > 1 else ""
+        prefix = f"{key_of(each, folder)}/" if len(sets) > 1 else ""
         files = pair(_folders(each), dict.fromkeys(("image", *_MASKS), SUFFIXES))
         paired |= {prefix + key: found for key, found in files.items()}
-    return reading(folder.name, paired, _read, on_error)
+    return reading(shown(folder.name), paired, _read, on_error)
 
 
 def has_odd_ones(folder: str | Path) -> bool:
     """Whether a folder is laid out as `odd_one_out` reads it, with masks beside the pictures.
 
-    Raises FileNotFoundError for a folder that is not there.
+    Raises OSError for a folder that is not there or can't be listed.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
     masks = _MASKS["target"]
-    return any((each / name).is_dir() for each in [folder, *folder.iterdir()] for name in masks)
+    return any((each / name).is_dir() for each in _in(Path(folder)) for name in masks)
+
+
+def _in(folder: Path) -> list[Path]:
+    """The folder itself, and what counts in it."""
+    check_folder(folder)
+    return [folder, *sorted(filter(counts, folder.iterdir()))]
 
 
 def _sets(folder: Path) -> list[Path]:
     """The folder itself, or those in it that hold pictures."""
-    inner = sorted(folder.glob("[!._]*"))  # not what an archive holds for macOS alone
-    sets = [each for each in [folder, *inner] if (each / "images").is_dir()]
+    sets = [each for each in _in(folder) if (each / "images").is_dir()]
     if not sets:
         raise FileNotFoundError(
-            f"{folder}: holds no folder `images`; name the one that `python -m qkutils.data fetch "
-            "o3` made"
+            f"{shown(folder)}: holds no folder `images`; name the one that `qkutils datasets "
+            "fetch o3` made"
         )
     return sets[:1] if sets[0] == folder else sets
 
@@ -66,7 +68,7 @@ def _folders(folder: Path) -> dict[str, Path]:
         here = [folder / name for name in names if (folder / name).is_dir()]
         if not here:
             raise FileNotFoundError(
-                f"{folder}: holds the folder `images`, but none of {' or '.join(names)} with the "
+                f"{shown(folder)}: holds the folder `images`, but no {' or '.join(names)} with the "
                 f"{mask} masks; put it there"
             )
         found[mask] = here[0]
@@ -77,13 +79,6 @@ def _read(key: str, files: Files) -> Sample:
     image, *masks = gather(
         partial(open_picture, files["image"]), *(partial(_mask, files[name]) for name in _MASKS)
     )
-    for name, mask in zip(_MASKS, masks, strict=True):
-        size = mask.shape[::-1]
-        if not same_shape(image.size, size) or size != masks[0].shape[::-1]:
-            raise ValueError(
-                f"{files[name]}: {size[0]} × {size[1]} pixels do not match the picture's "
-                f"{image.width} × {image.height} or the other mask's"
-            )
     return Sample(key, image, dict(zip(_MASKS, masks, strict=True)))
 
 
@@ -92,5 +87,5 @@ def _mask(path: Path) -> Bool[np.ndarray, "height width"]:
     grey, opaque = np.moveaxis(np.asarray(open_picture(path, "RGBA").convert("LA")), -1, 0)
     mask = (grey >= _ON) & (opaque >= _ON)
     if not mask.any():
-        raise ValueError(f"{path}: the mask is empty, no pixel is {_ON} or brighter")
+        raise ValueError(f"{shown(path)}: the mask is empty, no pixel is {_ON} or brighter")
     return mask

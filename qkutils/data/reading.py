@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar, overload
 
 from tqdm import tqdm
 
-from qkutils.data.samples import Sample, Segmented
+from qkutils import options
+from qkutils.data.folders import check_folder, files_in, key_of
+from qkutils.data.opening import open_file, shown
+from qkutils.records import Item, Records
 
-Item = TypeVar("Item", Sample, Segmented)
 Files = dict[str, Path]  # the files of one item, by what they are
 
 
@@ -37,24 +38,17 @@ class Report:
         return "\n".join([head, *(f"  {key}: {fault}" for key, fault in self.faults.items())])
 
 
-class Reading(Sequence[Item], Generic[Item]):
+class Reading(Records[Item]):
     """The items of a data set in the order of their keys; `report` says what was left out."""
 
     def __init__(self, keys: Sequence[str], read: Callable[[str], Item], report: Report) -> None:
-        self.keys, self.report = list(keys), report
-        self._read: Callable[[str], Item] = read
+        super().__init__(list(keys), read)
+        self.report = report
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Reading[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | Reading[Item]:
-        if isinstance(index, slice):
-            return Reading(self.keys[index], self._read, self.report)
-        return self._read(self.keys[index])
+    @property
+    def keys(self) -> list[str]:
+        """The names of the items, one for each."""
+        return list(self._places)
 
     def __repr__(self) -> str:
         return f"{len(self)} items of {self.report.source}, {self.report.skipped} skipped"
@@ -63,23 +57,36 @@ class Reading(Sequence[Item], Generic[Item]):
 def pair(folders: dict[str, Path], suffixes: dict[str, Collection[str]]) -> dict[str, Files | str]:
     """The files of the same name in several folders, by that name; or what hinders pairing them.
 
-    Hidden files are passed over.
+    Raises OSError for a folder that is missing or can't be listed.
     """
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for part, folder in folders.items():
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in suffixes[part] and not path.name.startswith("."):
-                key = path.relative_to(folder).with_suffix("").as_posix()
-                found[key][part].append(path)
-    return {key: _matched(key, found[key], folders) for key in sorted(found)}
+        check_folder(folder)
+        for path in files_in(folder, suffixes[part]):
+            found[key_of(path.with_suffix(""), folder)][part].append(path)
+    wanted = {
+        part: f"{shown(folder)}/%s.*: there is no such file ({', '.join(sorted(suffixes[part]))})"
+        for part, folder in folders.items()
+    }
+    return {key: _matched(key, found[key], wanted) for key in sorted(found)}
 
 
-def _matched(key: str, found: dict[str, list[Path]], folders: dict[str, Path]) -> Files | str:
-    missing = [
-        f"{folders[part] / key}.*: there is no such file" for part in folders if part not in found
+def _matched(key: str, found: dict[str, list[Path]], wanted: dict[str, str]) -> Files | str:
+    missing = [told % key for part, told in wanted.items() if part not in found]
+    doubled = [
+        f"{', '.join(map(shown, paths))}: which one?" for paths in found.values() if paths[1:]
     ]
-    doubled = [f"{', '.join(map(str, paths))}: which one?" for paths in found.values() if paths[1:]]
-    return "; ".join(missing + doubled) or {part: paths[0] for part, paths in found.items()}
+    files = {part: paths[0] for part, paths in found.items()}
+    return "; ".join(missing + doubled + [*filter(None, map(_hindrance, files.values()))]) or files
+
+
+def _hindrance(path: Path) -> str:
+    """Why a file can't be opened."""
+    try:
+        open_file(path).close()
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def gather(*parts: Callable[[], object]) -> list:
@@ -105,8 +112,7 @@ def reading(
 
     Raises ValueError with that report, or for a data set that holds nothing of use.
     """
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f'on_error={on_error!r}: pass "raise" or "skip"')
+    options.choice("on_error", on_error, ("raise", "skip"))
     files = {key: each for key, each in paired.items() if not isinstance(each, str)}
     faults = {key: each for key, each in paired.items() if isinstance(each, str)}
     faults |= _faults(source, files, read)
@@ -126,7 +132,7 @@ def _faults(
         try:
             read(key, files[key])
         except ValueError as error:
-            return str(error)
+            return str(error).removeprefix(f"{key!r}: ")
         return ""
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding leaves Python's lock

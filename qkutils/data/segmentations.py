@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Int
+from jaxtyping import Shaped
 from scipy.io import loadmat
 
-from qkutils.data.alignment import same_shape
+from qkutils import options
+from qkutils.data.folders import SUFFIXES, check_folder
+from qkutils.data.opening import open_file, open_picture, shown
 from qkutils.data.reading import Files, Reading, gather, pair, reading
-from qkutils.data.samples import Segmented
-from qkutils.data.sources import SUFFIXES, open_picture
+from qkutils.records import Segmented
 
 _CLASSES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -39,6 +40,8 @@ def label_maps(
     of unlike shapes, unless `on_error="skip"`.
     """
     folder, known = Path(folder), names or {}
+    if unlabelled is not None:
+        options.count("unlabelled", unlabelled, least=0)
     paired = pair(
         _existing(folder, {"image": images, "labels": labels}),
         {"image": SUFFIXES, "labels": _LOSSLESS},
@@ -49,10 +52,9 @@ def label_maps(
             partial(open_picture, files["image"]),
             partial(_labels, files["labels"], unlabelled, known),
         )
-        _check_shape(files["labels"], image, found)
         return Segmented(key, image, (found,), known)
 
-    return reading(folder.name, paired, read, on_error)
+    return reading(shown(folder.name), paired, read, on_error)
 
 
 def ade20k(
@@ -63,17 +65,18 @@ def ade20k(
     The folder holds `images/SPLIT` and `annotations/SPLIT`; the names come from its
     objectInfo150.txt, where there is one.  Raises what `label_maps` raises.
     """
+    options.choice("split", split, ("training", "validation"))
     listing = Path(folder) / "objectInfo150.txt"
     names = _ade20k_names(listing) if listing.is_file() else None
     return label_maps(folder, f"images/{split}", f"annotations/{split}", 0, names, on_error)
 
 
 def _ade20k_names(path: Path) -> dict[int, str]:
-    rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()[1:]]
     try:
+        rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()[1:]]
         return {int(row[0]): row[-1].strip() for row in rows if row[1:]}
     except ValueError as error:
-        raise ValueError(f"{path}: is no table of class names ({error}); mend it") from error
+        raise ValueError(f"{shown(path)}: is no table of class names ({error}); mend it") from error
 
 
 def camvid(
@@ -92,11 +95,10 @@ def camvid(
 def has_segments(folder: str | Path) -> bool:
     """Whether a folder is laid out as `bsds500` reads it, with people's segments.
 
-    Raises FileNotFoundError for a folder that is not there.
+    Raises OSError for a folder that is not there or can't be listed.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder; check the path")
+    check_folder(folder)
     return (folder / "images").is_dir() and (folder / "groundTruth").is_dir()
 
 
@@ -106,69 +108,61 @@ def bsds500(folder: str | Path, split: str = "", on_error: str = "raise") -> Rea
     The folder holds `images` and `groundTruth`, with `train`, `val` and `test` in both; one `split`
     or all are read.  Raises what `label_maps` raises.
     """
+    options.choice("split", split, ("", "train", "val", "test"))
     folder = Path(folder)
     folders = _existing(folder, {"image": f"images/{split}", "labels": f"groundTruth/{split}"})
     paired = pair(folders, {"image": SUFFIXES, "labels": {".mat"}})
-    return reading(folder.name, paired, _people, on_error)
+    return reading(shown(folder.name), paired, _people, on_error)
 
 
 def _people(key: str, files: Files) -> Segmented:
     image, people = gather(
         partial(open_picture, files["image"]), partial(_segmentations, files["labels"])
     )
-    for labels in people:
-        _check_shape(files["labels"], image, labels)
     return Segmented(key, image, people)
 
 
 def _existing(folder: Path, names: dict[str, str]) -> dict[str, Path]:
-    missing = [str(folder / name) for name in names.values() if not (folder / name).is_dir()]
+    check_folder(folder)
+    missing = [shown(folder / name) for name in names.values() if not (folder / name).exists()]
     if missing:
         raise FileNotFoundError(f"there is no folder {' and no '.join(missing)}; check the path")
     return {part: folder / name for part, name in names.items()}
 
 
-def _check_shape(path: Path, image: PIL.Image.Image, labels: np.ndarray) -> None:
-    height, width = labels.shape
-    if not same_shape(image.size, (width, height)):
-        raise ValueError(
-            f"{path}: {width} × {height} pixels do not match the picture's {image.width} × "
-            f"{image.height}"
-        )
-
-
 def _labels(
     path: Path, unlabelled: int | None, names: dict[int, str]
-) -> Int[np.ndarray, "height width"]:
+) -> Shaped[np.ndarray, "height width"]:
     """Reads a label map's numbers as they are, without the colours of a palette."""
-    try:
-        with PIL.Image.open(path) as picture:
-            labels = np.asarray(picture).astype(np.int32)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: can't be read as a label map ({error})") from error
+    with open_file(path) as file:
+        try:
+            with PIL.Image.open(file) as picture:
+                labels = np.asarray(picture)
+        except Exception as error:  # for a broken file, Pillow raises many unrelated classes
+            raise ValueError(f"{shown(path)}: can't be read as a label map ({error})") from error
     if labels.ndim != 2:
-        raise ValueError(f"{path}: is in colour; a label map has one number per pixel")
-    if unlabelled is not None:
-        labels[labels == unlabelled] = -1
-    values = set(np.unique(labels).tolist()) - {-1}
+        raise ValueError(f"{shown(path)}: is in colour; a label map has one number per pixel")
+    labels = labels if labels.dtype.kind == "f" else labels.astype(np.int64)
+    values = set(np.unique(labels).tolist()) - {unlabelled, -1}
     if not values:
-        raise ValueError(f"{path}: the label map is empty, no pixel has a class")
+        raise ValueError(f"{shown(path)}: the label map is empty, no pixel has a class")
     if names and values - names.keys():
-        raise ValueError(
-            f"{path}: has the values {sorted(values - names.keys())}, no known classes"
-        )
-    return labels
+        unknown = sorted(values - names.keys())
+        raise ValueError(f"{shown(path)}: has the values {unknown}, no known classes")
+    return labels if unlabelled is None else np.where(labels == unlabelled, -1, labels)
 
 
-def _segmentations(path: Path) -> tuple[Int[np.ndarray, "height width"], ...]:
+def _segmentations(path: Path) -> tuple[Shaped[np.ndarray, "height width"], ...]:
     """The segmentations of all people in one `.mat` file."""
-    try:
-        people = loadmat(path)["groundTruth"].ravel()
-        found = tuple(each["Segmentation"][0, 0].astype(np.int32) for each in people)
-    except Exception as error:  # for a broken file, scipy raises many unrelated classes
-        raise ValueError(
-            f"{path}: can't be read as people's segmentations ({type(error).__name__}: {error})"
-        ) from error
+    with open_file(path) as file:
+        try:
+            people = loadmat(file)["groundTruth"].ravel()
+            found = tuple(each["Segmentation"][0, 0] for each in people)
+        except Exception as error:  # for a broken file, scipy raises many unrelated classes
+            raise ValueError(
+                f"{shown(path)}: can't be read as people's segmentations "
+                f"({type(error).__name__}: {error})"
+            ) from error
     if not found or any(each.ndim != 2 or not each.size for each in found):
-        raise ValueError(f"{path}: holds no segmentation")
+        raise ValueError(f"{shown(path)}: holds no segmentation")
     return found

@@ -1,91 +1,82 @@
-"""Images: pictures from a folder or from the embedded world, ready for a model."""
+"""Images: pictures of a folder or of a sequence, ready for a model."""
 
 from __future__ import annotations
 
-from io import BytesIO
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from qkutils import scenes
+from qkutils import options
+from qkutils.data.folders import picture_files
+from qkutils.data.opening import open_picture, upright
 from qkutils.models import Model
+from qkutils.passes import check_images
+from qkutils.records import Records
 
-BOOK_SCENES = 0  # the world seed whose scenes the chapters show
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-# What PIL raises for a file that is broken, depending on its kind and on where it is broken.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+Source = str | Path | Tensor | Sequence
 
 
-def pictures(source: str | Path, count: int, size: int = 64) -> list[Image.Image]:
-    """`count` pictures spread evenly over a folder's files; scenes where source is "".
+def pictures(source: Source, count: int) -> list[Image.Image]:
+    """`count` pictures, spread evenly over a folder's files or a sequence, in their own size.
 
-    Scenes come in `size` × `size` pixels, files in their own size.  Raises FileNotFoundError for a
-    folder that is missing or holds no picture, ValueError for a file that can't be read.
+    A sequence holds pictures, or records with an `image`.  Raises FileNotFoundError for a folder
+    that is missing or holds no picture, ValueError for a file that can't be read, and for a source
+    of fewer pictures.
     """
-    if count < 1:
-        raise ValueError(f"count={count}: ask for at least one picture")
-    if not str(source):
-        image = scenes.make(BOOK_SCENES, 0, count, size).image
-        pixels = (image * 255).round().byte().movedim(1, -1).numpy()
-        return [Image.fromarray(np.ascontiguousarray(p)) for p in pixels]
-    files = picture_files(Path(source))
-    if len(files) < count:
-        raise ValueError(
-            f"{source}: holds {len(files)} pictures, and {count} are needed; add some, or name "
-            "another folder"
-        )
-    return [open_picture(files[i * len(files) // count]) for i in range(count)]
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """The picture files of a folder and of its subfolders, sorted; raises where there are none."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder of pictures; check the path")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    if not files:
-        raise FileNotFoundError(
-            f"{folder}: holds no picture ({', '.join(sorted(SUFFIXES))}); name another folder"
-        )
-    return files
-
-
-def open_picture(file: Path | BytesIO, mode: str = "RGB", name: str = "") -> Image.Image:
-    """Reads one file as an upright picture, whatever its colour mode.
-
-    Raises ValueError for a file that can't be read, which it calls by its path or `name`.
-    """
-    try:
-        with Image.open(file) as picture:
-            return upright(picture, mode)
-    except _UNREADABLE as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "it is no kind of picture that Pillow knows" if unknown else error
-        raise ValueError(
-            f"{name or file}: can't be read as a picture ({reason}); remove or mend it"
-        ) from error
-
-
-def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
-    """A picture the right way up and in this colour mode, from one of any mode."""
-    turned = ImageOps.exif_transpose(picture)
-    if turned.mode.startswith("I;16"):  # PIL would cut off at 255 instead of scaling
-        turned = Image.fromarray((np.asarray(turned) / 257).round().astype(np.uint8))
-    return turned.convert(mode)
+    return [_picture(each) for each in _spread(source, count)]
 
 
 def images(
-    source: str | Path, model: Model, count: int = 16
+    source: Source, model: Model, count: int = 16
 ) -> Float[Tensor, "image channel height width"]:
     """`count` pictures of a source through the model's own resize, crop and normalisation.
 
-    Taught in chapter 1.
+    The source is a folder, a sequence of pictures, records or tensors, or one tensor of images
+    that are ready; raises what `pictures` raises.
     """
-    size = model.image_size[0]
-    return torch.stack([model.transform(p) for p in pictures(source, count, size)])
+    ready = [_image(each, model) for each in _spread(source, count)]
+    return torch.stack(ready)
+
+
+def _spread(source: Any, count: Any) -> list:
+    """`count` items of a source, spread evenly over it."""
+    count = options.count("count", count)
+    if isinstance(source, str | Path) and str(source):
+        items: Any = Records(list(picture_files(Path(source)).values()), open_picture)
+    elif isinstance(source, Sequence | Tensor) and not isinstance(source, str):
+        items = source
+    else:
+        raise ValueError(
+            f"source={source!r}: name a folder, or pass a sequence of pictures, such as "
+            "scenes.pictures(0, 0, 16)"
+        )
+    if len(items) < count:
+        raise ValueError(
+            f"count={count}: the source has {len(items)} pictures; add some, or ask for fewer"
+        )
+    return [items[n * len(items) // count] for n in range(count)]
+
+
+def _picture(item: Any) -> Image.Image:
+    picture = getattr(item, "image", item)
+    if not isinstance(picture, Image.Image):
+        raise ValueError(
+            f"{type(picture).__name__} is no picture: a PIL image is needed, or a record with an "
+            "`image`"
+        )
+    return upright(picture)
+
+
+def _image(item: Any, model: Model) -> Tensor:
+    image = item if isinstance(item, Tensor) else model.transform(_picture(item))
+    check_images(model, image[None])
+    return image
 
 
 def visible(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +14,19 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from qkutils import store
 from qkutils.gallery.projections import Layer, Projections
+from qkutils.gallery.sources import Batch
 from qkutils.modes import provenance
 
 Best = Int[Tensor, "layer head mode sign rank"]
 STATISTICS = ("variance", "anisotropy", "sinks")
 SIGNS = (1, -1)
 DIMS = ("layer", "head", "mode", "sign", "rank")
+PLACES = ("image", "query_patch", "key_patch")
+GEOMETRY = ("grid", "patch_size", "image_size")
+_NUMBERS = {"shape": len(DIMS)} | dict.fromkeys(GEOMETRY, 2)
+FIXED = ("sigma", "cosine", "ranked_again", "from_candidates")
 _LAST = 2**32 - 1
 # Sums of what each statistic needs, and their dims after `layer`.
 _SUMS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -77,16 +83,22 @@ class Atlas:
     """The best images of every mode so far, the sums of the statistics, and which images count."""
 
     keys: list[str]
+    digests: list[str]  # "" for a picture that was not opened yet, or could not be
     done: np.ndarray
     faults: list[str]
     best: Best
     patches: Int[Tensor, "layer head mode sign rank 2"]
     sums: dict[str, ExactSum]
-    fixed: xr.Dataset = field(default_factory=xr.Dataset)  # σ, cosine and attributes
+    fixed: xr.Dataset  # σ, cosine and attributes
 
     @classmethod
     def empty(
-        cls, projections: Projections, keys: list[str], k: int, statistics: Sequence[str]
+        cls,
+        projections: Projections,
+        keys: list[str],
+        k: int,
+        statistics: Sequence[str] = (),
+        candidates: str = "",
     ) -> Atlas:
         """The atlas of no image."""
         layers, heads, modes, d_model = projections.heads.w_q.shape
@@ -97,11 +109,23 @@ class Atlas:
             for each in statistics
             for name, dims in _SUMS[each].items()
         }
-        fixed = _fixed(projections, k, statistics)
+        fixed = _fixed(projections, shape, statistics, candidates)
         best = torch.zeros(shape, dtype=torch.int64)
         patches = torch.full((*shape, 2), -1, dtype=torch.int64)
-        done = np.zeros(len(keys), dtype=bool)
-        return cls(list(keys), done, [""] * len(keys), best, patches, sums, fixed)
+        done, nothing = np.zeros(len(keys), dtype=bool), [""] * len(keys)
+        return cls(list(keys), nothing, done, list(nothing), best, patches, sums, fixed)
+
+    def todo(self) -> list[int]:
+        """Numbers of the images that are still to be read."""
+        return [n for n, fault in enumerate(self.faults) if not self.done[n] and not fault]
+
+    def note(self, batch: Batch) -> None:
+        """Takes down what became of the pictures of a batch."""
+        self.done[batch.numbers] = True
+        for number, fault in batch.faults.items():
+            self.faults[number] = fault
+        for number, known in batch.digests.items():
+            self.digests[number] = known
 
     def offer(
         self,
@@ -150,6 +174,7 @@ class Atlas:
             "key_patch": (DIMS, self.patches[..., 1].int().numpy()),
             "done": ("picture", self.done),
             "fault": ("picture", np.array(self.faults, dtype=object)),
+            "digest": ("picture", np.array(self.digests, dtype=object)),
         }
         dims = {name: d for group in _SUMS.values() for name, d in group.items()}
         for name, total in self.sums.items():
@@ -187,12 +212,13 @@ class Atlas:
         }
         return cls(
             [str(key) for key in dataset.key.values],
+            [str(known) for known in dataset.digest.values],
             dataset.done.values.astype(bool),
             [str(fault) for fault in dataset.fault.values],
             encode(score, number),
             torch.stack(patches, -1).long(),
             sums,
-            dataset[["sigma", "cosine"]].reset_coords(drop=True),
+            dataset[[n for n in FIXED if n in dataset]].reset_coords(drop=True),
         )
 
 
@@ -204,7 +230,9 @@ def _extremes(
     return torch.stack([largest - offset, offset - smallest], -1)
 
 
-def _fixed(projections: Projections, k: int, statistics: Sequence[str]) -> xr.Dataset:
+def _fixed(
+    projections: Projections, shape: Sequence[int], statistics: Sequence[str], candidates: str
+) -> xr.Dataset:
     """What a scan knows before it sees an image."""
     dims = ("layer", "head", "mode")
     fields = {
@@ -212,16 +240,29 @@ def _fixed(projections: Projections, k: int, statistics: Sequence[str]) -> xr.Da
         for name in ("sigma", "cosine")
     }
     model, precision = projections.model, str(projections.precision).removeprefix("torch.")
-    attributes = provenance(projections.heads, projections.convention, precision) | {
-        "k": k,
+    origin = provenance(projections.heads, projections.convention, precision)
+    options = {
+        "k": shape[-1],
         "statistics": " ".join(each for each in STATISTICS if each in statistics),
+        "candidates": candidates,
+    }
+    identity = {
+        "model": model.identity,
+        "preprocessing": repr(model.transform),
+        "options": options | {name: origin[name] for name in ("convention", "dtype")},
+        "code_version": origin["code_version"],
+    }
+    attributes = {
+        "shape": list(shape),
         "grid": list(model.grid),
+        "patch_size": list(model.net.patch_embed.patch_size),
         "image_size": list(model.image_size),
         "prefix_tokens": model.prefix_tokens,
-        "candidates": "",
+        "identity": store.in_words(identity),
     }
-    coords = {d: np.arange(n) for d, n in zip(dims, fields["sigma"][1].shape, strict=True)}
-    return xr.Dataset({n: (d, v.numpy()) for n, (d, v) in fields.items()}, coords, attributes)
+    coords = {d: np.arange(n) for d, n in zip(dims, shape, strict=False)}
+    values = {n: (d, v.numpy()) for n, (d, v) in fields.items()}
+    return xr.Dataset(values, coords, origin | options | attributes)
 
 
 def merge(*atlases: xr.Dataset) -> xr.Dataset:
@@ -232,42 +273,44 @@ def merge(*atlases: xr.Dataset) -> xr.Dataset:
     """
     if not atlases:
         raise ValueError("merge: at least one atlas is needed")
+    for number, atlas in enumerate(atlases):
+        check_atlas(atlas, f"atlas {number}", whole=True)
     return reduce(_merge_two, atlases[1:], atlases[0])
 
 
 def _merge_two(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
-    differ = [
-        name
-        for name in sorted({*first.attrs, *second.attrs})
-        if not np.array_equal(first.attrs.get(name, ""), second.attrs.get(name, ""))
-    ]
+    _check_shards(first, second)
+    a, b = Atlas.of(first), Atlas.of(second)
+    keys = a.keys + b.keys
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    place = torch.tensor(order).argsort()
+    moved = [renumber(a.best, place[: len(a.keys)]), renumber(b.best, place[len(a.keys) :])]
+    best, chosen = torch.cat(moved, -1).topk(a.best.shape[-1], -1)
+    patches = torch.cat([a.patches, b.patches], -2)
+    return Atlas(
+        [keys[n] for n in order],
+        [(a.digests + b.digests)[n] for n in order],
+        np.concatenate([a.done, b.done])[order],
+        [(a.faults + b.faults)[n] for n in order],
+        best,
+        patches.gather(-2, chosen[..., None].expand(*chosen.shape, 2)),
+        {name: ExactSum(total.words + b.sums[name].words) for name, total in a.sums.items()},
+        a.fixed[["sigma", "cosine"]],
+    ).dataset()
+
+
+def _check_shards(first: xr.Dataset, second: xr.Dataset) -> None:
+    differ = store.differing(store.identity_of(first), store.identity_of(second))
     if differ:
         raise ValueError(
             f"merge: the atlases differ in {', '.join(differ)}; scan all shards in one way"
         )
-    a, b = Atlas.of(first), Atlas.of(second)
-    shared = sorted({*a.keys} & {*b.keys})
+    shared = sorted({*map(str, first.key.values)} & {*map(str, second.key.values)})
     if shared:
         raise ValueError(
             f"merge: {len(shared)} images are in two atlases, the first {shared[0]!r}; give every "
             "image to one shard"
         )
-    keys = np.array(a.keys + b.keys, dtype=object)
-    order = np.argsort(keys, kind="stable")
-    place = torch.from_numpy(np.argsort(order))
-    moved = [renumber(a.best, place[: len(a.keys)]), renumber(b.best, place[len(a.keys) :])]
-    best, chosen = torch.cat(moved, -1).topk(a.best.shape[-1], -1)
-    patches = torch.cat([a.patches, b.patches], -2)
-    patches = patches.gather(-2, chosen[..., None].expand(*chosen.shape, 2))
-    return Atlas(
-        [str(key) for key in keys[order]],
-        np.concatenate([a.done, b.done])[order],
-        [(a.faults + b.faults)[n] for n in order],
-        best,
-        patches,
-        {name: ExactSum(total.words + b.sums[name].words) for name, total in a.sums.items()},
-        a.fixed,
-    ).dataset()
 
 
 def renumber(best: Best, place: Int[Tensor, " number"]) -> Best:
@@ -277,16 +320,108 @@ def renumber(best: Best, place: Int[Tensor, " number"]) -> Best:
 
 
 def save(atlas: xr.Dataset, path: str | Path) -> Path:
-    """Writes an atlas as netCDF, under a temporary name that is then changed, and returns where."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".writing")
-    atlas.to_netcdf(partial, engine="h5netcdf")
-    os.replace(partial, path)
-    return path
+    """Writes an atlas as netCDF and returns where; it is whole or not there.
+
+    Raises ValueError for what is no whole atlas, OSError where it can't be written.
+    """
+    check_atlas(atlas, "the atlas", whole=True)
+    return store.save(path, atlas)
 
 
 def load(path: str | Path) -> xr.Dataset:
-    """Reads an atlas that `save` wrote."""
-    if not Path(path).is_file():
+    """Reads an atlas that `save` wrote; raises ValueError for one that is damaged."""
+    if not Path(path).exists():
         raise FileNotFoundError(f"{path}: there is no such atlas; `scan(..., out=...)` writes one")
-    return xr.load_dataset(path, engine="h5netcdf")
+    atlas = store.load(path)
+    check_atlas(atlas, str(path), whole=True)
+    return atlas
+
+
+def check_atlas(atlas: Any, name: str = "the atlas", whole: bool = False) -> None:
+    """Raises ValueError, saying what is wrong, for what is no atlas, or none that can be true.
+
+    A selection of layers, heads, modes, signs or ranks is one too, unless it has to be `whole`.
+    """
+    wrong = _missing(atlas) or _misshapen(atlas, whole) or _misplaced(atlas) or _misread(atlas)
+    if wrong:
+        raise ValueError(f"{name}: is no atlas that a scan can have given: {wrong}; scan again")
+
+
+def _missing(atlas: Any) -> str:
+    """What an atlas has to hold and this does not, or not over the right dimensions."""
+    if not isinstance(atlas, xr.Dataset):
+        return f"it is a {type(atlas).__name__}"
+    wanted: dict[str, tuple[str, ...]] = {name: DIMS for name in (*PLACES, "score")}
+    wanted |= {"sigma": DIMS[:3], "cosine": DIMS[:3]}
+    wanted |= {name: ("picture",) for name in ("key", "done", "fault", "digest")}
+    wanted |= {name: (name,) for name in DIMS}
+    asked = str(atlas.attrs.get("statistics", "")).split()
+    for group in (_SUMS[each] for each in asked if each in _SUMS):
+        wanted |= {f"{name}_sum": ("layer", *dims, "word") for name, dims in group.items()}
+    wrong = [name for name, dims in wanted.items() if name not in atlas or atlas[name].dims != dims]
+    kinds = dict.fromkeys(PLACES, "i") | {"score": "f", "sigma": "f", "done": "b"}
+    wrong += [
+        name for name, kind in kinds.items() if name in atlas and atlas[name].dtype.kind != kind
+    ]
+    texts = ("convention", "identity")
+    wrong += [name for name in texts if not isinstance(atlas.attrs.get(name), str)]
+    wrong += [name for name, count in _NUMBERS.items() if not _counts(atlas.attrs.get(name), count)]
+    return f"{', '.join(wrong)} missing, or of another kind or other dimensions" if wrong else ""
+
+
+def _counts(value: Any, count: int) -> bool:
+    numbers = np.atleast_1d(value)
+    return len(numbers) == count and numbers.dtype.kind == "i" and bool((numbers > 0).all())
+
+
+def _misshapen(atlas: xr.Dataset, whole: bool) -> str:
+    """Whether sizes are not those that the attributes tell."""
+    for name, wanted in zip(DIMS, atlas.attrs["shape"], strict=True):
+        there = atlas[name].values.tolist()
+        numbers = list(SIGNS) if name == "sign" else list(range(wanted))
+        if whole and there != numbers:
+            return f"it holds {len(there)} of {wanted} in {name}, or in another order"
+        if not set(there) <= set(numbers) or len(set(there)) < len(there):
+            return f"{name} holds other numbers than 0 to {wanted - 1}, or one twice"
+    grid, patch, size = (np.array(atlas.attrs[name]) for name in GEOMETRY)
+    fits = (np.abs(grid * patch - size) < patch).all()
+    return "" if fits else f"grid {grid}, patch_size {patch} and image_size {size} don't fit"
+
+
+def _misplaced(atlas: xr.Dataset) -> str:
+    """What can't be true of the places: of their pictures, their scores or their patches."""
+    image, score = atlas.image.values, atlas.score.values
+    there, count = image >= 0, atlas.sizes["picture"]
+    if (image < -1).any() or (image >= count).any():
+        return f"image holds numbers that none of the {count} pictures has"
+    used = atlas.done.values & (atlas.fault.values == "")
+    if not used[image[there]].all():
+        return "image names pictures that are not done, or have a fault"
+    if (
+        not (np.isfinite(score[there]) & (score[there] > 0)).all()
+        or not np.isnan(score[~there]).all()
+    ):
+        return (
+            "score is missing, infinite or not positive where there is an image, or is without one"
+        )
+    if (np.diff(np.where(there, score, 0), axis=-1) > 0).any():
+        return "score does not fall with the rank"
+    patches = int(np.prod(atlas.attrs["grid"]))
+    for name in ("query_patch", "key_patch"):
+        at = atlas[name].values
+        if (at[there] < 0).any() or (at[there] >= patches).any() or (at[~there] != -1).any():
+            return f"{name} lies outside the grid of {patches} patches"
+    return ""
+
+
+def _misread(atlas: xr.Dataset) -> str:
+    """What can't be true of the list of pictures."""
+    keys, done = [str(key) for key in atlas.key.values], atlas.done.values.astype(bool)
+    faulty, known = atlas.fault.values.astype(bool), atlas.digest.values.astype(bool)
+    if len(set(keys)) < len(keys):
+        return "key names two pictures alike"
+    twice = bool(atlas.attrs.get("candidates"))  # where a picture may fail in the second pass alone
+    if (not twice and (done & faulty).any()) or (done & ~known).any():
+        return "done holds pictures with a fault, or without a digest"
+    sigma = atlas.sigma.values
+    return "" if (np.isfinite(sigma) & (sigma >= 0)).all() else "sigma is not finite, or negative"

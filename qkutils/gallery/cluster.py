@@ -8,9 +8,9 @@ from typing import Any
 import xarray as xr
 from tqdm import tqdm
 
-from qkutils import models
+from qkutils import models, options
 from qkutils.gallery.atlas import merge
-from qkutils.gallery.scanning import check, report_faults, scan_shard
+from qkutils.gallery.scanning import Manner, check, report_faults, scan_shard
 from qkutils.gallery.sources import pictures_of
 from qkutils.heads import Convention
 
@@ -38,14 +38,15 @@ def scan_on(
         from distributed import as_completed
     except ImportError as error:
         raise ImportError("scan_on needs Dask: pip install 'qkutils[dask]'") from error
-    check(k, statistics, batch_size)
-    if shard_size < 1:
-        raise ValueError(f"shard_size={shard_size}: it is at least 1")
+    check(k, convention, statistics)
+    options.count("shard_size", shard_size)
+    manner = Manner(batch_size, workers, progress=False)
     keys = pictures_of(images, models.load(model)).keys
     shards = [keys[n : n + shard_size] for n in range(0, len(keys), shard_size)]
-    options = {"statistics": list(statistics), "batch_size": batch_size, "workers": workers}
     futures = [
-        client.submit(scan_shard, model, images, shard, k, convention, options, pure=False)
+        client.submit(
+            scan_shard, model, images, shard, k, convention, statistics, manner, pure=False
+        )
         for shard in shards
     ]
     merged: list[xr.Dataset] = []

@@ -15,7 +15,7 @@ from qkutils.gallery.sources import pictures_of
 from qkutils.heads import Convention, Heads, key_salience, read
 from qkutils.models import Model
 from qkutils.modes import AnyModel, decompose_layer, provenance
-from qkutils.tokens import normalise, visit_layers
+from qkutils.passes import normalise, visit_layers
 
 ORDERS = ("contribution", "sigma")
 

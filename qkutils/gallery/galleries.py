@@ -13,7 +13,7 @@ from qkutils import models
 from qkutils.gallery.sources import Pictures
 from qkutils.heads import read
 from qkutils.modes import AnyModel
-from qkutils.tokens import normalise, visit_layers
+from qkutils.passes import normalise, visit_layers
 
 SIDES = {"query": "u", "key": "v"}
 BATCH = 32

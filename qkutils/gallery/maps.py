@@ -13,7 +13,7 @@ from qkutils.data import visible
 from qkutils.gallery.sources import Pictures
 from qkutils.heads import Convention, read
 from qkutils.modes import AnyModel, decompose_layer, provenance
-from qkutils.tokens import normalise, visit_layers
+from qkutils.passes import normalise, visit_layers
 
 DIMS = ("image", "mode", "row", "column")
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
 
-from qkutils.heads import Convention, Heads, fold, key_salience, read
+from qkutils import passes
+from qkutils.heads import Convention, Heads, fold, key_salience
 from qkutils.models import Model
 from qkutils.modes import decompose_layer
-from qkutils.tokens import full_precision, normalise
+from qkutils.passes import Watch, normalise
 
 GAUGE_LIMIT = 1e-9  # of the largest √σ: how well a change of basis must give the modes
 
@@ -53,10 +53,6 @@ class Projections:
     precision: torch.dtype = torch.float32
 
 
-Visit = Callable[[int, Tensor, Tensor], None]
-VisitTokens = Callable[[int, Tensor], None]
-
-
 def prepare(model: Model, convention: Convention) -> Projections:
     """How to read every mode's projections of a model's tokens.
 
@@ -65,7 +61,7 @@ def prepare(model: Model, convention: Convention) -> Projections:
     that it computes anyway are the projections.  Where a layer has null modes, or does not show
     its queries and keys, and in `paper`, the token is projected in one product.
     """
-    heads = read(model)
+    heads = model.heads
     kappa = torch.stack(key_salience(heads)).sum(0) * (convention == "exact")
     layers: list[Layer] = []
     parameters: dict[str, Tensor] = {}
@@ -147,55 +143,49 @@ def _turned_parameters(
 
 @contextmanager
 def watching(
-    projections: Projections, visit: Visit, visit_tokens: VisitTokens | None = None
-) -> Iterator[Callable[[Tensor], None]]:
+    projections: Projections,
+    visit: Callable[[int, Tensor, Tensor], None],
+    tokens: Watch | None = None,
+    attention: Watch | None = None,
+) -> Iterator[Callable[[Tensor], Tensor]]:
     """A forward pass that calls `visit(layer, query, key)`, both [image, head, token, mode].
 
-    What it hands on is as read: `Layer` says how to make coordinates of it.  `visit_tokens` gets
-    the residual stream at each block's input.  The model is as it was when the context ends.
+    What it hands on is as read: `Layer` says how to make coordinates of it.  `tokens` gets
+    the residual stream at each block's input, `attention` each layer's attention.
     """
-    net, hooks = projections.model.net, []
-    for index, (block, layer) in enumerate(zip(net.blocks, projections.layers, strict=True)):
-        if layer.rows is None:
-            hooks += _watch_own(block.attn, index, visit)
-        else:
-            project = _projecting(projections, index, layer.rows, visit)
-            hooks.append(block.register_forward_pre_hook(project))
-        if visit_tokens is not None:
-            hooks.append(
-                block.register_forward_pre_hook(lambda _, args, n=index: visit_tokens(n, args[0]))
-            )
+    asked: list[Tensor] = []
 
-    def forward(images: Tensor) -> None:
-        device, precision = projections.model.device, projections.precision
-        rounded = torch.autocast(device.type, precision, enabled=precision != torch.float32)
-        with torch.inference_mode(), full_precision(), rounded:
-            pictures = images.to(device)
-            functional_call(net, projections.parameters, (pictures,))
+    def at_tokens(layer: int, x: Tensor) -> None:
+        if tokens is not None:
+            tokens(layer, x)
+        if projections.layers[layer].rows is not None:
+            visit(layer, *_projected(projections, layer, x))
 
-    try:
+    def at_queries(layer: int, query: Tensor) -> None:
+        if projections.layers[layer].rows is None:
+            asked.append(query)
+
+    def at_keys(layer: int, key: Tensor) -> None:
+        if projections.layers[layer].rows is None:
+            visit(layer, asked.pop(), key)
+
+    with passes.watching(
+        projections.model,
+        tokens=at_tokens,
+        queries=at_queries,
+        keys=at_keys,
+        attention=attention,
+        parameters=projections.parameters,
+        precision=projections.precision,
+    ) as forward:
         yield forward
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
-def _watch_own(attn: Any, index: int, visit: Visit) -> list[Any]:
-    queries: list[Tensor] = []
-    return [
-        attn.q_norm.register_forward_hook(lambda _, __, query: queries.append(query)),
-        attn.k_norm.register_forward_hook(lambda _, __, key: visit(index, queries.pop(), key)),
-    ]
-
-
-def _projecting(projections: Projections, index: int, rows: Tensor, visit: Visit) -> Callable:
-    def project(_: Any, args: tuple[Tensor, ...]) -> None:
-        token = args[0].float()
-        if projections.convention == "exact":
-            token = normalise(token, projections.heads.ln_eps)
-        both = torch.nn.functional.linear(token, rows)
-        both = both.unflatten(-1, (2, *projections.layers[index].root.shape))
-        query, key = both.permute(2, 0, 3, 1, 4).unbind(0)
-        visit(index, query, key)
-
-    return project
+def _projected(projections: Projections, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries' and keys' coordinates of tokens, from one product."""
+    layer, token = projections.layers[index], x.float()
+    if projections.convention == "exact":
+        token = normalise(token, projections.heads.ln_eps)
+    both = torch.nn.functional.linear(token, layer.rows)
+    query, key = both.unflatten(-1, (2, *layer.root.shape)).permute(2, 0, 3, 1, 4).unbind(0)
+    return query, key

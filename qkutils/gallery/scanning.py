@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,15 +17,18 @@ import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models
-from qkutils.gallery.atlas import STATISTICS, Atlas, load, renumber, save
+from qkutils import models, options, store
+from qkutils.gallery.atlas import STATISTICS, Atlas, decode, load, renumber, save
 from qkutils.gallery.projections import Projections, prepare, watching
-from qkutils.gallery.sources import Pictures, batches, pictures_of
-from qkutils.gallery.statistics import centre_directions, logit_variances, watching_sinks
-from qkutils.heads import Convention
+from qkutils.gallery.sources import Pictures, batches, digests, pictures_of
+from qkutils.gallery.statistics import centre_directions, logit_variances, sinks
+from qkutils.heads import CONVENTIONS, Convention
 from qkutils.modes import AnyModel
 
 Precision = Literal["float32", "bfloat16"]
+
+
+STATES = ("partial", "candidates", "again")  # what stands beside an atlas until it is whole
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Manner:
     workers: int = 2
     save_every: float = 60.0
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        options.count("batch_size", self.batch_size)
+        options.count("workers", self.workers)
+        options.number("save_every", self.save_every, 0.0, closed=True)
 
 
 def scan(
@@ -79,14 +88,21 @@ def scan(
     The result depends neither on `batch_size`, nor on `workers`, nor on the order of images, as
     far as the forward pass itself does not: on a CPU we have found it to the last bit.
 
-    Raises ValueError for bad options and where no image can be read.  Paper figures 1, 4, S5–S16.
+    With `out`, pictures are known again by their content: one that could not be read and has been
+    mended since is read; where another has changed, or model, preprocessing or options are others,
+    ValueError names it.  A second scan of the same `out` is refused while the first one runs.
+
+    Raises ValueError for bad options and where no image can be read, OSError where `out` can't be
+    written.  Paper figures 1, 4, S5–S16.
     """
-    check(k, statistics, batch_size, precision, overfetch)
+    check(k, convention, statistics, precision, overfetch)
+    manner = Manner(batch_size, workers, save_every, progress)
+    path = None if out is None else Path(out)
+    if path is not None and not path.is_file():
+        store.check_writable(path)
     loaded = models.load(model)
     pictures = pictures_of(images, loaded, keys)
     projections = prepare(loaded, convention)
-    manner = Manner(batch_size, workers, save_every, progress)
-    path = None if out is None else Path(out)
     if precision == "float32":
         return one_pass(projections, pictures, k, statistics, manner, path)
     return _two_passes(projections, pictures, k, statistics, overfetch, manner, path)
@@ -94,20 +110,17 @@ def scan(
 
 def check(
     k: int,
+    convention: str,
     statistics: Sequence[str],
-    batch_size: int,
     precision: str = "float32",
     overfetch: int = 1,
 ) -> None:
     """Raises ValueError for options that no scan can have."""
-    if min(k, batch_size, overfetch) < 1:
-        raise ValueError(
-            f"k={k}, batch_size={batch_size}, overfetch={overfetch}: each is at least 1"
-        )
-    if isinstance(statistics, str) or not set(statistics) <= set(STATISTICS):
-        raise ValueError(f"statistics={statistics!r}: a list that may hold {', '.join(STATISTICS)}")
-    if precision not in get_args(Precision):
-        raise ValueError(f"precision={precision!r}: {' or '.join(get_args(Precision))}")
+    options.count("k", k)
+    options.choice("convention", convention, CONVENTIONS)
+    options.choices("statistics", statistics, STATISTICS)
+    options.choice("precision", precision, get_args(Precision))
+    options.count("overfetch", overfetch)
 
 
 def one_pass(
@@ -119,18 +132,9 @@ def one_pass(
     out: Path | None = None,
 ) -> xr.Dataset:
     """What a single pass over the pictures finds, in the precision of the projections."""
-    atlas = Atlas.empty(projections, pictures.keys, k, statistics)
-    result = _resume(atlas, out)
-    if result is None:
-        partial = None if out is None else _beside(out, "partial")
-        _run(projections, pictures, atlas, manner, partial)
-        result = atlas.dataset()
-        report_faults(result)
-        if out is not None:
-            save(result, out)
-    if out is not None:
-        _beside(out, "partial").unlink(missing_ok=True)
-    return result
+    empty = Atlas.empty(projections, pictures.keys, k, statistics)
+    run = partial(_run, projections, pictures, manner)
+    return _kept(empty, pictures, manner, out, run)
 
 
 def _two_passes(
@@ -143,95 +147,115 @@ def _two_passes(
     out: Path | None,
 ) -> xr.Dataset:
     """Candidates of every mode in half precision, and all their pictures again in float32."""
-    atlas = Atlas.empty(projections, pictures.keys, k, statistics)
-    atlas.fixed.attrs["candidates"] = f"bfloat16, {overfetch} × {k}"
+    candidates = f"bfloat16, {overfetch} × {k}"
+    empty = Atlas.empty(projections, pictures.keys, k, statistics, candidates)
     states = [None if out is None else _beside(out, end) for end in ("candidates", "again")]
-    result = _resume(atlas, out) if out is not None and out.is_file() else None
-    if result is None:
+
+    def run(_: Atlas, __: Path | None) -> Atlas:
         rough = replace(projections, precision=torch.bfloat16)
         first = one_pass(rough, pictures, overfetch * k, statistics, manner, states[0])
         chosen = np.unique(first.image.values[first.image.values >= 0])
         some = pictures.some([pictures.keys[n] for n in chosen])
-        again = one_pass(projections, some, k, (), manner, states[1])
-        result = _restored(atlas, first, again)
-        if out is not None:
-            save(result, out)
-    for state in states:
-        if state is not None:
-            state.unlink(missing_ok=True)
-    return result
+        return _restored(empty, first, one_pass(projections, some, k, (), manner, states[1]))
+
+    return _kept(empty, pictures, manner, out, run)
 
 
-def _restored(atlas: Atlas, first: xr.Dataset, again: xr.Dataset) -> xr.Dataset:
+def _restored(empty: Atlas, first: xr.Dataset, again: xr.Dataset) -> Atlas:
     """The second pass's places among all pictures, with what the first one knows of these."""
     before, after = Atlas.of(first), Atlas.of(again)
     number = {key: n for n, key in enumerate(before.keys)}
     places = torch.tensor([number[key] for key in after.keys])
-    atlas.best, atlas.patches = renumber(after.best, places), after.patches
-    atlas.done, atlas.faults, atlas.sums = before.done, before.faults, before.sums
+    best = renumber(after.best, places)
     for place, why in zip(places.tolist(), after.faults, strict=True):
-        atlas.faults[place] = why
-    result = atlas.dataset()
-    held = result.image.values[..., None]
+        before.faults[place] = why
+    held = decode(best)[1][..., None].numpy()
     own = (held == first.image.values[..., None, :]).any(-1)
     share = own[held[..., 0] >= 0].mean()
-    return result.assign(ranked_again=len(places), from_candidates=share)
+    fixed = empty.fixed.assign(ranked_again=len(places), from_candidates=share)
+    return replace(before, best=best, patches=after.patches, fixed=fixed)
 
 
 def _beside(out: Path, end: str) -> Path:
     return out.with_name(f"{out.name}.{end}")
 
 
-def _resume(atlas: Atlas, out: Path | None) -> xr.Dataset | None:
-    """Gives a finished atlas back, or takes over what an earlier scan had found.
-
-    Raises ValueError where the file is of another scan.
-    """
+def _kept(
+    empty: Atlas,
+    pictures: Pictures,
+    manner: Manner,
+    out: Path | None,
+    run: Callable[[Atlas, Path | None], Atlas],
+) -> xr.Dataset:
+    """The atlas in a file; `run` makes it whole where it is not, going on from what is there."""
     if out is None:
-        return None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    found = next((p for p in (out, _beside(out, "partial")) if p.is_file()), None)
-    if found is None:
-        return None
-    stored, wanted = load(found), atlas.dataset()
-    differ = [n for n, v in wanted.attrs.items() if not np.array_equal(stored.attrs.get(n, ""), v)]
-    if list(stored.key.values) != atlas.keys:
-        differ.append("images")
-    if differ:
+        return _reported(run(empty, None))
+    begun, *states = (_beside(out, end) for end in STATES)
+    atlas = _begun(empty, pictures, manner, out)
+    whole = out.is_file() and not atlas.todo()
+    if whole and not any(state.exists() for state in (begun, *states)):
+        return atlas.dataset()
+    with store.locked(out):
+        if not whole:
+            start = atlas if out.is_file() else _begun(empty, pictures, manner, begun)
+            atlas = run(start, begun)
+            save(_reported(atlas), out)
+        for state in (begun, *states):
+            state.unlink(missing_ok=True)
+    return atlas.dataset()
+
+
+def _begun(empty: Atlas, pictures: Pictures, manner: Manner, path: Path) -> Atlas:
+    """What an earlier scan left in a file, with the pictures that are mended since to be read.
+
+    Raises ValueError where the file is damaged, of another scan, or of other pictures.
+    """
+    if not path.is_file():
+        return empty
+    stored = load(path)
+    store.check_identity(path, store.identity_of(stored), store.identity_of(empty.fixed))
+    atlas = Atlas.of(stored)
+    _refuse(path, sorted({*atlas.keys} ^ {*empty.keys}), "are new or missing")
+    read = [n for n, fault in enumerate(atlas.faults) if atlas.done[n] or fault]
+    found = digests(pictures, read, manner.workers)
+    changed = [n for n, digest in found if digest != atlas.digests[n]]
+    whole = [atlas.keys[n] for n in changed if not atlas.faults[n]]
+    _refuse(path, whole, "have changed since")
+    for number in changed:
+        atlas.faults[number], atlas.done[number] = "", False
+    return atlas
+
+
+def _refuse(path: Path, keys: list[str], why: str) -> None:
+    if keys:
         raise ValueError(
-            f"{found} is of another scan (other {', '.join(differ)}); remove it, or name another"
+            f"{path}: is of other images; {len(keys)} {why}, the first {keys[0]!r}; name another "
+            "file, or remove this one"
         )
-    if found == out:
-        return stored
-    earlier = Atlas.of(stored)
-    atlas.done, atlas.faults, atlas.sums = earlier.done, earlier.faults, earlier.sums
-    atlas.best, atlas.patches = earlier.best, earlier.patches
-    return None
 
 
 def _run(
     projections: Projections,
     pictures: Pictures,
-    atlas: Atlas,
     manner: Manner,
-    partial: Path | None,
-) -> None:
-    """Adds every image that is not done to the atlas, saving it between batches."""
-    todo = [n for n, done in enumerate(atlas.done) if not done and not atlas.faults[n]]
+    atlas: Atlas,
+    begun: Path | None,
+) -> Atlas:
+    """Adds every image that is still to be read to the atlas, saving it between batches."""
+    todo = atlas.todo()
     start = len(atlas.keys) - len(todo)
     bar = tqdm(total=len(atlas.keys), initial=start, desc="images", disable=not manner.progress)
     saved = time.monotonic()
     with bar, reading(projections, atlas) as read:
-        for numbers, images, faults in batches(pictures, todo, manner.batch_size, manner.workers):
-            if images is not None:
-                read(torch.tensor(numbers), images)
-            atlas.done[numbers] = True
-            for number, why in faults.items():
-                atlas.faults[number] = why
-            bar.update(len(numbers) + len(faults))
-            if partial is not None and time.monotonic() - saved >= manner.save_every:
-                save(atlas.dataset(), partial)
+        for batch in batches(pictures, todo, manner.batch_size, manner.workers):
+            if batch.images is not None:
+                read(torch.tensor(batch.numbers), batch.images)
+            atlas.note(batch)
+            bar.update(len(batch.digests))
+            if begun is not None and time.monotonic() - saved >= manner.save_every:
+                save(atlas.dataset(), begun)
                 saved = time.monotonic()
+    return atlas
 
 
 @contextmanager
@@ -258,12 +282,20 @@ def reading(projections: Projections, atlas: Atlas):
         numbers = which
         forward(images)
 
-    with ExitStack() as stack:
-        if "sink" in atlas.sums:
-            stack.enter_context(watching_sinks(projections.model, atlas))
-        tokens = visit_tokens if "direction" in atlas.sums else None
-        forward = stack.enter_context(watching(projections, visit, tokens))
+    def visit_attention(index: int, attention: Tensor) -> None:
+        for name, each in zip(("sink", "sink_on_prefix"), sinks(attention, prefix), strict=True):
+            atlas.sums[name].add(index, each)
+
+    tokens = visit_tokens if "direction" in atlas.sums else None
+    attention = visit_attention if "sink" in atlas.sums else None
+    with watching(projections, visit, tokens, attention) as forward:
         yield run
+
+
+def _reported(atlas: Atlas) -> xr.Dataset:
+    result = atlas.dataset()
+    report_faults(result)
+    return result
 
 
 def report_faults(atlas: xr.Dataset) -> None:
@@ -285,13 +317,12 @@ def scan_shard(
     keys: Sequence[str],
     k: int,
     convention: Convention,
-    options: dict[str, Any],
+    statistics: Sequence[str],
+    manner: Manner,
 ) -> xr.Dataset:
     """The atlas of some pictures of a folder, reported to nobody: one worker's part of a scan."""
     loaded = models.load(model)
     pictures = pictures_of(images, loaded).some(keys)
     projections = prepare(loaded, convention)
-    atlas = Atlas.empty(projections, pictures.keys, k, options["statistics"])
-    manner = Manner(options["batch_size"], options["workers"], progress=False)
-    _run(projections, pictures, atlas, manner, None)
-    return atlas.dataset()
+    atlas = Atlas.empty(projections, pictures.keys, k, statistics)
+    return _run(projections, pictures, manner, atlas, None).dataset()

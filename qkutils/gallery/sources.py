@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,24 +16,45 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from qkutils.data.folders import picture_files
+from qkutils.data.opening import open_file, open_picture, shown, upright
 from qkutils.data.reading import Reading
-from qkutils.data.sources import open_picture, picture_files, upright
 from qkutils.models import Model
-from qkutils.tokens import check_images
+from qkutils.passes import check_images
+from qkutils.store import digest
+
+
+def _itself(_: int, item: Any) -> Any:
+    return item
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures in the order of their keys, each made a tensor only when it is asked for."""
+    """Pictures in the order of their keys, each made a tensor only when it is asked for.
+
+    `item` gives what the source holds (a file's bytes, a picture, a tensor), by which a picture is
+    known again; `decode` makes the model's tensor of a number's item.
+    """
 
     keys: list[str]
-    read: Callable[[int], Tensor]
+    item: Callable[[int], Any]
+    decode: Callable[[int, Any], Tensor] = _itself
+
+    def read(self, number: int) -> Tensor:
+        """One picture as the model takes it."""
+        return self.decode(number, self.item(number))
 
     def some(self, keys: Sequence[str]) -> Pictures:
-        """Those of these keys only."""
+        """Those of these keys only; raises ValueError for a key that is not there."""
         wanted = set(keys)
+        if missing := sorted(wanted - set(self.keys)):
+            raise ValueError(f"keys: {len(missing)} are of no picture, the first {missing[0]!r}")
         chosen = [n for n, key in enumerate(self.keys) if key in wanted]
-        return Pictures([self.keys[n] for n in chosen], lambda n: self.read(chosen[n]))
+        return Pictures(
+            [self.keys[n] for n in chosen],
+            lambda n: self.item(chosen[n]),
+            lambda n, item: self.decode(chosen[n], item),
+        )
 
 
 def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) -> Pictures:
@@ -47,29 +70,61 @@ def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) ->
         return _of_folder(Path(images), model, keys)
     if isinstance(images, Tensor):
         check_images(model, images)
+    if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
+        raise ValueError(
+            f"images={images!r}: a folder, a tensor or a sequence of pictures is needed"
+        )
     if isinstance(images, Reading) and keys is None:
         keys = images.keys
-    names = [f"{n:08d}" for n in range(len(images))] if keys is None else [str(k) for k in keys]
-    if len(names) != len(images) or len(set(names)) != len(names) or not names:
-        raise ValueError(
-            f"keys: {len(set(names))} different ones for {len(images)} images; each needs its own"
-        )
+    names = _names(keys, len(images))
     order = sorted(range(len(names)), key=names.__getitem__)
-    return Pictures([names[n] for n in order], lambda n: _tensor(images[order[n]], model))
+    return Pictures(
+        [names[n] for n in order],
+        lambda n: _content(images[order[n]]),
+        lambda _, item: _tensor(item, model),
+    )
+
+
+def _names(keys: Any, count: int) -> list[str]:
+    if count == 0:
+        raise ValueError("images: there are none; give at least one")
+    if keys is None:
+        return [f"{n:08d}" for n in range(count)]
+    if not isinstance(keys, Iterable):
+        raise ValueError(f"keys={keys!r}: a list of names is needed, one for each of the images")
+    names = [str(key) for key in keys]
+    if len(names) != count or len(set(names)) != count:
+        raise ValueError(
+            f"keys: {len(set(names))} different ones for {count} images; each needs its own"
+        )
+    return names
 
 
 def _of_folder(folder: Path, model: Model, keys: Sequence[str] | None) -> Pictures:
     if keys is not None:
         raise ValueError("keys: a folder's pictures are keyed by their paths; leave it out")
-    files = {path.relative_to(folder).as_posix(): path for path in picture_files(folder)}
-    names = sorted(files)
-    return Pictures(names, lambda n: _tensor(open_picture(files[names[n]]), model))
+    files = picture_files(folder)
+    names = list(files)
+
+    def read(n: int) -> bytes:
+        with open_file(files[names[n]]) as file:
+            return file.read()
+
+    def decode(n: int, item: bytes) -> Tensor:
+        return _tensor(open_picture(BytesIO(item), name=shown(files[names[n]])), model)
+
+    return Pictures(names, read, decode)
+
+
+def _content(item: Any) -> Any:
+    """What is seen of one item of a sequence: its tensor, or its picture, upright."""
+    item = getattr(item, "image", item)
+    return upright(item) if isinstance(item, PIL.Image.Image) else item
 
 
 def _tensor(item: Any, model: Model) -> Tensor:
-    """One item of a data set as the model takes it; raises ValueError for what it can't take."""
-    item = getattr(item, "image", item)
-    image = model.transform(upright(item)) if isinstance(item, PIL.Image.Image) else item
+    """One picture or tensor as the model takes it; raises ValueError for what it can't take."""
+    image = model.transform(item) if isinstance(item, PIL.Image.Image) else item
     if not isinstance(image, Tensor):
         raise ValueError(
             f"{type(image).__name__} is not a picture: a PIL image, a tensor [channel, height, "
@@ -79,44 +134,77 @@ def _tensor(item: Any, model: Model) -> Tensor:
     return image
 
 
-def batches(
-    pictures: Pictures, numbers: Sequence[int], size: int, workers: int
-) -> Iterator[tuple[list[int], Tensor | None, dict[int, str]]]:
-    """Numbers and images in batches, with the reasons for which pictures could not be read.
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that are read: numbers and images of the good ones, faults of the others, digests.
+
+    `digests` are of all of them that could be opened: by these a picture is known again.
+    """
+
+    numbers: list[int]
+    images: Tensor | None
+    faults: dict[int, str]
+    digests: dict[int, str]
+
+
+def batches(pictures: Pictures, numbers: Sequence[int], size: int, workers: int) -> Iterator[Batch]:
+    """Pictures in batches, with the reasons for which some could not be read.
 
     Threads decode at most two batches ahead, so memory does not grow with the number of pictures.
     """
-    decoded = _decoded(pictures, numbers, workers, 2 * size)
+    decoded = _ahead(partial(_decoded, pictures), numbers, workers, 2 * size)
     while batch := list(islice(decoded, size)):
-        good = [(n, image) for n, image, _ in batch if image is not None]
+        good = [(n, each.image) for n, each in batch if each.image is not None]
         stack = torch.stack([image for _, image in good]) if good else None
-        yield [n for n, _ in good], stack, {n: why for n, _, why in batch if why}
+        faults = {n: each.fault for n, each in batch if each.fault}
+        yield Batch([n for n, _ in good], stack, faults, {n: each.digest for n, each in batch})
 
 
-Decoded = tuple[int, Tensor | None, str]
+def digests(pictures: Pictures, numbers: Sequence[int], workers: int) -> Iterator[tuple[int, str]]:
+    """Each picture's number and digest, "" where it can't be opened; nothing is decoded."""
 
-
-def _decoded(
-    pictures: Pictures, numbers: Sequence[int], workers: int, ahead: int
-) -> Iterator[Decoded]:
-    """Each picture and what is wrong with it (""), in the order of the numbers."""
-
-    def decode(n: int) -> Decoded:
+    def look(number: int) -> str:
         try:
-            return n, pictures.read(n), ""
-        except Exception as error:  # decoders raise whatever a broken file makes them raise
-            return n, None, f"{type(error).__name__}: {error}"
+            return digest(pictures.item(number))
+        except Exception:  # whatever a source raises for what it can't open
+            return ""
 
-    with ThreadPoolExecutor(max(workers, 1), "decode") as pool:
-        waiting: deque[Future[Decoded]] = deque()
+    return _ahead(look, numbers, workers, 4 * workers)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    digest: str = ""
+    image: Tensor | None = None
+    fault: str = ""
+
+
+def _decoded(pictures: Pictures, number: int) -> _Decoded:
+    """One picture, and what is wrong with it."""
+    known = ""
+    try:
+        item = pictures.item(number)
+        known = digest(item)
+        return _Decoded(known, pictures.decode(number, item))
+    except Exception as error:  # decoders raise whatever a broken file makes them raise
+        return _Decoded(known, fault=f"{type(error).__name__}: {error}")
+
+
+def _ahead(
+    act: Callable[[int], Any], numbers: Sequence[int], workers: int, ahead: int
+) -> Iterator[tuple[int, Any]]:
+    """Each number with what is made of it, in their order, made in threads a little ahead."""
+    with ThreadPoolExecutor(workers, "pictures") as pool:
+        waiting: deque[tuple[int, Future]] = deque()
         rest = iter(numbers)
         try:
             while True:
                 for n in islice(rest, max(ahead - len(waiting), 0)):
-                    waiting.append(pool.submit(decode, n))
+                    waiting.append((n, pool.submit(act, n)))
                 if not waiting:
                     return
-                yield waiting.popleft().result()
+                number, future = waiting.popleft()
+                yield number, future.result()
         finally:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()

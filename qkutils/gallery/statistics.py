@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from qkutils.gallery.atlas import Atlas
 from qkutils.gallery.projections import Layer, Projections
-from qkutils.models import Model
-from qkutils.tokens import normalise
+from qkutils.passes import normalise
 
 SINK_WEIGHT, SINK_QUERIES = 0.5, 0.9  # a sink gets this attention from this share of queries
 
@@ -46,29 +42,11 @@ def centre_directions(
     return torch.nn.functional.normalize(middle.mean(1).double(), dim=-1)
 
 
-@contextmanager
-def watching_sinks(model: Model, atlas: Atlas):
-    """Counts, while it lasts, the images in which a head's queries meet on one token."""
-    blocks = list(model.net.blocks)
-    fused = [block.attn.fused_attn for block in blocks]
-
-    def count(index: int, attention: Tensor) -> None:
-        meeting = (attention >= SINK_WEIGHT).float().mean(2)
-        share, token = meeting.max(-1)
-        sink = share >= SINK_QUERIES
-        atlas.sums["sink"].add(index, sink)
-        atlas.sums["sink_on_prefix"].add(index, sink & (token < model.prefix_tokens))
-
-    hooks = [
-        block.attn.attn_drop.register_forward_pre_hook(lambda _, args, n=n: count(n, args[0]))
-        for n, block in enumerate(blocks)
-    ]
-    try:
-        for block in blocks:  # the fused kernel never shows its attention
-            block.attn.fused_attn = False
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for block, was in zip(blocks, fused, strict=True):
-            block.attn.fused_attn = was
+def sinks(
+    attention: Float[Tensor, "image head query key"], prefix_tokens: int
+) -> tuple[Bool[Tensor, "image head"], Bool[Tensor, "image head"]]:
+    """Whether a head's queries meet on one token of an image; and whether on a prefix token."""
+    meeting = (attention >= SINK_WEIGHT).float().mean(2)
+    share, token = meeting.max(-1)
+    sink = share >= SINK_QUERIES
+    return sink, sink & (token < prefix_tokens)

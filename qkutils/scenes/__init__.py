@@ -17,7 +17,7 @@ from qkutils.scenes.factors import (
     Factors,
 )
 from qkutils.scenes.rendering import Scenes, make, patch_fractions, render
-from qkutils.scenes.sampling import samples, segmentations
+from qkutils.scenes.sampling import pictures, samples, segmentations
 
 __all__ = [
     "ABSENT",
@@ -33,6 +33,7 @@ __all__ = [
     "draw",
     "make",
     "patch_fractions",
+    "pictures",
     "render",
     "samples",
     "segmentations",

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qkutils import options
 from qkutils.scenes.factors import (
     ABSENT,
     COLOURS,
@@ -33,8 +34,9 @@ def draw(seed: int, start: int, stop: int, odd: Sequence[str] = ODD_FACTORS) -> 
     `odd` restricts what may be odd about the target, for a study that needs one sort of scene.
     Raises ValueError for an empty range and for an odd factor that the world does not have.
     """
-    if not 0 <= start < stop:
-        raise ValueError(f"scenes {start} to {stop}: the range is empty; ask for start < stop")
+    seed, start = options.seed(seed), options.count("start", start, 0)
+    stop = options.count("stop", stop, start + 1)
+    odd = options.choices("odd", odd, ODD_FACTORS, least=1)
     scene, slot = _uniforms(seed, start, stop)
     which = _odd_factor(scene[:, 4], odd)
     is_odd = {name: which == n for n, name in enumerate(ODD_FACTORS)}
@@ -84,9 +86,6 @@ def _uniforms(
 
 def _odd_factor(chance: Float[Tensor, " scene"], allowed: Sequence[str]) -> Int[Tensor, " scene"]:
     """Number of the factor in which the target is odd, among those allowed."""
-    unknown = set(allowed) - set(ODD_FACTORS)
-    if unknown or not allowed or isinstance(allowed, str):
-        raise ValueError(f"odd={allowed!r}: a list of some of {', '.join(ODD_FACTORS)}")
     weights = torch.tensor(
         [c if n in allowed else 0.0 for n, c in zip(ODD_FACTORS, _ODD_CHANCES, strict=True)]
     )

@@ -10,13 +10,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from qkutils import options
 from qkutils.scenes.drawing import draw
 from qkutils.scenes.factors import (
     ABSENT,
+    DISTRACTOR,
     KINDS,
     LATTICE,
     ODD_FACTORS,
     PARTS,
+    TARGET,
     TEXTURES,
     Factors,
 )
@@ -61,6 +64,7 @@ _PRIMITIVES: dict[str, tuple[tuple[str, float, float, float, float, str], ...]] 
         ("triangle", 0, -0.25, 0.75, 0.65, "body"),
     ),
 }
+SIZES = (1, 4096)  # pixels of a picture's side, the least and the most
 _DEPTH = max(len(p) for p in _PRIMITIVES.values())
 
 
@@ -89,6 +93,7 @@ class Scenes:
 
     def mask(self, role: int) -> Bool[Tensor, "scene height width"]:
         """Pixels that belong to objects with this role (`TARGET` or `DISTRACTOR`)."""
+        options.choice("role", role, (TARGET, DISTRACTOR))
         there = self.slot >= 0
         flat = self.slot.clamp(min=0).flatten(1).long()
         of_pixel = self.factors.role.to(flat.device).gather(1, flat).view_as(self.slot)
@@ -105,13 +110,14 @@ def make(
 ) -> Scenes:
     """Renders scenes `start` to `stop` of a seed as `size` × `size` pictures with values in [0, 1].
 
-    Raises ValueError as `draw` does.  Taught in chapter 3.
+    Raises ValueError as `draw` does.
     """
     return render(draw(seed, start, stop, odd), size, device)
 
 
 def render(factors: Factors, size: int = 64, device: str | torch.device = "cpu") -> Scenes:
     """Paints scenes from their factors; masks hold the pixels that are covered by half or more."""
+    size = options.count("size", size, *SIZES)
     there = factors.to(device)
     slot, frame, unit = _pixel_frame(there, size)
     image = _background(there.background, size)
@@ -238,5 +244,6 @@ def _background(chance: Float[Tensor, "scene 20"], size: int) -> Float[Tensor, "
 def patch_fractions(
     mask: Bool[Tensor, "scene height width"], patch: int
 ) -> Float[Tensor, "scene row column"]:
-    """Share of every patch's area that a mask covers; taught in chapter 3."""
+    """Share of every patch's area that a mask covers; a rim narrower than a patch is left out."""
+    options.count("patch", patch, 1, min(mask.shape[1:]))
     return torch.nn.functional.avg_pool2d(mask.float()[:, None], patch)[:, 0]

@@ -1,16 +1,17 @@
-"""Scenes as data sets: pictures with masks or with segments, rendered when asked for."""
+"""Scenes as data sets: pictures, with masks or with segments, rendered when asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import index
-from typing import Any, Literal, get_args
+from typing import Generic, Literal, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 
+from qkutils import options
+from qkutils.records import Item, Records, Sample, Segmented
 from qkutils.scenes.factors import COLOURS, DISTRACTOR, KINDS, ODD_FACTORS, PARTS, SLOTS, TARGET
 from qkutils.scenes.rendering import Scenes, make
 
@@ -19,15 +20,32 @@ WITH_TARGET = ODD_FACTORS[:-1]
 By = Literal["object", "part"]
 
 
+def pictures(
+    seed: int, start: int, stop: int, odd: Sequence[str] = ODD_FACTORS, size: int = 64
+) -> Records[Image.Image]:
+    """Scenes `start` to `stop` of a seed, as pictures alone.
+
+    They are rendered in batches, when one of a batch is asked for.  Raises ValueError as `draw`
+    does.
+
+    Examples
+    --------
+    >>> from qkutils import scenes
+    >>> scenes.pictures(0, 0, 100)[99].size
+    (64, 64)
+    """
+    return _records(seed, start, stop, odd, size, _picture)
+
+
 def samples(
     seed: int, start: int, stop: int, odd: Sequence[str] = WITH_TARGET, size: int = 64
-) -> RenderedSamples:
+) -> Records[Sample]:
     """Scenes `start` to `stop` of a seed, with the masks `target` and `distractor`.
 
     They are rendered in batches, when one of a batch is asked for.  Raises ValueError as `draw`
     does.
     """
-    return RenderedSamples(seed, start, stop, odd, size, _sample)
+    return _records(seed, start, stop, odd, size, _sample)
 
 
 def segmentations(
@@ -38,20 +56,32 @@ def segmentations(
     background: bool = False,
     odd: Sequence[str] = ODD_FACTORS,
     size: int = 64,
-) -> RenderedSamples:
+) -> Records[Segmented]:
     """Scenes `start` to `stop` of a seed, each with one exact label map as `Segmented`.
 
     Every number is one object, or the parts of one sort that belong to one object (both wheels of
     a cart, the body of a cup).  The background is -1, or with `background` a segment too.  Raises
     ValueError as `draw` does, and for another `by`.
     """
-    if by not in get_args(By):
-        raise ValueError(f"by={by!r}: it is one of {', '.join(get_args(By))}")
-    return RenderedSamples(seed, start, stop, odd, size, partial(_segmented, by, background))
+    options.choice("by", by, get_args(By))
+    return _records(seed, start, stop, odd, size, partial(_segmented, by, background))
 
 
-class RenderedSamples(Sequence):
-    """The scenes of a range as records; the last batch that was rendered is at hand."""
+def _records(
+    seed: int,
+    start: int,
+    stop: int,
+    odd: Sequence[str],
+    size: int,
+    record: Callable[[str, Scenes, int], Item],
+) -> Records[Item]:
+    limits = {"seed": seed, "start": start, "stop": stop}
+    seed, start, stop = (options.count(name, n, least=0) for name, n in limits.items())
+    return Records(range(start, stop), _Rendering(seed, start, stop, odd, size, record))
+
+
+class _Rendering(Generic[Item]):
+    """Makes the record of a scene; the last batch that was rendered is at hand."""
 
     def __init__(
         self,
@@ -60,41 +90,35 @@ class RenderedSamples(Sequence):
         stop: int,
         odd: Sequence[str],
         size: int,
-        record: Callable[[str, Scenes, int], Any],
+        record: Callable[[str, Scenes, int], Item],
     ) -> None:
         make(seed, start, min(start + 1, stop), size, odd=odd)  # refuses bad input at the door
         self._seed, self._start, self._stop = seed, start, stop
         self._odd, self._size, self._record = odd, size, record
         self._batch: tuple[int, Scenes] | None = None
 
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    def __getitem__(self, at: Any) -> Any:
-        place = range(len(self))[index(at)]
-        first = self._start + place - place % _BATCH
-        if self._batch is None or self._batch[0] != first:
+    def __call__(self, number: int) -> Item:
+        place = (number - self._start) % _BATCH
+        first, batch = number - place, self._batch  # which another thread may replace
+        if batch is None or batch[0] != first:
             last = min(first + _BATCH, self._stop)
-            self._batch = first, make(self._seed, first, last, self._size, odd=self._odd)
-        key = f"scene-{self._seed}-{self._start + place}"
-        return self._record(key, self._batch[1], place % _BATCH)
+            batch = self._batch = first, make(self._seed, first, last, self._size, odd=self._odd)
+        return self._record(f"scene-{self._seed}-{number}", batch[1], place)
 
 
-def _picture(world: Scenes, at: int) -> Image.Image:
+def _picture(key: str, world: Scenes, at: int) -> Image.Image:
     pixels = (world.image[at] * 255).round().byte().movedim(0, -1).numpy()
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _sample(key: str, world: Scenes, at: int) -> Any:
-    from qkutils.data.samples import Sample  # at the top, it would need models, which need scenes
-
+def _sample(key: str, world: Scenes, at: int) -> Sample:
     masks = {"target": world.mask(TARGET)[at], "distractor": world.mask(DISTRACTOR)[at]}
-    return Sample(key, _picture(world, at), {name: mask.numpy() for name, mask in masks.items()})
+    return Sample(
+        key, _picture(key, world, at), {name: mask.numpy() for name, mask in masks.items()}
+    )
 
 
-def _segmented(by: By, background: bool, key: str, world: Scenes, at: int) -> Any:
-    from qkutils.data.samples import Segmented  # as above
-
+def _segmented(by: By, background: bool, key: str, world: Scenes, at: int) -> Segmented:
     slot, part, factors = world.slot[at], world.part[at], world.factors
     number = slot if by == "object" else slot * len(PARTS) + part
     beyond = SLOTS * len(PARTS)  # a number that no object has
@@ -104,4 +128,4 @@ def _segmented(by: By, background: bool, key: str, world: Scenes, at: int) -> An
         where, sort = (each, 0) if by == "object" else divmod(each, len(PARTS))
         colour, kind = COLOURS[factors.colour[at, where]], KINDS[factors.kind[at, where]]
         names[each] = f"{colour} {kind}" + (f", {PARTS[sort]}" if by == "part" else "")
-    return Segmented(key, _picture(world, at), (labels.int().numpy(),), names)
+    return Segmented(key, _picture(key, world, at), (labels.int().numpy(),), names)

@@ -12,14 +12,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models
-from qkutils.attention import SALIENCE, score_factors, scores
-from qkutils.data.samples import Segmentations
-from qkutils.heads import read
-from qkutils.models import Model
-from qkutils.modes import AnyModel, provenance
+from qkutils import models, options
+from qkutils.attention import SALIENCE, kept, score_factors, scores
+from qkutils.models import AnyModel, Model
+from qkutils.passes import normalise, visit_layers
+from qkutils.provenance import with_origin
+from qkutils.records import Segmentations
 from qkutils.segments.layouts import check, pairing, picture_batches, segments_of_patches
-from qkutils.tokens import normalise, visit_layers
 
 MATCHING = ("none", "distance", "displacement")
 PAIRS = ("same", "different")
@@ -31,7 +30,7 @@ def grouping(
     model: AnyModel,
     segmentations: Segmentations,
     *,
-    modes: int | Sequence[int] | None = None,
+    modes: xr.Dataset | None = None,
     salience: Sequence[str] = SALIENCE,
     nulls: int = 1,
     batch_size: int = 16,
@@ -47,29 +46,26 @@ def grouping(
     pairs to compare; their number is in the attributes.
 
     `modes`, `salience`: as for `rebuild_attention`; by default the model's own attention.  Raises
-    ValueError for options and pictures that don't fit.  Taught in the chapter "Grouping as people
-    see it".
+    ValueError for options and pictures that don't fit.
     """
     check(segmentations, batch_size)
+    options.count("nulls", nulls, 1, len(segmentations) - 1)
     loaded = models.load(model)
+    factors = score_factors(loaded, modes, salience)
     keys, people = _read(loaded, segmentations)
     guests = pairing(keys, nulls)
-    own, null = _measure(loaded, segmentations, people, guests, modes, salience, batch_size)
+    own, null = _measure(loaded, segmentations, people, guests, factors, batch_size)
     fields = {name: (_DIMS, own[:, :, n]) for n, name in enumerate(PAIRS)}
     fields |= {f"null_{name}": (_DIMS, null[:, :, n]) for n, name in enumerate(PAIRS)}
     coords: dict = {"image": keys, "matching": list(MATCHING)}
     coords |= {dim: np.arange(own.shape[n]) for dim, n in (("layer", 3), ("head", 4))}
-    attributes = provenance(read(loaded), "exact", "float32") | {
-        "modes": "all" if modes is None else str(modes),
-        "salience": "+".join(salience) or "none",
-        "nulls": nulls,
-        "people": sum(len(labels) for labels in people),
-    }
-    attributes |= {
+    without = {
         f"pictures without pairs, matching {name}": int(np.isnan(own[:, n, 0, 0, 0]).sum())
         for n, name in enumerate(MATCHING)
     }
-    return xr.Dataset(fields, coords, attributes)
+    without |= {"nulls": nulls, "people": sum(len(labels) for labels in people)}
+    said = kept(modes, salience) | without
+    return with_origin(xr.Dataset(fields, coords), loaded, "exact", "float32", **said)
 
 
 def excess(found: xr.Dataset) -> xr.DataArray:
@@ -77,6 +73,7 @@ def excess(found: xr.Dataset) -> xr.DataArray:
 
     The null takes away what position and the picture's border do to pairs, which matching leaves.
     """
+    options.with_fields("found", found, "same", "different", "null_same", "null_different")
     own, null = found.same - found.different, found.null_same - found.null_different
     return (own - null).rename("excess").assign_attrs(found.attrs)
 
@@ -98,14 +95,11 @@ def _measure(
     segmentations: Segmentations,
     people: list[Int[np.ndarray, "_ patch"]],
     guests: Int[np.ndarray, "picture guest"],
-    modes: int | Sequence[int] | None,
-    salience: Sequence[str],
+    factors: tuple[Tensor, Tensor, Tensor],
     batch_size: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means [layout, matching, same or different, layer, head] on its picture and on others."""
-    heads = read(model)
-    query, key, kappa = score_factors(model, heads, modes, salience)
-    even = torch.ones(query.shape[1:3], device=model.device)
+    query, key, kappa = factors
     bins = pair_bins(model.grid)
     weights = lru_cache(_AT_HAND)(lambda n: pair_weights(people[n], bins))
     shape = (len(people), len(MATCHING), len(PAIRS), *query.shape[:2])
@@ -117,8 +111,8 @@ def _measure(
         layers: list[Tensor] = []
 
         def visit(layer: int, _: slice, x: Tensor, weight=weight, layers=layers) -> None:
-            z = normalise(x.float(), heads.ln_eps)[:, None]
-            logits = scores(z, query[layer], even, key[layer], kappa[layer]) * heads.scale
+            z = normalise(x.float(), model.heads.ln_eps)
+            logits = scores(z, query[layer], key[layer], kappa[layer]) * model.heads.scale
             layers.append(_means(logits, weight, model.prefix_tokens))
 
         visit_layers(model, images, visit, batch_size=len(images))

@@ -5,7 +5,6 @@ A layout never holds the picture itself, so that all of a data set's are kept wh
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,12 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from qkutils import options
 from qkutils.data.alignment import align_labels
-from qkutils.data.samples import Segmentations, Segmented
 from qkutils.models import Model
-from qkutils.regions import shuffled
+from qkutils.records import Segmentations, Segmented
+from qkutils.regions import refuse_twins, shuffled
 
 HALF = 0.5
+SMALLEST = 1e-6  # share of a patch that is asked of an object
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def objects_of(
     is.  Objects that cover no patch by at least `cover` are left out and counted.  Raises
     ValueError for a picture with several label maps.  Paper figure 6.
     """
-    if len(segmented.labels) != 1:
+    options.flag("instances", instances)
+    cover = options.number("cover", cover, SMALLEST, 1, closed=True)
+    if len(_label_maps(segmented)) != 1:
         raise ValueError(
             f"{segmented.key!r} has {len(segmented.labels)} label maps; objects are taken from "
             "one: hand in a Segmented with the one you choose"
@@ -54,6 +57,26 @@ def objects_of(
     kept = share.max(1, initial=0) >= cover
     new = np.append(np.where(kept, kept.cumsum() - 1, -1), -1)  # the last: pixels of no object
     return Objects(new[number], label[kept], share[kept], int((~kept).sum()))
+
+
+def _label_maps(segmented: Segmented) -> tuple[np.ndarray, ...]:
+    """A picture's label maps; ValueError where they are none."""
+    if not isinstance(segmented, Segmented):
+        raise ValueError(f"{segmented!r:.80}: a Segmented is needed, a picture with label maps")
+    for labels in segmented.labels:
+        if getattr(labels, "ndim", 0) != 2 or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"{segmented.key!r}: a label map is an array [row, column] of whole numbers, -1 "
+                f"where there is no segment; this is {_kind(labels)}"
+            )
+    if not segmented.labels:
+        raise ValueError(f"{segmented.key!r} has no label map; at least one is needed")
+    return segmented.labels
+
+
+def _kind(array: object) -> str:
+    shape, dtype = (getattr(array, name, None) for name in ("shape", "dtype"))
+    return type(array).__name__ if shape is None else f"{dtype} of shape {shape}"
 
 
 def _numbered(
@@ -89,7 +112,7 @@ def segments_of_patches(model: Model, segmented: Segmented) -> Int[np.ndarray, "
     After the model's own resize and crop.  Of two that cover just half, the smaller number counts.
     """
     people = []
-    for labels in segmented.labels:
+    for labels in _label_maps(segmented):
         seen = align_labels(model, segmented.image, labels)[1].numpy()
         number, label = _numbered(seen, instances=True)
         share = _patch_shares(number, len(label), model.grid)
@@ -101,13 +124,13 @@ def segments_of_patches(model: Model, segmented: Segmented) -> Int[np.ndarray, "
 
 def check(segmentations: Segmentations, batch_size: int) -> None:
     """Raises ValueError for too few pictures: the null lays each one's segments on another."""
+    options.count("batch_size", batch_size)
+    options.sequence("segmentations", segmentations)
     if len(segmentations) < 2:
         raise ValueError(
             f"{len(segmentations)} pictures: at least two are needed, because the null lays the "
             "segments of each on another"
         )
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: at least one image goes through the model")
 
 
 def pairing(keys: Sequence[str], count: int = 1) -> Int[np.ndarray, "picture guest"]:
@@ -116,16 +139,8 @@ def pairing(keys: Sequence[str], count: int = 1) -> Int[np.ndarray, "picture gue
     The keys decide, and no picture gets its own or one twice; each layout is laid on `count`
     others.  Raises ValueError for keys that occur twice, and where there are too few pictures.
     """
-    twins = [key for key, times in Counter(keys).items() if times > 1]
-    if twins:
-        raise ValueError(
-            f"pictures {', '.join(map(repr, twins[:5]))} occur more than once; a key names one"
-        )
-    if not 1 <= count < len(keys):
-        raise ValueError(
-            f"the layout of each of {len(keys)} pictures can't be laid on {count} others; "
-            f"ask for 1 to {len(keys) - 1}"
-        )
+    refuse_twins(keys)
+    options.count("nulls", count, 1, len(keys) - 1)
     order = np.array(shuffled(list(keys)))
     guests = np.empty((len(keys), count), dtype=np.int64)
     guests[order] = np.stack([np.roll(order, n + 1) for n in range(count)], 1)

@@ -13,15 +13,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from qkutils import models
-from qkutils.data.samples import Segmentations
-from qkutils.heads import Convention, read
-from qkutils.intervals import LEVEL
-from qkutils.models import Model
-from qkutils.modes import AnyModel, decompose, provenance
+from qkutils import models, options, statistics
+from qkutils.heads import CONVENTIONS, Convention
+from qkutils.models import AnyModel, Model
+from qkutils.modes import decompose
+from qkutils.passes import normalise, visit_layers
+from qkutils.provenance import ORIGIN, with_origin
+from qkutils.records import Segmentations
 from qkutils.regions import Patches
-from qkutils.segments.layouts import HALF, Objects, check, objects_of, pairing, picture_batches
-from qkutils.tokens import normalise, visit_layers
+from qkutils.segments.layouts import (
+    HALF,
+    SMALLEST,
+    Objects,
+    check,
+    objects_of,
+    pairing,
+    picture_batches,
+)
 
 CASES = ("modes", "random directions", "other masks", "random directions, other masks")
 SIGNS = (1, -1)
@@ -65,14 +73,14 @@ def same_object(
     `patches`: an object's mean is weighted by its share of each patch (`fraction`), or taken over
     the patches that it covers by `cover` (`half`).  `instances`, `cover`: see `objects_of`.
     Pictures without objects are left out and counted.  Raises ValueError for options and pictures
-    that don't fit.  Paper figure 6; taught in the chapter "Same object?".
+    that don't fit.  Paper figure 6.
     """
     check(segmentations, batch_size)
-    if k < 1 or not 0 < cover <= 1 or patches not in get_args(Patches):
-        raise ValueError(
-            f"k={k}, cover={cover}, patches={patches!r}: k is at least 1, cover a share above 0 "
-            f"and up to 1, patches one of {', '.join(get_args(Patches))}"
-        )
+    options.choice("convention", convention, CONVENTIONS)
+    options.choice("patches", patches, get_args(Patches))
+    options.flag("instances", instances)
+    k, seed = options.count("k", k), options.seed(seed)
+    cover = options.number("cover", cover, SMALLEST, 1, closed=True)
     loaded = models.load(model)
     parts = decompose(loaded, convention)
     places, keys, objects = _read(loaded, segmentations, instances, cover)
@@ -82,16 +90,14 @@ def same_object(
     guests = pairing(keys)[:, 0]
     found = _label(_measure(reader, segmentations, places, guests, batch_size), parts, keys)
     counts = [len(each.label) for each in objects]
-    attributes = provenance(read(loaded), convention, "float32") | {
-        "k": k,
-        "instances": str(instances),
-        "cover": cover,
-        "patches": patches,
-        "seed": seed,
+    asked = {"k": k, "instances": str(instances), "cover": cover, "patches": patches, "seed": seed}
+    asked |= {
         "pictures without objects": len(segmentations) - len(places),
         "objects too small": sum(each.left_out for each in objects),
     }
-    return found.assign(objects=("image", counts)).assign_attrs(attributes)
+    return with_origin(
+        found.assign(objects=("image", counts)), loaded, convention, "float32", **asked
+    )
 
 
 def _read(
@@ -135,13 +141,13 @@ def _reader(
         )
         return torch.cat([own, random.float()], 1).to(model.device)
 
-    exact = parts.attrs["convention"] == "exact"
+    exact = parts.convention == "exact"
     weights = torch.from_numpy(weight).to(model.device)
     return _Reader(
         model,
         with_random("u"),
         with_random("v"),
-        read(model).ln_eps if exact else None,
+        model.heads.ln_eps if exact else None,
         weights,
         weights.sum(-1) > 0,
     )
@@ -218,9 +224,13 @@ def _top(found: xr.Dataset, count: int) -> xr.Dataset:
         str(name): (("rank", *_GALLERY), np.take_along_axis(each.values, order, 0))
         for name, each in fields.items()
     }
-    top = xr.Dataset(taken, {dim: fields[dim] for dim in _GALLERY})
+    top = xr.Dataset(taken, {dim: fields[dim] for dim in _GALLERY} | _origin(found))
     same = (top.query_object == top.key_object).where(top.score.notnull())
     return top.assign(same=same, place=(("rank", *_GALLERY), order))
+
+
+def _origin(found: xr.Dataset) -> dict[str, xr.DataArray]:
+    return {name: found[name] for name in ORIGIN if name in found.coords}
 
 
 def optimal(found: xr.Dataset) -> xr.Dataset:
@@ -229,6 +239,7 @@ def optimal(found: xr.Dataset) -> xr.Dataset:
     `place` is the picture's number along `image`; `same` is 1 or 0, and NaN where a mode has fewer
     than k pictures with a positive score.
     """
+    options.with_fields("found", found, "score", "query_object", "key_object")
     return _top(found, found.attrs["k"])
 
 
@@ -243,9 +254,11 @@ def probability(
     of each they hold, which alone makes any two directions agree.  Random directions have no σ and
     weigh alike.  The 95 % bootstrap interval draws whole pictures
     again and takes the k best anew from those drawn; a picture drawn twice then fills two places.
-    `over`: dimensions (`layer`, `head`) whose mean is taken first.  Paper figure 6; taught in the
-    chapter "Same object?".
+    `over`: dimensions (`layer`, `head`) whose mean is taken first.  Paper figure 6.
     """
+    options.with_fields("found", found, "score", "query_object", "key_object", "sigma")
+    over = options.choices("over", over, ("layer", "head"))
+    draws, seed = options.count("draws", draws, 2), options.seed(seed)
     pictures, k = found.sizes["image"], found.attrs["k"]
     # Further down than this the k best of pictures drawn again practically never reach.
     top = _top(found, 4 * k + 5)
@@ -258,12 +271,10 @@ def probability(
     dims = ("draw", "case", "layer", "head")
     cases = xr.DataArray(values, {dim: top[dim] for dim in dims[1:]}, dims)
     cases = _excesses(cases, over)
-    low, high = (
-        cases[1:].quantile(level, "draw").drop_vars("quantile")
-        for level in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-    )
-    parts = xr.Dataset({"estimate": cases[0], "low": low, "high": high})
-    return parts.assign_attrs(found.attrs | {"images": pictures, "draws": draws, "level": LEVEL})
+    parts = zip(("low", "high"), statistics.ends(cases[1:].values), strict=True)
+    fields = {"estimate": cases[0]} | {name: cases[0].copy(data=part) for name, part in parts}
+    interval = {"over": "image", "count": pictures, "draws": draws, "level": statistics.LEVEL}
+    return xr.Dataset(fields, _origin(found), found.attrs | interval)
 
 
 def _mode_weights(found: xr.Dataset) -> Float[np.ndarray, "case layer head mode"]:

@@ -1,5 +1,6 @@
 """The one architecture that all embedded models share."""
 
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from qkutils import scenes
+from qkutils import checkpoints, scenes
 
-SIZE, PATCH = 64, 8
+SIZE, PATCH, HEADS = 64, 8, 4
+PREPROCESSING = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
+METADATA = {  # of a published file: what its tensors can't tell
+    checkpoints.METADATA: json.dumps({"num_heads": HEADS, "config": PREPROCESSING})
+}
 FOLDER = Path(str(resources.files("qkutils.tiny").joinpath("weights")))
 QUESTIONS = {  # what a supervised model is asked of a scene, and how many answers there are
     "kind": len(scenes.KINDS),
@@ -33,11 +38,11 @@ def build(seed: int = 0, classes: int = CLASSES) -> vit.VisionTransformer:
             patch_size=PATCH,
             embed_dim=96,
             depth=8,
-            num_heads=4,
+            num_heads=HEADS,
             num_classes=0,
         )
         net.reset_classifier(classes)
-    config: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
+    config: Any = PREPROCESSING
     net.pretrained_cfg = config
     return net
 

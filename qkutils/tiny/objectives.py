@@ -121,7 +121,7 @@ def simmim_weights(seed: int) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: training on starts from it; train it first with "
-            f"python -m qkutils.tiny.train simmim --seed {seed} --publish"
+            f"`qkutils train simmim --seed {seed} --publish`"
         )
     return load_file(path)
 

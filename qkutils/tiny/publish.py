@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from qkutils import store
 from qkutils.tiny import architecture
 from qkutils.tiny.architecture import FOLDER
 from qkutils.tiny.config import Config
@@ -34,7 +34,7 @@ where size, orientation, texture or position is odd, kind and colour are those o
 the distractors alone give part of the odd factor away. Chapter 3 measures each odd factor apart,
 and how much of it is right with the target hidden.
 
-Made by `python -m qkutils.tiny.train {objective} --seed {seed} --publish` with
+Made by `qkutils train {objective} --seed {seed} --publish` with
 {config}.
 
 Intended for this book: to learn and test methods on a network whose world is known exactly.
@@ -45,6 +45,7 @@ Not a model of natural images. Licence: MIT, as the code.
 def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path:
     """Writes the weights file and its card under the name that `qkutils.load` takes."""
     name = architecture.published_name(config.objective, config.seed)
+    path = store.check_writable(folder / f"{name}.safetensors")
     objective = objective.cpu().eval()
     state = objective.net.state_dict()
     halves = {k: v.detach().half().contiguous() for k, v in state.items()}
@@ -53,7 +54,6 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
     kinds = {Supervised: "supervised", MaskedPixels: "simmim"}
     asked = next((n for k, n in kinds.items() if isinstance(objective, k)), config.objective)
     measured = [measure(o) for o in (objective, published, OBJECTIVES[asked](config.seed))]
-    folder.mkdir(parents=True, exist_ok=True)
     card = _CARD.format(
         name=name,
         does=objective.does,
@@ -66,13 +66,8 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
         seed=config.seed,
         config=asdict(config),
     )
-    weights, words = folder / f"{name}.partial", folder / f"{name}.md.partial"
-    save_file(halves, weights)
-    weights.chmod(0o644)  # safetensors writes for the owner alone
-    words.write_text(card, encoding="utf-8")
-    os.replace(weights, folder / f"{name}.safetensors")
-    os.replace(words, folder / f"{name}.md")
-    return folder / f"{name}.safetensors"
+    store.write(folder / f"{name}.md", card)
+    return store.write(path, save(halves, architecture.METADATA))
 
 
 def _row(name: str, values: list[float]) -> str:

@@ -1,4 +1,4 @@
-"""Trains an embedded model: `python -m qkutils.tiny.train simmim --seed 0`.
+"""Trains an embedded model: `qkutils train simmim --seed 0`.
 
 The scenes and the chances of a step depend on the step alone, so a run that is interrupted and
 resumed ends with the same weights as one that is not.
@@ -6,10 +6,9 @@ resumed ends with the same weights as one that is not.
 
 from __future__ import annotations
 
-import argparse
+import io
 import math
-import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from qkutils import scenes
-from qkutils.tiny.config import DEPARTURES, Config
-from qkutils.tiny.evaluate import measure
+from qkutils import options, scenes, store
+from qkutils.tiny.config import Config
 from qkutils.tiny.objectives import OBJECTIVES, Objective
-from qkutils.tiny.publish import publish
 
+PRECISIONS = ("float32", "bfloat16")
 TRAINING_SCENES = 1_000_000  # a world seed that nothing else uses
 
 
@@ -48,35 +46,62 @@ def optimiser_for(objective: Objective, config: Config) -> torch.optim.Optimizer
 def train(
     config: Config, checkpoint: Path, device: str = "cpu", save_every: int = 250
 ) -> tuple[Objective, list[float]]:
-    """Trains to the end of the budget, from the checkpoint where there is one; and the losses."""
-    objective = OBJECTIVES[config.objective](config.seed).to(device).train()
-    if device == "cpu":  # where timm's written-out attention is the faster one in half precision
-        blocks: Any = objective.net.blocks
-        for block in blocks:
-            block.attn.fused_attn = False
-    optimiser = optimiser_for(objective, config)
-    losses = _resume(checkpoint, config, objective, optimiser)
-    bar = tqdm(range(len(losses), config.steps), initial=len(losses), total=config.steps)
-    for step in bar:
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, config)
-        batch = scenes.make(
-            TRAINING_SCENES, step * config.batch, (step + 1) * config.batch, device=device
-        )
-        with torch.autocast(
-            torch.device(device).type, torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
-            loss = objective(batch, chances_of(step, config))
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
-        optimiser.step()
-        objective.after_step((step + 1) / config.steps)
-        losses.append(loss.item())
-        bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
-        if (step + 1) % save_every == 0 or step + 1 == config.steps:
-            _save(checkpoint, config, objective, optimiser, losses)
+    """Trains to the end of the budget, from the checkpoint where there is one; and the losses.
+
+    Raises ValueError for a config that no run can have and for a checkpoint that is damaged or of
+    another run; OSError where it can't be written, or while another process trains to it.
+    """
+    _check(config, save_every)
+    with store.locked(checkpoint):
+        objective = OBJECTIVES[config.objective](config.seed).to(device).train()
+        if device == "cpu":  # where timm's written-out attention is the faster in half precision
+            blocks: Any = objective.net.blocks
+            for block in blocks:
+                block.attn.fused_attn = False
+        optimiser = optimiser_for(objective, config)
+        losses = _resume(checkpoint, config, objective, optimiser)
+        bar = tqdm(range(len(losses), config.steps), initial=len(losses), total=config.steps)
+        for step in bar:
+            losses.append(_step(step, config, objective, optimiser, device))
+            bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
+            if (step + 1) % save_every == 0 or step + 1 == config.steps:
+                _save(checkpoint, config, objective, optimiser, losses)
     return objective.eval(), losses
+
+
+def _check(config: Config, save_every: int) -> None:
+    options.choice("objective", config.objective, OBJECTIVES)
+    options.choice("precision", config.precision, PRECISIONS)
+    options.count("steps", config.steps, int(config.objective != "untrained"))
+    options.count("seed", config.seed, 0, 2**31 - 1)  # `chances_of` shifts it by 32 bits
+    for name in ("batch", "warmup"):
+        options.count(name, getattr(config, name))
+    options.number("learning_rate", config.learning_rate, low=0.0)
+    options.number("weight_decay", config.weight_decay, 0.0, closed=True)
+    options.count("save_every", save_every)
+
+
+def _step(
+    step: int,
+    config: Config,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    device: str,
+) -> float:
+    """One step of the optimiser on scenes of its own; the loss before it."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(step, config)
+    which = (step * config.batch, (step + 1) * config.batch)
+    batch = scenes.make(TRAINING_SCENES, *which, device=device)
+    half = config.precision == "bfloat16"
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+        loss = objective(batch, chances_of(step, config))
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
+    optimiser.step()
+    objective.after_step((step + 1) / config.steps)
+    return loss.item()
 
 
 def chances_of(step: int, config: Config) -> torch.Generator:
@@ -90,15 +115,24 @@ def _resume(
     """Restores a run and returns its losses so far; refuses a checkpoint of another config."""
     if not checkpoint.exists():
         return []
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if state["config"] != asdict(config):
+    data = checkpoint.read_bytes()
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        run, losses = dict(state["config"]), [float(loss) for loss in state["losses"]]
+    except Exception as error:  # what a file of another kind raises depends on that kind
         raise ValueError(
-            f"{checkpoint} belongs to the run {state['config']}, not to {asdict(config)}; "
-            "name another file or remove this one"
-        )
-    objective.load_state_dict(state["objective"])
-    optimiser.load_state_dict(state["optimiser"])
-    return state["losses"]
+            f"{checkpoint}: is empty, cut short, or no checkpoint of a training "
+            f"({type(error).__name__}); remove it, or name another file"
+        ) from error
+    store.check_identity(checkpoint, run, asdict(config))
+    try:
+        objective.load_state_dict(state["objective"])
+        optimiser.load_state_dict(state["optimiser"])
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{checkpoint}: does not hold this run's weights; remove it, or name another file"
+        ) from error
+    return losses
 
 
 def _save(
@@ -108,37 +142,13 @@ def _save(
     optimiser: torch.optim.Optimizer,
     losses: list[float],
 ) -> None:
-    """Writes the run's state beside its place and renames it, so that it is never half-written."""
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_suffix(".partial")
+    """Writes the run's state, whole or not at all."""
     state = {
         "config": asdict(config),
         "objective": objective.state_dict(),
         "optimiser": optimiser.state_dict(),
         "losses": losses,
     }
-    torch.save(state, partial)
-    os.replace(partial, checkpoint)
-
-
-def main() -> None:
-    """Trains one model from the command line and prints what it can do, or publishes it."""
-    parser = argparse.ArgumentParser(prog="python -m qkutils.tiny.train", description=__doc__)
-    parser.add_argument("objective", choices=list(OBJECTIVES))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, help="the published budget where left out")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("_build/training"))
-    parser.add_argument("--publish", action="store_true", help="put the result into the package")
-    args = parser.parse_args()
-    config = Config(args.objective, args.seed, **DEPARTURES.get(args.objective, {}))
-    config = config if args.steps is None else replace(config, steps=args.steps)
-    objective, _ = train(config, args.out / f"{args.objective}-{args.seed}.pt", args.device)
-    if args.publish:
-        print(publish(objective, config))
-    else:
-        print({name: round(value, 4) for name, value in measure(objective.cpu()).items()})
-
-
-if __name__ == "__main__":
-    main()
+    memory = io.BytesIO()  # torch does not say that a disk is full
+    torch.save(state, memory)
+    store.write(checkpoint, memory.getvalue())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import PIL.Image
 from jaxtyping import Num, Shaped
+
+from qkutils import options
 
 Form = Literal["uint8", "float16", "float32"]
 
@@ -17,6 +19,7 @@ def packed(values: Shaped[np.ndarray, ...], form: Form = "float16") -> dict[str,
 
     Raises ValueError where a number is not finite in the form, so that no map is drawn from it.
     """
+    options.choice("form", form, get_args(Form))
     given = np.asarray(values)
     made: dict[str, Any] = {"shape": list(given.shape), "form": form, "low": 0.0, "high": 0.0}
     if not np.isfinite(given).all() or (form == "float16" and abs(given).max(initial=0) > 65504):

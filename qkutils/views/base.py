@@ -17,6 +17,7 @@ import traitlets
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from qkutils import options
 from qkutils.plots import DIVERGING, PALETTE, SEQUENTIAL
 from qkutils.views.origin import code_of_this_cell
 from qkutils.views.page import write
@@ -59,15 +60,22 @@ def entry() -> traitlets.Any:
     return traitlets.Any().tag(sync=True, entry=True)
 
 
+class StateError(traitlets.TraitError, ValueError):
+    """A state that a view cannot show."""
+
+
 class View(anywidget.AnyWidget):
     """A view of results that have been computed; where there is a kernel it answers requests.
 
     `state` says what is chosen; read it, set it or observe it.  Entries of it that a subclass makes
     traits of their own can be linked to other widgets (`ipywidgets.jslink`, `traitlets.link`).  A
-    subclass names its script in `front` and, in `respond`, computes what its data do not hold.
+    subclass names its script in `front`; in `respond` it computes what its data do not hold, and in
+    `checked` it refuses a state that it cannot show.  `sizes`: how many layers, heads and so on the
+    largest model has that a view has met.
     """
 
     front: str
+    sizes: dict[str, int]
     data = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     look = traitlets.Dict().tag(sync=True)
@@ -83,13 +91,36 @@ class View(anywidget.AnyWidget):
         maps = {name: colour_map(name) for name in (SEQUENTIAL, DIVERGING)}
         look = {"title": title, "palette": list(PALETTE), "maps": maps}
         self.still = still_picture(still, alternative)
-        self.entries = sorted(self.traits(entry=True))
-        entries = {name: state[name] for name in self.entries}
-        super().__init__(data=data, state=state, look=look, code=code_of_this_cell(), **entries)
+        self._entries = set(state)
+        self.linked = sorted(self.traits(entry=True))
+        linked = {name: state[name] for name in self.linked}
+        super().__init__(data=data, state=state, look=look, code=code_of_this_cell(), **linked)
         self.observe(self._give, "state")
-        for name in self.entries:
+        for name in self.linked:
             self.observe(self._take, name)
         self.on_msg(self._asked)
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The state, if this view can show it; raises ValueError if not."""
+        return state
+
+    @traitlets.validate("state")
+    def _known(self, proposal: Any) -> dict[str, Any]:
+        state = dict(proposal["value"])
+        try:
+            if set(state) != self._entries:
+                raise ValueError(f"state of {list(state)}: it needs {', '.join(self._entries)}")
+            return self.checked(state)
+        except ValueError as error:
+            raise StateError(str(error)) from error
+
+    def numbered(self, state: dict[str, Any], *names: str) -> dict[str, Any]:
+        """The state; raises ValueError where one of these numbers is not one of `sizes`."""
+        return state | {name: options.index(name, state[name], self.sizes[name]) for name in names}
+
+    def widen(self, **sizes: int) -> None:
+        """Takes note of how much a further model has."""
+        self.sizes = {name: max(size, self.sizes[name]) for name, size in sizes.items()}
 
     def respond(self, request: dict[str, Any]) -> dict[str, Any]:
         """What the browser asked for; raises ValueError where this view knows no such thing."""
@@ -105,7 +136,7 @@ class View(anywidget.AnyWidget):
 
     def _give(self, _: Any) -> None:
         """Entries follow the state."""
-        for name in self.entries:
+        for name in self.linked:
             setattr(self, name, self.state[name])
 
     def _take(self, change: Any) -> None:
@@ -115,7 +146,7 @@ class View(anywidget.AnyWidget):
             return
         try:
             self.state = self.state | {name: value}
-        except traitlets.TraitError:
+        except StateError:
             setattr(self, name, self.state[name])
             raise
 
@@ -123,6 +154,8 @@ class View(anywidget.AnyWidget):
         """Answer the browser; an error is shown there, and raised here as well."""
         request = content["request"]
         try:
+            if not isinstance(request, dict):
+                raise ValueError(f"{request!r:.80} is no request")
             found = self.hello() if request.get("hello") else self.respond(request)
             self.answer = {"id": content["id"], "found": found}
         except Exception as error:

@@ -9,18 +9,23 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from qkutils import models
+from qkutils import models, options
 from qkutils.gallery import figures
 from qkutils.gallery.galleries import galleries
 from qkutils.gallery.maps import maps, optimal
 from qkutils.gallery.sources import Pictures, pictures_of
-from qkutils.modes import AnyModel, decompose, weighted_cosine
+from qkutils.heads import CONVENTIONS
+from qkutils.models import AnyModel
+from qkutils.modes import decompose, weighted_cosine
 from qkutils.views.arrays import packed
 from qkutils.views.base import View, entry
 from qkutils.views.carrying import BUDGET, Named, Shelf, fits, fitting, in_words, pictures_in
 
 PLACE = ("layer", "head", "mode")
+COLOURS = ("weighted_cosine", "cosine", "sigma", "carried")
+OF_PICTURES = ("image", "score", "query_patch", "key_patch")
 HIDDEN = {"named": False, "picture": None}  # until the reader asks for them
+NAMED = ("family", "high", "low", "share", "p", "q", "p_random", "q_random")
 Names = Mapping[tuple[int, int, int], str] | xr.Dataset
 
 
@@ -31,10 +36,24 @@ class ModeBrowser(View):
     layer = entry()
     head = entry()
     mode = entry()
-    shelf: Shelf
-    atlas: xr.Dataset
-    parts: xr.Dataset
-    named: Named
+
+    def __init__(
+        self, shelf: Shelf, atlas: xr.Dataset, parts: xr.Dataset, named: Named, *shown: Any
+    ) -> None:
+        """What answers requests, and what is shown."""
+        self.shelf, self.atlas, self.parts, self.named = shelf, atlas, parts, named
+        self.sizes = {name: atlas.sizes[name] for name in (*PLACE, "picture")}
+        super().__init__("Mode browser", *shown)
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A mode and a picture that there are, and a map that was measured."""
+        options.choice("sign", state["sign"], (1, -1))
+        options.choice("show", state["show"], ("both", "query", "key"))
+        maps = [name for name in COLOURS if name in self.data["facts"]]
+        options.choice("colour", state["colour"], maps)
+        named = {"named": options.flag("named", state["named"])}
+        picture = () if state["picture"] is None else ("picture",)
+        return self.numbered(state, *PLACE, *picture) | named
 
     def hello(self) -> dict[str, Any]:
         """How many pictures there are, on each of which a mode can be looked at."""
@@ -44,8 +63,7 @@ class ModeBrowser(View):
         """The optimal pictures of one more mode, or its maps on a picture of the source."""
         if set(request) not in ({*PLACE}, {*PLACE, "picture"}):
             return super().respond(request)
-        for name in PLACE:
-            _check(name, request[name], self.atlas.sizes[name])
+        self.numbered(request, *PLACE)
         if "picture" in request:
             return self._one(**request)
         part = self.atlas.isel({name: [request[name]] for name in PLACE})
@@ -56,7 +74,7 @@ class ModeBrowser(View):
 
     def _one(self, layer: int, head: int, mode: int, picture: int) -> dict[str, Any]:
         """A mode's maps on any picture of the source, sign +."""
-        _check("picture", picture, len(self.shelf.pictures.keys))
+        options.index("picture", picture, len(self.shelf.pictures.keys))
         image = self.shelf.pictures.read(picture)[None]
         of_head = maps(self.shelf.model, image, layer, head, self.atlas.attrs["convention"])
         both = of_head.isel(image=0, mode=mode)
@@ -88,14 +106,16 @@ def mode_browser(
     layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
     computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each
     (layer, head, mode).  Raises ValueError where atlas, model, images or names do not belong
-    together, and where `modes` need more.  Paper figures 1, 4, S5–S16; belongs to chapter 8.
+    together, and where `modes` need more.  Paper figures 1, 4, S5–S16.
     """
+    options.with_fields("atlas", atlas, "sigma", "cosine", *OF_PICTURES)
+    options.choice("convention", atlas.attrs.get("convention"), CONVENTIONS)
+    top = options.count("top", top)
     loaded = models.load(model)
     pictures = pictures_of(images, loaded)
     parts = decompose(loaded, atlas.attrs["convention"])
     _belong(atlas, parts, pictures)
-    if top < 1:
-        raise ValueError(f"top={top}: at least 1 is needed")
+    _whole(atlas, loaded)
     best = atlas.isel(rank=slice(top))
     asked = {"layer": layers, "head": heads, "mode": modes}
     part = best.isel({name: _chosen(name, values, atlas) for name, values in asked.items()})
@@ -110,8 +130,8 @@ def mode_browser(
         )
     facts = _facts(loaded, atlas, parts)
     state = _first(facts, part)
-    view = ModeBrowser(
-        "Mode browser",
+    return ModeBrowser(
+        *(shelf, best, parts, named),
         _frame(facts, loaded, shelf, best.sizes["rank"])
         | _carried(shelf, part, atlas, parts, named)
         | {"naming": _kind(names)},
@@ -119,34 +139,25 @@ def mode_browser(
         _still(facts, optimal(loaded, pictures, best, *state.values()), state),
         _alternative(loaded.name, state),
     )
-    view.shelf, view.atlas, view.parts, view.named = shelf, best, parts, named
-    return view
 
 
 # ---- what is asked for ---------------------------------------------------------------------------
 
 
-def _check(name: str, value: Any, count: int) -> None:
-    if not isinstance(value, int) or not 0 <= value < count:
-        raise ValueError(f"{name}={value!r}: a number from 0 to {count - 1} is needed")
-
-
 def _chosen(name: str, values: Sequence[int] | None, atlas: xr.Dataset) -> list[int]:
     """The layers, heads or modes that a page is to carry; all of them where none are named."""
-    chosen = list(range(atlas.sizes[name])) if values is None else sorted({int(v) for v in values})
-    for value in chosen:
-        _check(f"{name}s", value, atlas.sizes[name])
-    if not chosen:
-        raise ValueError(f"{name}s=[]: name at least one, or leave it out")
-    return chosen
+    every = atlas.sizes[name]
+    return (
+        list(range(every)) if values is None else sorted(options.indices(f"{name}s", values, every))
+    )
 
 
 def _belong(atlas: xr.Dataset, parts: xr.Dataset, pictures: Pictures) -> None:
     """Raises ValueError where the atlas is of another model, other pictures, or not whole."""
-    if atlas.attrs["fingerprint"] != parts.attrs["fingerprint"]:
+    if atlas.attrs["fingerprint"] != parts.fingerprint.item():
         raise ValueError(
             f"the atlas is of {atlas.attrs['model']}, which has other weights than "
-            f"{parts.attrs['model']}; give the model that was scanned"
+            f"{parts.model.item()}; give the model that was scanned"
         )
     if any(atlas.sizes.get(name) != parts.sizes[name] for name in PLACE):
         raise ValueError(
@@ -158,6 +169,21 @@ def _belong(atlas: xr.Dataset, parts: xr.Dataset, pictures: Pictures) -> None:
             f"the atlas is of {atlas.sizes['picture']} pictures, not of these "
             f"{len(pictures.keys)}, or they have other keys; give what was scanned"
         )
+
+
+def _whole(atlas: xr.Dataset, model: models.Model) -> None:
+    """Raises ValueError where an atlas names pictures or patches that there are not."""
+    patches = model.grid[0] * model.grid[1]
+    if list(atlas.attrs.get("grid", model.grid)) != list(model.grid):
+        raise ValueError(f"the atlas has a grid of {atlas.attrs['grid']}, not {model.grid} patches")
+    there = atlas.image.values >= 0
+    limits = {"image": atlas.sizes["picture"], "query_patch": patches, "key_patch": patches}
+    for name, limit in limits.items():
+        values = atlas[name].values[there]
+        if (values < 0).any() or (values >= limit).any():
+            raise ValueError(f"the atlas is damaged: its {name} goes beyond 0 to {limit - 1}")
+    if not np.isfinite(atlas.score.values[there]).all():
+        raise ValueError("the atlas is damaged: a score of a picture is missing; scan again")
 
 
 # ---- for the browser -----------------------------------------------------------------------------
@@ -196,8 +222,7 @@ def _front(shelf: Shelf, part: xr.Dataset, parts: xr.Dataset, named: Named) -> d
     """Some modes' optimal pictures by number, their maps, and the projection of full colour."""
     shown = galleries(shelf.model, shelf.pictures, part, parts)
     numbers: dict[str, Any] = {
-        name: packed(part[name].fillna(0).values, "float32")
-        for name in ("image", "score", "query_patch", "key_patch")
+        name: packed(part[name].fillna(0).values, "float32") for name in OF_PICTURES
     }
     for side in ("query", "key"):
         limit = shown[side].max(("sign", "rank", "row", "column")).clip(min=1e-12)
@@ -235,6 +260,10 @@ def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
         return lambda *_: {}
     if isinstance(names, xr.Dataset):
         return _measured(names, atlas)
+    for key in names:
+        place = dict(zip(PLACE, key, strict=False))
+        for name in PLACE:
+            options.index(f"names: {name}", place.get(name), atlas.sizes[name])
 
     def given(layer: int, head: int, mode: int) -> dict[str, list[list[str]]]:
         place = layer, head, mode
@@ -246,12 +275,15 @@ def _naming(names: Names | None, atlas: xr.Dataset) -> Named:
 
 def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
     """Names of both directions: a label of the family that explains most of the projection."""
-    if names.attrs["fingerprint"] != atlas.attrs["fingerprint"]:
+    if "fingerprint" not in names.coords:
+        raise ValueError("names: they do not say whose they are; give what name_modes returned")
+    if names.fingerprint.item() != atlas.attrs["fingerprint"]:
         raise ValueError(
-            f"names are of {names.attrs['model']}, which has other weights than the atlas's model"
+            f"names are of {names.model.item()}, which has other weights than the atlas's model"
         )
+    options.with_fields("names", names, *NAMED)
     dims = (*PLACE, "side")
-    table = {n: names[n].transpose(*dims).values for n in ("family", "high", "low", "share")}
+    table = {n: names[n].transpose(*dims).values for n in NAMED[:4]}
     leaning = names[["p_random", "q_random"]].sel(null="leaning")
     tests = {
         "labels of other scenes": (names.p, names.q),

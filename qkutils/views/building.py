@@ -16,14 +16,13 @@ from matplotlib.figure import Figure
 from scipy.special import softmax
 from torch import Tensor
 
-from qkutils import models, plots
+from qkutils import models, options, plots
 from qkutils.attention import observed_attention, token_factors
 from qkutils.data import visible
-from qkutils.data.sources import open_picture
+from qkutils.data.opening import open_picture
 from qkutils.gallery import Pictures, build_up, explain, pictures_of
-from qkutils.heads import read
-from qkutils.models import Model
-from qkutils.modes import AnyModel, decompose
+from qkutils.models import AnyModel, Model
+from qkutils.modes import decompose
 from qkutils.views.arrays import encoded, packed
 from qkutils.views.base import View, entry
 
@@ -49,9 +48,7 @@ class Taken:
         """
         at = {"layer": layer, "head": head}
         for name, value in at.items():
-            if not 0 <= value < self.parts.sizes[name]:
-                last = self.parts.sizes[name] - 1
-                raise ValueError(f"{name}={value}: {self.model.name} has 0 to {last}")
+            options.index(name, value, self.parts.sizes[name])
         sigma = self.parts.sigma.sel(at).values
         own = self.factors.isel(at)
         step = np.where(sigma > 0, sigma * self.scale, 1)  # without strength all is 0 already
@@ -62,6 +59,12 @@ class Taken:
         small = {k: packed(np.asarray(v, np.float32), "float32") for k, v in numbers.items()}
         sides = {"query": packed(query), "key": packed(key)}
         return at | sides | small | {"astray": float(apart.max())}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many layers, heads, modes and patches there are."""
+        sizes = {name: self.parts.sizes[name] for name in ("layer", "head", "mode")}
+        return sizes | {"patch": self.model.grid[0] * self.model.grid[1]}
 
     def front(self, layers: Sequence[int], heads: Sequence[int]) -> dict[str, Any]:
         """What the browser is sent of the image and of some heads."""
@@ -78,12 +81,10 @@ class Taken:
 
 
 def _take(model: Model, name: str, image: Tensor) -> Taken:
-    heads = read(model)
-    factors = token_factors(model, image[None], heads.w_q.shape[2]).isel(image=0)
+    parts = decompose(model, "exact")
+    factors = token_factors(model, image[None], parts).isel(image=0)
     attention = observed_attention(model, image[None]).isel(image=0)
-    return Taken(
-        model, name, image, decompose(model, "exact"), factors, attention, float(heads.scale)
-    )
+    return Taken(model, name, image, parts, factors, attention, float(model.heads.scale))
 
 
 class OneImage(View):
@@ -93,10 +94,23 @@ class OneImage(View):
     layer = entry()
     head = entry()
     mode = entry()
-    model: Model
-    pictures: Pictures
-    uploads: list[tuple[str, PIL.Image.Image]]
-    taken: dict[tuple[str, int], Taken]
+
+    def __init__(self, taken: Taken, pictures: Pictures, *shown: Any) -> None:
+        """`taken`: the first of the `pictures`, as the view's own model takes it."""
+        self.model, self.pictures = taken.model, pictures
+        self.taken = {(taken.model.name, 0): taken}
+        self.uploads: list[tuple[str, PIL.Image.Image]] = []
+        self.sizes, self.tokens = taken.counts, {"patch", "all", *taken.model.prefix_names}
+        super().__init__("One image, many modes", *shown)
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """What the largest model has that was asked for."""
+        options.choice("asks", state["asks"], sorted(self.tokens))
+        options.choice("order", state["order"], ("contribution", "sigma"))
+        more: dict[str, Any] = {"salience": options.flag("salience", state["salience"])}
+        more["kept"] = options.count("kept", state["kept"], 0, self.sizes["mode"])
+        numbers = ("layer", "head", "patch", *(["mode"] if state["mode"] is not None else []))
+        return self.numbered(state, *numbers) | more
 
     def hello(self) -> dict[str, Any]:
         """Models and the number of pictures that can be asked for; all heads can be."""
@@ -129,6 +143,8 @@ class OneImage(View):
     def _whole(self, name: str, number: int) -> dict[str, Any]:
         """An image with as many heads as a page would carry; further ones come when asked for."""
         taken = self._taken(name, number)
+        self.widen(**taken.counts)
+        self.tokens |= {*taken.model.prefix_names}
         return {"image": number, "data": taken.front(*carried(taken, None, None))}
 
     def _taken(self, name: str, number: int) -> Taken:
@@ -141,8 +157,7 @@ class OneImage(View):
     def _image(self, model: Model, number: int) -> tuple[str, Tensor]:
         """A picture's name and tensor; other models see what this view's own model sees of it."""
         given = len(self.pictures.keys)
-        if not 0 <= number < given + len(self.uploads):
-            raise ValueError(f"picture {number}: there are 0 to {given + len(self.uploads) - 1}")
+        number = options.index("image", number, given + len(self.uploads))
         if number >= given:
             name, picture = self.uploads[number - given]
             return name, model.transform(picture)
@@ -172,7 +187,7 @@ def one_image(
     reader's own, and further models, which see of a picture what `model` sees.  Begins with this
     `layer` and `head`, which must be carried, or the middle ones, asked by `query_patch`, or by the
     middle patch.  Raises ValueError for what the model does not have, and for more heads than a
-    page carries.  Paper figure 5; belongs to chapter 9.
+    page carries.  Paper figure 5.
     """
     loaded = models.load(model)
     first = pictures_of([image], loaded).read(0)
@@ -180,6 +195,7 @@ def one_image(
     chosen, of_each = carried(taken, layers, heads, (layer, head))
     rows, columns = loaded.grid
     patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch
+    patch = options.index("query_patch", patch, rows * columns)
     start = {"layer": _start("layer", layer, chosen), "head": _start("head", head, of_each)}
     explained = explain(loaded, first, start["layer"], start["head"], patch)
     kept = min(3, explained.sizes["mode"])
@@ -187,10 +203,8 @@ def one_image(
     state |= {"order": "contribution", "mode": None}  # none chosen: the first in this order
     still, alternative = _still(taken, explained, kept)
     data = taken.front(chosen, of_each)
-    view = OneImage("One image, many modes", data, state, still, alternative)
-    view.model, view.uploads, view.taken = loaded, [], {(loaded.name, 0): taken}
-    view.pictures = _with_first(first, pictures, loaded)
-    return view
+    every = _with_first(first, pictures, loaded)
+    return OneImage(taken, every, data, state, still, alternative)
 
 
 def _with_first(first: Tensor, pictures: Any, model: Model) -> Pictures:
@@ -206,7 +220,7 @@ def _start(name: str, value: int | None, chosen: list[int]) -> int:
     """The layer or head to begin with: one that is carried, the middle one if none is named."""
     if value is None:
         return chosen[len(chosen) // 2]
-    if value not in chosen:
+    if options.count(name, value, 0) not in chosen:
         raise ValueError(f"{name}={value}: the page carries {chosen}; add it to {name}s=")
     return value
 
@@ -223,23 +237,20 @@ def carried(
     """
     depth, width, modes = (taken.parts.sizes[dim] for dim in ("layer", "head", "mode"))
     room = max(BUDGET // (4 * (modes + 1) * taken.factors.sizes["token"]), 1)
-    if heads is None:
-        rows = min(depth, 6) if layers is None else max(len(layers), 1)
-        heads = _spread(width, room // rows, start[1])
+    if layers is not None:
+        layers = options.indices("layers", layers, depth)
+    if heads is not None:
+        heads = options.indices("heads", heads, width)
+    else:
+        heads = _spread(width, room // (min(depth, 6) if layers is None else len(layers)), start[1])
     if layers is None:
-        layers = _spread(depth, room // max(len(heads), 1), start[0])
-    for name, values, count in (("layers", layers, depth), ("heads", heads, width)):
-        if not values or len(set(values)) < len(values) or not set(values) <= set(range(count)):
-            raise ValueError(
-                f"{name}={list(values)}: {taken.model.name} has 0 to {count - 1}; name one or "
-                "more, each once"
-            )
+        layers = _spread(depth, room // len(heads), start[0])
     if len(layers) * len(heads) > room:
         raise ValueError(
             f"{len(layers)} layers × {len(heads)} heads: a page carries at most {room} heads of "
             f"{taken.model.name}; name fewer, and ask for the others in a notebook"
         )
-    return list(layers), list(heads)
+    return layers, heads
 
 
 def _spread(count: int, room: int, start: int | None) -> list[int]:
@@ -255,6 +266,8 @@ def _spread(count: int, room: int, start: int | None) -> list[int]:
 
 def _picture(content: str, name: str) -> PIL.Image.Image:
     """An uploaded file as a picture; raises ValueError for what is none."""
+    if not isinstance(content, str) or not isinstance(name, str):
+        raise ValueError("an upload needs a name, and the file as text")
     try:
         file = io.BytesIO(base64.b64decode(content, validate=True))
     except binascii.Error as error:

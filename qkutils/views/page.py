@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qkutils import store
+
 if TYPE_CHECKING:
     from qkutils.views.base import View
 
@@ -49,8 +51,8 @@ render({{ model, el: document.getElementById("view") }});
 
 
 def write(view: View, path: Path) -> Path:
-    """Write the page through a temporary file, so that no half of it is ever there."""
-    values = {name: getattr(view, name) for name in (*KEPT, *view.entries)}
+    """Write the page, whole or not at all."""
+    values = {name: getattr(view, name) for name in (*KEPT, *view.linked)}
     text = _PAGE.format(
         title=html.escape(view.look["title"]),
         style=view._css,
@@ -59,9 +61,7 @@ def write(view: View, path: Path) -> Path:
         # a script element ends at the first `</script`, wherever it stands
         values=json.dumps(json.dumps(values, default=_bytes)).replace("<", r"\u003c"),
     )
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    return partial.replace(path)
+    return store.write(path, text)
 
 
 def _bytes(value: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A head with two dimensions, to take into one's hands: chapter 1's decomposition."""
+"""A head with two dimensions, to take into one's hands."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import traitlets
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from qkutils import plots
+from qkutils import options, plots
 from qkutils.views.arrays import packed
 from qkutils.views.base import View
 
@@ -26,13 +25,9 @@ class Plane(View):
 
     front = "two_dimensional"
 
-    @traitlets.validate("state")
-    def _checked(self, proposal: Any) -> Any:
-        try:
-            _check(proposal["value"], len(self.data["names"]), self.data["strongest"])
-        except ValueError as error:
-            raise traitlets.TraitError(str(error)) from error
-        return proposal["value"]
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A head that the sliders reach, and a token that there is."""
+        return _checked(state, len(self.data["names"]), self.data["strongest"])
 
 
 def two_dimensional(
@@ -50,18 +45,18 @@ def two_dimensional(
     positive.  `tokens`: from 2 to 40 points [token, 2]; by default sixteen on a circle of radius
     √2, the length that LayerNorm would give them.  `state` holds `u0`, `v0`, `sigma0`, `sigma1`,
     `mirrored` and `token`, the one that asks.  Raises ValueError where σ is not in order or a
-    token is no point of a plane.  Paper section 3; belongs to chapter 1.
+    token is no point of a plane.  Paper section 3.
     """
     points = _points(tokens)
     numbered = [f"z{n}".translate(_BELOW) for n in range(len(points))]
     labels = numbered if names is None else [str(name) for name in names]
     if len(labels) != len(points):
         raise ValueError(f"{len(labels)} names for {len(points)} tokens: give one name for each")
-    first, second = map(float, sigma)
-    state = {"u0": float(u0), "v0": float(v0), "sigma0": first, "sigma1": second}
-    state |= {"mirrored": bool(mirrored), "token": 0}
+    first, second = options.finite("sigma", sigma, ndim=1).tolist()
+    state = {"u0": u0, "v0": v0, "sigma0": first, "sigma1": second}
+    state |= {"mirrored": mirrored, "token": 0}
     strongest = max(STRONGEST, first)
-    _check(state, len(points), strongest)
+    state = _checked(state, len(points), strongest)
     lengths = np.linalg.norm(points, axis=1)
     usual = math.ceil(strongest * np.mean(lengths**2) - 1e-6)  # a score that few go beyond
     limits = (1.3 * max(lengths.max(), 1.0), float(usual), _most_attention(points, strongest))
@@ -99,22 +94,21 @@ def _points(tokens: ArrayLike | None) -> Float[np.ndarray, "token 2"]:
     return points
 
 
-def _check(state: Mapping[str, Any], count: int, strongest: float) -> None:
-    """Raises ValueError where a state is none of this view."""
-    wanted = {"u0", "v0", "sigma0", "sigma1", "mirrored", "token"}
-    if set(state) != wanted:
-        raise ValueError(f"a state of {sorted(state)}: it needs {sorted(wanted)}")
-    numbers = [state[name] for name in ("u0", "v0", "sigma0", "sigma1")]
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-        raise ValueError(f"angles and strengths {numbers}: each has to be a finite number")
-    if max(map(abs, numbers[:2])) > 180:
-        raise ValueError(f"angles {numbers[:2]}: give each in degrees from -180 to 180")
-    if not 0 <= state["sigma1"] <= state["sigma0"] <= strongest:
-        raise ValueError(
-            f"strengths {numbers[2]}, {numbers[3]}: σ₀ ≥ σ₁ ≥ 0 has to hold, and σ₀ ≤ {strongest}"
-        )
-    if state["token"] not in range(count):
-        raise ValueError(f"token {state['token']!r}: there are {count}, counted from 0")
+def _checked(state: Mapping[str, Any], count: int, strongest: float) -> dict[str, Any]:
+    """The state of a head no stronger than `strongest`, on `count` tokens; else ValueError."""
+    first, second = (
+        options.number(name, state[name], 0, strongest, closed=True)
+        for name in ("sigma0", "sigma1")
+    )
+    if second > first:
+        raise ValueError(f"sigma0={first:g}, sigma1={second:g}: σ₀ ≥ σ₁ has to hold")
+    turned = {n: options.number(n, state[n], -180, 180, closed=True) for n in ("u0", "v0")}
+    return turned | {
+        "sigma0": first,
+        "sigma1": second,
+        "mirrored": options.flag("mirrored", state["mirrored"]),
+        "token": options.index("token", state["token"], count),
+    }
 
 
 def _frame(angle: float, mirrored: bool) -> Float[np.ndarray, "2 mode"]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from qkutils import options
 from qkutils.views.base import View
 
 
@@ -14,6 +16,10 @@ class Stepper(View):
     """The view that `stepper` makes."""
 
     front = "stepper"
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """One of the figures."""
+        return {"step": options.index("step", state["step"], len(self.data["names"]))}
 
 
 def stepper(
@@ -24,6 +30,8 @@ def stepper(
     Raises ValueError where figures, names and alternative texts are not as many.  Figures are
     cleared when they have been drawn.
     """
+    for name, each in {"figures": figures, "names": names, "alt_texts": alt_texts}.items():
+        options.sequence(name, each)
     if not 0 < len(figures) == len(names) == len(alt_texts):
         raise ValueError(
             f"{len(figures)} figures, {len(names)} names and {len(alt_texts)} alternative texts: "

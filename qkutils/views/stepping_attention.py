@@ -12,11 +12,10 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from PIL.Image import fromarray
 
-from qkutils import data, models, plots
+from qkutils import data, models, options, plots
 from qkutils.attention import attention_of_token, token_factors
-from qkutils.data.samples import Sample, Samples
-from qkutils.models import Model
-from qkutils.modes import AnyModel
+from qkutils.models import AnyModel, Model
+from qkutils.records import Sample, Samples
 from qkutils.regions import OBJECTS, memberships, patch_fractions
 from qkutils.views.arrays import encoded, packed
 from qkutils.views.base import View, entry
@@ -33,8 +32,22 @@ class AttentionStepper(View):
     layer = entry()
     head = entry()
     patch = entry()
-    model: Model
-    samples: Samples
+
+    def __init__(self, model: Model, samples: Samples, *shown: Any) -> None:
+        """`model` and `samples` answer what the page does not carry."""
+        self.model, self.samples = model, samples
+        self.sizes, self.tokens = _sizes(model), {"patch", *model.prefix_names}
+        super().__init__("Attention stepper", *shown)
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A picture that there is; what the largest model has that was asked for."""
+        if not isinstance(state["model"], str):
+            raise ValueError(f"model={state['model']!r}: a name is needed")
+        options.choice("query", state["query"], sorted(self.tokens))
+        shown: dict[str, Any] = {n: options.flag(n, state[n]) for n in ("outlines", "own")}
+        shown["image"] = options.index("image", state["image"], len(self.samples))
+        numbers = ("layer", "patch") if state["head"] == "mean" else ("layer", "head", "patch")
+        return self.numbered(state, *numbers) | shown
 
     def hello(self) -> dict[str, Any]:
         """How many pictures there are, and the models that could be asked."""
@@ -46,8 +59,10 @@ class AttentionStepper(View):
         if set(request) != {"model", "image"}:
             return super().respond(request)
         name, image = request["model"], request["image"]
-        place = _chosen([image], len(self.samples), "image")[0]
+        place = options.index("image", image, len(self.samples))
         model = self.model if name == self.model.name else models.load(name)
+        self.widen(**_sizes(model))
+        self.tokens |= {*model.prefix_names}
         return {"scene": _front(model, self.samples[place], place)}
 
     def trials(self) -> list[dict[str, Any]]:
@@ -72,9 +87,9 @@ def attention_stepper(
     large model as many layers, heads and samples as 1.5 MB hold.  In a notebook every picture and
     every model at hand is computed on demand.  Shares count every key, prefix tokens too; a patch
     belongs to regions by the areas that masks cover of it (`regions.memberships`).  Raises
-    ValueError for numbers that do not exist and for samples without masks.  Paper figure 2; belongs
-    to chapter 5.
+    ValueError for numbers that do not exist and for samples without masks.  Paper figure 2.
     """
+    options.sequence("samples", samples)
     loaded = models.load(model)
     places, chosen = _subset(loaded, len(samples), images, layers, heads)
     carried = [_front(loaded, samples[place], place, *chosen) for place in places]
@@ -86,20 +101,13 @@ def attention_stepper(
     }
     still, alternative = _still(loaded, samples[places[0]], chosen, patch)
     carries = {"scenes": carried, "carries": _said(loaded, places, *chosen)}
-    view = AttentionStepper("Attention stepper", carries, state, still, alternative)
-    view.model, view.samples = loaded, samples
-    return view
+    return AttentionStepper(loaded, samples, carries, state, still, alternative)
 
 
-def _chosen(numbers: Sequence[Any], count: int, name: str) -> list[int]:
-    """Numbers as a list; raises ValueError where there is none or one that does not exist."""
-    chosen = list(numbers)
-    wrong = [n for n in chosen if isinstance(n, bool) or not isinstance(n, int | np.integer)]
-    if wrong or not chosen or len(set(chosen)) < len(chosen) or not 0 <= min(chosen) <= max(chosen):
-        raise ValueError(f"{name}s {chosen!r}: give different whole numbers from 0, at least one")
-    if max(chosen) >= count:
-        raise ValueError(f"{name} {max(chosen)}: there are {count}, counted from 0")
-    return [int(n) for n in chosen]
+def _sizes(model: Model) -> dict[str, int]:
+    """How many layers, heads and patches a model has."""
+    layers, heads = len(model.net.blocks), int(model.net.blocks[0].attn.num_heads)
+    return {"layer": layers, "head": heads, "patch": model.grid[0] * model.grid[1]}
 
 
 def _subset(
@@ -113,18 +121,19 @@ def _subset(
 
     Heads first, so that some layers fit in one picture, then layers, then pictures.
     """
-    attention = model.net.blocks[0].attn
-    every = len(model.net.blocks), int(attention.num_heads)
-    tokens = model.prefix_tokens + model.grid[0] * model.grid[1]
-    room = _MOST // (2 * tokens * (2 * int(attention.head_dim) + 1))  # heads of a picture that fit
-    wanted = min(_LAYERS, every[0]) if layers is None else len(layers)
-    heads = _spread(every[1], room // wanted) if heads is None else heads
-    heads = _chosen(heads, every[1], "head")
-    layers = _spread(every[0], room // len(heads)) if layers is None else layers
-    layers = _chosen(layers, every[0], "layer")
+    depth, width, patches = _sizes(model).values()
+    head_dim = int(model.net.blocks[0].attn.head_dim)
+    tokens = model.prefix_tokens + patches
+    room = _MOST // (2 * tokens * (2 * head_dim + 1))  # heads of a picture that fit
+    if layers is not None:
+        layers = options.indices("layers", layers, depth)
+    wanted = min(_LAYERS, depth) if layers is None else len(layers)
+    heads = _spread(width, room // wanted) if heads is None else heads
+    heads = options.indices("heads", heads, width)
+    layers = _spread(depth, room // len(heads)) if layers is None else layers
     fit = min(_IMAGES, max(1, room // (len(heads) * len(layers))))
     images = range(min(samples, fit)) if images is None else images
-    return _chosen(images, samples, "image"), (layers, heads)
+    return options.indices("images", images, samples), (layers, heads)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Trends over depth of many models: chapter 2's curves, to switch on and off, and to read."""
+"""Trends over depth of many models: curves to switch on and off, and to read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from qkutils import models, plots
-from qkutils.trends import curves as curves_of
+from qkutils import models, options, plots
+from qkutils.heads import CONVENTIONS
+from qkutils.modes import trend
 from qkutils.views.arrays import packed
 from qkutils.views.base import View
 
@@ -19,6 +20,20 @@ class Trends(View):
     """The view that `trends` makes."""
 
     front = "trends"
+
+    def __init__(self, layers: dict[str, int], *shown: Any) -> None:
+        """`layers`: how many each curve has."""
+        self.layers = layers
+        super().__init__("Trends over depth", *shown)
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Curves that there are, and a layer of them."""
+        return {
+            "model": options.choice("model", state["model"], self.layers),
+            "convention": options.choice("convention", state["convention"], CONVENTIONS),
+            "layer": options.index("layer", state["layer"], max(self.layers.values())),
+            "hidden": list(options.choices("hidden", state["hidden"], self.layers)),
+        }
 
     def hello(self) -> dict[str, Any]:
         """Models that could be added here."""
@@ -29,7 +44,9 @@ class Trends(View):
         """The curve of one more model."""
         if set(request) != {"model"}:
             return super().respond(request)
-        return {"curve": _front(curves_of(request["model"]))}
+        curve = trend(request["model"])
+        self.layers[_name(curve)] = curve.sizes["layer"]
+        return {"curve": _front(curve)}
 
     def trials(self) -> list[dict[str, Any]]:
         """One more model, where there is one."""
@@ -39,11 +56,11 @@ class Trends(View):
 def trends(curves: Sequence[xr.Dataset]) -> Trends:
     """A view of weighted cosines over depth: models, conventions, heads, the null band.
 
-    `curves`: what `qkutils.trends.curves` gives of each model; `null` may be missing.  In a
+    `curves`: what `qkutils.modes.trend` gives of each model; `null` may be missing.  In a
     notebook further models can be added by name.  Raises ValueError where a curve is missing,
-    or where two have one name.  Paper figure 3; belongs to chapter 2.
+    or where two have one name.  Paper figure 3.
     """
-    names = [_name(each) for each in curves]
+    names = [_name(each) for each in options.sequence("curves", curves)]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"curves of {names}: give one or more, each of another model")
     first = curves[0]
@@ -54,12 +71,20 @@ def trends(curves: Sequence[xr.Dataset]) -> Trends:
         f"{names[0]} as dots."
     )
     data = {"curves": [_front(each) for each in curves]}
-    return Trends("Trends over depth", data, state, _still(curves, convention), alternative)
+    layers = {name: each.sizes["layer"] for name, each in zip(names, curves, strict=True)}
+    return Trends(layers, data, state, _still(curves, convention), alternative)
 
 
 def _name(curve: xr.Dataset) -> str:
-    """How a curve is called; numbers from a table say so."""
-    return curve.attrs["model"] + (" (computed elsewhere)" if "computed" in curve.attrs else "")
+    """How a curve is called; numbers from a table say so; ValueError for what is no curve."""
+    values = options.with_fields("curves", curve, "weighted_cosine").weighted_cosine
+    options.with_dims("curves", values, "convention", "layer", "head")
+    options.finite("curves", values)
+    options.choices("convention", curve.convention.values.tolist(), CONVENTIONS, least=1)
+    name = curve.attrs.get("model") or str(curve.coords.get("model", xr.DataArray("")).values)
+    if not name:
+        raise ValueError("curves: one does not say its `model`; give what modes.trend returns")
+    return name + (" (computed elsewhere)" if "computed" in curve.attrs else "")
 
 
 def _front(curve: xr.Dataset) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from qkutils.gallery.projections import prepare
 from qkutils.gallery.scanning import reading
 from qkutils.heads import Convention
 from qkutils.models import Model
-from qkutils.tokens import full_precision
+from qkutils.passes import full_precision
 
 FULL, HALF = torch.float32, torch.bfloat16
 CASES: dict[str, tuple[Convention, tuple[str, ...], float | None]] = {

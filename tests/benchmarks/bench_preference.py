@@ -17,7 +17,7 @@ import torch
 
 from qkutils.data import Sample
 from qkutils.models import Model
-from qkutils.tokens import full_precision
+from qkutils.passes import full_precision
 
 IMAGES, BATCH, ROUNDS = 32, 32, 5
 

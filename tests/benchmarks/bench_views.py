@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from qkutils import data, gallery, models, scenes, trends, views
+from qkutils import data, gallery, models, modes, scenes, views
 
 MOVES = """() => {
   const spans = [];
@@ -53,9 +53,9 @@ def made() -> Iterator[views.View]:
     """Each view, on embedded models."""
     model = models.load("tiny-supervised")
     yield views.two_dimensional()
-    yield views.trends([trends.curves(name) for name in models.family()[0].dropna()])
+    yield views.trends([modes.trend(name) for name in models.family()[0].dropna()])
     yield views.attention_stepper(model, scenes.samples(5_000_000, 0, 4))
-    pictures = gallery.pictures_of(data.images("", model, 64), model)
+    pictures = gallery.pictures_of(data.images(scenes.pictures(0, 0, 64), model, 64), model)
     atlas = gallery.scan(model, pictures, k=4)
     yield views.mode_browser(model, atlas, pictures)
     yield views.one_image(model, pictures.read(0))

@@ -19,7 +19,6 @@ from qkutils import (
     attention,
     gallery,
     heads,
-    intervals,
     labelling,
     models,
     naming,
@@ -27,9 +26,10 @@ from qkutils import (
     regions,
     scenes,
     segments,
+    statistics,
     stored,
-    trends,
 )
+from qkutils.modes import null_from_strengths, trend
 from qkutils.tiny import evaluate
 
 FILE = Path(__file__).with_name("results.npz")
@@ -74,7 +74,7 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
         band = qk.null_band(model, convention)
         yield f"null_band.{convention}", band
         yield f"null_weighted_cosine.{convention}", qk.null_weighted_cosine(model, convention, 20)
-        from_strengths = trends.null_from_strengths(modes.sigma, band)
+        from_strengths = null_from_strengths(modes.sigma, band)
         yield f"null_from_strengths.{convention}", from_strengths
         atlas = gallery.scan(
             model, images, 2, convention, statistics=("variance", "anisotropy", "sinks"),
@@ -94,7 +94,7 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
         yield f"same_object.{convention}", found
         yield f"same_object.optimal.{convention}", segments.optimal(found)
         yield f"probability.{convention}", segments.probability(found, ["head"])
-    yield "curves", trends.curves(model)
+    yield "curves", trend(model)
     yield "scan.bfloat16", gallery.scan(model, images, 2, precision="bfloat16", progress=False)
     halves = [gallery.scan(model, images[s], 2, keys=k, progress=False)
               for s, k in ((slice(0, 2), ["a", "b"]), (slice(2, 4), ["c", "d"]))]  # fmt: skip
@@ -112,8 +112,9 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     removed = ablation.remove(model, images, 1, 2, directions)
     yield "remove", removed
     yield "relative_change", ablation.relative_change(removed)
+    four = qk.decompose(model, "exact").isel(mode=slice(4))
     for query, patches, prefix, few_modes in (
-        ("largest", "fraction", "left out", None), ("weighted", "half", "counted", 4)
+        ("largest", "fraction", "left out", None), ("weighted", "half", "counted", four)
     ):  # fmt: skip
         try:
             shares = preference.study(
@@ -127,16 +128,14 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
         yield f"relations.{query}", preference.relations(shares.share)
         yield f"area_of_relations.{query}", preference.area_of_relations(shares)
         contrast = preference.late_minus_early(shares)
-        yield (
-            f"late_minus_early.{query}",
-            np.array([contrast.estimate, contrast.low, contrast.high]),
-        )
-        over = intervals.over_images(preference.relations(preference.excess(shares)))
+        ends = [float(contrast[name]) for name in ("estimate", "low", "high")]
+        yield f"late_minus_early.{query}", np.array(ends)
+        over = statistics.bootstrap(preference.relations(preference.excess(shares)))
         yield f"over_images.{query}", over
     pairs = segments.grouping(model, parts)
     yield "grouping", pairs
     yield "grouping.excess", segments.excess(pairs)
-    yield "grouping.4", segments.grouping(model, objects, modes=4, salience=())
+    yield "grouping.4", segments.grouping(model, objects, modes=four, salience=())
     layouts = regions.read_layouts(model, samples)
     yield "layouts", [layouts.place, layouts.fraction]
 

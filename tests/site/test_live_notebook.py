@@ -28,8 +28,8 @@ pytestmark = pytest.mark.live
 MODEL, SEED = "tiny-supervised", 5_000_000
 FIRST = {
     "trends": (
-        "from qkutils import trends, views\n"
-        "view = views.trends([trends.curves(n) for n in ('tiny-supervised', 'tiny-simmim')])\n"
+        "from qkutils import modes, views\n"
+        "view = views.trends([modes.trend(n) for n in ('tiny-supervised', 'tiny-simmim')])\n"
         "view"
     ),
     "attention": (
@@ -40,9 +40,10 @@ FIRST = {
     ),
     "browser": (
         "import qkutils as qk\n"
-        "from qkutils import data, gallery, views\n"
+        "from qkutils import data, gallery, scenes, views\n"
         f"model = qk.load('{MODEL}')\n"
-        "pictures = gallery.pictures_of(data.images('', model, 12), model)\n"
+        "drawn = data.images(scenes.pictures(0, 0, 12), model, 12)\n"
+        "pictures = gallery.pictures_of(drawn, model)\n"
         "atlas = gallery.scan(model, pictures, k=2, progress=False)\n"
         "view = views.mode_browser(model, atlas, pictures, modes=[0])\n"
         "view.state = view.state | {'layer': 2, 'head': 1, 'mode': 0}\n"
@@ -50,9 +51,9 @@ FIRST = {
     ),
     "building": (
         "import qkutils as qk\n"
-        "from qkutils import data, views\n"
+        "from qkutils import data, scenes, views\n"
         f"model = qk.load('{MODEL}')\n"
-        "images = data.images('', model, 4)\n"
+        "images = data.images(scenes.pictures(0, 0, 4), model, 4)\n"
         "view = views.one_image(model, images[1], images, layers=[1], heads=[0])\n"
         "view"
     ),
@@ -217,7 +218,8 @@ def test_a_mode_and_a_picture_that_the_browser_does_not_carry(open_notebook: Any
     page = open_notebook("browser")
     page.get_by_label("one more picture").wait_for()
     model = qk.load(MODEL)
-    pictures = gallery.pictures_of(data.images("", model, 12), model)
+    drawn = data.images(scenes.pictures(0, 0, 12), model, 12)
+    pictures = gallery.pictures_of(drawn, model)
     best = gallery.scan(model, pictures, k=2, progress=False)
     captions = page.locator(".qk-picture figcaption")
     for mode in (0, 3):
@@ -241,7 +243,7 @@ def test_modes_of_another_picture_another_head_and_another_model(open_notebook: 
     page = open_notebook("building")
     page.get_by_label("picture (0 to 4)").wait_for()
     model = qk.load(MODEL)
-    images = data.images("", model, 4)
+    images = data.images(scenes.pictures(0, 0, 4), model, 4)
     middle = 8 * 4 + 4
 
     def agrees(name: str, image: torch.Tensor, layer: int) -> list[float]:

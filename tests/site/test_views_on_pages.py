@@ -195,7 +195,7 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     name, model = "notebooks/09_one_image", qk.load("tiny-supervised")
     page, title = open_page(name).page, VIEWS[name]
     state = first_state(name, title)
-    image = data.images("", model, COUNT)[PICTURE]
+    image = data.images(qk.scenes.pictures(0, 0, COUNT), model, COUNT)[PICTURE]
     parts, own = qk.decompose(model, "exact"), qk.observed_attention(model, image[None])
     view = page.locator(f"section[aria-label='{title}']")
     grid = view.get_by_role("application")

@@ -11,7 +11,7 @@ import pytest
 import traitlets
 from matplotlib.figure import Figure
 
-from qkutils import views
+from qkutils import options, views
 from qkutils.views import View, base
 from qkutils.views.arrays import encoded, packed
 from qkutils.views.base import FRONT, entry, front_end
@@ -134,11 +134,8 @@ class Linked(View):
     front = "stepper"
     layer = entry()
 
-    @traitlets.validate("state")
-    def _valid(self, proposal):
-        if not 0 <= proposal["value"]["layer"] < 8:
-            raise traitlets.TraitError("layer")
-        return proposal["value"]
+    def checked(self, state):
+        return state | {"layer": options.index("layer", state["layer"], 8)}
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 import qkutils as qk
-from qkutils import data, gallery, naming, views
+from qkutils import data, gallery, naming, scenes, views
 from qkutils.gallery import figures
 from qkutils.gallery.galleries import galleries
 from qkutils.views import browsing, carrying
@@ -33,7 +33,7 @@ def model():
 @pytest.fixture(scope="module")
 def pictures(model):
     keys = [f"<b>{n:02}</b>.png" for n in range(24)]
-    return gallery.pictures_of(data.images("", model, 24), model, keys)
+    return gallery.pictures_of(data.images(scenes.pictures(0, 0, 24), model, 24), model, keys)
 
 
 @pytest.fixture(scope="module")
@@ -564,7 +564,7 @@ def test_modes_that_are_named_have_to_fit(model, atlas, pictures):
 
 
 def test_an_embedded_model_with_256_scenes_is_light(model):
-    source = data.images("", model, 256)
+    source = data.images(scenes.pictures(0, 0, 256), model, 256)
     atlas = gallery.scan(model, source, k=4, progress=False)
     made = views.mode_browser(model, atlas, source)
     assert made.data["gallery"]["modes"] == list(range(6))

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import qkutils as qk
-from qkutils import data, gallery, models, views
+from qkutils import data, gallery, models, scenes, views
 from qkutils.attention import total_variation
 from qkutils.views import building
 from qkutils.views.base import colour_map
@@ -33,7 +33,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def images(model):
-    return data.images("", model, 4)
+    return data.images(scenes.pictures(0, 0, 4), model, 4)
 
 
 @pytest.fixture(scope="module")

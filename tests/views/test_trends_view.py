@@ -7,14 +7,14 @@ import pytest
 import xarray as xr
 
 import qkutils as qk
-from qkutils import modes, trends, views
+from qkutils import modes, views
 
 NAMES = ("tiny-supervised", "tiny-simmim")
 
 
 @pytest.fixture(scope="module")
 def curves():
-    return [trends.curves(name) for name in NAMES]
+    return [modes.trend(name) for name in NAMES]
 
 
 @pytest.fixture

@@ -1,0 +1,108 @@
+"""Opening pictures: every file comes in here, whatever its kind, depth, turn or fault."""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+_TURNS = {  # by the EXIF tag Orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def shown(path: str | Path) -> str:
+    r"""A path as text that can be written anywhere: bytes that are not UTF-8 become \x…."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens a regular file; raises ValueError that says what is in the way."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return open(path, "rb")
+        if stat.S_ISDIR(mode):
+            os.listdir(path)  # raises where that is what was in the way
+        why = "it is a folder" if stat.S_ISDIR(mode) else "it is a pipe, a socket or a device"
+    except FileNotFoundError:
+        link = path.is_symlink() and shown(os.readlink(path))
+        why = f"it is a link to {link}, which is not there" if link else "there is no such file"
+    except PermissionError:
+        why = "permission is denied; `chmod u+rX` allows reading"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise ValueError(f"{shown(path)}: can't be read ({why}); remove or mend it")
+
+
+def open_picture(file: Path | BytesIO, mode: str = "RGB", name: str = "") -> Image.Image:
+    """Reads one file as an upright picture, whatever its colour mode; of several, the first.
+
+    Raises ValueError for a file that can't be read, which it calls by its path or `name`.
+    """
+    if isinstance(file, Path):
+        name = name or shown(file)
+    with open_file(file) if isinstance(file, Path) else file as content:
+        try:
+            with Image.open(content) as picture:
+                return upright(picture, mode)
+        except Exception as error:  # for a broken file, Pillow raises many unrelated classes
+            unknown = isinstance(error, UnidentifiedImageError)
+            reason = "it is no kind of picture that Pillow knows" if unknown else error
+            raise ValueError(
+                f"{name}: can't be read as a picture ({reason}); remove or mend it"
+            ) from error
+
+
+def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
+    """A picture the right way up and in this colour mode, from one of any mode.
+
+    Raises ValueError for numbers whose range is not known.
+    """
+    picture.load()  # which turns a TIFF file already
+    try:
+        turn = _TURNS.get(int(picture.getexif().get(ExifTags.Base.Orientation, 1)))
+    except Exception:  # EXIF of a wrong form raises anything, and the picture is whole
+        turn = None
+    seen = in_mode(picture if turn is None else picture.transpose(turn), mode)
+    seen.info.clear()  # or it would be turned again
+    return seen
+
+
+def in_mode(picture: Image.Image, mode: str = "RGB") -> Image.Image:
+    """A picture in this colour mode; deep ones are scaled, where Pillow would cut off at 255.
+
+    Raises ValueError for numbers whose range is not known.
+    """
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        picture = Image.fromarray(_eight_bits(np.asarray(picture)))
+    return picture.convert(mode)
+
+
+def _eight_bits(values: Shaped[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    """Numbers from 0 to 255, of 16 bits, of floating point from 0 to 1, or of 32 bits.
+
+    Those of 32 bits count as 8 bits where none is larger than 255, as 16 bits where one is.
+    """
+    low, high = values.min(), values.max()
+    white = 1 if values.dtype.kind == "f" else 65535
+    if values.dtype.itemsize == 4 and white > 1 and high <= 255:
+        white = 255
+    if not (low >= 0 and high <= white):  # so is NaN
+        raise ValueError(
+            f"it has values from {low:g} to {high:g}; bring whole numbers to 0 … 65535, or "
+            "floating point to 0 … 1"
+        )
+    return (values / (white / 255)).round().astype(np.uint8)

@@ -1,0 +1,45 @@
+"""Provenance: what every result says about the weights that it comes from."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TypeVar
+
+import xarray as xr
+
+from qkutils.models import Model
+
+ORIGIN = ("model", "fingerprint", "convention")
+
+Result = TypeVar("Result", xr.Dataset, xr.DataArray)
+
+
+def with_origin(
+    result: Result, model: Model, convention: str, dtype: str = "float64", **attributes: object
+) -> Result:
+    """The result with the model's name, its fingerprint and the convention as scalar coordinates.
+
+    Selection and arithmetic keep them, and drop them where two models meet.  What the file could
+    not tell and `load` assumed stands in the attribute `assumed`.
+    """
+    named = dict(zip(ORIGIN, (model.name, model.fingerprint, convention), strict=True))
+    said = {"dtype": dtype, "code_version": version("qkutils"), "assumed": model.assumed}
+    return result.assign_coords(named).assign_attrs(said | attributes)
+
+
+def refuse_foreign(
+    name: str, result: xr.Dataset, model: Model, convention: str | None = None
+) -> None:
+    """Raise ValueError where a result is of other weights, or of another convention."""
+    found = {key: str(result[key].values) if key in result.coords else "" for key in ORIGIN}
+    if found["fingerprint"] != model.fingerprint:
+        raise ValueError(
+            f"{name}: they come from {found['model'] or 'an unknown model'} (weights "
+            f"{found['fingerprint'] or 'unknown'}), not from {model.name} ({model.fingerprint}); "
+            "give those of this model"
+        )
+    if convention is not None and found["convention"] != convention:
+        raise ValueError(
+            f"{name}: convention {found['convention'] or 'unknown'!r}, {convention!r} is needed; "
+            f"compute them with convention={convention!r}"
+        )

@@ -1,0 +1,239 @@
+"""The command `qkutils`: what it lists is what there is, and every slip gets one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import qkutils
+from qkutils import cli, gallery, models, scenes
+from qkutils.data import fetching
+from qkutils.gallery.atlas import STATISTICS
+from qkutils.gallery.scanning import Precision
+from qkutils.heads import CONVENTIONS
+from qkutils.tiny import evaluate, objectives
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command runs: beside a folder of two pictures, an empty one and broken files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(models.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in ("pictures", "empty", "taken"):
+        (tmp_path / name).mkdir()
+    for n, image in enumerate(scenes.make(0, 0, 2).image.movedim(1, -1)):
+        Image.fromarray((image * 255).byte().numpy()).save(tmp_path / "pictures" / f"{n}.png")
+    (tmp_path / "file.txt").write_text("text")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{")
+    (tmp_path / "cut.pth").write_bytes(b"PK\3\4")
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    return tmp_path
+
+
+SCAN = ["scan", "--model", "tiny-dino", "--images", "pictures", "--out", "a.nc"]
+USAGE = {  # what is wrong with a command line itself, and what its message names
+    "no command": ([], "COMMAND"),
+    "an unknown command": (["scann"], "scann"),
+    "an unknown option": ([*SCAN, "--deep"], "--deep"),
+    "no model": (SCAN[:1] + SCAN[3:], "--model"),
+    "no images": (SCAN[:3] + SCAN[5:], "--images"),
+    "k of none": ([*SCAN, "--k", "0"], "--k"),
+    "k of 1.5": ([*SCAN, "--k", "1.5"], "--k"),
+    "k of nothing": ([*SCAN, "--k", ""], "--k"),
+    "a batch of none": ([*SCAN, "--batch-size", "0"], "--batch-size"),
+    "workers of -1": ([*SCAN, "--workers", "-1"], "--workers"),
+    "overfetch of 0": ([*SCAN, "--overfetch", "0"], "--overfetch"),
+    "save at nan": ([*SCAN, "--save-every", "nan"], "--save-every"),
+    "save at inf": ([*SCAN, "--save-every", "inf"], "--save-every"),
+    "save at -1": ([*SCAN, "--save-every", "-1"], "--save-every"),
+    "an unknown convention": ([*SCAN, "--convention", "Paper"], "Paper"),
+    "unknown statistics": ([*SCAN, "--statistics", "variance", "sink"], "sink"),
+    "an unknown precision": ([*SCAN, "--precision", "bf16"], "bf16"),
+    "device gpu": ([*SCAN, "--device", "gpu"], "gpu"),
+    "device meta": ([*SCAN, "--device", "meta"], "meta"),
+    "device mps": ([*SCAN, "--device", "mps"], "mps"),
+    "device cuda:x": ([*SCAN, "--device", "cuda:x"], "cuda:x"),
+    "images without a name": (SCAN[:4] + [""] + SCAN[5:], "--images"),
+    "out without a name": ([*SCAN[:-1], ""], "--out"),
+    "an unknown data set": (["datasets", "fetch", "o4"], "o4"),
+    "data sets, but which": (["datasets", "fetch"], "name"),
+    "an unknown objective": (["train", "simim"], "simim"),
+    "steps of -1": (["train", "simmim", "--steps", "-1"], "--steps"),
+    "a seed of -1": (["train", "simmim", "--seed", "-1"], "--seed"),
+    "training on the gpu": (["train", "simmim", "--device", "gpu"], "gpu"),
+    "a count of 0": (["store", "tiny-dino", "--count", "0"], "--count"),
+    "odd without a name": (["store", "tiny-dino", "--odd", "folder"], "NAME=FOLDER"),
+}
+FAILS = {  # what can't be done, and what its message names
+    "an unknown model": ([*SCAN, "--model", "tiny-dyno"], "tiny-dino"),
+    "an unknown tag": (
+        [*SCAN, "--model", "vit_tiny_patch16_224.mine"],
+        "vit_tiny_patch16_224.mine",
+    ),
+    "a model without a name": ([*SCAN, "--model", ""], "''"),
+    "a missing checkpoint": ([*SCAN, "--model", "no/where.pth"], "no/where.pth"),
+    "a cut safetensors file": ([*SCAN, "--model", "cut.safetensors"], "cut.safetensors"),
+    "a cut torch file": ([*SCAN, "--model", "cut.pth"], "cut.pth"),
+    "a foreign checkpoint": ([*SCAN, "--model", "foreign.safetensors"], "foreign.safetensors"),
+    "a missing folder": ([*SCAN, "--images", "nowhere"], "nowhere"),
+    "a file for a folder": ([*SCAN, "--images", "file.txt"], "file.txt"),
+    "an empty folder": ([*SCAN, "--images", "empty"], "empty"),
+    "out is a folder": ([*SCAN, "--out", "taken"], "taken"),
+    "out in a file": ([*SCAN, "--out", "file.txt/a.nc"], "file.txt"),
+    "out is no atlas": ([*SCAN, "--out", "file.txt"], "file.txt"),
+    "an embedded model": (["fetch", "tiny-dino"], "tiny-dino"),
+    "fetching what nobody knows": (["fetch", "vit_tinny_patch16_224"], "vit_tiny_patch16_224"),
+    "fetching without a network": (["fetch", "vit_tiny_patch16_224.augreg_in21k"], "hub"),
+    "fetching into a file": (["fetch", "vit_tiny_patch16_224", "--folder", "file.txt"], "file.txt"),
+    "an address of another kind": (["datasets", "fetch", "o3", "--url", "file:///x"], "http"),
+    "data sets into a file": (["datasets", "fetch", "o3", "--to", "file.txt"], "file.txt"),
+    "training into a file": (["train", "untrained", "--out", "file.txt"], "file.txt"),
+    "storing an unknown model": (["store", "tiny-dyno"], "tiny-dino"),
+    "storing of a missing folder": (["store", "tiny-dino", "--images", "nowhere"], "nowhere"),
+    "storing of a missing set": (["store", "tiny-dino", "--odd", "o3=nowhere"], "nowhere"),
+    "storing of missing streets": (["store", "tiny-dino", "--camvid", "nowhere"], "nowhere"),
+    "storing of missing people": (["store", "tiny-dino", "--bsds", "nowhere"], "nowhere"),
+}
+
+
+def one_line(capsys: pytest.CaptureFixture, named: str) -> None:
+    """Checks that one line was said, that it names the slip, and that nothing else was."""
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1, said.err
+    assert named in said.err
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("slip", USAGE)
+def test_a_wrong_command_line(slip: str, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments, named = USAGE[slip]
+    with pytest.raises(SystemExit) as raised:
+        cli.main(arguments)
+    assert raised.value.code == 2
+    one_line(capsys, named)
+
+
+@pytest.mark.parametrize("slip", FAILS)
+def test_what_cannot_be_done(slip: str, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments, named = FAILS[slip]
+    before = files(folder)
+    assert cli.main(arguments) == 1
+    one_line(capsys, named)
+    assert files(folder) == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("command", [SCAN, ["train", "untrained"]], ids=lambda c: c[0])
+def test_a_gpu_that_is_not_there(command, folder, capsys) -> None:
+    assert cli.main([*command, "--device", "cuda"]) == 1
+    one_line(capsys, "--device cuda")
+
+
+def test_out_is_tried_before_the_model_is_loaded(folder, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    for option, value in (("--out", "taken"), ("--images", "empty"), ("--images", "nowhere")):
+        assert cli.main([*SCAN, option, value]) == 1
+        one_line(capsys, value)
+
+
+def test_an_atlas_of_another_scan_is_kept(folder, capsys) -> None:
+    assert cli.main([*SCAN, "--k", "1"]) == 0
+    before = (folder / "a.nc").read_bytes()
+    capsys.readouterr()
+    assert cli.main([*SCAN, "--k", "2"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert "a.nc" in said[-1] and not any("Traceback" in line for line in said)
+    assert (folder / "a.nc").read_bytes() == before
+    assert cli.main([*SCAN, "--k", "1"]) == 0
+    assert gallery.load(folder / "a.nc").sizes["picture"] == 2
+
+
+def test_a_stopped_command_says_what_is_kept(folder, capsys, monkeypatch) -> None:
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gallery, "scan", stop)
+    assert cli.main(SCAN) == 130
+    assert "a.nc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, ValueError, RuntimeError])
+def test_what_nobody_foresaw_keeps_its_traceback(error, folder, monkeypatch) -> None:
+    """Here it is raised by this test, so by no code of the library that says what to do."""
+
+    def fail(*_, **__):
+        raise error("planted")
+
+    monkeypatch.setattr(gallery, "scan", fail)
+    with pytest.raises(error, match="planted"):
+        cli.main(SCAN)
+
+
+def test_names_that_are_no_unicode(folder, capsys) -> None:
+    os.rename(folder / "pictures", folder / "gr\udcfcn")
+    arguments = [*SCAN, "--images", "gr\udcfcn", "--out", "gr\udcfcn.nc"]
+    assert cli.main(arguments) == 0
+    assert "gr\\udcfcn.nc" in capsys.readouterr().out
+
+
+def test_a_training_is_resumed_and_told(folder, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(evaluate, "measure", lambda _: {"odd factor": 0.5})
+    assert cli.main(["train", "supervised", "--steps", "1", "--out", "runs"]) == 0
+    assert "odd" in capsys.readouterr().out and (folder / "runs" / "supervised-0.pt").is_file()
+    assert cli.main(["train", "supervised", "--steps", "2", "--out", "runs"]) == 1
+    assert "supervised-0.pt" in capsys.readouterr().err
+
+
+def test_models_and_data_sets_are_listed(capsys) -> None:
+    assert cli.main(["models"]) == 0
+    listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert set(listed) == set(qkutils.catalogue().index)
+    at_hand = {name for name, line in listed.items() if line.endswith("at hand")}
+    assert at_hand == set(models.at_hand())
+    assert cli.main(["datasets", "list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert listed == list(fetching.DATASETS)
+
+
+def test_the_command_offers_what_the_library_takes() -> None:
+    assert set(cli.CONVENTIONS) == set(CONVENTIONS)
+    assert set(cli.STATISTICS) == set(STATISTICS)
+    assert set(cli.PRECISIONS) == set(get_args(Precision))
+    assert set(cli.DATASETS) == set(fetching.DATASETS)
+    assert set(cli.OBJECTIVES) == set(objectives.OBJECTIVES)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["scan", "--help"], ["scan"]])
+def test_help_needs_no_torch(arguments: list[str]) -> None:
+    """The package itself is left out: what is asked is what the command loads."""
+    home = str(Path(qkutils.__file__).parent)
+    code = (
+        "import sys, types\n"
+        "package = sys.modules['qkutils'] = types.ModuleType('qkutils')\n"
+        f"package.__path__ = [{home!r}]\n"
+        "from qkutils import cli\n"
+        "try:\n    cli.main(sys.argv[1:])\n"
+        "finally:\n    assert not {'torch', 'numpy', 'xarray'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == (2 if arguments == ["scan"] else 0), done.stderr
+    assert "Traceback" not in done.stderr
+    assert arguments != ["--version"] or done.stdout.split()[0] == "qkutils"
+
+
+def test_a_reader_who_has_seen_enough_is_no_fault() -> None:
+    command = f"{sys.executable} -m qkutils models | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith("tiny-supervised ") and done.stderr == ""

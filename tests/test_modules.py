@@ -1,0 +1,457 @@
+"""Modules as people have them: which are let in, and which compute something else."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import types
+
+import pytest
+import torch
+
+import qkutils as qk
+
+# isort: split
+import timm
+from timm.layers import Attention, PatchEmbed
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+load = inspect.unwrap(qk.load)  # without the type checks that only tests have
+SMALL = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 48, "num_heads": 3}
+
+
+class LowRank(nn.Module):
+    """An adapter: the base layer's weights, and more in its forward pass."""
+
+    def __init__(self, base: nn.Linear):
+        super().__init__()
+        self.base_layer, self.more = base, nn.Linear(base.in_features, base.out_features)
+        self.weight, self.bias = base.weight, base.bias
+
+    def forward(self, x):
+        return self.base_layer(x) + self.more(x)
+
+
+class Bare(nn.Module):
+    """A wrapper without a weight of its own."""
+
+    def __init__(self, base: nn.Module):
+        super().__init__()
+        self.inner = base
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+class Mine(nn.Linear):
+    """A Linear with a forward pass of its own."""
+
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+def mine(layer: nn.Linear) -> Mine:
+    made = Mine(layer.in_features, layer.out_features)
+    made.load_state_dict(layer.state_dict())
+    return made
+
+
+PARTS = ("qkv", "proj")
+WRAPPERS = {"adapter": LowRank, "bare wrapper": Bare, "own Linear": mine}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_projections_that_are_wrapped_are_refused(part, wrapper, make_vit):
+    net = make_vit()
+    setattr(net.blocks[1].attn, part, WRAPPERS[wrapper](getattr(net.blocks[1].attn, part)))
+    with pytest.raises(ValueError, match=f"layer 1: attn.{part} is "):
+        qk.load(net)
+
+
+@pytest.mark.parametrize("part", ["q_proj", "k_proj", "v_proj"])
+def test_separate_projections_that_are_wrapped_are_refused(part, fill):
+    net = fill(timm.models.eva.Eva(**SMALL, qkv_fused=False, num_classes=5), 1)
+    assert qk.load(net).heads.w_q.shape == (2, 3, 16, 48)
+    attn = net.blocks[0].attn
+    setattr(attn, part, LowRank(getattr(attn, part)))
+    with pytest.raises(ValueError, match=f"attn.{part}"):
+        qk.load(net)
+
+
+def test_an_adapter_put_in_after_loading_is_seen(make_vit):
+    model = qk.load(make_vit())
+    assert model.heads
+    attn = model.net.blocks[0].attn
+    attn.qkv = LowRank(attn.qkv)
+    with pytest.raises(ValueError, match="attn.qkv"):
+        _ = model.heads
+
+
+PLACES = ("", "blocks.1", "blocks.1.attn", "blocks.0.mlp", "norm", "patch_embed", "blocks.2.norm1")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("bound", [True, False])
+def test_a_forward_put_on_an_instance_is_refused(place, bound, make_vit):
+    net = make_vit()
+    module = net.get_submodule(place)
+    own = module.forward
+    module.forward = types.MethodType(lambda self, x: own(x), module) if bound else own
+    for given in (net, qk.load(make_vit())):
+        if given is not net:
+            given.net.get_submodule(place).forward = lambda x: x
+        with pytest.raises(ValueError, match="`forward`.*instance"):
+            qk.load(given)
+
+
+@pytest.mark.parametrize("method", ["_pos_embed", "forward_features"])
+def test_another_method_on_the_instance_is_refused(method, make_vit):
+    net = make_vit()
+    setattr(net, method, getattr(net, method))
+    with pytest.raises(ValueError, match=method):
+        qk.load(net)
+
+
+@pytest.mark.parametrize("kind", [Attention, timm.models.vision_transformer.Block])
+def test_a_forward_put_on_a_class_of_timms_is_refused(kind, make_vit, monkeypatch):
+    net, own = make_vit(), kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, x, *args, **more: own(self, x, *args, **more))
+    with pytest.raises(ValueError, match=f"{kind.__name__}.*forward"):
+        qk.load(net)
+
+
+class Prompted(VisionTransformer):
+    def _pos_embed(self, x):
+        x = super()._pos_embed(x)
+        return torch.cat([x[:, :1], torch.zeros_like(x[:, :5]), x[:, 1:]], 1)
+
+
+class Masked(VisionTransformer):
+    def forward_features(self, x):
+        return super().forward_features(x)
+
+
+class Called(VisionTransformer):
+    def __call__(self, x):
+        return super().__call__(x)
+
+
+class Renamed(VisionTransformer):
+    """The same as timm's."""
+
+
+class Other(nn.Module):
+    """Timm's parts in a class of one's own."""
+
+    def __init__(self):
+        super().__init__()
+        net = VisionTransformer(**SMALL)
+        self.patch_embed, self.blocks, self.cls_token = net.patch_embed, net.blocks, net.cls_token
+
+    def forward(self, x):
+        return self.blocks(torch.cat([self.cls_token, self.patch_embed(x)], 1))
+
+
+@pytest.mark.parametrize("kind", [Prompted, Masked, Called])
+def test_classes_that_may_have_other_tokens_are_refused(kind):
+    with pytest.raises(ValueError, match=kind.__name__):
+        qk.load(kind(**SMALL))
+    with pytest.raises(ValueError, match="Other"):
+        qk.load(Other())
+
+
+def test_a_subclass_that_changes_nothing_is_let_in(images):
+    net = Renamed(**SMALL)
+    attention = qk.observed_attention(qk.load(net), images)
+    assert attention.sizes["key"] == 17
+
+
+def test_compiled_modules_are_refused(make_vit):
+    net = make_vit()
+    with pytest.raises(ValueError, match="compiled"):
+        qk.load(torch.compile(net))
+    part = make_vit()
+    part.blocks[0].mlp.compile()
+    net.compile()
+    for given in (net, part):
+        with pytest.raises(ValueError, match="compiled"):
+            qk.load(given)
+    block = make_vit()
+    block.blocks[1] = torch.compile(block.blocks[1])
+    with pytest.raises(ValueError, match="OptimizedModule|compiled"):
+        qk.load(block)
+
+
+def test_parallel_modules_are_refused(make_vit):
+    with pytest.raises(ValueError, match=r"\.module"):
+        qk.load(nn.DataParallel(make_vit()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_refused_with_what_mends_them(dtype, make_vit):
+    net = make_vit().to(dtype)
+    with pytest.raises(ValueError, match=r"\.float\(\)"):
+        qk.load(net)
+    assert qk.load(net.float()).heads
+    partly = make_vit()
+    partly.blocks[1].mlp.to(dtype)
+    with pytest.raises(ValueError, match=r"blocks\.1\.mlp"):
+        qk.load(partly)
+
+
+def test_meta_and_quantised_modules_are_refused(make_vit):
+    with pytest.raises(ValueError, match="meta"):
+        qk.load(make_vit().to("meta"))
+    partly = make_vit()
+    partly.norm.to("meta")
+    with pytest.raises(ValueError, match="norm.*meta"):
+        qk.load(partly)
+    for kinds in ({nn.Linear}, {"blocks.0.mlp.fc1"}):
+        quantised = torch.ao.quantization.quantize_dynamic(make_vit(), kinds, dtype=torch.qint8)
+        with pytest.raises(ValueError, match="quantis|attn.qkv"):
+            qk.load(quantised)
+
+
+BAD = ("cls_token", "blocks.1.mlp.fc2.bias", "head.weight", "blocks.0.attn.qkv.weight")
+
+
+@pytest.mark.parametrize("key", BAD)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_are_named_wherever_they_are(key, value, make_vit):
+    net = make_vit()
+    with torch.no_grad():
+        net.get_parameter(key).view(-1)[-1] = value
+    with pytest.raises(ValueError, match=key):
+        qk.load(net)
+    net = make_vit()
+    net.register_buffer("more", torch.tensor([1.0, value]))
+    with pytest.raises(ValueError, match="more"):
+        qk.load(net)
+
+
+def test_numbers_that_are_spoiled_after_loading_are_named(make_vit):
+    model = qk.load(make_vit())
+    model.net.blocks[0].norm1.weight.data[3] = torch.nan
+    with pytest.raises(ValueError, match=r"blocks\.0\.norm1\.weight|0\.norm1\.weight"):
+        _ = model.heads
+
+
+STEMS = ("vit_tiny_r_s16_p8_224", "vitamin_small_224", "vit_base_mci_224")
+
+
+@pytest.mark.parametrize("name", STEMS)
+def test_stems_that_are_not_one_convolution_are_refused(name):
+    with torch.device("meta"):
+        net = timm.create_model(name)
+    with pytest.raises(ValueError, match="not"):
+        qk.load(net)
+
+
+def test_patches_that_overlap_are_refused(make_vit):
+    net = make_vit()
+    net.patch_embed.proj.stride = (4, 4)
+    with pytest.raises(ValueError, match="stride"):
+        qk.load(net)
+
+    class Stem(PatchEmbed):
+        pass
+
+    net = VisionTransformer(**SMALL, embed_layer=Stem)
+    with pytest.raises(ValueError, match="Stem"):
+        qk.load(net)
+
+
+@pytest.mark.parametrize("thing", [None, 3, 1.5, [], {}, b"x", torch.zeros(3), object(), True])
+def test_what_is_no_model_at_all(thing):
+    with pytest.raises(ValueError, match="model"):
+        load(thing)
+
+
+@pytest.mark.parametrize("name", ["", ".", "x" * 5000, "a\0b", "vit\nx", "/", "~"])
+def test_names_that_are_none(name):
+    with pytest.raises((ValueError, FileNotFoundError)):
+        qk.load(name)
+
+
+def test_layers_with_another_scale_or_eps_are_refused(make_vit):
+    for change in (lambda b: setattr(b.attn, "scale", 0.5), lambda b: setattr(b.norm1, "eps", 0.1)):
+        net = make_vit()
+        change(net.blocks[1])
+        with pytest.raises(ValueError, match="eps or scale"):
+            qk.load(net)
+
+
+def test_heads_wider_than_the_model_are_refused():
+    net = VisionTransformer(**SMALL)
+    for block in net.blocks:
+        block.attn = Attention(48, num_heads=3, attn_head_dim=64)
+    with pytest.raises(ValueError, match="64.*48"):
+        qk.load(net)
+
+
+# ---- devices ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["meta", "gpu", "mps", "", True, 1.5, [], "cpu:x", -1])
+def test_devices_that_are_none(device, plain_vit):
+    with pytest.raises((ValueError, RuntimeError), match="device="):
+        load(plain_vit, device=device)
+
+
+def test_a_gpu_that_is_not_there(plain_vit, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="device="):
+        load(plain_vit, device=7)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(RuntimeError, match="device="):
+        load(plain_vit, device=7)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_network_of_the_caller_is_not_moved(make_vit):
+    model = qk.load(make_vit())
+    there = qk.load(model, device="cuda")
+    assert model.device.type == "cpu" and there.device.type == "cuda"
+    assert there.identity == model.identity
+    net = make_vit()
+    assert qk.load(net, device="cuda").device.type == "cuda"
+    assert net.head.weight.device.type == "cpu"
+
+
+def test_options_of_files_are_for_files_only(plain_vit):
+    options = {"num_heads": 4, "grid": (4, 4), "like": "test_vit", "state_dict": "model"}
+    for given in (plain_vit, "tiny-supervised", qk.load(plain_vit)):
+        for name, value in options.items():
+            with pytest.raises(ValueError, match=f"{name}="):
+                qk.load(given, **{name: value})
+
+
+# ---- what is right ---------------------------------------------------------------------------
+
+
+def pruned(net):
+    for block in net.blocks:
+        prune.l1_unstructured(block.attn.qkv, "weight", 0.5)
+    return net
+
+
+def normed(net, norm):
+    for block in net.blocks:
+        norm(block.attn.qkv)
+    for _ in range(10):  # a spectral norm estimates in training how large a weight is
+        net.train()(torch.ones(1, 3, 32, 32))
+    return net
+
+
+HOOKED = {
+    "weight norm": lambda net: normed(net, parametrizations.weight_norm),
+    "older weight norm": lambda net: normed(net, torch.nn.utils.weight_norm),
+    "spectral norm": lambda net: normed(net, parametrizations.spectral_norm),
+    "older spectral norm": lambda net: normed(net, torch.nn.utils.spectral_norm),
+    "pruning": pruned,
+    "train mode": lambda net: net.train(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm")
+@pytest.mark.parametrize("change", HOOKED)
+def test_weights_that_are_computed_are_read_as_they_are_used(change, make_vit, images):
+    net = HOOKED[change](make_vit())
+    with torch.no_grad():
+        for name, tensor in net.named_parameters():
+            if "weight_g" in name or "original0" in name:
+                tensor.mul_(1.5)
+    model = qk.load(net)
+    rebuilt = qk.rebuild_attention(model, images)
+    assert float(abs(rebuilt - qk.observed_attention(model, images)).max()) < 1e-5
+
+
+KEPT = {
+    "dropout": {"attn_drop_rate": 0.5, "proj_drop_rate": 0.5, "drop_path_rate": 0.5},
+    "patch dropout": {"patch_drop_rate": 0.5},
+    "dynamic size": {"dynamic_img_size": True},
+    "layer scale": {"init_values": 0.1},
+    "registers": {"reg_tokens": 4},
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_modules_that_are_plain_in_eval_mode(case, make_vit, images):
+    model = qk.load(make_vit(**KEPT[case]).train())
+    observed = qk.observed_attention(model, images)
+    difference = observed - qk.rebuild_attention(model, images)
+    assert float(abs(difference).max()) < 1e-5
+
+
+def test_a_hook_and_another_input_size_are_let_in(make_vit, images):
+    net = make_vit()
+    net.blocks[1].register_forward_hook(lambda *_: None)
+    net.set_input_size((32, 48))
+    model = qk.load(net)
+    assert model.grid == (4, 6) and model.image_size == (32, 48)
+    distilled = qk.load(VisionTransformerDistilled(**SMALL))
+    assert distilled.prefix_names == ["class token", "distillation token"]
+
+
+# ---- what a model holds ----------------------------------------------------------------------
+
+
+def test_heads_are_read_once_and_again_after_any_change(make_vit):
+    model = qk.load(make_vit())
+    first = model.heads
+    assert model.heads is first
+    weight = model.net.blocks[1].attn.qkv.weight
+    changes = (
+        lambda: weight.data.mul_(-1),  # autograd is told of none of these
+        lambda: weight.data.copy_(weight.data.flip(0)),
+        lambda: weight.data.view(-1)[5].add_(1e-4),
+        lambda: setattr(model.net.blocks[1].norm1, "bias", nn.Parameter(torch.ones(64))),
+    )
+    seen = {first.fingerprint}
+    for change in changes:
+        change()
+        seen.add(model.fingerprint)
+    assert len(seen) == len(changes) + 1
+    assert not torch.equal(first.w_q, model.heads.w_q)
+
+
+def test_the_identity_depends_on_all_that_outputs_depend_on(make_vit):
+    net = make_vit()
+    own = qk.load(copy.deepcopy(net))
+    assert qk.load(copy.deepcopy(net)).identity == own.identity != ""
+    assert len(own.identity) == 16 and int(own.identity, 16) >= 0
+    seen = {own.identity}
+    for key in ("cls_token", "pos_embed", "patch_embed.proj.bias", "blocks.0.mlp.fc1.weight"):
+        other = copy.deepcopy(net)
+        other.get_parameter(key).data.view(-1)[0] += 1
+        assert qk.load(other).fingerprint == own.fingerprint
+        seen.add(qk.load(other).identity)
+    changes = (
+        lambda net: setattr(net.blocks[0].norm2, "eps", 1e-3),
+        lambda net: setattr(net.blocks[0].mlp, "act", nn.ReLU()),
+        lambda net: setattr(net, "pretrained_cfg", {"mean": (0.5,) * 3}),
+        lambda net: setattr(net, "pretrained_cfg", {"mean": (0.485, 0.456, 0.406), "crop_pct": 1}),
+        lambda net: net.blocks[0].register_forward_hook(lambda *_: None),
+        lambda net: net.register_buffer("more", torch.ones(1)),
+    )
+    for change in changes:
+        other = copy.deepcopy(net)
+        change(other)
+        seen.add(qk.load(other).identity)
+    assert len(seen) == 1 + 4 + len(changes)
+
+
+def test_a_bare_module_says_that_its_preprocessing_is_assumed(make_vit):
+    assert "ImageNet" in qk.load(make_vit()).assumed
+    assert qk.load(timm.create_model("test_vit")).assumed == ""
+
+
+def test_loading_a_model_again_puts_it_into_eval_mode(make_vit):
+    model = qk.load(make_vit())
+    model.net.train()
+    assert qk.load(model) is model and not model.net.training

@@ -1,0 +1,312 @@
+"""Misspelt and senseless options are refused at the door, by their name, before any work."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import PIL.Image
+import pytest
+import xarray as xr
+
+import qkutils as qk
+from qkutils import modes, naming, options, preference, regions, scenes, segments, stored
+from qkutils.records import Sample, Segmented
+from qkutils.scenes import drawing, rendering
+
+NAN, INF = float("nan"), float("inf")
+
+
+# ---- the checks themselves -----------------------------------------------------------------------
+
+
+def test_what_is_allowed_comes_back_in_its_plain_type():
+    assert options.choice("x", np.str_("b"), ("a", "b")) == "b"
+    assert type(options.choice("x", np.str_("b"), ("a", "b"))) is str
+    assert options.choices("x", ["b", "a"], ("a", "b")) == ("b", "a")
+    assert options.choices("x", (), ("a", "b")) == ()
+    assert type(options.count("x", np.int64(3))) is int
+    assert options.count("x", 0, 0, 0) == 0 and options.index("x", 4, 5) == 4
+    assert options.indices("x", np.array([2, 0]), 3) == [2, 0]
+    assert options.indices("x", range(3), 3) == [0, 1, 2]
+    assert options.number("x", Fraction(1, 2), 0, 1) == 0.5
+    assert options.number("x", 1, 0, 1, closed=True) == 1.0
+    assert options.flag("x", np.True_) is True and options.seed(0) == 0
+    assert options.finite("x", [1, 2], ndim=1).dtype == np.float64
+
+
+REFUSED = {
+    "another case": lambda: options.choice("x", "A", ("a",)),
+    "a space": lambda: options.choice("x", "a ", ("a",)),
+    "None for a word": lambda: options.choice("x", None, ("a",)),
+    "a list for a word": lambda: options.choice("x", ["a"], ("a",)),
+    "True for 1": lambda: options.choice("x", True, (1, -1)),
+    "1.0 for 1": lambda: options.choice("x", 1.0, (1, -1)),
+    "a word for words": lambda: options.choices("x", "a", ("a",)),
+    "words as a set": lambda: options.choices("x", {"a"}, ("a",)),
+    "a word twice": lambda: options.choices("x", ["a", "a"], ("a", "b")),
+    "no words": lambda: options.choices("x", [], ("a",), least=1),
+    "None for words": lambda: options.choices("x", None, ("a",)),
+    "a count of 0": lambda: options.count("x", 0),
+    "a count too high": lambda: options.count("x", 3, 1, 2),
+    "a count of 1.0": lambda: options.count("x", 1.0),
+    "a count of True": lambda: options.count("x", True),
+    "a count of np.True_": lambda: options.count("x", np.True_),
+    "a count as text": lambda: options.count("x", "3"),
+    "a count of None": lambda: options.count("x", None),
+    "a count of two": lambda: options.count("x", [1, 2]),
+    "an index below 0": lambda: options.index("x", -1, 3),
+    "an index at the end": lambda: options.index("x", 3, 3),
+    "an index of NaN": lambda: options.index("x", NAN, 3),
+    "a negative seed": lambda: options.seed(-1),
+    "a seed beyond torch": lambda: options.seed(2**63),
+    "no indices": lambda: options.indices("x", [], 3),
+    "indices twice": lambda: options.indices("x", [1, 1], 3),
+    "indices as text": lambda: options.indices("x", "01", 3),
+    "indices as a number": lambda: options.indices("x", 1, 3),
+    "indices of True": lambda: options.indices("x", [True], 3),
+    "indices of 1.5": lambda: options.indices("x", [1.5], 3),
+    "NaN": lambda: options.number("x", NAN),
+    "infinity": lambda: options.number("x", INF),
+    "an end": lambda: options.number("x", 1, 0, 1),
+    "a number as text": lambda: options.number("x", "0.5", 0, 1),
+    "a number of True": lambda: options.number("x", True, 0, 2),
+    "a number of None": lambda: options.number("x", None),
+    "a huge number": lambda: options.number("x", 10**400),
+    "a flag of 1": lambda: options.flag("x", 1),
+    "a flag as text": lambda: options.flag("x", "False"),
+    "a flag of None": lambda: options.flag("x", None),
+    "nothing finite": lambda: options.finite("x", []),
+    "NaN among numbers": lambda: options.finite("x", [1, NAN]),
+    "words for numbers": lambda: options.finite("x", ["a"]),
+    "numbers in two dimensions": lambda: options.finite("x", [[1.0]], ndim=1),
+    "an iterator": lambda: options.sequence("x", iter([1])),
+    "a text": lambda: options.sequence("x", "ab"),
+    "a dictionary": lambda: options.sequence("x", {0: 1}),
+    "an array without names": lambda: options.with_dims("x", np.zeros(3), "layer"),
+    "another dimension": lambda: options.with_dims("x", xr.DataArray([1.0], dims="a"), "layer"),
+    "a field that is missing": lambda: options.with_fields("x", xr.Dataset(), "score"),
+    "None for a result": lambda: options.with_fields("x", None, "score"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_allowed_is_refused_by_name(case, unchecked):
+    with pytest.raises(ValueError, match="^(x|seed)\\b"):
+        REFUSED[case]()
+
+
+# ---- the doors -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def net(make_vit):
+    return qk.load(make_vit(seed=2, embed_dim=24, num_heads=2))
+
+
+def samples(count=2, mask=None):
+    made = []
+    for n in range(count):
+        noise = np.random.default_rng(n).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        target = np.zeros((32, 32), bool)
+        target[:16, :16] = True
+        masks = {"target": target if mask is None else mask, "distractor": ~target}
+        made.append(Sample(f"s{n}", PIL.Image.fromarray(noise), masks))
+    return made
+
+
+def segmented(labels=None, count=2):
+    halves = np.repeat([0, 1], 16)[None].repeat(32, 0) if labels is None else labels
+    return [Segmented(s.key, s.image, (halves,)) for s in samples(count)]
+
+
+def nan_mask():
+    mask = np.zeros((32, 32))
+    mask[0, 0] = NAN
+    return mask
+
+
+UNREAD = [None, None]  # pictures that would raise something else as soon as they were read
+BAD_COUNTS = (0, -1, 1.5, True, "2", None, NAN)
+
+DOORS = {
+    **{
+        f"{call.__name__}, convention={bad!r}": (
+            "convention",
+            lambda net, call=call, bad=bad: call(net, bad),
+        )
+        for call in (modes.decompose, modes.weighted_cosine, modes.null_band)
+        for bad in ("Paper", "EXACT", "", None, 1)
+    },
+    "null_weighted_cosine, convention": (
+        "convention",
+        lambda net: modes.null_weighted_cosine(net, "Paper"),
+    ),
+    **{
+        f"null_band, level={bad!r}": ("level", lambda net, b=bad: modes.null_band(net, level=b))
+        for bad in (NAN, 0, 1, 95, -0.5, "0.95", None, True)
+    },
+    **{
+        f"null_weighted_cosine, draws={bad!r}": (
+            "draws",
+            lambda net, b=bad: modes.null_weighted_cosine(net, draws=b),
+        )
+        for bad in (*BAD_COUNTS, 1)
+    },
+    **{
+        f"null_weighted_cosine, seed={bad!r}": (
+            "seed",
+            lambda net, b=bad: modes.null_weighted_cosine(net, seed=b),
+        )
+        for bad in (-1, 0.5, None, 2**64)
+    },
+    **{
+        f"study, {name}={bad!r}": (
+            name,
+            lambda net, n=name, b=bad: preference.study(net, UNREAD, **{n: b}),
+        )
+        for name, bads in {
+            "query": ("Largest", None, 1),
+            "patches": ("halves", None),
+            "prefix": ("left_out", True),
+            "batch_size": BAD_COUNTS,
+            "modes": (3, [0], "all", True, np.zeros(3), xr.Dataset()),
+            "salience": ("bias", ["Bias"], ["bias", "bias"], 1, None),
+            "null_images": ("ab", [np.zeros((3, 3))], 3, iter([])),
+        }.items()
+        for bad in bads
+    },
+    "study, samples as an iterator": ("samples", lambda net: preference.study(net, iter([]))),
+    "study, a picture for a sample": (
+        "Sample",
+        lambda net: preference.study(net, [s.image for s in samples()]),
+    ),
+    **{
+        f"study, a mask of {name}": (
+            "target mask",
+            lambda net, m=mask: preference.study(net, samples(mask=m)),
+        )
+        for name, mask in {
+            "three dimensions": np.ones((32, 32, 3), bool),
+            "NaN": nan_mask(),
+            "bytes": np.full((32, 32), 255, np.uint8),
+            "a list": [[True]],
+            "one value": np.array(True),
+        }.items()
+    },
+    **{
+        f"grouping, {name}={bad!r}": (
+            name,
+            lambda net, n=name, b=bad: segments.grouping(net, UNREAD, **{n: b}),
+        )
+        for name, bads in {
+            "nulls": (*BAD_COUNTS, 2),
+            "batch_size": BAD_COUNTS,
+            "modes": (3, [0], "all", True),
+            "salience": ("shift", ["value"], None),
+        }.items()
+        for bad in bads
+    },
+    **{
+        f"same_object, {name}={bad!r}": (
+            name,
+            lambda net, n=name, b=bad: segments.same_object(net, UNREAD, **{n: b}),
+        )
+        for name, bads in {
+            "k": BAD_COUNTS,
+            "convention": ("Paper", None),
+            "instances": (1, "yes", None),
+            "cover": (0, 1.1, NAN, -1, "0.5", True, None),
+            "patches": ("Fraction", None),
+            "seed": (-1, 0.5),
+            "batch_size": BAD_COUNTS,
+        }.items()
+        for bad in bads
+    },
+    **{
+        f"a label map of {name}": (
+            "label map",
+            lambda net, x=labels, call=call: call(net, segmented(x)),
+        )
+        for name, labels in {
+            "numbers with a point": np.zeros((32, 32)),
+            "NaN": nan_mask(),
+            "three dimensions": np.zeros((32, 32, 1), int),
+            "truth": np.zeros((32, 32), bool),
+            "a list": [[0, 1]],
+        }.items()
+        for call in (segments.grouping, segments.same_object)
+    },
+    "samples for segments": ("Segmented", lambda net: segments.grouping(net, samples())),
+    "one picture": ("segmentations", lambda net: segments.grouping(net, "ab")),
+    **{
+        f"name_modes, {name}={bad!r}": (
+            name,
+            lambda net, n=name, b=bad: naming.name_modes(net, **{n: b}),
+        )
+        for name, bads in {
+            "count": (3, 8.0, True, None),
+            "permutations": BAD_COUNTS,
+            "directions": BAD_COUNTS,
+            "seed": (-1, None),
+        }.items()
+        for bad in bads
+    },
+    **{
+        f"draw, {name}={bad!r}": (
+            name,
+            lambda net, n=name, b=bad: drawing.draw(
+                **({"seed": 0, "start": 0, "stop": 3} | {n: b})
+            ),
+        )
+        for name, bads in {
+            "seed": (-1, 0.5, None, True),
+            "start": (-1, 0.0, None),
+            "stop": (0, 3.0, "3", None),
+            "odd": ([], "kind", ["shape"], ["kind", "kind"], None),
+        }.items()
+        for bad in bads
+    },
+    **{
+        f"make, size={bad!r}": ("size", lambda net, b=bad: rendering.make(0, 0, 1, size=b))
+        for bad in (*BAD_COUNTS, 10**6)
+    },
+    "a role": ("role", lambda net: scenes.make(0, 0, 1).mask(7)),
+    "a kind of table": ("kind", lambda net: stored.names("Modes")),
+    "memberships": ("patches", lambda net: regions.memberships(np.zeros((1, 2, 4)), "all")),
+    "relations without regions": (
+        "query",
+        lambda net: preference.relations(xr.DataArray(np.zeros(3), dims="layer")),
+    ),
+    "excess of nothing": ("null_share", lambda net: preference.excess(xr.Dataset())),
+    "excess of others=1": ("others", lambda net: preference.excess(xr.Dataset(), others=1)),
+    "a relation": (
+        "relation",
+        lambda net: preference.late_minus_early(xr.Dataset(), "Same"),
+    ),
+    "grouping's excess of nothing": ("same", lambda net: segments.excess(xr.Dataset())),
+    "optimal of nothing": ("score", lambda net: segments.optimal(xr.Dataset())),
+    "probability of nothing": ("score", lambda net: segments.probability(xr.Dataset())),
+    "strengths without modes": (
+        "mode",
+        lambda net: modes.null_from_strengths(
+            xr.DataArray([1.0], dims="layer"), modes.null_band(net)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DOORS)
+def test_every_door_refuses_it_before_any_work(case, net, unchecked):
+    names, call = DOORS[case]
+    with pytest.raises(ValueError, match=names):
+        call(net)
+
+
+@pytest.mark.parametrize(
+    "change", [{"over": "head"}, {"over": ["image"]}, {"draws": 1}, {"draws": 0}, {"seed": -1}]
+)
+def test_probability_refuses_what_it_does_not_know(net, change, unchecked):
+    found = segments.same_object(net, segmented(count=3))
+    with pytest.raises(ValueError, match=[*change][0]):
+        segments.probability(found, **change)

@@ -1,0 +1,165 @@
+"""A parameters file as people write it: each slip gets one line with its place."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOL = ROOT / "book" / "_tools" / "parameters.py"
+CHAPTERS = {
+    "01_first": 'MODEL = "m"\nIMAGES = ""\nSHARE = 0.5\nLAYERS = [1, 2]',
+    "02_second": 'MODEL = "m"\nIMAGES = ""\nCOUNT: int = 8\nFAST = False',
+}
+
+
+@pytest.fixture(scope="module")
+def tool() -> Any:
+    """The tool as a module."""
+    spec = importlib.util.spec_from_file_location("parameters", TOOL)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def collect(tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a build takes from a file of this content, beside two chapters."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name, code in CHAPTERS.items():
+        text = f'# %%\n"nothing"\n\n# %% tags=["parameters"]\n{code}\n'
+        (tmp_path / "notebooks" / f"{name}.py").write_text(text)
+
+    def read(content: bytes | str, **environment: str) -> dict[str, Any]:
+        raw = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / "given.yaml").write_bytes(raw)
+        return tool.collect({"PARAMETERS": "given.yaml", **environment})
+
+    return read
+
+
+SLIPS = {
+    "tab": ("MODEL: a\n\tCOUNT: 1\n", 2),
+    "tab before a value": ("MODEL:\t- a\n", 1),
+    "open bracket": ("MODEL: [a\n", 2),
+    "open quote": ("MODEL: 'a\n", 2),
+    "Latin-1": (b"# x\nMODEL: gr\xfcn\n", 2),
+    "UTF-16": ("MODEL: a\n".encode("utf-16"), 1),
+    "NUL": ("# x\nMODEL: a\0b\n", 2),
+    "empty": ("", 1),
+    "comments alone": ("# MODEL: a\n", 1),
+    "a list": ("- MODEL\n", 1),
+    "a word": ("MODEL\n", 1),
+    "two documents": ("MODEL: a\n---\nMODEL: b\n", 2),
+    "a deep nest": ("MODEL: " + "[" * 5000, 1),
+    "a Python object": ("MODEL: !!python/object/apply:os.getcwd []\n", 1),
+    "an unknown anchor": ("MODEL: *a\n", 1),
+    "a number as name": ("MODEL: a\n5: b\n", 2),
+    "null as name": ("null: b\n", 1),
+    "yes as name": ("yes: b\n", 1),
+    "a date as name, unknown": ("2024-01-01: b\n", 1),
+    "a list as name": ("? [a]\n: b\n", 1),
+    "merged": ("<<: {MODEL: a}\n", 1),
+    "twice": ("MODEL: a\nIMAGES: ''\nMODEL: b\n", 3),
+    "twice in a section": ("02_second:\n  COUNT: 1\n  COUNT: 2\n", 3),
+    "a section twice": ("02_second: {COUNT: 1}\n02_second: {COUNT: 2}\n", 2),
+    "a list as section": ("02_second:\n  - COUNT\n", 1),
+    "a number as section": ("02_second: 5\n", 1),
+    "an empty section": ("MODEL: a\n02_second:\n", 2),
+    "an unknown chapter": ("2_second: {COUNT: 1}\n", 1),
+    "an unknown parameter": ("MODEL: a\nMODLE: b\n", 2),
+    "an unknown one in a section": ("02_second:\n  COUNTS: 1\n", 2),
+    "one that only some have": ("COUNT: 1\n", 1),
+    "1e1": ("02_second:\n  FAST: true\n  COUNT: 1e1\n", 3),
+    "quoted": ("02_second: {COUNT: '8'}\n", 1),
+    "octal": ("02_second: {COUNT: 010}\n", 1),
+    "sixties": ("02_second: {COUNT: 1:30}\n", 1),
+    "8.0": ("02_second: {COUNT: 8.0}\n", 1),
+    "true for a number": ("02_second: {COUNT: true}\n", 1),
+    "null for a number": ("02_second: {COUNT: }\n", 1),
+    "a list for a number": ("02_second: {COUNT: [8]}\n", 1),
+    "a section for a number": ("02_second: {COUNT: {a: 1}}\n", 1),
+    "a date for a number": ("02_second: {COUNT: 2024-13-45}\n", 1),
+    "1 for true": ("02_second: {FAST: 1}\n", 1),
+    "text for a fraction": ("01_first: {SHARE: half}\n", 1),
+    "NaN": ("01_first: {SHARE: .nan}\n", 1),
+    "one for a list": ("01_first: {LAYERS: 1}\n", 1),
+    "text in a list": ("01_first: {LAYERS: [1, a]}\n", 1),
+    "MODEL is a number": ("MODEL: 5\n", 1),
+    "MODEL is no": ("MODEL: no\n", 1),
+    "IMAGES is a list": ("IMAGES: [a, b]\n", 1),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_one_line_with_its_place(slip: str, collect: Any, tool: Any) -> None:
+    content, line = SLIPS[slip]
+    with pytest.raises(tool.Wrong) as raised:
+        collect(content)
+    told = str(raised.value)
+    assert told.startswith(f"given.yaml, line {line}: ") and "\n" not in told
+    assert len(told) < 300
+
+
+def test_what_is_needed_is_named(collect: Any, tool: Any) -> None:
+    with pytest.raises(tool.Wrong, match="COUNT.*'1e1'.*02_second.*whole number"):
+        collect("02_second: {COUNT: 1e1}\n")
+    with pytest.raises(tool.Wrong, match="MODEL.*line 1"):
+        collect("MODEL: a\nMODEL: b\n")
+
+
+def test_a_file_that_is_none(collect: Any, tool: Any, tmp_path: Path) -> None:
+    for name in ("nowhere.yaml", "notebooks"):
+        with pytest.raises(tool.Wrong, match=f"^{name}: "):
+            collect("", PARAMETERS=name)
+    (tmp_path / "file.png").touch()
+    for images in ("nowhere", "file.png", "a\nb"):
+        with pytest.raises(tool.Wrong, match="^IMAGES="):
+            collect("MODEL: a\n", IMAGES=images)
+
+
+def test_what_is_right_is_taken(collect: Any, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "own.pth").touch()
+    taken = collect(
+        b"\xef\xbb\xbfMODEL: own.pth\r\n02_second: {COUNT: -8, FAST: yes, IMAGES: pictures}\r\n"
+        b"01_first: {SHARE: 1, LAYERS: []}\r\n"
+    )
+    assert taken == {
+        "MODEL": str(tmp_path / "own.pth"),
+        "02_second": {"COUNT": -8, "FAST": True, "IMAGES": str(tmp_path / "pictures")},
+        "01_first": {"SHARE": 1, "LAYERS": []},
+    }
+    assert collect("MODEL: a\n", MODEL="b", IMAGES="") == {"MODEL": "b"}
+    assert collect("{}") == {}
+
+
+def written(folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run the tool as Make does."""
+    command = [sys.executable, str(TOOL), str(folder / "out.yaml")]
+    given = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True)
+
+
+def test_the_file_is_rewritten_only_when_it_changes(tmp_path: Path) -> None:
+    out = tmp_path / "out.yaml"
+    for model in ("tiny-dino", "tiny-dino", "tiny-simmim"):
+        before = out.stat().st_mtime_ns if out.exists() else 0
+        done = written(tmp_path, MODEL=model, IMAGES=str(tmp_path))
+        assert done.returncode == 0 and done.stderr == ""
+        assert out.read_text() == f"IMAGES: {tmp_path}\nMODEL: {model}\n"
+        assert (out.stat().st_mtime_ns > before) == (before == 0 or model == "tiny-simmim")
+
+
+def test_a_model_that_cannot_be_had_is_told_before_any_chapter_runs(tmp_path: Path) -> None:
+    done = written(tmp_path, MODEL="tiny-dyno")
+    assert done.returncode == 1 and not (tmp_path / "out.yaml").exists()
+    assert done.stderr.startswith("MODEL=tiny-dyno: ") and done.stderr.count("\n") == 1
