@@ -16,8 +16,8 @@ EXTRAS := book,dask,test$(if $(shell command -v npm),,$(shell printf ,)node)
 CHAPTERS := $(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/[0-9]*.py))
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')
 
-# Read by book/_tools/parameters.py
-export MODEL IMAGES PARAMETERS
+# Read by book/_tools/parameters.py and, the last, by a recipe's shell
+export MODEL IMAGES PARAMETERS PORT
 
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
@@ -55,9 +55,9 @@ node_modules/.ready: package-lock.json
 	touch $@
 
 serve: $(READY) ## show the book at http://localhost:8000 (or PORT=)
-	@$(RUN) book/_tools/serve.py '$(PORT)' --check
+	@$(RUN) book/_tools/serve.py "$$PORT" --check
 	@$(MAKE) --no-print-directory book
-	@$(RUN) book/_tools/serve.py '$(PORT)'
+	@$(RUN) book/_tools/serve.py "$$PORT"
 
 live: $(READY) ## drive a view in JupyterLab, on a machine with nothing else to do
 	$(RUN) -m pytest -m live tests/site/test_live_notebook.py

@@ -11,7 +11,8 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +21,7 @@ from qkutils import options
 
 if TYPE_CHECKING:
     import xarray as xr
+    from PIL.Image import Image
 
 # What the library takes; written out here because reading it there would load torch.
 CONVENTIONS = ("paper", "exact")
@@ -62,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # odd file names
     args = parser().parse_args(arguments)
     try:
-        args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"\nstopped; {args.kept.format(**vars(args))}", file=sys.stderr)
@@ -83,6 +87,10 @@ def _foreseen(error: Exception) -> bool:
     *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
     ours = innermost.f_globals.get("__name__", "").startswith("qkutils.")
     return isinstance(error, OSError) or ours
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"qkutils: {_line(str(message))}", file=sys.stderr)
 
 
 def _line(text: str) -> str:
@@ -249,9 +257,6 @@ def _models(args: argparse.Namespace) -> None:
 def _fetch(args: argparse.Namespace) -> None:
     from qkutils import models
 
-    table = models.catalogue()
-    if args.name in table.index and table.source[args.name] == "embedded":
-        raise ValueError(f"{args.name} comes with qkutils, and needs no fetching: load it by name")
     folder = args.folder or Path(os.environ.get(models.WEIGHTS_VARIABLE) or "weights")
     path = models.fetch(args.name, folder)
     print(f"{path} ({path.stat().st_size / 1e6:.0f} MB)")
@@ -301,6 +306,7 @@ def _add_store(commands: Any) -> None:
     )
     command.add_argument("--camvid", type=_path, help="a folder of CamVid")
     command.add_argument("--bsds", type=_path, help="a folder of BSDS500")
+    command.add_argument("--to", type=_path, metavar="DIR", help="default: into the package")
     command.set_defaults(run=_store, kept="the files named above are whole; run it again")
 
 
@@ -308,22 +314,23 @@ def _store(args: argparse.Namespace) -> None:
     from qkutils import data, models, scenes, stored
     from qkutils.store import check_writable
 
-    check_writable(stored.FOLDER / "new.csv")
-    images = args.images or ""
-    photographs = data.pictures(images, args.count)
+    to = args.to or stored.FOLDER
+    check_writable(to / "new.csv")
+    drawn: Sequence[Image] = scenes.pictures(0, 0, args.count)
+    pictures = data.pictures(args.images, args.count) if args.images else drawn
     sets = {name: data.odd_one_out(folder) for name, folder in args.odd}
     camvid = data.camvid(args.camvid) if args.camvid else None
     bsds = data.bsds500(args.bsds) if args.bsds else None
     model = models.load(args.model)
-    print(stored.store_modes(model))
-    print(stored.store_salience(model, str(images), args.count))
+    print(stored.store_modes(model, to))
+    print(stored.store_salience(model, str(args.images or ""), args.count, to))
     if sets:
-        drawn = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
-        print(stored.store_preference(model, sets | {"drawn scenes": drawn}, photographs))
+        own = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
+        print(stored.store_preference(model, sets | {"drawn scenes": own}, pictures, to))
     if camvid is not None:
-        print(stored.store_same_object(model, camvid, "CamVid, validation"))
+        print(stored.store_same_object(model, camvid, "CamVid, validation", to))
     if bsds is not None:
-        print(stored.store_grouping(model, bsds, "BSDS500, validation"))
+        print(stored.store_grouping(model, bsds, "BSDS500, validation", to))
 
 
 def _add_train(commands: Any) -> None:

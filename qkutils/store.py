@@ -129,7 +129,7 @@ def load(path: str | Path) -> xr.Dataset:
     """Reads what `save` wrote; raises ValueError for a file that is damaged or of another kind."""
     data = Path(path).read_bytes()
     try:
-        found = xr.load_dataset(io.BytesIO(data), engine="h5netcdf")
+        found = xr.load_dataset(io.BytesIO(data), engine="h5netcdf", phony_dims="sort")
     except Exception as error:  # a damaged file raises whatever the layers under it raise
         raise ValueError(
             f"{path}: {_what(data)}; remove it, or name another file ({type(error).__name__})"

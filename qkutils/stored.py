@@ -18,7 +18,7 @@ import xarray as xr
 from PIL import Image
 from tqdm import tqdm
 
-from qkutils import data, options, segments, statistics, store
+from qkutils import data, options, scenes, segments, statistics, store
 from qkutils.attention import observed_attention, rebuild_attention, total_variation
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import qkutils as qk
@@ -594,9 +595,12 @@ def test_embedded_files_say_what_their_tensors_cannot():
     folder = Path(qk.__file__).parent / "tiny" / "weights"
     for path in folder.glob("*.safetensors"):
         assert {t.dtype for t in load_file(path).values()} == {torch.float16}
-        model = qk.load(path)
-        assert model.assumed == "" and model.heads.w_q.shape == (8, 4, 24, 96)
-        assert "mean=tensor([0.5000" in repr(model.transform)
+        with safe_open(path, "pt") as file:
+            said = json.loads(file.metadata()["qkutils"])
+        assert said["num_heads"] == 4 and said["config"]["mean"] == [0.5] * 3
+    model = qk.load(path)
+    assert model.assumed == "" and model.heads.w_q.shape == (8, 4, 24, 96)
+    assert "mean=tensor([0.5000" in repr(model.transform)
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -181,6 +181,14 @@ def test_what_nobody_foresaw_keeps_its_traceback(error, folder, monkeypatch) -> 
         cli.main(SCAN)
 
 
+def test_a_picture_that_is_none_is_told_in_one_line(folder, capsys) -> None:
+    (folder / "pictures" / "broken.png").write_text("no picture")
+    assert cli.main([*SCAN, "--k", "1"]) == 0
+    said = capsys.readouterr()
+    (line,) = [each for each in said.err.splitlines() if "broken.png" in each]
+    assert line.startswith("qkutils: ") and "broken.png" in said.out
+
+
 def test_names_that_are_no_unicode(folder, capsys) -> None:
     os.rename(folder / "pictures", folder / "gr\udcfcn")
     arguments = [*SCAN, "--images", "gr\udcfcn", "--out", "gr\udcfcn.nc"]
@@ -194,6 +202,13 @@ def test_a_training_is_resumed_and_told(folder, capsys, monkeypatch) -> None:
     assert "odd" in capsys.readouterr().out and (folder / "runs" / "supervised-0.pt").is_file()
     assert cli.main(["train", "supervised", "--steps", "2", "--out", "runs"]) == 1
     assert "supervised-0.pt" in capsys.readouterr().err
+
+
+def test_numbers_are_stored_where_asked(folder, capsys) -> None:
+    assert cli.main(["store", "tiny-dino", "--count", "2", "--to", "numbers"]) == 0
+    names = {path.name for path in (folder / "numbers").iterdir()}
+    assert names == {"tiny-dino.modes.csv", "tiny-dino.salience.csv"}
+    assert capsys.readouterr().out.split() == [f"numbers/{name}" for name in sorted(names)]
 
 
 def test_models_and_data_sets_are_listed(capsys) -> None:
@@ -225,7 +240,7 @@ def test_help_needs_no_torch(arguments: list[str]) -> None:
         f"package.__path__ = [{home!r}]\n"
         "from qkutils import cli\n"
         "try:\n    cli.main(sys.argv[1:])\n"
-        "finally:\n    assert not {'torch', 'numpy', 'xarray'} & set(sys.modules)\n"
+        "finally:\n    assert not {'torch', 'timm', 'xarray'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == (2 if arguments == ["scan"] else 0), done.stderr

@@ -245,7 +245,7 @@ def test_composed_and_decomposed_names_belong_together(segmented):
     assert data.label_maps(segmented).keys == ["x", "y", composed]
 
 
-def test_names_that_are_not_utf8(segmented, capsys):
+def test_names_that_are_not_utf8(segmented):
     for folder in ("images", "annotations"):
         old = os.fsencode(segmented / folder)
         os.rename(old + b"/x.png", old + b"/\xe9.png")

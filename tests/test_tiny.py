@@ -342,7 +342,7 @@ def test_publishing_writes_weights_that_load_and_a_card(tmp_path, monkeypatch):
         assert path.name == f"tiny-{name}-s3.safetensors"
         assert "| accuracy | 0.5000 |" in path.with_suffix(".md").read_text()
         assert publish.measured(path.stem, tmp_path).loc["accuracy"].tolist() == [0.5] * 3
-        model = models._embedded(path.stem, path, None)
+        model = models.load(path)
         kept = objective.net.state_dict()
         for key, tensor in model.net.state_dict().items():
             torch.testing.assert_close(tensor, kept[key], atol=1e-3, rtol=1e-3)

@@ -186,6 +186,7 @@ def _projected(projections: Projections, index: int, x: Tensor) -> tuple[Tensor,
     layer, token = projections.layers[index], x.float()
     if projections.convention == "exact":
         token = normalise(token, projections.heads.ln_eps)
+    assert layer.rows is not None, "layers that show their queries are not projected"
     both = torch.nn.functional.linear(token, layer.rows)
     query, key = both.unflatten(-1, (2, *layer.root.shape)).permute(2, 0, 3, 1, 4).unbind(0)
     return query, key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Literal, get_args
 
@@ -77,33 +78,29 @@ def _records(
 ) -> Records[Item]:
     limits = {"seed": seed, "start": start, "stop": stop}
     seed, start, stop = (options.count(name, n, least=0) for name, n in limits.items())
+    make(seed, start, min(start + 1, stop), size, odd=odd)  # refuses bad input at the door
     return Records(range(start, stop), _Rendering(seed, start, stop, odd, size, record))
 
 
+@dataclass
 class _Rendering(Generic[Item]):
     """Makes the record of a scene; the last batch that was rendered is at hand."""
 
-    def __init__(
-        self,
-        seed: int,
-        start: int,
-        stop: int,
-        odd: Sequence[str],
-        size: int,
-        record: Callable[[str, Scenes, int], Item],
-    ) -> None:
-        make(seed, start, min(start + 1, stop), size, odd=odd)  # refuses bad input at the door
-        self._seed, self._start, self._stop = seed, start, stop
-        self._odd, self._size, self._record = odd, size, record
-        self._batch: tuple[int, Scenes] | None = None
+    seed: int
+    start: int
+    stop: int
+    odd: Sequence[str]
+    size: int
+    record: Callable[[str, Scenes, int], Item]
+    batch: tuple[int, Scenes] | None = None
 
     def __call__(self, number: int) -> Item:
-        place = (number - self._start) % _BATCH
-        first, batch = number - place, self._batch  # which another thread may replace
+        place = (number - self.start) % _BATCH
+        first, batch = number - place, self.batch  # which another thread may replace
         if batch is None or batch[0] != first:
-            last = min(first + _BATCH, self._stop)
-            batch = self._batch = first, make(self._seed, first, last, self._size, odd=self._odd)
-        return self._record(f"scene-{self._seed}-{number}", batch[1], place)
+            last = min(first + _BATCH, self.stop)
+            batch = self.batch = first, make(self.seed, first, last, self.size, odd=self.odd)
+        return self.record(f"scene-{self.seed}-{number}", batch[1], place)
 
 
 def _picture(key: str, world: Scenes, at: int) -> Image.Image:

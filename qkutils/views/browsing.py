@@ -111,14 +111,15 @@ def mode_browser(
     options.with_fields("atlas", atlas, "sigma", "cosine", *OF_PICTURES)
     options.choice("convention", atlas.attrs.get("convention"), CONVENTIONS)
     top = options.count("top", top)
+    asked = {"layer": layers, "head": heads, "mode": modes}
+    chosen = {name: _chosen(name, values, atlas) for name, values in asked.items()}
     loaded = models.load(model)
     pictures = pictures_of(images, loaded)
     parts = decompose(loaded, atlas.attrs["convention"])
     _belong(atlas, parts, pictures)
     _whole(atlas, loaded)
     best = atlas.isel(rank=slice(top))
-    asked = {"layer": layers, "head": heads, "mode": modes}
-    part = best.isel({name: _chosen(name, values, atlas) for name, values in asked.items()})
+    part = best.isel(chosen)
     shelf, named = Shelf(loaded, pictures), _naming(names, atlas)
     if modes is None:
         part = fitting(part, atlas, shelf, named)

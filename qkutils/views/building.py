@@ -190,12 +190,16 @@ def one_image(
     page carries.  Paper figure 5.
     """
     loaded = models.load(model)
+    depth, width = loaded.heads.w_q.shape[:2]
+    for name, values, size in (("layers", layers, depth), ("heads", heads, width)):
+        if values is not None:
+            options.indices(name, values, size)
     first = pictures_of([image], loaded).read(0)
-    taken = _take(loaded, "the given picture", first)
-    chosen, of_each = carried(taken, layers, heads, (layer, head))
     rows, columns = loaded.grid
     patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch
     patch = options.index("query_patch", patch, rows * columns)
+    taken = _take(loaded, "the given picture", first)
+    chosen, of_each = carried(taken, layers, heads, (layer, head))
     start = {"layer": _start("layer", layer, chosen), "head": _start("head", head, of_each)}
     explained = explain(loaded, first, start["layer"], start["head"], patch)
     kept = min(3, explained.sizes["mode"])

@@ -99,15 +99,23 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     halves = [gallery.scan(model, images[s], 2, keys=k, progress=False)
               for s, k in ((slice(0, 2), ["a", "b"]), (slice(2, 4), ["c", "d"]))]  # fmt: skip
     yield "merge", gallery.merge(*halves)
+    exact = qk.decompose(model, "exact")
+
+    def first(count: int) -> xr.Dataset:
+        return exact.isel(mode=slice(count))
+
     own = qk.observed_attention(model, images)
     yield "observed_attention", own
     yield "rebuild_attention", qk.rebuild_attention(model, images)
-    few = qk.rebuild_attention(model, images, modes=4, salience=("bias",))
+    few = qk.rebuild_attention(model, images, first(4), salience=("bias",))
     yield "rebuild_attention.4.bias", few
-    yield "rebuild_attention.list", qk.rebuild_attention(model, images, [3, 1], salience=())
+    yield (
+        "rebuild_attention.list",
+        qk.rebuild_attention(model, images, exact.isel(mode=[3, 1]), salience=()),
+    )
     yield "total_variation", attention.total_variation(own, few)
     yield "token_factors", attention.token_factors(model, images)
-    yield "token_factors.3", attention.token_factors(model, images, 3)
+    yield "token_factors.3", attention.token_factors(model, images, first(3))
     directions = torch.eye(model.net.blocks[0].attn.head_dim)[:3]
     removed = ablation.remove(model, images, 1, 2, directions)
     yield "remove", removed

@@ -148,19 +148,15 @@ def test_numpys_numbers_become_plain_ones(every):
 
 def test_what_a_further_model_has_may_then_be_chosen(every, make_vit, samples, monkeypatch):
     """A model that a reader asks for may be deeper than the view's own."""
+    shown = [every["attention"], every["building"]]  # made with the view's own model
     deep = qk.load(make_vit(img_size=64, depth=11, num_heads=8, embed_dim=64, reg_tokens=2))
     monkeypatch.setattr(qk.models, "load", lambda name: deep)
-    for kind, request in {
-        "attention": {"model": "deep", "image": 0},
-        "building": {"model": "deep", "image": 0},
-    }.items():
-        view = every[kind]
+    for view, asks in zip(shown, ("query", "asks"), strict=True):
         before = view.state
-        asks = "query" if kind == "attention" else "asks"
         change = {"layer": 10, "head": 7, asks: deep.prefix_names[-1]}
         with pytest.raises(ValueError):
             view.state = before | change
-        view.respond(request)
+        view.respond({"model": "deep", "image": 0})
         view.state = before | change
         view.state = before
 
