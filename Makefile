@@ -22,7 +22,7 @@ export MODEL IMAGES PARAMETERS PORT
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
 
-.PHONY: help book check test lint unit serve live lab bench clean FORCE
+.PHONY: help book check test lint lint-js unit serve live lab bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,14 @@ lint: $(READY)
 	$(RUN) -m ruff format --check .
 	$(RUN) -m codespell_lib .
 	$(RUN) -m mypy
+
+lint-js: node_modules/.ready
+	npx --no-install eslint .
+	npx --no-install prettier --check '**/*.{js,mjs}'
+
+node_modules/.ready: package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
 
 serve: $(READY) ## show the book at http://localhost:8000 (or PORT=)
 	@$(RUN) book/_tools/serve.py "$$PORT" --check

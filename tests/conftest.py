@@ -129,6 +129,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 SHOTS = Path(__file__).parents[1] / "_build" / "screenshots"
+_kept: set[str] = set()  # views of which this run has a picture
 
 
 def _skip_or_fail(reason: str) -> Any:
@@ -161,7 +162,7 @@ def browser() -> Iterator[Any]:
 def open_view(browser, tmp_path) -> Iterator[Callable[..., Any]]:
     """A function that shows a view in the browser, as `to_html` writes it, and gives the page.
 
-    The page's `faults` are what went wrong on the way; a picture of each view is kept.
+    The page's `faults` are what went wrong on the way; a picture of each kind of view is kept.
     """
     pages = []
 
@@ -177,8 +178,10 @@ def open_view(browser, tmp_path) -> Iterator[Callable[..., Any]]:
 
     yield show
     SHOTS.mkdir(parents=True, exist_ok=True)
-    for number, (page, name) in enumerate(pages):
-        page.screenshot(path=SHOTS / f"view-{name}-{number}.png", full_page=True)
+    for page, name in pages:
+        if name not in _kept:
+            page.screenshot(path=SHOTS / f"view-{name}.png", full_page=True)
+            _kept.add(name)
         page.context.close()
 
 

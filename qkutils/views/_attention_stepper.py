@@ -20,7 +20,7 @@ from qkutils.records import Sample, Samples
 from qkutils.studies._regions import OBJECTS, memberships, patch_fractions
 from qkutils.views import figures as plots
 from qkutils.views._arrays import encoded, packed
-from qkutils.views._base import View
+from qkutils.views._base import View, entry
 
 _MOST = 1_030_000  # bytes of what tokens bring; as text, and with the pictures, below 1.5 MB
 _IMAGES, _LAYERS = 4, 3  # how many pictures a page has, and layers before heads are thinned
@@ -30,7 +30,10 @@ _NAMES = {"target": "target", "distractor": "distractors"}
 class AttentionStepper(View):
     """The view that `attention_stepper` makes."""
 
-    front = "attention"
+    front = "attention_stepper"
+    layer = entry()
+    head = entry()
+    patch = entry()
 
     def __init__(self, model: Model, samples: Samples, *shown: Any) -> None:
         """`model` and `samples` answer what the page does not carry."""

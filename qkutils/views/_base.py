@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -22,18 +23,41 @@ from qkutils.views._page import write
 from qkutils.views.figures import DIVERGING, PALETTE, SEQUENTIAL
 
 FRONT = Path(str(resources.files("qkutils.views").joinpath("front")))
+_IMPORT = re.compile(r'^import \{\s*\w+(?:,\s*\w+)*,?\s*\} from "(\.[\w./]+\.js)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
 
 
 @cache
 def front_end(name: str) -> str:
-    """The script of a view: what all share, then its own."""
-    return "\n".join((FRONT / f"{part}.js").read_text("utf-8") for part in ("common", name))
+    """The script of a view in one piece: what it imports, each module once, then its own."""
+    found: dict[Path, str] = {}
+    _gather(FRONT / f"{name}.js", found)
+    return "\n".join(found.values())
+
+
+def _gather(path: Path, found: dict[Path, str]) -> None:
+    """Add a module after those it imports; names are shared, so that imports can go."""
+    text = path.read_text("utf-8")
+    for needed in _IMPORT.findall(text):
+        module = (path.parent / needed).resolve()
+        if module not in found:
+            _gather(module, found)
+    plain = _EXPORT.sub("", _IMPORT.sub("", text))
+    rest = re.search(r"^(?:import|export)\b(?! default \{ render \};$).*", plain, re.MULTILINE)
+    if rest:
+        raise ValueError(f"{path.name}: write {rest[0]!r} as a plain named import or export")
+    found[path] = plain
 
 
 @cache
 def colour_map(name: str) -> bytes:
     """A matplotlib colour map as 256 × 3 bytes, so that pages and figures share their colours."""
     return (255 * colormaps[name](range(256))[:, :3]).round().astype("uint8").tobytes()
+
+
+def entry() -> traitlets.Any:
+    """An entry of a view's state as a trait of its own."""
+    return traitlets.Any().tag(sync=True, entry=True)
 
 
 class StateError(traitlets.TraitError, ValueError):
@@ -43,10 +67,11 @@ class StateError(traitlets.TraitError, ValueError):
 class View(anywidget.AnyWidget):
     """A view of results that have been computed; where there is a kernel it answers requests.
 
-    `state` says what is chosen; read it, set it or observe it.  A subclass names its script in
-    `front`; in `respond` it computes what its data do not hold, and in `checked` it refuses a state
-    that it cannot show.  `sizes`: how many layers, heads and so on the largest model has that a
-    view has met.
+    `state` says what is chosen; read it, set it or observe it.  Entries of it that a subclass makes
+    traits of their own can be linked to other widgets (`ipywidgets.jslink`, `traitlets.link`).  A
+    subclass names its script in `front`; in `respond` it computes what its data do not hold, and in
+    `checked` it refuses a state that it cannot show.  `sizes`: how many layers, heads and so on the
+    largest model has that a view has met.
     """
 
     front: str
@@ -67,7 +92,12 @@ class View(anywidget.AnyWidget):
         look = {"title": title, "palette": list(PALETTE), "maps": maps}
         self.still = still_picture(still, alternative)
         self._entries = set(state)
-        super().__init__(data=data, state=state, look=look, code=code_of_this_cell())
+        self.linked = sorted(self.traits(entry=True))
+        linked = {name: state[name] for name in self.linked}
+        super().__init__(data=data, state=state, look=look, code=code_of_this_cell(), **linked)
+        self.observe(self._give, "state")
+        for name in self.linked:
+            self.observe(self._take, name)
         self.on_msg(self._asked)
 
     def checked(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +133,22 @@ class View(anywidget.AnyWidget):
     def hello(self) -> dict[str, Any]:
         """What the browser learns when it finds that there is a kernel."""
         return {}
+
+    def _give(self, _: Any) -> None:
+        """Entries follow the state."""
+        for name in self.linked:
+            setattr(self, name, self.state[name])
+
+    def _take(self, change: Any) -> None:
+        """The state follows an entry, or the entry stays what it was."""
+        name, value = change["name"], change["new"]
+        if self.state[name] == value:
+            return
+        try:
+            self.state = self.state | {name: value}
+        except StateError:
+            setattr(self, name, self.state[name])
+            raise
 
     def _asked(self, _: Any, content: dict[str, Any], __: Any) -> None:
         """Answer the browser; an error is shown there, and raised here as well."""

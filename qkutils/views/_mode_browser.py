@@ -17,7 +17,7 @@ from qkutils.modes import decompose, weighted_cosine
 from qkutils.pictures import Pictures, pictures_of
 from qkutils.views import gallery_figures as figures
 from qkutils.views._arrays import packed
-from qkutils.views._base import View
+from qkutils.views._base import View, entry
 from qkutils.views._shelf import BUDGET, Named, Shelf, fits, fitting, in_words, pictures_in
 
 PLACE = ("layer", "head", "mode")
@@ -31,7 +31,10 @@ Names = Mapping[tuple[int, int, int], str] | xr.Dataset
 class ModeBrowser(View):
     """The view that `mode_browser` makes."""
 
-    front = "browser"
+    front = "mode_browser"
+    layer = entry()
+    head = entry()
+    mode = entry()
 
     def __init__(
         self, shelf: Shelf, atlas: xr.Dataset, parts: xr.Dataset, named: Named, *shown: Any

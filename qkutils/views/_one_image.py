@@ -23,7 +23,7 @@ from qkutils.modes import decompose
 from qkutils.pictures import Pictures, open_picture, pictures_of, visible
 from qkutils.views import figures as plots
 from qkutils.views._arrays import encoded, packed
-from qkutils.views._base import View
+from qkutils.views._base import View, entry
 
 BUDGET = 1_000_000  # bytes of numbers on a static page; as text they grow by a third
 
@@ -89,7 +89,10 @@ def _take(model: Model, name: str, image: Tensor) -> Taken:
 class OneImage(View):
     """The view that `one_image` makes."""
 
-    front = "building"
+    front = "one_image"
+    layer = entry()
+    head = entry()
+    mode = entry()
 
     def __init__(self, taken: Taken, pictures: Pictures, *shown: Any) -> None:
         """`taken`: the first of the `pictures`, as the view's own model takes it."""

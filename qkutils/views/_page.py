@@ -13,6 +13,7 @@ from qkutils import store
 if TYPE_CHECKING:
     from qkutils.views._base import View
 
+KEPT = ("data", "state", "look", "code")
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -51,7 +52,7 @@ render({{ model, el: document.getElementById("view") }});
 
 def write(view: View, path: Path) -> Path:
     """Write the page, whole or not at all."""
-    values = {name: getattr(view, name) for name in ("data", "state", "look", "code")}
+    values = {name: getattr(view, name) for name in (*KEPT, *view.linked)}
     text = _PAGE.format(
         title=html.escape(view.look["title"]),
         style=view._css,

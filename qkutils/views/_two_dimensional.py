@@ -24,7 +24,7 @@ STRONGEST = 2.0  # where the sliders of σ end, if no stronger head is given
 class Plane(View):
     """The view that `two_dimensional` makes."""
 
-    front = "plane"
+    front = "two_dimensional"
 
     def checked(self, state: dict[str, Any]) -> dict[str, Any]:
         """A head that the sliders reach, and a token that there is."""

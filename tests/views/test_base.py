@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
+import ipywidgets
 import numpy as np
 import pytest
+import traitlets
 from matplotlib.figure import Figure
 
+from qkutils import options, views
 from qkutils.views import View
 from qkutils.views._arrays import encoded, packed
+from qkutils.views._base import FRONT, entry, front_end
 from qkutils.views._origin import needed
 
 
@@ -70,33 +75,99 @@ def test_one_file_holds_everything(view, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["slide.html"]
 
 
+SCRIPTS = sorted(set(views.__all__) - {"View"})
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_one_module_with_each_part_once(name, node, tmp_path):
+    script = front_end(name)
+    (tmp_path / "view.mjs").write_text(script)  # a name that two parts have is an error of syntax
+    subprocess.run([node, "--check", tmp_path / "view.mjs"], check=True)
+    assert script.count("class Frame ") == 1 and script.count("\nexport default") == 1
+    assert not [line for line in script.splitlines() if line.startswith(("import", "export {"))]
+
+
+def test_scripts_are_those_of_the_views():
+    found = {path.stem for path in FRONT.glob("*.js") if "\nexport default" in path.read_text()}
+    assert found == set(SCRIPTS)
+
+
 @pytest.mark.parametrize(
-    ("form", "error"), [("uint8", 0.011), ("float16", 0.002), ("float32", 1e-7)]
+    "line",
+    [
+        'import * as all from "./other.js";',
+        'import other from "./other.js";',
+        'import { one as two } from "./other.js";',
+        'import { one } from "other";',
+        'export { one } from "./other.js";',
+        "export { one };",
+        "export let one = 1;",
+    ],
 )
-def test_packed_numbers_are_near_what_they_were(form, error, open_unpacked):
-    values = np.random.default_rng(0).normal(size=(3, 4, 5))
-    values[0, 0, :3] = (0, 1e-7, -2)  # the middle one is less than float16's smallest normal number
-    assert np.abs(open_unpacked(packed(values, form)) - values).max() < error
+def test_other_imports_and_exports_are_refused(line, monkeypatch, tmp_path):
+    monkeypatch.setattr(_base, "FRONT", tmp_path)
+    (tmp_path / "other.js").write_text("export const one = 1;\n")
+    (tmp_path / "bad.js").write_text(f"{line}\nexport default {{ render }};\n")
+    with pytest.raises(ValueError, match=r"bad\.js"):
+        front_end("bad")
+
+
+def test_parts_stand_before_those_that_use_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(_base, "FRONT", tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/one.js").write_text(
+        'import { two } from "../two.js";\nexport const one = 1 + two;\n'
+    )
+    (tmp_path / "two.js").write_text("export const two = 2;\n")
+    both = 'import { one } from "./deep/one.js";\nimport {\n  two,\n} from "./two.js";\n'
+    (tmp_path / "ordered.js").write_text(f"{both}export default {{ render }};\n")
+    lines = [line for line in front_end("ordered").splitlines() if line]
+    assert lines == ["const two = 2;", "const one = 1 + two;", "export default { render };"]
+
+
+# ---- beside other widgets ------------------------------------------------------------------------
+
+
+class Linked(View):
+    """A view whose layer is a trait of its own, from 0 to 7."""
+
+    front = "stepper"
+    layer = entry()
+
+    def checked(self, state):
+        return state | {"layer": options.index("layer", state["layer"], 8)}
 
 
 @pytest.fixture
-def open_unpacked(browser):
-    """A function that unpacks numbers in the browser."""
-    from qkutils.views._base import FRONT
+def linked():
+    return Linked("title", {}, {"layer": 2, "head": 1}, Figure(), "")
 
-    page = browser.new_page()
-    source = (FRONT / "common.js").read_text()
 
-    def unpack(numbers):
-        whole = numbers | {"bytes": list(numbers["bytes"])}
-        act = f"(p) => {{ {source}; p.bytes = new DataView(Uint8Array.from(p.bytes).buffer);"
-        found = page.evaluate(
-            f"{act} const u = unpack(p); return [u.shape, [...u.values]]; }}", whole
-        )
-        return np.array(found[1]).reshape(found[0])
+def test_an_entry_and_the_state_follow_each_other(linked):
+    assert linked.layer == 2 and "layer" in linked.keys
+    linked.layer = 5
+    assert linked.state == {"layer": 5, "head": 1}
+    linked.state = {"layer": 3, "head": 0}
+    assert linked.layer == 3
 
-    yield unpack
-    page.close()
+
+def test_an_entry_that_the_state_refuses_stays_what_it_was(linked):
+    with pytest.raises(traitlets.TraitError):
+        linked.layer = 8
+    assert linked.layer == linked.state["layer"] == 2
+
+
+def test_views_are_laid_out_and_linked_as_other_widgets_are(linked):
+    slider, other = ipywidgets.IntSlider(max=7), Linked("b", {}, {"layer": 1}, Figure(), "")
+    row = ipywidgets.HBox([linked, ipywidgets.VBox([slider, other])])
+    assert row.children[0] is linked
+    ipywidgets.link((slider, "value"), (linked, "layer"))
+    traitlets.dlink((linked, "layer"), (other, "layer"))
+    slider.value = 6
+    assert linked.state["layer"] == other.state["layer"] == 6
+    linked.state = linked.state | {"layer": 4}
+    assert slider.value == other.layer == 4
+    assert ipywidgets.jslink((slider, "value"), (linked, "layer")).target[1] == "layer"
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e5])

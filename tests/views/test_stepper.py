@@ -56,3 +56,21 @@ def test_figures_names_and_texts_have_to_match(counts):
     shown, names, texts = counts
     with pytest.raises(ValueError, match="one name and one text for each figure"):
         views.stepper(figures(shown), ["n"] * names, ["t"] * texts, "step")
+
+
+def test_a_removed_view_gives_back_its_pictures_and_draws_no_more(browser, tmp_path):
+    path = views.stepper(figures(2), [0, 1], ["a", "b"], "layer").to_html(tmp_path / "view.html")
+    script = path.read_text()
+    assert script.count("render({ model,") == 1
+    path.write_text(
+        script.replace("render({ model,", "window.model = model; window.end = render({ model,")
+    )
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    there = "fetch(document.querySelector('.qk-finished').src).then(() => true, () => false)"
+    assert page.evaluate(there)
+    page.evaluate("end()")
+    assert not page.evaluate(there)
+    page.evaluate("model.set('state', { step: 1 })")
+    assert page.locator(".qk-finished").get_attribute("alt") == "a"
+    page.close()

@@ -94,26 +94,14 @@ def page(open_view):
     return open_view(made(), viewport=DESK)
 
 
-STATES = [
-    (20, 60, (1.5, 0.4), False),
-    (-150, 75, (2.0, 1.0), True),
-    (10, 100, (1.0, 0.0), False),
-    (0, 180, (0.8, 0.75), True),
-]
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_facts_are_those_of_numpys_decomposition(open_view, state):
-    u0, v0, sigma, mirrored = state
-    page = open_view(made(u0, v0, sigma, mirrored), viewport=DESK)
-    M = expected(*state)
+def test_facts_are_those_of_numpys_decomposition(open_view):
+    page = open_view(made(-150, 75, (2.0, 1.0), True), viewport=DESK)
+    M = expected(-150, 75, (2.0, 1.0), True)
     assert np.abs(matrix(page) - M).max() < 0.0051
     u, strengths, vh = np.linalg.svd(M)
-    assert np.allclose(strengths, sigma)
     found, cosines = facts(page), (u * vh.T).sum(0)
     for mode, name in enumerate(("cosine u₀ · v₀", "cosine u₁ · v₁")):
-        if strengths[mode]:  # a mode without strength may point either way
-            assert numbers(found[name])[0] == pytest.approx(cosines[mode], abs=0.0051)
+        assert numbers(found[name])[0] == pytest.approx(cosines[mode], abs=0.0051)
     weighted = (strengths @ cosines) / strengths.sum()
     assert numbers(found["weighted cosine"])[0] == pytest.approx(weighted, abs=0.0051)
     ratio = [np.trace(M) / np.linalg.norm(M, "nuc"), np.trace(M), np.linalg.norm(M, "nuc")]
@@ -122,8 +110,8 @@ def test_facts_are_those_of_numpys_decomposition(open_view, state):
     assert not page.faults
 
 
-@pytest.mark.parametrize(("asking", "tokens"), [(0, circle()), (2, POINTS)])
-def test_both_maps_are_painted_from_scores_and_softmax(open_view, asking, tokens):
+def test_both_maps_are_painted_from_scores_and_softmax(open_view):
+    asking, tokens = 2, POINTS
     view = made(-150, 75, (2.0, 1.0), True, tokens)
     view.state = view.state | {"token": asking}
     page = open_view(view, viewport=DESK)
@@ -267,11 +255,10 @@ def test_equal_strengths_leave_the_directions_free(page):
     assert (matrix(page) == before).all()
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_the_favourite_is_where_the_score_is_largest(open_view, mirrored):
-    view = made(-40, 75, (1.9, 0.7), mirrored, POINTS, names=[f"p{n}" for n in range(5)])
+def test_the_favourite_is_where_the_score_is_largest(open_view):
+    view = made(-40, 75, (1.9, 0.7), True, POINTS, names=[f"p{n}" for n in range(5)])
     page = open_view(view, viewport=DESK)
-    scores = POINTS @ expected(-40, 75, (1.9, 0.7), mirrored) @ POINTS.T
+    scores = POINTS @ expected(-40, 75, (1.9, 0.7), True) @ POINTS.T
     attention = softmax(scores / np.sqrt(2))
     choose = page.get_by_label("token that asks")
     choose.focus()
@@ -322,17 +309,15 @@ def test_a_head_without_strength_has_no_cosine(page):
     assert page.locator(".qk-choice, .qk-level").count() == 0 and not page.faults
 
 
-@pytest.mark.parametrize(
-    ("v0", "kind"), [(20, "to similar"), (110, "to neither"), (-160, "to dissimilar")]
-)
-def test_the_sentence_says_what_tokens_attend_to(open_view, v0, kind):
-    page = open_view(made(20, v0), viewport=DESK)
+def test_the_sentence_says_what_tokens_attend_to(page):
     z = circle()
-    attention = softmax(z @ expected(20, v0) @ z.T / np.sqrt(2))
-    mean = (attention * (z @ z.T) / 2).sum(-1).mean()
-    said = facts(page)["in short"]
-    assert kind in said
-    assert numbers(said) == pytest.approx([mean, 0], abs=0.0051)
+    for v0, kind in [(20, "to similar"), (110, "to neither"), (-160, "to dissimilar")]:
+        slide(page, "angle of v₀", v0)
+        attention = softmax(z @ expected(20, v0) @ z.T / np.sqrt(2))
+        mean = (attention * (z @ z.T) / 2).sum(-1).mean()
+        said = facts(page)["in short"]
+        assert kind in said
+        assert numbers(said) == pytest.approx([mean, 0], abs=0.0051)
 
 
 def test_a_click_on_a_token_or_a_row_lets_it_ask(page):
@@ -375,8 +360,8 @@ def test_state_is_read_and_set_and_nonsense_is_refused():
         ({"sigma0": 3}, "sigma0=3"),
         ({"token": 16}, "token=16"),
         ({"v0": float("nan")}, "v0="),
-        ({"u0": 200}, "u0=200: .* from -180 to 180"),
-        ({"other": 1}, "it needs"),
+        ({"u0": 200}, "u0=200"),
+        ({"other": 1}, "other"),
     ]:
         with pytest.raises(traitlets.TraitError, match=message):
             view.state = view.state | change
@@ -387,8 +372,8 @@ def test_state_is_read_and_set_and_nonsense_is_refused():
     ("given", "message"),
     [
         ({"sigma": (0.3, 0.4)}, "σ₀ ≥ σ₁"),
-        ({"sigma": (1, -0.1)}, "sigma1"),
-        ({"u0": np.inf}, "u0="),
+        ({"sigma": (1, -0.1)}, "sigma1=-0.1"),
+        ({"u0": np.inf}, "u0=inf"),
         ({"tokens": [[1, 2]]}, "from 2 to 40 rows"),
         ({"tokens": np.ones((41, 2))}, "from 2 to 40 rows"),
         ({"tokens": np.ones((4, 3))}, "rows of two"),

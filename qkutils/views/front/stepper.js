@@ -1,15 +1,20 @@
 // Finished figures, one at a time.
 
+import { addSteps } from "./controls.js";
+import { element } from "./dom.js";
+import { addPanel } from "./drawing.js";
+import { Frame } from "./frame.js";
+
 function render(context) {
   const view = new Frame(context);
   const { label, names, texts, pictures } = view.data;
-  const addresses = pictures.map((bytes) => picture(bytes));
+  const addresses = pictures.map((bytes) => view.address(bytes));
   const steps = names.map((_, number) => number);
-  view.steps(label, "step", steps, (number) => names[number]);
+  addSteps(view, label, "step", steps, (number) => names[number]);
   const image = element("img", { class: "qk-finished" });
-  view.panel().figure.prepend(image);
+  addPanel(view).figure.prepend(image);
 
-  view.begin(({ step }) => {
+  return view.begin(({ step }) => {
     image.src = addresses[step];
     image.alt = texts[step];
   });
