@@ -19,7 +19,7 @@ import qkutils as qk
 from qkutils import views
 from qkutils.atlas import figures
 from qkutils.atlas._galleries import galleries
-from qkutils.views import browsing, carrying
+from qkutils.views import _mode_browser, _shelf
 
 MODEL = "tiny-supervised"
 LAYERS, HEADS, MODES = 8, 4, 24
@@ -461,7 +461,7 @@ def test_a_failed_test_of_a_name_is_not_called_equality(names, atlas, q, known, 
     changed.p_random.loc[at | {"null": "leaning"}] = 0.031
     changed.q_random.loc[at | {"null": "leaning"}] = q_random
     changed.q_random.loc[at | {"null": "any"}] = 1 - q_random
-    name, text = browsing._naming(changed, atlas)(2, 1, 1)["1"][1]
+    name, text = _mode_browser._naming(changed, atlas)(2, 1, 1)["1"][1]
     assert name == "key name" and text.split("; ")[2:] == [
         f"{known} from labels of other scenes after correction (p = 0.012, corrected {q})",
         f"{told} from random directions after correction (p = 0.031, corrected {q_random})",
@@ -529,21 +529,21 @@ def test_layers_heads_and_top_choose_what_is_carried(model, atlas, pictures):
 def test_fewer_modes_pictures_and_layers_where_bytes_are_short(model, atlas, pictures, monkeypatch):
     sizes, kept = [], []
     for budget in (250_000, 130_000, 100_000, 80_000):
-        monkeypatch.setattr(carrying, "BUDGET", budget)
+        monkeypatch.setattr(_shelf, "BUDGET", budget)
         made = views.mode_browser(model, atlas, pictures)
         shape = made.data["gallery"]["image"]["shape"]
         sizes.append(size_of(made) / budget)
         kept.append((shape[2], shape[4], shape[0]))
     assert max(sizes) <= 1 and kept == sorted(kept, reverse=True)
     assert len(set(kept)) > 2
-    monkeypatch.setattr(carrying, "BUDGET", 1000)
+    monkeypatch.setattr(_shelf, "BUDGET", 1000)
     with pytest.raises(ValueError, match="no choice of modes fits"):
         views.mode_browser(model, atlas, pictures)
 
 
 def test_facts_of_layers_that_are_not_carried_count_too(model, atlas, pictures, monkeypatch):
     for budget in (60_000, 70_000, 80_000, 90_000):
-        monkeypatch.setattr(carrying, "BUDGET", budget)
+        monkeypatch.setattr(_shelf, "BUDGET", budget)
         assert size_of(views.mode_browser(model, atlas, pictures, layers=[2], heads=[1])) <= budget
 
 

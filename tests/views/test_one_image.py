@@ -17,7 +17,7 @@ import torch
 import qkutils as qk
 from qkutils import models, views
 from qkutils.attention import total_variation
-from qkutils.views import building
+from qkutils.views import _one_image
 from qkutils.views._base import colour_map
 from qkutils.views._page import _bytes
 
@@ -559,7 +559,7 @@ def file_of(picture, form="png"):
 def direct(model, image):
     """One head of an image, as a view made for that image alone would carry it."""
     tensor = image if isinstance(image, torch.Tensor) else model.transform(image)
-    return building._take(model, "", tensor).head(1, 1)
+    return _one_image._take(model, "", tensor).head(1, 1)
 
 
 def test_another_picture_model_and_head(shown, model, images):
@@ -746,9 +746,9 @@ def test_a_reader_may_begin_at_any_head(model, images, open_view):
 
 def test_the_head_to_begin_at_is_carried_where_room_is_short(shown, monkeypatch):
     taken = shown.taken[NAME, 0]
-    monkeypatch.setattr(building, "BUDGET", 12 * 4 * 25 * 65)
+    monkeypatch.setattr(_one_image, "BUDGET", 12 * 4 * 25 * 65)
     for layer, head in [(3, 1), (7, 3), (0, 0), (5, 2)]:
-        layers, heads = building.carried(taken, None, None, (layer, head))
+        layers, heads = _one_image.carried(taken, None, None, (layer, head))
         assert layer in layers and head in heads and len(layers) * len(heads) == 12
 
 
@@ -768,10 +768,10 @@ def test_a_beginning_that_is_not_carried_is_refused(bad, said, model, images):
 def test_room_is_shared_between_layers_and_heads(shown, monkeypatch):
     taken = shown.taken[NAME, 0]
     for room in (12, 7, 2, 1, 0):
-        monkeypatch.setattr(building, "BUDGET", room * 4 * 25 * 65)
-        layers, heads = building.carried(taken, None, None)
+        monkeypatch.setattr(_one_image, "BUDGET", room * 4 * 25 * 65)
+        layers, heads = _one_image.carried(taken, None, None)
         assert 1 <= len(layers) * len(heads) <= max(room, 1)
-    assert building.carried(taken, [5], None) == ([5], [0])
+    assert _one_image.carried(taken, [5], None) == ([5], [0])
 
 
 def test_a_picture_or_a_patch_that_is_none_is_refused(model, images):
