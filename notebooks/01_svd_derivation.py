@@ -329,7 +329,9 @@ parts[["sigma", "cosine"]]
 exact = qk.decompose(model, convention="exact")
 few = images[:4]
 own = qk.observed_attention(model, few)  # [layer, image, head, query, key]
-rebuilt = qk.rebuild_attention(model, few)  # softmax of all modes plus key salience
+rebuilt = qk.rebuild_attention(
+    model, few, exact
+)  # softmax of all modes plus key salience
 without = {
     "all of κ": qk.rebuild_attention(model, few, salience=[]),
     "b_q": qk.rebuild_attention(model, few, salience=["shift"]),
@@ -476,7 +478,9 @@ _ = fig.colorbar(drawn, ax=axes, label="projection of the normalised token", shr
 # %%
 quarter = d_head // 4
 counts = sorted({0, 1, 2, 4, 8, quarter, d_head // 2, d_head})
-by_count = {k: qk.rebuild_attention(model, few, modes=k) for k in counts}
+by_count = {
+    k: qk.rebuild_attention(model, few, exact.isel(mode=slice(k))) for k in counts
+}
 missing = [distance(own, a).mean(over) for a in by_count.values()]
 missing = xr.concat(missing, pd.Index(counts, name="modes"))
 held = (exact.sigma**2).cumsum("mode") / (exact.sigma**2).sum("mode")

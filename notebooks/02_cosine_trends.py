@@ -100,7 +100,9 @@ the_long_way.to_pandas().round(2)
 weights = heads.read(model)
 trace = (weights.w_q.double() * weights.w_k.double()).sum((-1, -2)).numpy()
 closed_form = trace / parts.sigma.sum("mode")  # (layer, head)
-weighted = qk.weighted_cosine(model)  # the library's own closed form
+weighted = qk.weighted_cosine(
+    model, convention="paper"
+)  # the library's own closed form
 tell(
     long_way_error=float(abs(the_long_way - weighted).max()),
     closed_error=float(abs(closed_form - weighted).max()),
@@ -157,10 +159,12 @@ table.rename_axis("d").round(3)
 # For $m$ equal strengths that is $1/\sqrt{m}$ times; for a single strong mode there is no gain at all.
 
 # %%
-band = qk.null_band(model)  # (layer,): 95 % of single cosines
+band = qk.null_band(model, convention="paper")  # (layer,): 95 % of single cosines
 head_sd = modes.null_from_strengths(parts.sigma, band)  # (layer, head)
 layer_band = modes.null_of_layers(parts.sigma, band)  # 95 % of means over heads
-random_sd = qk.null_weighted_cosine(model, draws=1000)  # strengths of random weights
+random_sd = qk.null_weighted_cosine(
+    model, convention="paper", draws=1000
+)  # strengths of random weights
 outside = abs(parts.cosine) > band  # (layer, head, mode)
 tell(
     band=float(band[0]),
@@ -254,7 +258,9 @@ _ = axes[0].legend(fontsize=8, loc="lower right")
 # %%
 first_seeds = set(models.family()[0].dropna()) | set(stored.names())
 names = [name for name in models.at_hand() if name in first_seeds - {model.name}]
-curves = {model.name: weighted} | {name: qk.weighted_cosine(name) for name in names}
+curves = {model.name: weighted} | {
+    name: qk.weighted_cosine(name, convention="paper") for name in names
+}
 tables = {name: stored.modes(name) for name in stored.names()}
 by_stored = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in tables.items()}
 stored_only = {
@@ -350,7 +356,7 @@ tell(
     shift=shift[model.name],
     largest_shift=max(shift.values()),
     largest_shift_model=max(shift, key=shift.get),
-    exact_band=float(qk.null_band(model, "exact").max()),
+    exact_band=float(qk.null_band(model, convention="exact").max()),
     turned="; ".join(f"{n}: {at}" for n, at in turned.items() if at) or "none",
 )
 

@@ -132,13 +132,18 @@ pd.DataFrame(cards).reindex(order).map("{:.3f}".format).replace("nan", "–")
 # %%
 used = {o: names["untrained" if UNTRAINED else o] for o in names}
 curves = {
-    objective: {seed: qk.weighted_cosine(name) for seed, name in by_seed.items()}
+    objective: {
+        seed: qk.weighted_cosine(name, convention="paper")
+        for seed, name in by_seed.items()
+    }
     for objective, by_seed in used.items()
 }
 bands = []
 for by_seed in used.values():
     parts = qk.decompose(by_seed[0], convention="paper")
-    band = modes.null_of_layers(parts.sigma, qk.null_band(by_seed[0]))
+    band = modes.null_of_layers(
+        parts.sigma, qk.null_band(by_seed[0], convention="paper")
+    )
     bands.append(band.reset_coords(drop=True))
 layer_band = xr.concat(bands, "objective").max("objective")
 
@@ -308,7 +313,7 @@ _ = axes[0, 0].legend(fontsize=7)
 elsewhere = {n: stored.modes(n).sel(convention="paper") for n in stored.names()}
 real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
 if not any(MODEL in by_seed.values() for by_seed in names.values()):
-    real |= {MODEL: qk.weighted_cosine(MODEL)}
+    real |= {MODEL: qk.weighted_cosine(MODEL, convention="paper")}
 tell(beside=", ".join(real))
 
 # %% mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Depth is relative, since depths differ."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}

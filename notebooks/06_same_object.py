@@ -66,7 +66,7 @@ model = qk.load(MODEL)
 SEED = 5_000_000  # scenes that no model was trained on
 size = model.image_size[0]
 drawn = qk.world.segmentations(SEED, 0, COUNT, size=size)
-found = qk.studies.same_object(model, drawn)
+found = qk.studies.same_object(model, drawn, convention="paper")
 best = qk.studies.optimal_objects(found)  # rank × case × layer × head × mode × sign
 tell(model=model.name, k=found.attrs["k"], count=COUNT)
 tell(small=found.attrs["objects too small"])
@@ -146,7 +146,9 @@ family = models.family()[0].dropna()
 both = {
     by: {
         objective: qk.studies.probability(
-            qk.studies.same_object(name, qk.world.segmentations(SEED, 0, COUNT, by=by)),
+            qk.studies.same_object(
+                name, qk.world.segmentations(SEED, 0, COUNT, by=by), convention="paper"
+            ),
             ["head"],
             200,
         )
@@ -193,11 +195,17 @@ pd.DataFrame(table).T.round(2)
 # right angles can still make like maps. How much of the probability does the cosine tell?
 
 # %%
-weighted = {objective: qk.weighted_cosine(name) for objective, name in family.items()}
+weighted = {
+    objective: qk.weighted_cosine(name, convention="paper")
+    for objective, name in family.items()
+}
 points = {}
 for objective, name in family.items():
     by_head = qk.studies.probability(
-        qk.studies.same_object(name, qk.world.segmentations(SEED, 0, COUNT)), draws=2
+        qk.studies.same_object(
+            name, qk.world.segmentations(SEED, 0, COUNT), convention="paper"
+        ),
+        draws=2,
     )
     points[objective] = by_head.estimate.sel(of="modes").values.ravel()
 joined = np.corrcoef(
@@ -279,7 +287,7 @@ pd.DataFrame(real).T.round(2)
 # ```python
 # photographs = qk.datasets.ade20k("path/to/ADE20K", on_error="skip")  # or qk.datasets.camvid, qk.datasets.label_maps
 # print(photographs.report)  # what was read, and what was left out
-# qk.studies.probability(qk.studies.same_object(model, photographs), ["head"])
+# qk.studies.probability(qk.studies.same_object(model, photographs, convention="paper"), ["head"])
 # ```
 #
 # ## Explore: layer by layer

@@ -457,7 +457,7 @@ tell(
 # with the same label at the high end.
 
 # %%
-band = qk.null_band(subject, "exact")
+band = qk.null_band(subject, convention="exact")
 near, like = abs(names.cosine) < band, names.cosine > names.cosine.quantile(0.95)
 forced = names.random_same
 

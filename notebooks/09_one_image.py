@@ -283,8 +283,11 @@ some = range(0, len(pictures.keys), max(len(pictures.keys) // 6, 1))[:6]
 rest = torch.stack([pictures.read(n) for n in some])
 whole = qk.observed_attention(model, rest)
 first = [1, 2, 4, 6, 8, 12, 16]
+modes = qk.decompose(model)  # convention exact, as everywhere where nothing is said
 far = {
-    n: qk.attention.total_variation(qk.rebuild_attention(model, rest, modes=n), whole)
+    n: qk.total_variation(
+        qk.rebuild_attention(model, rest, modes.isel(mode=slice(n))), whole
+    )
     .isel(query=slice(model.prefix_tokens, None))
     .mean(("query", "image"))
     for n in first

@@ -21,7 +21,7 @@ RESIDUAL_LIMIT = 1e-9  # of σ₁: far above rounding in float64, far below anyt
 _FLOAT32 = torch.finfo(torch.float32).eps
 
 
-def decompose(model: AnyModel, convention: Convention = "paper") -> xr.Dataset:
+def decompose(model: AnyModel, *, convention: Convention = "exact") -> xr.Dataset:
     """The modes of every head: sigma, cosine over (layer, head, mode), and u, v over (…, d_model).
 
     σ and cosines are computed in float64; u and v are handed out in float32, each u with its
@@ -188,7 +188,7 @@ def fix_signs(
     return u * sign, v * sign
 
 
-def weighted_cosine(model: AnyModel, convention: Convention = "paper") -> xr.DataArray:
+def weighted_cosine(model: AnyModel, *, convention: Convention = "exact") -> xr.DataArray:
     """Σ σ cos / Σ σ per (layer, head), by its closed form ⟨W_q, W_k⟩ / nuclear norm.
 
     It needs no singular vectors, so neither signs nor degenerate modes matter.  Paper figure 3.
@@ -215,7 +215,7 @@ def _closed_form(
 
 
 def null_band(
-    model: AnyModel, convention: Convention = "paper", level: float = 0.95
+    model: AnyModel, *, convention: Convention = "exact", level: float = 0.95
 ) -> xr.DataArray:
     """Half width per layer of the band that holds a share `level` of cosines of random directions.
 
@@ -244,7 +244,7 @@ def _reach(level: float) -> float:
 
 
 def null_weighted_cosine(
-    model: AnyModel, convention: Convention = "paper", draws: int = 200, seed: int = 0
+    model: AnyModel, *, convention: Convention = "exact", draws: int = 200, seed: int = 0
 ) -> xr.DataArray:
     """Standard deviation per layer of one head's weighted cosine when its weights are random.
 
@@ -298,8 +298,8 @@ def trend(model: AnyModel) -> xr.Dataset:
     """
     loaded, found = models.load(model), []
     for convention in CONVENTIONS:
-        parts = decompose(loaded, convention)
+        parts = decompose(loaded, convention=convention)
         weighted = parts.cosine.weighted(parts.sigma).mean("mode")
-        null = null_of_layers(parts.sigma, null_band(loaded, convention))
+        null = null_of_layers(parts.sigma, null_band(loaded, convention=convention))
         found.append(xr.Dataset({"weighted_cosine": weighted, "null": null}))
     return xr.concat(found, "convention")

@@ -92,7 +92,10 @@ def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
     """
     visitor: list[Watch] = []
 
-    with watching(model, tokens=lambda layer, x: visitor[-1](layer, x)) as forward:
+    def hand_on(layer: int, x: Tensor) -> None:
+        visitor[0](layer, x)
+
+    with watching(model, tokens=hand_on) as forward:
 
         def run(images: Tensor, visit: Watch) -> None:
             visitor[:] = [visit]
@@ -116,12 +119,16 @@ def visit_layers(
     with streaming(model) as run:
         for start in range(0, len(images), batch_size):
             which = slice(start, min(start + batch_size, len(images)))
-            run(images[which], lambda layer, x, which=which: visit(layer, which, x))
+            run(images[which], partial(_visit_at, visit, which))
 
 
 def _silent(watch: Watch | None) -> Watch | None:
     """The same, giving nothing back, so that a hook changes nothing."""
     return None if watch is None else lambda layer, values: watch(layer, values) and None
+
+
+def _visit_at(visit: Callable, which: slice, layer: int, x: Tensor) -> None:
+    visit(layer, which, x)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import qkutils as qk
 from qkutils import cli, models
 from qkutils.atlas._scan import Precision
 from qkutils.atlas._state import STATISTICS
-from qkutils.datasets import fetching
+from qkutils.datasets import _fetching as fetching
 from qkutils.heads import CONVENTIONS
 from qkutils.world.training import evaluate, objectives
 

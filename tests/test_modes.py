@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,13 +47,11 @@ def every_head(modes):
     return list(np.ndindex(modes.sizes["layer"], modes.sizes["head"]))
 
 
-def set_head(net, layer: int, head: int, w_q: torch.Tensor, w_k: torch.Tensor) -> None:
-    """Writes one head's query and key projections into a timm module."""
-    attn = net.blocks[layer].attn
-    d_head, d_model = w_q.shape
-    with torch.no_grad():
-        view = attn.qkv.weight.view(3, attn.num_heads, d_head, d_model)
-        view[0, head], view[1, head] = w_q, w_k
+def set_head(model, layer: int, head: int, w_q: torch.Tensor, w_k: torch.Tensor) -> None:
+    """Writes one head's query and key projections into the heads that `own_vit` gave a model."""
+    heads = model.heads
+    heads.w_q[layer, head], heads.w_k[layer, head] = w_q, w_k
+    vars(heads).pop("fingerprint", None)
 
 
 def head_with(sigma: torch.Tensor, d_model: int, seed: int = 0):
@@ -64,14 +63,18 @@ def head_with(sigma: torch.Tensor, d_model: int, seed: int = 0):
 
 
 @pytest.fixture
-def own_vit(make_vit):
-    """A float64 model whose heads a test may overwrite: 64 wide, four heads of 16."""
-    return make_vit(seed=2, embed_dim=64, num_heads=4).double()
+def own_vit(make_vit, monkeypatch):
+    """A model with heads in float64 that a test may overwrite: 64 wide, four heads of 16."""
+    model = qk.load(make_vit(seed=2, embed_dim=64, num_heads=4))
+    tensors = {k: v.double() for k, v in vars(model.heads).items() if isinstance(v, torch.Tensor)}
+    heads = replace(model.heads, **tensors)
+    monkeypatch.setattr(qk.Model, "heads", property(lambda _: heads))
+    return model
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_sigma_and_cosine_equal_numpys(vit, convention):
-    modes = qk.decompose(vit, convention)
+    modes = qk.decompose(vit, convention=convention)
     for layer, head in every_head(modes):
         ours = modes.sel(layer=layer, head=head)
         u, sigma, vt = np.linalg.svd(full_matrix(vit, layer, head, convention))
@@ -85,7 +88,7 @@ def test_sigma_and_cosine_equal_numpys(vit, convention):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_directions_span_numpys_subspaces(vit, convention):
-    modes = qk.decompose(vit, convention)
+    modes = qk.decompose(vit, convention=convention)
     for layer, head in every_head(modes):
         ours = modes.sel(layer=layer, head=head)
         u, _, vt = np.linalg.svd(full_matrix(vit, layer, head, convention))
@@ -97,7 +100,7 @@ def test_directions_span_numpys_subspaces(vit, convention):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_modes_rebuild_the_matrix(vit, convention):
-    modes = qk.decompose(vit, convention)
+    modes = qk.decompose(vit, convention=convention)
     for layer, head in every_head(modes):
         ours = modes.sel(layer=layer, head=head)
         rebuilt = (ours.u.values.T * ours.sigma.values) @ ours.v.values
@@ -107,12 +110,12 @@ def test_modes_rebuild_the_matrix(vit, convention):
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_another_basis_of_a_head_leaves_its_modes(own_vit, convention):
-    before = qk.decompose(own_vit, convention).copy(deep=True)
+    before = qk.decompose(own_vit, convention=convention).copy(deep=True)
     generator = torch.Generator().manual_seed(3)
     basis = torch.randn(16, 16, generator=generator, dtype=torch.float64) + 3 * torch.eye(16)
-    w_q, w_k, _ = own_vit.blocks[1].attn.qkv.weight.detach().view(3, 4, 16, 64)[:, 2]
+    w_q, w_k = own_vit.heads.w_q[1, 2], own_vit.heads.w_k[1, 2]
     set_head(own_vit, 1, 2, basis.T @ w_q, torch.linalg.inv(basis) @ w_k)
-    after = qk.decompose(own_vit, convention)
+    after = qk.decompose(own_vit, convention=convention)
     assert after.fingerprint != before.fingerprint
     for name, tolerance in (("sigma", 1e-12), ("cosine", 1e-10), ("u", 1e-6), ("v", 1e-6)):
         np.testing.assert_allclose(after[name], before[name], atol=tolerance * 16)
@@ -131,7 +134,7 @@ def test_missing_rank_is_reported_as_null_modes(own_vit):
     sigma = torch.linspace(4, 1, 16)
     sigma[11:] = 0
     set_head(own_vit, 0, 1, *head_with(sigma, 64))
-    modes = qk.decompose(own_vit).sel(layer=0)
+    modes = qk.decompose(own_vit, convention="paper").sel(layer=0)
     assert modes.null_mode.sel(head=1).values.tolist() == [False] * 11 + [True] * 5
     assert not modes.null_mode.sel(head=[0, 2, 3]).any()
     np.testing.assert_allclose(modes.sigma.sel(head=1), sigma, atol=1e-12)
@@ -141,7 +144,7 @@ def test_equal_singular_values_are_reported_and_their_span_is_right(own_vit):
     sigma = torch.tensor([9.0, 8, 8, 7, 6, 5, 5, 5, 4, 3.5, 3, 2.5, 2, 1.5, 1, 0.5])
     w_q, w_k = head_with(sigma, 64)
     set_head(own_vit, 2, 0, w_q, w_k)
-    modes = qk.decompose(own_vit).sel(layer=2, head=0)
+    modes = qk.decompose(own_vit, convention="paper").sel(layer=2, head=0)
     assert np.flatnonzero(modes.degenerate.values).tolist() == [1, 2, 5, 6, 7]
     for first, last in ((1, 3), (5, 8)):
         for found, planted in ((modes.u, w_q / sigma[:, None]), (modes.v, w_k)):
@@ -151,10 +154,10 @@ def test_equal_singular_values_are_reported_and_their_span_is_right(own_vit):
 
 def test_a_head_of_zeros_has_null_modes_and_cosine_zero(own_vit):
     set_head(own_vit, 1, 3, torch.zeros(16, 64), torch.zeros(16, 64))
-    modes = qk.decompose(own_vit).sel(layer=1, head=3)
+    modes = qk.decompose(own_vit, convention="paper").sel(layer=1, head=3)
     assert (modes.sigma == 0).all() and modes.null_mode.all() and modes.degenerate.all()
     assert np.isfinite(modes.u).all()
-    weighted = qk.weighted_cosine(own_vit).sel(layer=1)
+    weighted = qk.weighted_cosine(own_vit, convention="paper").sel(layer=1)
     assert weighted.sel(head=3) == 0 and (weighted.sel(head=[0, 1, 2]) != 0).all()
 
 
@@ -170,9 +173,10 @@ def test_nearly_dependent_rows_take_the_safe_route_and_come_out_right(own_vit, m
     set_head(own_vit, 1, 2, *nearly_dependent())
     calls, safe = [], modes_module.safe_svd
     monkeypatch.setattr(modes_module, "safe_svd", lambda *w: calls.append(w) or safe(*w))
-    modes = qk.decompose(own_vit)
+    modes = qk.decompose(own_vit, convention="paper")
     assert len(calls) == 1
-    sigma = np.linalg.svd(full_matrix(own_vit, 1, 2, "paper"), compute_uv=False)
+    w_q, w_k = nearly_dependent()
+    sigma = np.linalg.svd(w_q.mT @ w_k, compute_uv=False)
     ours = modes.sigma.sel(layer=1, head=2).values
     assert abs(ours - sigma[:16]).max() < 1e-12 * sigma[0]
     assert modes.attrs["residual"] < 1e-12
@@ -241,16 +245,16 @@ def test_no_matrix_of_model_width_squared_is_ever_made(make_vit, convention):
     for block in net.blocks:  # heads that together are narrower than the model
         block.attn = Attention(66, num_heads=3, attn_head_dim=16)
     with Sides() as sides:
-        qk.decompose(net, convention)
-        qk.weighted_cosine(net, convention)
+        qk.decompose(net, convention=convention)
+        qk.weighted_cosine(net, convention=convention)
     assert (3, 16, 66) in sides.seen
     assert not [shape for shape in sides.seen if shape.count(66) > 1]
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_closed_form_equals_the_mean_over_modes_and_brute_force(vit, convention):
-    closed = qk.weighted_cosine(vit, convention)
-    modes = qk.decompose(vit, convention)
+    closed = qk.weighted_cosine(vit, convention=convention)
+    modes = qk.decompose(vit, convention=convention)
     np.testing.assert_allclose(closed, modes.cosine.weighted(modes.sigma).mean("mode"), atol=1e-12)
     for layer, head in every_head(modes):
         matrix = full_matrix(vit, layer, head, convention)
@@ -263,7 +267,7 @@ def test_null_band_holds_its_share_of_random_directions(make_vit, convention):
     net = make_vit(embed_dim=96, num_heads=2)
     generator = np.random.default_rng(0)
     for level in (0.95, 0.5):
-        band = qk.null_band(net, convention, level)
+        band = qk.null_band(net, convention=convention, level=level)
         for layer, block in enumerate(net.blocks):
             u, v = generator.standard_normal((2, 20_000, 96))
             if convention == "exact":
@@ -277,7 +281,7 @@ def test_exact_band_follows_the_gain_and_not_the_width_alone(make_vit):
     net = make_vit(embed_dim=96, num_heads=2)
     with torch.no_grad():
         net.blocks[1].norm1.weight[:90] = 0.01
-    paper, exact = qk.null_band(net, "paper"), qk.null_band(net, "exact")
+    paper, exact = qk.null_band(net, convention="paper"), qk.null_band(net, convention="exact")
     np.testing.assert_allclose(paper, 1.959964 / 96**0.5, rtol=1e-6)
     assert exact.sel(layer=1) > 3 * paper.sel(layer=1)
 
@@ -285,7 +289,7 @@ def test_exact_band_follows_the_gain_and_not_the_width_alone(make_vit):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_null_of_the_weighted_cosine_equals_brute_force(make_vit, convention):
     net = make_vit(embed_dim=48, num_heads=3, depth=1)
-    null = qk.null_weighted_cosine(net, convention, draws=800)
+    null = qk.null_weighted_cosine(net, convention=convention, draws=800)
     generator = np.random.default_rng(0)
     drawn = []
     for _ in range(800):
@@ -307,10 +311,10 @@ def test_null_of_the_weighted_cosine_depends_on_its_seed_alone(plain_vit):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_every_result_says_where_it_comes_from(plain_vit, convention):
     results = (
-        qk.decompose(plain_vit, convention),
-        qk.weighted_cosine(plain_vit, convention),
-        qk.null_band(plain_vit, convention),
-        qk.null_weighted_cosine(plain_vit, convention, draws=2),
+        qk.decompose(plain_vit, convention=convention),
+        qk.weighted_cosine(plain_vit, convention=convention),
+        qk.null_band(plain_vit, convention=convention),
+        qk.null_weighted_cosine(plain_vit, convention=convention, draws=2),
     )
     for result in results:
         assert result.convention == convention and result.isel(layer=0).convention == convention
@@ -338,13 +342,13 @@ def test_fingerprint_changes_with_each_thing_that_scores_depend_on(make_vit, par
 
 
 def test_real_models_have_the_reference_weighted_cosines(real_model):
-    found = qk.weighted_cosine(real_model).mean("head")
+    found = qk.weighted_cosine(real_model, convention="paper").mean("head")
     np.testing.assert_allclose(found, REFERENCE[real_model.name], atol=1e-3)
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_real_models_have_numpys_singular_values(real_model, convention):
-    modes = qk.decompose(real_model, convention)
+    modes = qk.decompose(real_model, convention=convention)
     for layer in (0, 6, 11):
         sigma = np.linalg.svd(full_matrix(real_model.net, layer, 1, convention))[1]
         ours = modes.sigma.sel(layer=layer, head=1).values
@@ -393,9 +397,10 @@ def test_a_trend_holds_both_conventions_and_their_nulls(plain_vit):
         own = found.sel(convention=convention)
         xr.testing.assert_allclose(
             own.weighted_cosine.reset_coords(drop=True),
-            qk.weighted_cosine(plain_vit, convention).reset_coords(drop=True),
+            qk.weighted_cosine(plain_vit, convention=convention).reset_coords(drop=True),
         )
-        sigma, band = qk.decompose(plain_vit, convention).sigma, qk.null_band(plain_vit, convention)
+        sigma = qk.decompose(plain_vit, convention=convention).sigma
+        band = qk.null_band(plain_vit, convention=convention)
         heads = modes_module.null_from_strengths(sigma, band).values
         wanted = stats.norm.ppf(0.975) * np.sqrt((heads**2).sum(1)) / heads.shape[1]
         np.testing.assert_allclose(own.null, wanted)

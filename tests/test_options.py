@@ -14,7 +14,7 @@ from qkutils import modes, options
 from qkutils.book import stored
 from qkutils.records import Sample, Segmented
 from qkutils.studies import _regions
-from qkutils.world import drawing, rendering
+from qkutils.world import _drawing, _rendering
 
 NAN, INF = float("nan"), float("inf")
 
@@ -135,14 +135,14 @@ DOORS = {
     **{
         f"{call.__name__}, convention={bad!r}": (
             "convention",
-            lambda net, call=call, bad=bad: call(net, bad),
+            lambda net, call=call, bad=bad: call(net, convention=bad),
         )
         for call in (modes.decompose, modes.weighted_cosine, modes.null_band)
         for bad in ("Paper", "EXACT", "", None, 1)
     },
     "null_weighted_cosine, convention": (
         "convention",
-        lambda net: modes.null_weighted_cosine(net, "Paper"),
+        lambda net: modes.null_weighted_cosine(net, convention="Paper"),
     ),
     **{
         f"null_band, level={bad!r}": ("level", lambda net, b=bad: modes.null_band(net, level=b))
@@ -174,7 +174,7 @@ DOORS = {
             "batch_size": BAD_COUNTS,
             "modes": (3, [0], "all", True, np.zeros(3), xr.Dataset()),
             "salience": ("bias", ["Bias"], ["bias", "bias"], 1, None),
-            "null_images": ("ab", [np.zeros((3, 3))], 3, iter([])),
+            "null_images": ("ab", [np.zeros((3, 3))], 3, {1: 2}),
         }.items()
         for bad in bads
     },
@@ -257,7 +257,7 @@ DOORS = {
     **{
         f"draw, {name}={bad!r}": (
             name,
-            lambda net, n=name, b=bad: drawing.draw(
+            lambda net, n=name, b=bad: _drawing.draw(
                 **({"seed": 0, "start": 0, "stop": 3} | {n: b})
             ),
         )
@@ -270,7 +270,7 @@ DOORS = {
         for bad in bads
     },
     **{
-        f"make, size={bad!r}": ("size", lambda net, b=bad: rendering.make(0, 0, 1, size=b))
+        f"make, size={bad!r}": ("size", lambda net, b=bad: _rendering.make(0, 0, 1, size=b))
         for bad in (*BAD_COUNTS, 10**6)
     },
     "a role": ("role", lambda net: qk.world.make(0, 0, 1).mask(7)),

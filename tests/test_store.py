@@ -24,7 +24,7 @@ from PIL import Image
 import qkutils as qk
 from qkutils import store
 from qkutils.atlas._state import Atlas, check_atlas
-from qkutils.datasets import Sample
+from qkutils.records import Sample
 
 
 @contextmanager

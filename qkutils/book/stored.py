@@ -98,7 +98,9 @@ def _write(path: Path, table: pd.DataFrame, provenance: dict[str, object]) -> No
 
 def store_modes(model: Model, folder: Path = FOLDER) -> Path:
     """Computes and stores the σ and cosines of a model's modes in both conventions."""
-    parts = [decompose(model, convention)[["sigma", "cosine"]] for convention in CONVENTIONS]
+    parts = [
+        decompose(model, convention=convention)[["sigma", "cosine"]] for convention in CONVENTIONS
+    ]
     both = xr.concat(parts, "convention", combine_attrs="drop_conflicts")
     path = folder / f"{model.name}.modes.csv"
     _write(path, both.to_dataframe()[["sigma", "cosine"]], _origin(both))
@@ -160,7 +162,7 @@ def store_same_object(
     model: Model, segmentations: Segmentations, source: str, folder: Path = FOLDER
 ) -> Path:
     """Computes and stores whether modes' queries and keys prefer one object, with intervals."""
-    found = studies.same_object(model, segmentations)
+    found = studies.same_object(model, segmentations, convention="paper")
     parts = [studies.probability(found), studies.probability(found, ["head"])]
     table = _with_mean_head(*parts).to_dataframe(dim_order=["of", "layer", "head"])
     path = folder / f"{model.name}.same_object.csv"

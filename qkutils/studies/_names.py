@@ -247,7 +247,7 @@ def names(
     _check(loaded, images, families)
     count = len(images)
     fit = torch.arange(count) < count // 2
-    parts = decompose(loaded, "exact")
+    parts = decompose(loaded, convention="exact")
     generator = torch.Generator().manual_seed(seed)
     found = []
     for layer, x in enumerate(tqdm(_tokens(loaded, images), "layers", parts.sizes["layer"])):

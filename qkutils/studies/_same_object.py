@@ -54,7 +54,7 @@ def same_object(
     segmentations: Segmentations,
     *,
     k: int = 5,
-    convention: Convention = "paper",
+    convention: Convention = "exact",
     instances: bool = False,
     cover: float = HALF,
     patches: Patches = "fraction",
@@ -82,7 +82,7 @@ def same_object(
     k, seed = options.count("k", k), options.seed(seed)
     cover = options.number("cover", cover, SMALLEST, 1, closed=True)
     loaded = models.load(model)
-    parts = decompose(loaded, convention)
+    parts = decompose(loaded, convention=convention)
     places, keys, objects = _read(loaded, segmentations, instances, cover)
     reader = _reader(
         loaded, parts, _weights(objects, None if patches == "fraction" else cover), seed

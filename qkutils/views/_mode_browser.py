@@ -114,7 +114,7 @@ def mode_browser(
     chosen = {name: _chosen(name, values, atlas) for name, values in asked.items()}
     loaded = models.load(model)
     pictures = pictures_of(images, loaded)
-    parts = decompose(loaded, atlas.attrs["convention"])
+    parts = decompose(loaded, convention=atlas.attrs["convention"])
     _belong(atlas, parts, pictures)
     _whole(atlas, loaded)
     best = atlas.isel(rank=slice(top))
@@ -192,7 +192,7 @@ def _whole(atlas: xr.Dataset, model: models.Model) -> None:
 def _facts(model: models.Model, atlas: xr.Dataset, parts: xr.Dataset) -> xr.Dataset:
     """What is known of every mode with no picture, and what it carries on pictures."""
     facts = parts[["sigma", "cosine"]].assign(
-        weighted_cosine=weighted_cosine(model, atlas.attrs["convention"]),
+        weighted_cosine=weighted_cosine(model, convention=atlas.attrs["convention"]),
         share=parts.sigma / parts.sigma.sum("mode").clip(min=1e-30),
         mark=parts.null_mode + 2 * parts.degenerate,
     )

@@ -80,7 +80,7 @@ class Taken:
 
 
 def _take(model: Model, name: str, image: Tensor) -> Taken:
-    parts = decompose(model, "exact")
+    parts = decompose(model, convention="exact")
     factors = token_factors(model, image[None], parts).isel(image=0)
     attention = observed_attention(model, image[None]).isel(image=0)
     return Taken(model, name, image, parts, factors, attention, float(model.heads.scale))

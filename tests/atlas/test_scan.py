@@ -23,9 +23,10 @@ from PIL import Image
 import qkutils as qk
 from qkutils import cli
 from qkutils.atlas._state import Atlas, ExactSum, decode, encode
-from qkutils.datasets import Reading, Report, Sample
+from qkutils.datasets import Reading, Report
 from qkutils.gauge import prepare, watching
 from qkutils.passes import visit_layers
+from qkutils.records import Sample
 
 ALL = ("variance", "anisotropy", "sinks")
 

@@ -16,9 +16,9 @@ import torch
 
 import qkutils as qk
 from qkutils import models
-from qkutils.datasets import Sample
 from qkutils.models import Model
 from qkutils.passes import full_precision
+from qkutils.records import Sample
 from qkutils.studies import _regions
 
 IMAGES, BATCH, ROUNDS = 32, 32, 5

@@ -41,7 +41,10 @@ def test_a_real_model_at_hand_gives_what_is_stored(real_model):
     table = stored.modes(real_model.name)
     assert heads.read(real_model).fingerprint == table.attrs["fingerprint"]
     for convention in heads.CONVENTIONS:
-        fresh, kept = qk.decompose(real_model, convention), table.sel(convention=convention)
+        fresh, kept = (
+            qk.decompose(real_model, convention=convention),
+            table.sel(convention=convention),
+        )
         error = abs(fresh.sigma - kept.sigma) / fresh.sigma.max("mode")
         assert float(error.max()) < 1e-6
         mean = [t.cosine.weighted(t.sigma).mean("mode") for t in (fresh, kept)]
@@ -54,7 +57,7 @@ def test_tables_are_written_and_read_again(tmp_path, monkeypatch, make_vit):
     stored.store_salience(model, "", 2, tmp_path)
     monkeypatch.setattr(stored, "FOLDER", tmp_path)
     assert stored.names() == [model.name]
-    fresh = qk.decompose(model, "exact")
+    fresh = qk.decompose(model, convention="exact")
     read = stored.modes(model.name).sel(convention="exact")
     np.testing.assert_allclose(read.sigma, fresh.sigma, rtol=1e-6)
     moved = stored.salience(model.name).total_variation

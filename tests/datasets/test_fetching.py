@@ -20,7 +20,7 @@ import pytest
 
 import qkutils as qk
 from qkutils import cli, store
-from qkutils.datasets import fetching
+from qkutils.datasets import _fetching as fetching
 
 
 @dataclass

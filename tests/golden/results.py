@@ -53,13 +53,16 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     yield "fingerprint", heads.read(model).fingerprint
     yield "key_salience", heads.key_salience(heads.read(model))
     for convention in ("paper", "exact"):
-        modes = qk.decompose(model, convention)
+        modes = qk.decompose(model, convention=convention)
         yield f"decompose.{convention}", modes
         yield f"fold.{convention}", heads.fold(heads.read(model), 1, convention)
-        yield f"weighted_cosine.{convention}", qk.weighted_cosine(model, convention)
-        band = qk.null_band(model, convention)
+        yield f"weighted_cosine.{convention}", qk.weighted_cosine(model, convention=convention)
+        band = qk.null_band(model, convention=convention)
         yield f"null_band.{convention}", band
-        yield f"null_weighted_cosine.{convention}", qk.null_weighted_cosine(model, convention, 20)
+        yield (
+            f"null_weighted_cosine.{convention}",
+            qk.null_weighted_cosine(model, convention=convention, draws=20),
+        )
         from_strengths = null_from_strengths(modes.sigma, band)
         yield f"null_from_strengths.{convention}", from_strengths
         atlas = qk.scan(
@@ -85,7 +88,7 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     halves = [qk.scan(model, images[s], 2, keys=k, progress=False)
               for s, k in ((slice(0, 2), ["a", "b"]), (slice(2, 4), ["c", "d"]))]  # fmt: skip
     yield "merge", qk.merge(*halves)
-    exact = qk.decompose(model, "exact")
+    exact = qk.decompose(model, convention="exact")
 
     def first(count: int) -> xr.Dataset:
         return exact.isel(mode=slice(count))
@@ -106,7 +109,7 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     removed = qk.studies.removal(model, images, 1, 2, directions)
     yield "remove", removed
     yield "relative_change", qk.studies.relative_change(removed)
-    four = qk.decompose(model, "exact").isel(mode=slice(4))
+    four = qk.decompose(model, convention="exact").isel(mode=slice(4))
     for query, patches, prefix, few_modes in (
         ("largest", "fraction", "left out", None), ("weighted", "half", "counted", four)
     ):  # fmt: skip

@@ -175,7 +175,7 @@ def test_attention_follows_mouse_and_keyboard(open_page: Any) -> None:
 def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
     name = "notebooks/08_mode_gallery"
     page, title = open_page(name).page, VIEWS[name]
-    parts = qk.decompose("tiny-supervised", "exact")
+    parts = qk.decompose("tiny-supervised", convention="exact")
     state = first_state(name, title)
     grid = page.locator(f"section[aria-label='{title}'] [role=application]").first
     grid.focus()
@@ -195,7 +195,7 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     page, title = open_page(name).page, VIEWS[name]
     state = first_state(name, title)
     image = qk.pictures.images(qk.world.pictures(0, 0, COUNT), model, COUNT)[PICTURE]
-    parts, own = qk.decompose(model, "exact"), qk.observed_attention(model, image[None])
+    parts, own = qk.decompose(model, convention="exact"), qk.observed_attention(model, image[None])
     view = page.locator(f"section[aria-label='{title}']")
     grid = view.get_by_role("application")
     box = grid.bounding_box()

@@ -10,7 +10,7 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import statistics
-from qkutils.datasets import Sample
+from qkutils.records import Sample
 from qkutils.studies import _odd_one_out
 
 SIZE, PATCH = 32, 8
@@ -169,7 +169,7 @@ def test_shares_of_real_models_are_those_of_timms_own_attention(real_model, opti
 )
 def test_shares_of_a_choice_of_modes_are_those_of_rebuilt_attention(plain_vit, modes, salience):
     model, samples = qk.load(plain_vit), noise_samples(4)
-    modes = None if modes is None else qk.decompose(model, "exact").isel(mode=modes)
+    modes = None if modes is None else qk.decompose(model, convention="exact").isel(mode=modes)
 
     def rebuilt(image):
         images = model.transform(image)[None]

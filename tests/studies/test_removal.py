@@ -17,7 +17,7 @@ def unit(count: int, at: int) -> torch.Tensor:
 def without(net, images, layer: int, head: int, mode: int, part: float = 1.0):
     """Attention with part of a mode's query put at its mean, from u, σ, v and full scores."""
     model = qk.load(net)
-    parts = qk.decompose(model, "exact").isel(layer=layer, head=head)
+    parts = qk.decompose(model, convention="exact").isel(layer=layer, head=head)
     z = []
     qk.passes.visit_layers(
         model, images, lambda n, _, x: z.append(qk.passes.normalise(x.double(), 1e-6))

@@ -139,7 +139,7 @@ def brute_force(model, samples, parts: xr.Dataset, guests, exact: bool, layer, h
 def test_scores_and_objects_are_those_of_explicit_loops(small, convention):
     samples = pictures(6)
     found = qk.studies.same_object(small, samples, convention=convention, batch_size=4)
-    parts = qk.decompose(small, convention)
+    parts = qk.decompose(small, convention=convention)
     guests = pairing([s.key for s in samples])
     for layer, head, mode, sign in [(0, 0, 0, 1), (1, 1, 3, -1), (2, 0, 5, 1), (2, 1, 11, -1)]:
         at = {"layer": layer, "head": head, "mode": mode, "sign": sign}
@@ -391,10 +391,10 @@ def test_attention_by_colour_is_grouping(world):
 def test_modes_and_salience_can_be_chosen(small):
     samples = pictures(3)
     own = qk.studies.grouping(small, samples)
-    rebuilt = qk.studies.grouping(small, samples, modes=qk.decompose(small, "exact"))
+    rebuilt = qk.studies.grouping(small, samples, modes=qk.decompose(small, convention="exact"))
     np.testing.assert_allclose(own.same, rebuilt.same, rtol=1e-3)
     less = qk.studies.grouping(
-        small, samples, modes=qk.decompose(small, "exact").isel(mode=[0]), salience=()
+        small, samples, modes=qk.decompose(small, convention="exact").isel(mode=[0]), salience=()
     )
     assert abs(own.same - less.same).max() > 1e-3
     assert less.attrs["modes"] == "0" and less.attrs["salience"] == "none"

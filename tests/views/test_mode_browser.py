@@ -43,7 +43,7 @@ def atlas(model, pictures):
 
 @pytest.fixture(scope="module")
 def parts(model):
-    return qk.decompose(model, "exact")
+    return qk.decompose(model, convention="exact")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_galleries_are_the_maps_of_optimal_pictures(plain_vit, convention):
     emptied = atlas.copy(deep=True)
     emptied.image[1, 2, 4, 1, 1:] = -1
     part = emptied.isel(layer=[1, 2], head=[2], mode=[0, 4])
-    found = galleries(plain_vit, source, part, qk.decompose(plain_vit, convention))
+    found = galleries(plain_vit, source, part, qk.decompose(plain_vit, convention=convention))
     for layer, mode in [(1, 0), (1, 4), (2, 4)]:
         one = qk.optimal_pictures(plain_vit, source, emptied, layer, 2, mode)
         for side in ("query", "key"):
@@ -152,7 +152,7 @@ def test_a_mode_with_no_picture_has_empty_maps(plain_vit):
     atlas = qk.scan(plain_vit, source, 2, progress=False)
     atlas.image[1, 1, 1] = -1
     part = atlas.isel(layer=[1], head=[1], mode=[1])
-    found = galleries(plain_vit, source, part, qk.decompose(plain_vit, "exact"))
+    found = galleries(plain_vit, source, part, qk.decompose(plain_vit, convention="exact"))
     assert found["query"].shape == (1, 1, 1, 2, 2, 4, 4) and not found["query"].any()
 
 
@@ -161,7 +161,7 @@ def test_a_mode_with_no_picture_has_empty_maps(plain_vit):
 
 def test_arrow_keys_choose_a_head_and_its_facts_are_the_librarys(page, atlas, parts):
     focus_map(page)
-    weighted = qk.weighted_cosine(MODEL, "exact")
+    weighted = qk.weighted_cosine(MODEL, convention="exact")
     total = atlas.logit_variance.sum("mode") + atlas.salience_variance
     moves = [("ArrowRight", 3, 1), ("ArrowDown", 3, 2), ("ArrowLeft", 2, 2), ("ArrowUp", 2, 1)]
     for key, layer, head in moves:
@@ -198,7 +198,7 @@ def test_a_click_chooses_the_head_below_it(page):
 def test_heads_have_the_colours_of_their_values(page, parts, atlas, colour):
     page.get_by_label("colour heads by").select_option(colour)
     values = {
-        "weighted cosine": qk.weighted_cosine(MODEL, "exact"),
+        "weighted cosine": qk.weighted_cosine(MODEL, convention="exact"),
         "cosine of the mode": parts.cosine.sel(mode=1),
         "σ of the mode": parts.sigma.sel(mode=1),
         "carried share of the mode": carried_shares(atlas).sel(mode=1),

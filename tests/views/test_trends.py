@@ -37,12 +37,12 @@ def as_number(text):
 def test_curves_are_those_of_the_library(curves):
     for name, curve in zip(NAMES, curves, strict=True):
         for convention in ("paper", "exact"):
-            expected = qk.weighted_cosine(name, convention)
+            expected = qk.weighted_cosine(name, convention=convention)
             xr.testing.assert_allclose(
                 curve.weighted_cosine.sel(convention=convention, drop=True), expected, atol=1e-9
             )
-            parts = qk.decompose(name, convention)
-            one = modes.null_from_strengths(parts.sigma, qk.null_band(name, convention))
+            parts = qk.decompose(name, convention=convention)
+            one = modes.null_from_strengths(parts.sigma, qk.null_band(name, convention=convention))
             layer = 1.96 * np.sqrt((one**2).mean("head") / one.sizes["head"])
             assert np.allclose(curve.null.sel(convention=convention), layer)
 

@@ -44,13 +44,13 @@ def interrupt_at(monkeypatch, step: int) -> None:
             raise Interrupted
         return qk.world.make(seed, start, stop, **how)
 
-    monkeypatch.setattr(train, "scenes", type("Scenes", (), {"make": staticmethod(make)}))
+    monkeypatch.setattr(train, "world", type("Scenes", (), {"make": staticmethod(make)}))
 
 
 def test_a_handful_of_scenes_is_learnt_by_heart(monkeypatch, tmp_path):
     few = qk.world.make(train.TRAINING_SCENES, 0, 16)
     world = type("Scenes", (), {"make": staticmethod(lambda *_, **__: few)})
-    monkeypatch.setattr(train, "scenes", world)
+    monkeypatch.setattr(train, "world", world)
     _, losses = train.train(Config(steps=30, batch=16, warmup=5), tmp_path / "run.pt")
     assert len(losses) == 30
     assert losses[0] > 3 and losses[-1] < losses[0] / 2
@@ -63,7 +63,7 @@ def test_every_step_sees_new_scenes(monkeypatch, tmp_path):
         asked.append((seed, start, stop))
         return qk.world.make(seed, start, stop, **how)
 
-    monkeypatch.setattr(train, "scenes", type("Scenes", (), {"make": staticmethod(make)}))
+    monkeypatch.setattr(train, "world", type("Scenes", (), {"make": staticmethod(make)}))
     train.train(SHORT, tmp_path / "run.pt")
     assert asked == [(train.TRAINING_SCENES, 8 * n, 8 * n + 8) for n in range(6)]
 
@@ -314,7 +314,7 @@ def test_the_teacher_follows_the_student():
 def test_every_objective_learns_and_resumes(monkeypatch, tmp_path, name):
     few = qk.world.make(train.TRAINING_SCENES, 0, 8)
     world = type("Scenes", (), {"make": staticmethod(lambda *_, **__: few)})
-    monkeypatch.setattr(train, "scenes", world)
+    monkeypatch.setattr(train, "world", world)
     config = Config(name, steps=12, batch=8, warmup=2)
     whole, losses = train.train(config, tmp_path / "whole.pt")
     if name != "dino":  # a teacher that moves makes no promise about so few steps
