@@ -46,6 +46,12 @@ def own(model, images):
     return qk.observed_attention(model, images[1][None]).isel(image=0)
 
 
+def rebuilt(model, image, ranks, salience=("bias", "shift")):
+    """Attention from some modes of each head, by their numbers."""
+    modes = qk.decompose(model, convention="exact").isel(mode=list(ranks))
+    return qk.rebuild_attention(model, image[None], modes, salience=salience).isel(image=0)
+
+
 @pytest.fixture
 def page(shown, open_view):
     return open_view(shown, viewport={"width": 900, "height": 900})
@@ -102,7 +108,7 @@ def test_rows_and_distances_are_those_of_the_library(case, computed, shown, own,
     [found] = computed(shown, case)
     ranks = [int(mode) for mode in found["order"][: case["kept"]]]
     salience = ("bias", "shift") if case.get("salience", True) else ()
-    built = qk.rebuild_attention(model, images[1][None], ranks, salience).isel(image=0)
+    built = rebuilt(model, images[1], ranks, salience)
     at = {"layer": case["layer"], "head": case["head"]}
     asking = {"all": slice(1, None), "class token": [0]}.get(
         case.get("asks"), [1 + case.get("patch", 0)]
@@ -138,7 +144,9 @@ def test_orders_and_shares_are_those_of_explain(place, order, computed, shown, m
 def test_the_class_token_has_contributions_too(computed, shown, model, images):
     at = {"layer": 5, "head": 1}
     [found] = computed(shown, at | {"asks": "class token"})
-    parts = qk.attention.token_factors(model, images[1][None], 24).isel(image=0, **at)
+    parts = qk.attention.token_factors(
+        model, images[1][None], qk.decompose(model, convention="exact")
+    ).isel(image=0, **at)
     asked, keys = parts["query"].values[0], parts["key"].values[1:]
     both = [np.maximum(s * asked, 0) * np.maximum((s * keys).max(0), 0) for s in (1, -1)]
     assert np.allclose(found["contribution"], np.maximum(*both) * 24**0.5, rtol=2e-3, atol=1e-3)
@@ -194,7 +202,7 @@ def peak_of(rows, state):
 
 def distance(model, image, own, state, ranks, salience=("bias", "shift")):
     """Attention elsewhere of the patch that asks, and the mean over all patches."""
-    built = qk.rebuild_attention(model, image[None], ranks, salience).isel(image=0)
+    built = rebuilt(model, image, ranks, salience)
     far = total_variation(built, own).sel(layer=state["layer"], head=state["head"])
     return [float(far[1 + state["patch"]]), float(far[1:].mean())]
 
@@ -281,10 +289,10 @@ def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, 
     for kept, salience in ((1, ("bias", "shift")), (2, ())):
         slide(page, "add up the first", kept)
         page.get_by_label("key salience κ · z").set_checked(bool(salience))
-        rows = qk.rebuild_attention(model, images[1][None], order[:kept], salience)
-        expected = peak_of(rows.isel(image=0), state)
+        rows = rebuilt(model, images[1], order[:kept], salience)
+        expected = peak_of(rows, state)
         assert peak(page, "rebuilt") == pytest.approx(expected, abs=0.35)
-        row = rows.isel(image=0).sel(layer=state["layer"], head=state["head"]).values
+        row = rows.sel(layer=state["layer"], head=state["head"]).values
         assert cell(page, 0) == pytest.approx(100 * row[1 + state["patch"], 0], abs=0.35)
         assert peak(page, "the model's own") == pytest.approx(peak_of(own, state), abs=0.35)
 
