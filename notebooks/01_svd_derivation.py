@@ -47,6 +47,8 @@ HEAD = 0
 # %%
 import timeit
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -54,19 +56,10 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-from qkutils import (
-    attention,
-    data,
-    heads,
-    models,
-    passes,
-    plots,
-    scenes,
-    statistics,
-    stored,
-    views,
-)
-from qkutils.report import tell
+from qkutils import attention, heads, models, passes, statistics, views
+from qkutils.views import figures as plots
+from qkutils.book import stored
+from qkutils.book import tell
 
 # %% [markdown]
 # ## A model and what it sees
@@ -77,9 +70,9 @@ from qkutils.report import tell
 
 # %%
 model = qk.load(MODEL)
-drawn = scenes.pictures(0, 0, 8, size=model.image_size[0])
-images = data.images(IMAGES or drawn, model, count=8)
-pictures = data.visible(model, images)
+drawn = qk.world.pictures(0, 0, 8, size=model.image_size[0])
+images = qk.pictures.images(IMAGES or drawn, model, count=8)
+pictures = qk.pictures.visible(model, images)
 weights = heads.read(model)  # every layer's W_q, W_k, biases and LayerNorm, stacked
 layers, per_layer, d_head, d_model = weights.w_q.shape
 tell(
@@ -358,7 +351,7 @@ tell(rebuilt_error=difference, moved_all=moved_all, moved_bias=moved_bias)
 rows = {}
 for name in models.family()[0].dropna():
     each = qk.load(name)
-    four = data.images(scenes.pictures(0, 0, 4), each, count=4)
+    four = qk.pictures.images(qk.world.pictures(0, 0, 4), each, count=4)
     its_own = qk.observed_attention(each, four)
     error = abs(its_own - qk.rebuild_attention(each, four)).max()
     bare = distance(its_own, qk.rebuild_attention(each, four, salience=[])).mean()
@@ -550,7 +543,9 @@ def moved_without_b_q(batch):
 
 
 # %%
-several = data.images(IMAGES, model, count=24).split(4)
+count = min(24, len(qk.pictures.picture_files(Path(IMAGES)))) if IMAGES else 24
+source = IMAGES or qk.world.pictures(0, 0, count)
+several = qk.pictures.images(source, model, count).split(4)
 of_bias = statistics.bootstrap(xr.concat(map(moved_without_b_q, several), "image"))
 tell(
     bias=statistics.text(of_bias),

@@ -47,18 +47,10 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import (
-    data,
-    gallery,
-    heads,
-    models,
-    modes,
-    plots,
-    statistics,
-    stored,
-    views,
-)
-from qkutils.report import tell
+from qkutils import heads, models, modes, statistics, views
+from qkutils.views import figures as plots
+from qkutils.book import stored
+from qkutils.book import tell
 
 # %% [markdown]
 # ## One number for a head
@@ -399,12 +391,12 @@ _ = ax.legend(fontsize=7, handlelength=4)
 # :::
 
 # %%
-drawn = qk.scenes.pictures(0, 0, 64, size=model.image_size[0])
-pictures = gallery.pictures_of(IMAGES or data.images(drawn, model, 64), model)
+drawn = qk.world.pictures(0, 0, 64, size=model.image_size[0])
+pictures = qk.pictures_of(IMAGES or qk.pictures.images(drawn, model, 64), model)
 every = max(len(pictures.keys) // 64, 1)
 pictures = pictures.some(pictures.keys[::every])
 alike = {
-    convention: gallery.scan(
+    convention: qk.scan(
         model, pictures, 1, convention, statistics=["anisotropy"]
     ).anisotropy
     for convention in heads.CONVENTIONS

@@ -45,9 +45,10 @@ import numpy as np
 import pandas as pd
 
 import qkutils as qk
-from qkutils import plots, scenes, views
-from qkutils.report import tell
-from qkutils.tiny import architecture, evaluate
+from qkutils import views
+from qkutils.views import figures as plots
+from qkutils.book import tell
+from qkutils.world.training import architecture, evaluate
 
 # %% [markdown]
 # ## A scene is a function of its number
@@ -56,8 +57,8 @@ from qkutils.tiny import architecture, evaluate
 # generator that counts: scene 4 is the same whether it is drawn alone or as one of a million.
 
 # %%
-world = scenes.make(seed=0, start=0, stop=10)
-alone = scenes.make(seed=0, start=4, stop=5)
+world = qk.world.make(seed=0, start=0, stop=10)
+alone = qk.world.make(seed=0, start=4, stop=5)
 tell(largest_difference=float(abs(world.image[4] - alone.image[0]).max()))
 list(world.image.shape), list(world.slot.shape)
 
@@ -79,8 +80,8 @@ list(world.image.shape), list(world.slot.shape)
 
 # %% mystnb={"figure": {"name": "fig-odd", "caption": "The world. Each row: scenes in which the target is odd in one factor. On the right of each scene its mask: the target in orange, distractors in blue, parts other than bodies darker."}, "image": {"alt": "Seven rows of drawn scenes, one for each factor in which the target is odd, each scene beside its mask."}}
 fig, axes = plt.subplots(7, 10, figsize=(10, 7.4), layout="constrained")
-for row, odd in zip(axes, scenes.ODD_FACTORS, strict=True):
-    of_factor = scenes.make(seed=1, start=0, stop=5, odd=[odd])
+for row, odd in zip(axes, qk.world.ODD_FACTORS, strict=True):
+    of_factor = qk.world.make(seed=1, start=0, stop=5, odd=[odd])
     for ax, picture in zip(row, plots.scenes_and_masks(of_factor), strict=True):
         ax.imshow(picture)
         ax.set(xticks=[], yticks=[])
@@ -98,15 +99,15 @@ for row, odd in zip(axes, scenes.ODD_FACTORS, strict=True):
 # object to object, or object to background, and know the answer exactly.
 
 # %%
-many = scenes.make(seed=2, start=0, stop=200, odd=["colour"])
+many = qk.world.make(seed=2, start=0, stop=200, odd=["colour"])
 kind_of_pixel = many.factors.kind.gather(1, many.slot.clamp(min=0).flatten(1))
 kind_of_pixel = kind_of_pixel.view_as(many.slot).where(many.slot >= 0, -1)
 share = {
     kind: {
         part: float((many.part[kind_of_pixel == k] == p).float().mean())
-        for p, part in enumerate(scenes.PARTS[1:], 1)
+        for p, part in enumerate(qk.world.PARTS[1:], 1)
     }
-    for k, kind in enumerate(scenes.KINDS)
+    for k, kind in enumerate(qk.world.KINDS)
 }
 pd.DataFrame(share).T.round(2)
 
@@ -116,7 +117,7 @@ pd.DataFrame(share).T.round(2)
 # A model sees patches, not pixels. `patch_fractions` says how much of each patch a mask covers:
 
 # %%
-fraction = scenes.patch_fractions(many.mask(scenes.TARGET), architecture.PATCH)
+fraction = qk.world.patch_fractions(many.mask(qk.world.TARGET), architecture.PATCH)
 covered = (fraction > 0.5).sum((1, 2)).float()
 tell(covered=float(covered.mean()), largest=float(fraction.amax((1, 2)).mean()))
 list(fraction.shape)
@@ -140,11 +141,12 @@ list(fraction.shape)
 model = qk.load(MODEL)
 can_classify = getattr(model.net, "num_classes", 0) == architecture.CLASSES
 subject = model if can_classify else qk.load("tiny-supervised")
-right = {o: evaluate.accuracy(subject.net, 300, [o]) for o in scenes.ODD_FACTORS}
+right = {o: evaluate.accuracy(subject.net, 300, [o]) for o in qk.world.ODD_FACTORS}
 
 # %%
 hidden = {
-    o: evaluate.accuracy(subject.net, 300, [o], hidden=True) for o in scenes.ODD_FACTORS
+    o: evaluate.accuracy(subject.net, 300, [o], hidden=True)
+    for o in qk.world.ODD_FACTORS
 }
 found = {o: shares["odd factor"] for o, shares in right.items()}
 guessed = {o: shares["odd factor"] for o, shares in hidden.items()}
@@ -165,7 +167,7 @@ pd.DataFrame(right).T.round(2)
 
 # %% mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes whose odd factor is named, by what it is, with 95 % intervals; the same with the target taken out of every scene; dashed: guessing among seven."}, "image": {"alt": "Bars of the share of scenes whose odd factor is named, with the target and without it, and a dashed line at one seventh."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
-at = np.arange(len(scenes.ODD_FACTORS))
+at = np.arange(len(qk.world.ODD_FACTORS))
 bars = [
     ("whole scene", found, -0.2, plots.PALETTE[0]),
     ("target hidden", guessed, 0.2, "0.6"),
@@ -175,7 +177,7 @@ for label, shares, aside, colour in bars:
     error = [abs(values - edge) for edge in evaluate.share_interval(values, 300)]
     ax.bar(at + aside, values, 0.4, yerr=error, color=colour, label=label)
 ax.axhline(1 / len(at), ls="--", color="0.4", label="guessing")
-ax.set_xticks(at, scenes.ODD_FACTORS)
+ax.set_xticks(at, qk.world.ODD_FACTORS)
 ax.set(ylabel="share right", xlabel="what is odd", ylim=(0, 1.05))
 _ = ax.legend(fontsize=8)
 
@@ -209,10 +211,10 @@ catalogue.loc[embedded, ["objective", "note"]]
 
 # %%
 frames = [
-    plots.scene_frame(scenes.make(3, 0, 4, odd=[o]), o) for o in scenes.ODD_FACTORS
+    plots.scene_frame(qk.world.make(3, 0, 4, odd=[o]), o) for o in qk.world.ODD_FACTORS
 ]
-texts = [f"Four scenes with their masks; odd: {odd}." for odd in scenes.ODD_FACTORS]
-views.stepper(frames, list(scenes.ODD_FACTORS), texts, "what is odd")
+texts = [f"Four scenes with their masks; odd: {odd}." for odd in qk.world.ODD_FACTORS]
+views.stepper(frames, list(qk.world.ODD_FACTORS), texts, "what is odd")
 
 # %% [markdown]
 # **Try it.** Find a factor for which you need more than a second. Would the mean colour of an image

@@ -49,9 +49,11 @@ import pandas as pd
 import xarray as xr
 
 import qkutils as qk
-from qkutils import models, modes, plots, statistics, stored, views
-from qkutils.report import tell
-from qkutils.tiny import publish
+from qkutils import models, modes, statistics, views
+from qkutils.views import figures as plots
+from qkutils.book import stored
+from qkutils.book import tell
+from qkutils.world.training import publish
 
 # %% [markdown]
 # ## One world, one network, several objectives

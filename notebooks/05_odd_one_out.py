@@ -52,8 +52,10 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import data, models, plots, preference, scenes, statistics, stored, views
-from qkutils.report import tell
+from qkutils import models, statistics, views
+from qkutils.views import figures as plots
+from qkutils.book import stored
+from qkutils.book import tell
 
 # %% [markdown]
 # ## One picture first
@@ -64,17 +66,17 @@ from qkutils.report import tell
 # %%
 model = qk.load(MODEL)
 SEED = 5_000_000  # scenes that no model was trained on
-drawn = scenes.samples(SEED, 0, COUNT, size=model.image_size[0])
-has_masks = IMAGES and data.has_odd_ones(IMAGES)
-samples = data.odd_one_out(IMAGES) if has_masks else drawn
-shares = preference.study(model, samples)
+drawn = qk.world.samples(SEED, 0, COUNT, size=model.image_size[0])
+has_masks = IMAGES and qk.datasets.has_odd_ones(IMAGES)
+samples = qk.datasets.odd_one_out(IMAGES) if has_masks else drawn
+shares = qk.studies.odd_one_out(model, samples)
 
 # %%
 whole = shares.share.notnull().all(["layer", "head", "query", "region"])
 first = int(whole.argmax("image"))  # the first picture in which both objects can ask
 one = next(sample for sample in samples if sample.key == shares.image[first])
 objects = np.stack([one.masks["target"], one.masks["distractor"]])
-pixels, seen = data.align(
+pixels, seen = qk.alignment.align(
     model, one.image, objects
 )  # what the model sees, and masks on it
 left_out = {
@@ -87,7 +89,7 @@ tell(source="pictures of a folder" if has_masks else "drawn scenes")
 # %%
 patch = model.image_size[0] // model.grid[0]
 seen[1] &= ~seen[0]  # where masks overlap, the target has it
-fraction = scenes.patch_fractions(seen, patch)  # [object, row, column]
+fraction = qk.world.patch_fractions(seen, patch)  # [object, row, column]
 target, distractor = fraction
 regions = torch.stack([target, distractor, 1 - target - distractor]).flatten(1)
 asked = fraction.flatten(1).argmax(1)  # first in reading order where several are best
@@ -163,7 +165,7 @@ tell(
     share_error=float(abs(by_hand.numpy() - ours).max()),
     sum_error=float(abs(shares.share.sum("region", skipna=False) - 1).max()),
 )
-preference.relations(shares.share).isel(image=first).mean("head").to_pandas().round(2)
+qk.studies.relations(shares.share).isel(image=first).mean("head").to_pandas().round(2)
 
 # %% [markdown]
 # The library's study differs from these lines by {glue:text}`share_error:.0e`, and its shares sum to
@@ -186,17 +188,17 @@ preference.relations(shares.share).isel(image=first).mean("head").to_pandas().ro
 
 # %%
 family = models.family()
-world = scenes.samples(SEED, 0, COUNT)
+world = qk.world.samples(SEED, 0, COUNT)
 studies = {
-    objective: [preference.study(name, world) for name in row.dropna()]
+    objective: [qk.studies.odd_one_out(name, world) for name in row.dropna()]
     for objective, row in family.iterrows()
 }
 average = ["image", "head"]
 share_of = {
-    o: [preference.relations(s.share).mean(average) for s in runs]
+    o: [qk.studies.relations(s.share).mean(average) for s in runs]
     for o, runs in studies.items()
 }
-area = preference.area_of_relations(studies["untrained"][0])
+area = qk.studies.area_of_relations(studies["untrained"][0])
 tell(simmim_runs=len(studies["simmim"]))
 
 # %% mystnb={"figure": {"name": "fig-shares", "caption": "Figure 2 of the paper for each objective: share of attention on the same object, on the different one and on the background, mean over heads and scenes. Thin lines: training runs. Dotted: the share that attention spread evenly would give (area)."}, "image": {"alt": "One panel per training objective, each with three curves over depth: share of attention on the same object, the different object and the background, beside dotted lines at the areas."}}
@@ -229,7 +231,7 @@ _ = axes[0].legend(fontsize=7)
 
 # %%
 excess_of = {
-    o: [preference.relations(preference.excess(s)).mean(average) for s in runs]
+    o: [qk.studies.relations(qk.studies.share_excess(s)).mean(average) for s in runs]
     for o, runs in studies.items()
 }
 
@@ -255,8 +257,8 @@ _ = axes[0].legend(fontsize=7)
 rows = {}
 for objective, runs in studies.items():
     early = [s.isel(layer=slice(s.sizes["layer"] // 3)) for s in runs]
-    excess = [preference.excess(s) for s in early]
-    mean = [preference.relations(e).mean([*average, "layer"]) for e in excess]
+    excess = [qk.studies.share_excess(s) for s in early]
+    mean = [qk.studies.relations(e).mean([*average, "layer"]) for e in excess]
     on_itself = [e.sel(query="target", region="target").mean() for e in excess]
     rows[objective] = {
         "same": np.mean([m.sel(relation="same") for m in mean]),
@@ -279,14 +281,14 @@ early_excess.round(3)
 table = {}
 for objective, runs in studies.items():
     of_run = {
-        r: [preference.late_minus_early(s, r) for s in runs]
+        r: [qk.studies.late_minus_early(s, r) for s in runs]
         for r in area.relation.values
     }
     table[objective] = {
         r: statistics.over_runs([float(c.estimate) for c in contrasts])
         for r, contrasts in of_run.items()
     }
-own = {r: preference.late_minus_early(shares, r) for r in area.relation.values}
+own = {r: qk.studies.late_minus_early(shares, r) for r in area.relation.values}
 rows = {**table, f"{model.name}, over {shares.sizes['image']} pictures": own}
 pd.DataFrame(
     {name: {r: statistics.text(c) for r, c in of.items()} for name, of in rows.items()}
@@ -296,7 +298,7 @@ pd.DataFrame(
 moves = {-1: "falls", 0: "does not clearly change", 1: "rises"}
 raw = {
     r: statistics.late_minus_early(
-        preference.relations(shares.share).sel(relation=r).mean("head")
+        qk.studies.relations(shares.share).sel(relation=r).mean("head")
     )
     for r in area.relation.values
 }

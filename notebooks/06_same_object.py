@@ -47,8 +47,10 @@ import numpy as np
 import pandas as pd
 
 import qkutils as qk
-from qkutils import models, plots, scenes, segments, statistics, stored, views
-from qkutils.report import tell
+from qkutils import models, statistics, views
+from qkutils.views import figures as plots
+from qkutils.book import stored
+from qkutils.book import tell
 
 # %% [markdown]
 # ## One mode, its best pictures
@@ -63,9 +65,9 @@ from qkutils.report import tell
 model = qk.load(MODEL)
 SEED = 5_000_000  # scenes that no model was trained on
 size = model.image_size[0]
-drawn = scenes.segmentations(SEED, 0, COUNT, size=size)
-found = segments.same_object(model, drawn)
-best = segments.optimal(found)  # rank × case × layer × head × mode × sign
+drawn = qk.world.segmentations(SEED, 0, COUNT, size=size)
+found = qk.studies.same_object(model, drawn)
+best = qk.studies.optimal_objects(found)  # rank × case × layer × head × mode × sign
 tell(model=model.name, k=found.attrs["k"], count=COUNT)
 tell(small=found.attrs["objects too small"])
 dict(best.sizes)
@@ -107,7 +109,7 @@ tell(high_same=agree[0], low_same=agree[1])
 fig, axes = plt.subplots(2, found.attrs["k"], figsize=(10, 4.3), layout="constrained")
 for row, name, ranked in zip(axes, names, rows, strict=True):
     for ax, (place, query, key) in zip(row, ranked, strict=True):
-        objects = segments.objects_of(model, drawn[place])
+        objects = qk.studies.objects_of(model, drawn[place])
         masks = [objects.where == each for each in (query, key)]
         plots.outlined(ax, drawn[place].image, masks)
     row[0].set_ylabel(name)
@@ -143,8 +145,8 @@ for row, name, ranked in zip(axes, names, rows, strict=True):
 family = models.family()[0].dropna()
 both = {
     by: {
-        objective: segments.probability(
-            segments.same_object(name, scenes.segmentations(SEED, 0, COUNT, by=by)),
+        objective: qk.studies.probability(
+            qk.studies.same_object(name, qk.world.segmentations(SEED, 0, COUNT, by=by)),
             ["head"],
             200,
         )
@@ -152,7 +154,7 @@ both = {
     }
     for by in ("object", "part")
 }
-own = segments.probability(found, ["head"], 200)
+own = qk.studies.probability(found, ["head"], 200)
 
 # %% mystnb={"figure": {"name": "fig-same-object", "caption": "Probability that a mode's queries and keys prefer the same object, mean over heads, with 95 % intervals over scenes: the modes, random directions, and the modes with other scenes' masks."}, "image": {"alt": "One panel per training objective with three curves over depth: the probability of the same object for modes, for random directions and for other masks."}}
 cases = ("modes", "random directions", "other masks")
@@ -194,8 +196,8 @@ pd.DataFrame(table).T.round(2)
 weighted = {objective: qk.weighted_cosine(name) for objective, name in family.items()}
 points = {}
 for objective, name in family.items():
-    by_head = segments.probability(
-        segments.same_object(name, scenes.segmentations(SEED, 0, COUNT)), draws=2
+    by_head = qk.studies.probability(
+        qk.studies.same_object(name, qk.world.segmentations(SEED, 0, COUNT)), draws=2
     )
     points[objective] = by_head.estimate.sel(of="modes").values.ravel()
 joined = np.corrcoef(
@@ -275,9 +277,9 @@ pd.DataFrame(real).T.round(2)
 # the same for any model:
 #
 # ```python
-# photographs = data.ade20k("path/to/ADE20K", on_error="skip")  # or data.camvid, data.label_maps
+# photographs = qk.datasets.ade20k("path/to/ADE20K", on_error="skip")  # or qk.datasets.camvid, qk.datasets.label_maps
 # print(photographs.report)  # what was read, and what was left out
-# segments.probability(segments.same_object(model, photographs), ["head"])
+# qk.studies.probability(qk.studies.same_object(model, photographs), ["head"])
 # ```
 #
 # ## Explore: layer by layer
@@ -285,7 +287,7 @@ pd.DataFrame(real).T.round(2)
 # Means over heads hide heads. Step through the layers of {glue:text}`model`: each dot is one head.
 
 # %%
-heads = segments.probability(found, draws=2).estimate
+heads = qk.studies.probability(found, draws=2).estimate
 by_case = [heads.sel(of=case) for case in cases]
 frames = [
     plots.heads_by_case([v.isel(layer=n) for v in by_case], cases, f"layer {n}", (0, 1))
@@ -321,7 +323,7 @@ def start_and_end(of, images=None):
 # %%
 of_heads = {n: t.sel(head="all") for n, t in tables.items()}
 count = {n: int(t.attrs["images"].split()[0]) for n, t in tables.items()}
-both_nulls = segments.probability(found, ["layer", "head"], 200).sel(
+both_nulls = qk.studies.probability(found, ["layer", "head"], 200).sel(
     of="excess over both"
 )
 real_nulls = {

@@ -46,17 +46,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import qkutils as qk
-from qkutils import (
-    data,
-    models,
-    plots,
-    scenes,
-    segments,
-    statistics,
-    stored,
-    views,
-)
-from qkutils.report import tell
+from qkutils import models, statistics, views
+from qkutils.views import figures as plots
+from qkutils.book import stored
+from qkutils.book import tell
 
 # %% [markdown]
 # ## Near is not alike
@@ -84,10 +77,12 @@ from qkutils.report import tell
 # %%
 model = qk.load(MODEL)
 SEED = 5_000_000  # scenes that no model was trained on
-drawn = scenes.segmentations(SEED, 0, COUNT, background=True, size=model.image_size[0])
-has_segments = IMAGES and data.has_segments(IMAGES)
-segmented = data.bsds500(IMAGES) if has_segments else drawn
-found = segments.grouping(model, segmented)
+drawn = qk.world.segmentations(
+    SEED, 0, COUNT, background=True, size=model.image_size[0]
+)
+has_segments = IMAGES and qk.datasets.has_segments(IMAGES)
+segmented = qk.datasets.bsds500(IMAGES) if has_segments else drawn
+found = qk.studies.grouping(model, segmented)
 difference = (found.same - found.different).mean("head")  # image × matching × layer
 own = statistics.bootstrap(difference)
 tell(
@@ -108,8 +103,8 @@ ax.set_ylabel("attention, own segment − others")
 _ = ax.legend(fontsize=8)
 
 # %%
-bare = scenes.segmentations(SEED, 0, COUNT, size=model.image_size[0])
-objects_alone = segments.excess(segments.grouping(model, bare))
+bare = qk.world.segmentations(SEED, 0, COUNT, size=model.image_size[0])
+objects_alone = qk.studies.grouping_excess(qk.studies.grouping(model, bare))
 at_equal = objects_alone.sel(matching="displacement").mean(["head", "layer"])
 tell(among=statistics.text(statistics.bootstrap(at_equal)))
 
@@ -136,11 +131,13 @@ tell(
 # per model, stated before: the mean over the last third of the layers minus that over the first.
 
 # %%
-world = scenes.segmentations(SEED, 0, COUNT, background=True)
+world = qk.world.segmentations(SEED, 0, COUNT, background=True)
 family = models.family()
 excess = {
     objective: [
-        segments.excess(segments.grouping(name, world)).sel(matching="displacement")
+        qk.studies.grouping_excess(qk.studies.grouping(name, world)).sel(
+            matching="displacement"
+        )
         for name in row.dropna()
     ]
     for objective, row in family.iterrows()
@@ -166,7 +163,7 @@ for objective, runs in excess.items():
         "mean excess": statistics.text(statistics.over_runs(levels)),
         "late − early": statistics.text(statistics.over_runs(turns)),
     }
-own_excess = segments.excess(found).sel(matching="displacement").mean("head")
+own_excess = qk.studies.grouping_excess(found).sel(matching="displacement").mean("head")
 turn = statistics.late_minus_early(own_excess)
 tell(own_turn=statistics.text(turn))
 pd.DataFrame(rows).T

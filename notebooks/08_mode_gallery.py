@@ -49,9 +49,10 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-from qkutils import ablation, data, gallery, naming, plots, statistics, views
-from qkutils.gallery import figures
-from qkutils.report import tell
+from qkutils import statistics, views
+from qkutils.views import figures as plots
+from qkutils.atlas import figures
+from qkutils.book import tell
 
 # %% [markdown]
 # ## One mode, one picture
@@ -62,12 +63,12 @@ from qkutils.report import tell
 
 # %%
 model = qk.load(MODEL)
-drawn = qk.scenes.pictures(0, 0, COUNT, size=model.image_size[0])
-source = IMAGES or data.images(drawn, model, COUNT)
-pictures = gallery.pictures_of(source, model)
+drawn = qk.world.pictures(0, 0, COUNT, size=model.image_size[0])
+source = IMAGES or qk.pictures.images(drawn, model, COUNT)
+pictures = qk.pictures_of(source, model)
 one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 3, 2, 0
-of_head = gallery.maps(model, one, LAYER, HEAD)  # convention exact
+of_head = qk.mode_maps(model, one, LAYER, HEAD)  # convention exact
 two = of_head.isel(image=0, mode=MODE)
 tell(model=model.name, scanned=len(pictures.keys), drawn="" if IMAGES else "drawn")
 ask, answer = two["query"].values > 0, two["key"].values > 0
@@ -77,11 +78,11 @@ tell(answer_only=int(answer.sum()) - both)
 dict(of_head.sizes)
 
 # %% mystnb={"figure": {"name": "fig-two-maps", "caption": "One mode on one picture, sign +. From the left: the picture as the model sees it; the projections on the query direction and on the key direction, each on its own scale; the overlay, where red asks, cyan answers, and white does both. Values below zero are dark in the overlay: they belong to the other sign."}, "image": {"alt": "A picture, its query map, its key map, and both laid over the picture in red and cyan."}}
-picture = data.visible(model, one)[0]
+picture = qk.pictures.visible(model, one)[0]
 query, key = two["query"].values, two["key"].values
 fig, axes = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
 axes[0].imshow(picture)
-for ax, values, side in zip(axes[1:3], (query, key), naming.SIDES, strict=True):
+for ax, values, side in zip(axes[1:3], (query, key), two, strict=True):
     drawn = plots.token_map(ax, values, title=f"{side} map")
     fig.colorbar(drawn, ax=ax, shrink=0.8, label="projection")
 limits = (max(query.max(), 1e-9), max(key.max(), 1e-9))
@@ -104,16 +105,16 @@ for ax, title in ((axes[0], "picture"), (axes[3], "overlay")):
 #
 # $$ \max_i\, s\,(z_i\cdot u_n)\;\cdot\;\max_j\, s\,(z_j\cdot v_n), \qquad \text{both maxima positive.} $$
 #
-# `gallery.scan` does this for every mode of every head, both signs, in one pass over the
+# `qk.scan` does this for every mode of every head, both signs, in one pass over the
 # pictures; on the way it measures what each mode adds to the variance of the logits, the scores with
 # {term}`key salience` divided by $\sqrt{d_{\text{head}}}$.
 
 # %%
-atlas = gallery.scan(model, pictures, k=4, statistics=["variance"])
+atlas = qk.scan(model, pictures, k=4, statistics=["variance"])
 best = atlas.sel(layer=LAYER, head=HEAD, mode=MODE, sign=1)
 best = best.isel(rank=(best.image >= 0).values)
 its_pictures = torch.stack([pictures.read(int(n)) for n in best.image])
-again = gallery.maps(model, its_pictures, LAYER, HEAD).isel(mode=MODE)
+again = qk.mode_maps(model, its_pictures, LAYER, HEAD).isel(mode=MODE)
 largest = again.max(("row", "column"))
 by_hand = (largest["query"] * largest["key"]).values
 tell(score_error=float(abs(by_hand / best.score.values - 1).max()))
@@ -168,7 +169,7 @@ def draw(modes):
     """The optimal pictures of some modes, two rows for each."""
     fig = plt.figure(figsize=(9, 2.35 * len(modes)))
     for part, at in zip(fig.subfigures(len(modes)), modes, strict=True):
-        found = gallery.optimal(model, pictures, atlas, *at)
+        found = qk.optimal_pictures(model, pictures, atlas, *at)
         axes = part.subplots(2, 8, gridspec_kw=close)
         figures.gallery_rows(axes, found, label(*at))
 
@@ -291,7 +292,7 @@ draw(rings)
 # %%
 embedded = model.facts.get("source") == "embedded"
 subject = model if embedded else qk.load("tiny-supervised")
-names = naming.name_modes(subject, COUNT)
+names = qk.studies.names(subject, *qk.world.labelled(subject, COUNT))
 instead = f"(It stands in for {model.name}: the labels are those of drawn scenes.)"
 tell(subject=subject.name, stand_in="" if embedded else instead)
 
@@ -335,7 +336,7 @@ as_table(every.sortby(-every.share)[dict(of=slice(0, 10))])
 
 # %%
 shown = dict.fromkeys([*chosen, *rings])  # each once
-of_these = [(*at, side) for at in shown for side in naming.SIDES]
+of_these = [(*at, side) for at in shown for side in names.side.values]
 as_table(every.sel(of=of_these)) if embedded else "MODEL is not an embedded model"
 
 # %% [markdown]
@@ -359,7 +360,7 @@ for line, style in zip(lean, (":", "--", ":"), strict=True):
 ax.plot([], [], "k--", label="leaning ones, median")
 ax.plot([], [], "k:", label="leaning ones, 95 %")
 for side, colour, aside in zip(
-    naming.SIDES, plots.PALETTE, (-0.18, 0.18), strict=False
+    names.side.values, plots.PALETTE, (-0.18, 0.18), strict=False
 ):
     of_side = names.share.sel(side=side).stack(of=("head", "mode"))
     ax.plot((at + aside).ravel(), of_side.values.ravel(), ".", color=colour, ms=3)
@@ -405,16 +406,16 @@ tell(
 )
 
 # %%
-drawn_scenes = data.images(qk.scenes.pictures(0, 0, COUNT), subject, COUNT)
+drawn_scenes = qk.pictures.images(qk.world.pictures(0, 0, COUNT), subject, COUNT)
 held_out, seen = drawn_scenes[:48], drawn_scenes[48:]
-carrying = gallery.scan(subject, seen, 1, statistics=["variance"])
+carrying = qk.scan(subject, seen, 1, statistics=["variance"])
 by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")
 evenly = np.full(len(depth), 1 / len(depth))
 beyond = {
     null: statistics.over_depth(
         by_mode - names.random_share.sel(null=null).mean("direction"), evenly
     )
-    for null in naming.NULLS
+    for null in names.null.values
 }
 usual = names.random_share.sel(null="leaning").median("direction")
 
@@ -532,11 +533,11 @@ removed = {}
 for layer, head in enumerate(strongest.values):
     mode = int(carrying.logit_variance[layer, head].values.argmax())
     directions, at = one_and_others(mode), (subject, held_out, layer, int(head))
-    gone = ablation.remove(*at, directions)
+    gone = qk.studies.removal(*at, directions)
     part = (gone.taken.min() / gone.taken).values ** 0.25  # length⁴ is what is taken
-    same = ablation.remove(*at, directions * torch.tensor(part)[:, None].float())
-    gone = gone.assign(change=ablation.relative_change(gone))
-    gone["at_equal"] = ablation.relative_change(same)
+    same = qk.studies.removal(*at, directions * torch.tensor(part)[:, None].float())
+    gone = gone.assign(change=qk.studies.relative_change(gone))
+    gone["at_equal"] = qk.studies.relative_change(same)
     gone["part"] = gone.taken[0] / float(carrying.logit_variance[layer, head, mode])
     removed[layer, int(head), mode] = gone
 
@@ -621,7 +622,7 @@ def called(layer, head, mode):
     return "; ".join(
         f"{side}: {of.family.item()}, {of.high.item()} against {of.low.item()}"
         f" (explained share {of.share.item():.0%})"
-        for side, of in ((side, one.sel(side=side)) for side in naming.SIDES)
+        for side, of in ((side, one.sel(side=side)) for side in names.side.values)
     )
 
 

@@ -50,9 +50,10 @@ import pandas as pd
 import torch
 
 import qkutils as qk
-from qkutils import data, gallery, plots, scenes, statistics, views
-from qkutils.gallery import figures
-from qkutils.report import tell
+from qkutils import statistics, views
+from qkutils.views import figures as plots
+from qkutils.atlas import figures
+from qkutils.book import tell
 
 # %% [markdown]
 # ## Who asks?
@@ -63,11 +64,11 @@ from qkutils.report import tell
 
 # %%
 model = qk.load(MODEL)
-drawn = scenes.pictures(0, 0, COUNT, size=model.image_size[0])
-source = IMAGES or data.images(drawn, model, COUNT)
-pictures = gallery.pictures_of(source, model)
+drawn = qk.world.pictures(0, 0, COUNT, size=model.image_size[0])
+source = IMAGES or qk.pictures.images(drawn, model, COUNT)
+pictures = qk.pictures_of(source, model)
 image = pictures.read(PICTURE % len(pictures.keys))
-picture = data.visible(model, image[None])[0]
+picture = qk.pictures.visible(model, image[None])[0]
 true = qk.observed_attention(model, image[None]).isel(image=0)
 rows = true.isel(query=slice(model.prefix_tokens, None))
 apart = abs(rows - rows.mean("query")).sum("key").mean(("layer", "head"))
@@ -104,7 +105,8 @@ name_of = "L{} H{}".format
 
 # %%
 explained = {
-    place: gallery.explain(model, image, *place, query_patch=asked) for place in picks
+    place: qk.studies.one_image(model, image, *place, query_patch=asked)
+    for place in picks
 }
 table = {}
 for place, found in explained.items():
@@ -134,7 +136,7 @@ pd.DataFrame(table, index=[*(f"number {n}" for n in range(1, 7)), "key salience"
 # The modes of an early, a middle and a late head, with the pictures that each responds to most:
 
 # %%
-atlas = gallery.scan(model, pictures, k=4)
+atlas = qk.scan(model, pictures, k=4)
 
 
 def block(axes, place, number):
@@ -142,7 +144,7 @@ def block(axes, place, number):
     found = explained[place].isel(mode=number)
     mode = int(found.mode)
     sign = 1 if float(found.query_map.values.ravel()[asked]) > 0 else -1
-    best = gallery.optimal(model, pictures, atlas, *place, mode)
+    best = qk.optimal_pictures(model, pictures, atlas, *place, mode)
     name = f"{name_of(*place)} M{mode}"
     figures.mode_at_work(axes, picture, found, best.sel(sign=sign), name)
     return plots.mark_patch(axes["a"], asked, model.grid[1])
@@ -177,7 +179,7 @@ for part, place in zip(right.subfigures(3, 4), picks, strict=True):
 model_row = {
     place: true.sel(layer=place[0], head=place[1]).isel(query=at) for place in picks
 }
-built = {place: gallery.build_up(found) for place, found in explained.items()}
+built = {place: qk.studies.build_up(found) for place, found in explained.items()}
 errors = [
     abs(rows.isel(count=-1).values - model_row[place].values).max()
     for place, rows in built.items()
@@ -202,8 +204,8 @@ for place, found in explained.items():
     even[place] = abs(1 / len(row) - row).sum() / 2
     orders = {
         "by contribution": built[place],
-        "by strength": gallery.build_up(found.sortby("sigma", ascending=False)),
-        "no key salience": gallery.build_up(found, salience=False),
+        "by strength": qk.studies.build_up(found.sortby("sigma", ascending=False)),
+        "no key salience": qk.studies.build_up(found, salience=False),
     }
     for name, rows in orders.items():
         distance[place, name] = abs(rows - row).sum("token") / 2

@@ -1,29 +1,8 @@
-"""Query-key interaction in vision transformers: decompose heads, study what tokens attend to."""
+"""Query-key interaction in vision transformers: decompose heads, study what tokens attend to.
 
-from qkutils._torchvision import ensure_torchvision
+Everything is reached from here, and loaded when it is first used: `__init__.pyi` lists it.
+"""
 
-ensure_torchvision()
+import lazy_loader
 
-from qkutils import data, preference, scenes  # noqa: E402
-from qkutils.attention import observed_attention, rebuild_attention  # noqa: E402
-from qkutils.models import catalogue, load  # noqa: E402
-from qkutils.modes import (  # noqa: E402
-    decompose,
-    null_band,
-    null_weighted_cosine,
-    weighted_cosine,
-)
-
-__all__ = [
-    "catalogue",
-    "data",
-    "decompose",
-    "load",
-    "null_band",
-    "null_weighted_cosine",
-    "observed_attention",
-    "preference",
-    "rebuild_attention",
-    "scenes",
-    "weighted_cosine",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,7 @@
-"""Lets timm import where a CPU build of torch meets a CUDA build of torchvision."""
+"""Lets timm import where a CPU build of torch meets a CUDA build of torchvision.
+
+To be imported before timm and torchvision are.
+"""
 
 import importlib
 import sys
@@ -19,3 +22,6 @@ def ensure_torchvision() -> None:
             schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             torch.library.define(f"torchvision::{operator}", schema)
         importlib.import_module("torchvision")
+
+
+ensure_torchvision()

@@ -176,8 +176,9 @@ def _add_scan(commands: Any) -> None:
 
 
 def _scan(args: argparse.Namespace) -> None:
-    from qkutils import gallery, models
-    from qkutils.data.sources import picture_files
+    from qkutils import atlas as atlases
+    from qkutils import models
+    from qkutils.pictures import picture_files
     from qkutils.store import check_writable
 
     start = time.perf_counter()
@@ -185,7 +186,7 @@ def _scan(args: argparse.Namespace) -> None:
         check_writable(args.out)
     picture_files(args.images)
     _check_device(args.device)
-    atlas = gallery.scan(
+    atlas = atlases.scan(
         models.load(args.model, device=args.device),
         args.images,
         args.k,
@@ -278,19 +279,19 @@ def _add_datasets(commands: Any) -> None:
 
 
 def _list_datasets(args: argparse.Namespace) -> None:
-    from qkutils.data import fetching
+    from qkutils import datasets
 
-    for name, dataset in fetching.DATASETS.items():
+    for name, dataset in datasets.DATASETS.items():
         print(f"{name:8} {dataset.page}")
 
 
 def _fetch_dataset(args: argparse.Namespace) -> None:
-    from qkutils.data import fetching
+    from qkutils import datasets
 
-    folder = fetching.fetch(args.name, args.to, args.url, args.sha256)
-    dataset = fetching.DATASETS[args.name]
+    folder = datasets.fetch(args.name, args.to, args.url, args.sha256)
+    dataset = datasets.DATASETS[args.name]
     print(f"its terms of use: {dataset.page}")
-    print(f"read it with qkutils.data.{dataset.reader}({str(folder)!r})")
+    print(f"read it with qkutils.datasets.{dataset.reader}({str(folder)!r})")
 
 
 # ---- what the book needs made ----------------------------------------------------------------
@@ -311,21 +312,23 @@ def _add_store(commands: Any) -> None:
 
 
 def _store(args: argparse.Namespace) -> None:
-    from qkutils import data, models, scenes, stored
+    from qkutils import datasets, models, world
+    from qkutils import pictures as sources
+    from qkutils.book import stored
     from qkutils.store import check_writable
 
     to = args.to or stored.FOLDER
     check_writable(to / "new.csv")
-    drawn: Sequence[Image] = scenes.pictures(0, 0, args.count)
-    pictures = data.pictures(args.images, args.count) if args.images else drawn
-    sets = {name: data.odd_one_out(folder) for name, folder in args.odd}
-    camvid = data.camvid(args.camvid) if args.camvid else None
-    bsds = data.bsds500(args.bsds) if args.bsds else None
+    drawn: Sequence[Image] = world.pictures(0, 0, args.count)
+    pictures = sources.pictures(args.images, args.count) if args.images else drawn
+    sets = {name: datasets.odd_one_out(folder) for name, folder in args.odd}
+    camvid = datasets.camvid(args.camvid) if args.camvid else None
+    bsds = datasets.bsds500(args.bsds) if args.bsds else None
     model = models.load(args.model)
     print(stored.store_modes(model, to))
     print(stored.store_salience(model, str(args.images or ""), args.count, to))
     if sets:
-        own = scenes.samples(5_000_000, 0, args.count, size=model.image_size[0])
+        own = world.samples(5_000_000, 0, args.count, size=model.image_size[0])
         print(stored.store_preference(model, sets | {"drawn scenes": own}, pictures, to))
     if camvid is not None:
         print(stored.store_same_object(model, camvid, "CamVid, validation", to))
@@ -349,11 +352,11 @@ def _train(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from qkutils.store import check_writable
-    from qkutils.tiny.architecture import FOLDER
-    from qkutils.tiny.config import DEPARTURES, Config
-    from qkutils.tiny.evaluate import measure
-    from qkutils.tiny.publish import publish
-    from qkutils.tiny.train import train
+    from qkutils.world.training.architecture import FOLDER
+    from qkutils.world.training.config import DEPARTURES, Config
+    from qkutils.world.training.evaluate import measure
+    from qkutils.world.training.publish import publish
+    from qkutils.world.training.train import train
 
     _check_device(args.device)
     checkpoint = args.out / f"{args.objective}-{args.seed}.pt"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import hashlib
 import os
 from dataclasses import dataclass

@@ -69,6 +69,11 @@ class Records(Sequence[Item]):
     def __init__(self, places: Sequence, read: Callable[..., Item]) -> None:
         self._places, self._read = places, read
 
+    @property
+    def keys(self) -> list[str] | None:
+        """The names of the items, where they have any."""
+        return None
+
     def __len__(self) -> int:
         return len(self._places)
 

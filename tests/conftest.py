@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import qkutils as qk  # before timm, which it helps to import
-
-# isort: split
 import jaxtyping
 import pytest
 import torch
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
+
+import qkutils as qk
 
 torch.set_num_threads(2)
 

@@ -12,7 +12,6 @@ from timm.data import create_transform
 from torchvision.transforms import Compose, RandomHorizontalFlip, ToTensor
 
 import qkutils as qk
-from qkutils import data
 
 CROPS = ["center", "squash", "border"]
 
@@ -35,7 +34,7 @@ def painted(mask):
 
 def seen(model, pixels):
     """The model's normalisation undone: 0 is black, 1 is white."""
-    return data.visible(model, pixels[None])[0].mean(-1)
+    return qk.pictures.visible(model, pixels[None])[0].mean(-1)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 24)], ids=["square", "upright"])
@@ -44,7 +43,7 @@ def seen(model, pixels):
 def test_a_mask_lies_where_the_picture_shows_it(make_vit, mode, size, width, height):
     model = model_with(make_vit, size, crop_mode=mode, mean=(0.0,) * 3, std=(1.0,) * 3)
     mask = blob(width, height, 0.3, 0.35, 0.6, 0.7)
-    pixels, (moved,) = data.align(model, painted(mask), mask[None])
+    pixels, (moved,) = qk.alignment.align(model, painted(mask), mask[None])
     assert pixels.shape == (3, *size) and moved.shape == size
     sharp = np.abs(seen(model, pixels) - 0.5) > 0.4  # away from the blurred outline
     assert sharp.mean() > 0.6
@@ -61,15 +60,15 @@ def test_the_size_of_a_mask_does_not_move_it(make_vit, mode, scale):
     picture = PIL.Image.new("RGB", (width, height))
     box = (0.31, 0.22, 0.71, 0.83)
     other = blob(round(width * scale), round(height * scale), *box)
-    _, moved = data.align(model, picture, blob(width, height, *box)[None])
-    _, again = data.align(model, picture, other[None])
+    _, moved = qk.alignment.align(model, picture, blob(width, height, *box)[None])
+    _, again = qk.alignment.align(model, picture, other[None])
     assert (moved != again).float().mean() < 0.02 and again.any()
 
 
 def test_pixels_are_the_ones_that_nearest_neighbour_picks(make_vit):
     model = model_with(make_vit, crop_pct=0.5)  # short side 64, the middle 32 × 32 of it
     labels = np.arange(128 * 256, dtype=np.int32).reshape(128, 256)
-    _, moved = data.align_labels(model, PIL.Image.new("RGB", (256, 128)), labels)
+    _, moved = qk.alignment.align_labels(model, PIL.Image.new("RGB", (256, 128)), labels)
     rows, columns = np.arange(16, 48) * 2 + 1, np.arange(48, 80) * 2 + 1
     assert (moved.numpy() == labels[np.ix_(rows, columns)]).all()
 
@@ -77,7 +76,7 @@ def test_pixels_are_the_ones_that_nearest_neighbour_picks(make_vit):
 def test_labels_are_never_mixed_and_borders_have_none(make_vit):
     model = model_with(make_vit, crop_mode="border", crop_pct=1.0)
     labels = np.where(np.arange(60)[None] < 30, 3, 11) * np.ones((20, 1), dtype=int)
-    _, moved = data.align_labels(model, PIL.Image.new("RGB", (60, 20)), labels)
+    _, moved = qk.alignment.align_labels(model, PIL.Image.new("RGB", (60, 20)), labels)
     assert set(moved.unique().tolist()) == {-1, 3, 11}
     assert (moved[:5] == -1).all() and (moved[-5:] == -1).all() and (moved[14:18] >= 0).all()
     assert moved.dtype == torch.int64
@@ -87,12 +86,12 @@ def test_the_picture_is_what_the_model_would_get_alone(make_vit):
     model = qk.load(make_vit())
     rng = np.random.default_rng(0)
     picture = PIL.Image.fromarray(rng.integers(0, 256, (50, 70, 3), dtype=np.uint8))
-    pixels, masks = data.align(model, picture, np.zeros((0, 50, 70), dtype=bool))
+    pixels, masks = qk.alignment.align(model, picture, np.zeros((0, 50, 70), dtype=bool))
     assert torch.equal(pixels, model.transform(picture))
     assert masks.shape == (0, *model.image_size)
     grey = picture.convert("L")
     assert torch.equal(
-        data.align_labels(model, grey, np.zeros((50, 70), dtype=np.int16))[0],
+        qk.alignment.align_labels(model, grey, np.zeros((50, 70), dtype=np.int16))[0],
         model.transform(grey.convert("RGB")),
     )
 
@@ -100,11 +99,11 @@ def test_the_picture_is_what_the_model_would_get_alone(make_vit):
 def test_a_mask_of_another_picture_is_refused(make_vit):
     model = qk.load(make_vit())
     with pytest.raises(ValueError, match="30 × 60 pixels does not fit a picture of 60 × 30"):
-        data.align(model, PIL.Image.new("RGB", (60, 30)), np.ones((1, 60, 30), dtype=bool))
+        qk.alignment.align(model, PIL.Image.new("RGB", (60, 30)), np.ones((1, 60, 30), dtype=bool))
 
 
 def test_a_preprocessing_that_masks_cannot_follow_is_refused(make_vit):
     model = qk.load(make_vit())
     flips = replace(model, transform=Compose([RandomHorizontalFlip(), ToTensor()]))
     with pytest.raises(ValueError, match="RandomHorizontalFlip.*can't follow"):
-        data.align(flips, PIL.Image.new("RGB", (32, 32)), np.ones((1, 32, 32), dtype=bool))
+        qk.alignment.align(flips, PIL.Image.new("RGB", (32, 32)), np.ones((1, 32, 32), dtype=bool))

@@ -8,7 +8,6 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-from qkutils import scenes
 from qkutils.attention import token_factors, total_variation
 from qkutils.passes import visit_layers
 
@@ -87,7 +86,7 @@ def test_observed_attention_is_timms_own(vit, images):
 
 def test_embedded_model_is_rebuilt():
     model = qk.load("tiny-supervised")
-    pictures = (scenes.make(0, 0, 4).image - 0.5) / 0.5
+    pictures = (qk.world.make(0, 0, 4).image - 0.5) / 0.5
     rebuilt = qk.rebuild_attention(model, pictures)
     np.testing.assert_allclose(rebuilt, attention_of(model.net, pictures), atol=LIMIT)
 

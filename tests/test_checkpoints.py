@@ -12,17 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-
-import qkutils as qk
-
-# isort: split
-import timm
 from timm.layers import QuickGELU
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+
+import qkutils as qk
 
 NAME = "test_vit.r160_in1k"  # timm's smallest: 160 × 160 pixels, 64 wide, two heads
 load = inspect.unwrap(qk.load)  # without the type checks that only tests have

@@ -14,12 +14,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import qkutils
-from qkutils import cli, gallery, models, scenes
-from qkutils.data import fetching
-from qkutils.gallery.atlas import STATISTICS
-from qkutils.gallery.scanning import Precision
+import qkutils as qk
+from qkutils import cli, models
+from qkutils.atlas._scan import Precision
+from qkutils.atlas._state import STATISTICS
+from qkutils.datasets import fetching
 from qkutils.heads import CONVENTIONS
-from qkutils.tiny import evaluate, objectives
+from qkutils.world.training import evaluate, objectives
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("pictures", "empty", "taken"):
         (tmp_path / name).mkdir()
-    for n, image in enumerate(scenes.make(0, 0, 2).image.movedim(1, -1)):
+    for n, image in enumerate(qk.world.make(0, 0, 2).image.movedim(1, -1)):
         Image.fromarray((image * 255).byte().numpy()).save(tmp_path / "pictures" / f"{n}.png")
     (tmp_path / "file.txt").write_text("text")
     (tmp_path / "cut.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{")
@@ -157,14 +158,14 @@ def test_an_atlas_of_another_scan_is_kept(folder, capsys) -> None:
     assert "a.nc" in said[-1] and not any("Traceback" in line for line in said)
     assert (folder / "a.nc").read_bytes() == before
     assert cli.main([*SCAN, "--k", "1"]) == 0
-    assert gallery.load(folder / "a.nc").sizes["picture"] == 2
+    assert qk.open_atlas(folder / "a.nc").sizes["picture"] == 2
 
 
 def test_a_stopped_command_says_what_is_kept(folder, capsys, monkeypatch) -> None:
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gallery, "scan", stop)
+    monkeypatch.setattr(qk.atlas, "scan", stop)
     assert cli.main(SCAN) == 130
     assert "a.nc" in capsys.readouterr().err
 
@@ -176,7 +177,7 @@ def test_what_nobody_foresaw_keeps_its_traceback(error, folder, monkeypatch) -> 
     def fail(*_, **__):
         raise error("planted")
 
-    monkeypatch.setattr(gallery, "scan", fail)
+    monkeypatch.setattr(qk.atlas, "scan", fail)
     with pytest.raises(error, match="planted"):
         cli.main(SCAN)
 

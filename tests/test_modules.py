@@ -7,17 +7,15 @@ import inspect
 import types
 
 import pytest
-import torch
-
-import qkutils as qk
-
-# isort: split
 import timm
+import torch
 from timm.layers import Attention, PatchEmbed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+
+import qkutils as qk
 
 load = inspect.unwrap(qk.load)  # without the type checks that only tests have
 SMALL = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 48, "num_heads": 3}

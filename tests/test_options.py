@@ -10,9 +10,11 @@ import pytest
 import xarray as xr
 
 import qkutils as qk
-from qkutils import modes, naming, options, preference, regions, scenes, segments, stored
+from qkutils import modes, options
+from qkutils.book import stored
 from qkutils.records import Sample, Segmented
-from qkutils.scenes import drawing, rendering
+from qkutils.studies import _regions
+from qkutils.world import drawing, rendering
 
 NAN, INF = float("nan"), float("inf")
 
@@ -163,7 +165,7 @@ DOORS = {
     **{
         f"study, {name}={bad!r}": (
             name,
-            lambda net, n=name, b=bad: preference.study(net, UNREAD, **{n: b}),
+            lambda net, n=name, b=bad: qk.studies.odd_one_out(net, UNREAD, **{n: b}),
         )
         for name, bads in {
             "query": ("Largest", None, 1),
@@ -176,15 +178,15 @@ DOORS = {
         }.items()
         for bad in bads
     },
-    "study, samples as an iterator": ("samples", lambda net: preference.study(net, iter([]))),
+    "study, samples as an iterator": ("samples", lambda net: qk.studies.odd_one_out(net, iter([]))),
     "study, a picture for a sample": (
         "Sample",
-        lambda net: preference.study(net, [s.image for s in samples()]),
+        lambda net: qk.studies.odd_one_out(net, [s.image for s in samples()]),
     ),
     **{
         f"study, a mask of {name}": (
             "target mask",
-            lambda net, m=mask: preference.study(net, samples(mask=m)),
+            lambda net, m=mask: qk.studies.odd_one_out(net, samples(mask=m)),
         )
         for name, mask in {
             "three dimensions": np.ones((32, 32, 3), bool),
@@ -197,7 +199,7 @@ DOORS = {
     **{
         f"grouping, {name}={bad!r}": (
             name,
-            lambda net, n=name, b=bad: segments.grouping(net, UNREAD, **{n: b}),
+            lambda net, n=name, b=bad: qk.studies.grouping(net, UNREAD, **{n: b}),
         )
         for name, bads in {
             "nulls": (*BAD_COUNTS, 2),
@@ -210,7 +212,7 @@ DOORS = {
     **{
         f"same_object, {name}={bad!r}": (
             name,
-            lambda net, n=name, b=bad: segments.same_object(net, UNREAD, **{n: b}),
+            lambda net, n=name, b=bad: qk.studies.same_object(net, UNREAD, **{n: b}),
         )
         for name, bads in {
             "k": BAD_COUNTS,
@@ -235,14 +237,14 @@ DOORS = {
             "truth": np.zeros((32, 32), bool),
             "a list": [[0, 1]],
         }.items()
-        for call in (segments.grouping, segments.same_object)
+        for call in (qk.studies.grouping, qk.studies.same_object)
     },
-    "samples for segments": ("Segmented", lambda net: segments.grouping(net, samples())),
-    "one picture": ("segmentations", lambda net: segments.grouping(net, "ab")),
+    "samples for segments": ("Segmented", lambda net: qk.studies.grouping(net, samples())),
+    "one picture": ("segmentations", lambda net: qk.studies.grouping(net, "ab")),
     **{
         f"name_modes, {name}={bad!r}": (
             name,
-            lambda net, n=name, b=bad: naming.name_modes(net, **{n: b}),
+            lambda net, n=name, b=bad: qk.studies.names(net, **{n: b}),
         )
         for name, bads in {
             "count": (3, 8.0, True, None),
@@ -271,22 +273,22 @@ DOORS = {
         f"make, size={bad!r}": ("size", lambda net, b=bad: rendering.make(0, 0, 1, size=b))
         for bad in (*BAD_COUNTS, 10**6)
     },
-    "a role": ("role", lambda net: scenes.make(0, 0, 1).mask(7)),
+    "a role": ("role", lambda net: qk.world.make(0, 0, 1).mask(7)),
     "a kind of table": ("kind", lambda net: stored.names("Modes")),
-    "memberships": ("patches", lambda net: regions.memberships(np.zeros((1, 2, 4)), "all")),
+    "memberships": ("patches", lambda net: _regions.memberships(np.zeros((1, 2, 4)), "all")),
     "relations without regions": (
         "query",
-        lambda net: preference.relations(xr.DataArray(np.zeros(3), dims="layer")),
+        lambda net: qk.studies.relations(xr.DataArray(np.zeros(3), dims="layer")),
     ),
-    "excess of nothing": ("null_share", lambda net: preference.excess(xr.Dataset())),
-    "excess of others=1": ("others", lambda net: preference.excess(xr.Dataset(), others=1)),
+    "excess of nothing": ("null_share", lambda net: qk.studies.share_excess(xr.Dataset())),
+    "excess of others=1": ("others", lambda net: qk.studies.share_excess(xr.Dataset(), others=1)),
     "a relation": (
         "relation",
-        lambda net: preference.late_minus_early(xr.Dataset(), "Same"),
+        lambda net: qk.studies.late_minus_early(xr.Dataset(), "Same"),
     ),
-    "grouping's excess of nothing": ("same", lambda net: segments.excess(xr.Dataset())),
-    "optimal of nothing": ("score", lambda net: segments.optimal(xr.Dataset())),
-    "probability of nothing": ("score", lambda net: segments.probability(xr.Dataset())),
+    "grouping's excess of nothing": ("same", lambda net: qk.studies.grouping_excess(xr.Dataset())),
+    "optimal of nothing": ("score", lambda net: qk.studies.optimal_objects(xr.Dataset())),
+    "probability of nothing": ("score", lambda net: qk.studies.probability(xr.Dataset())),
     "strengths without modes": (
         "mode",
         lambda net: modes.null_from_strengths(
@@ -307,6 +309,6 @@ def test_every_door_refuses_it_before_any_work(case, net, unchecked):
     "change", [{"over": "head"}, {"over": ["image"]}, {"draws": 1}, {"draws": 0}, {"seed": -1}]
 )
 def test_probability_refuses_what_it_does_not_know(net, change, unchecked):
-    found = segments.same_object(net, segmented(count=3))
+    found = qk.studies.same_object(net, segmented(count=3))
     with pytest.raises(ValueError, match=[*change][0]):
-        segments.probability(found, **change)
+        qk.studies.probability(found, **change)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import qkutils as qk  # before timm, which it helps to import
-
-# isort: split
 import pytest
 import timm
 import torch
 from torch import nn
 
-from qkutils import gallery
+import qkutils as qk
 from qkutils.passes import check_images, visit_layers, watching
 
 PLAIN = [
@@ -124,7 +121,7 @@ def test_a_network_that_does_not_do_what_its_weights_say_is_refused(
         "observed": lambda m: qk.observed_attention(m, images),
         "rebuilt": lambda m: qk.rebuild_attention(m, images),
         "tokens": lambda m: visit_layers(m, images, lambda *_: None),
-        "scan": lambda m: gallery.scan(m, images, 1, progress=False),
+        "scan": lambda m: qk.scan(m, images, 1, progress=False),
     }[study]
     run(qk.load(net))
     spoil(net)

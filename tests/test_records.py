@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 import torch
 
-from qkutils import scenes
+import qkutils as qk
 from qkutils.records import Records, Sample, Segmented
 
 PICTURE = PIL.Image.new("RGB", (20, 10))
@@ -107,9 +107,9 @@ def test_records_behave_like_a_list():
 
 
 def test_scenes_behave_like_a_list():
-    drawn = scenes.pictures(3, 60, 70)  # one batch ends at 64, another way of counting
+    drawn = qk.world.pictures(3, 60, 70)  # one batch ends at 64, another way of counting
     behaves_like(Records(range(10), lambda n: drawn[n].tobytes()), [p.tobytes() for p in drawn])
-    samples = scenes.samples(3, 60, 190)
+    samples = qk.world.samples(3, 60, 190)
     keys = [f"scene-3-{n}" for n in range(60, 190)]
     assert [each.key for each in samples[::9][2:]] == keys[::9][2:]
     assert samples[-1].key == samples[129:][0].key == keys[-1]

@@ -1,12 +1,12 @@
 """Interactive views: alive on a static page with no kernel, and with a kernel they compute."""
 
-from qkutils.views.base import View
-from qkutils.views.browsing import mode_browser
-from qkutils.views.building import one_image
-from qkutils.views.plane import two_dimensional
-from qkutils.views.stepping import stepper
-from qkutils.views.stepping_attention import attention_stepper
-from qkutils.views.trending import trends
+from qkutils.views._attention_stepper import attention_stepper
+from qkutils.views._base import View
+from qkutils.views._mode_browser import mode_browser
+from qkutils.views._one_image import one_image
+from qkutils.views._stepper import stepper
+from qkutils.views._trends import trends
+from qkutils.views._two_dimensional import two_dimensional
 
 __all__ = [
     "View",

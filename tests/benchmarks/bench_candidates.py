@@ -5,20 +5,20 @@ By default on an embedded model and drawn scenes; any model and folder of images
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import argparse
 from dataclasses import replace
 
-from qkutils import models  # before timm, which it helps to import
-
-# isort: split
 import numpy as np
 import torch
 import xarray as xr
 
-from qkutils import scenes
-from qkutils.gallery.projections import prepare
-from qkutils.gallery.scanning import one_pass
-from qkutils.gallery.sources import pictures_of
+import qkutils as qk
+from qkutils import models
+from qkutils.atlas._scan import one_pass
+from qkutils.gauge import prepare
+from qkutils.pictures._stream import pictures_of
 
 
 def recall(found: xr.Dataset, wanted: xr.Dataset) -> float:
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     model = models.load(args.model, device=args.device)
-    pictures = pictures_of(args.images or scenes.samples(0, 0, args.count), model)
+    pictures = pictures_of(args.images or qk.world.samples(0, 0, args.count), model)
     projections = prepare(model, "exact")
     wanted = one_pass(projections, pictures, args.k)
     print(f"{model.name} on {args.device}, {len(pictures.keys)} images, k = {args.k}")

@@ -6,17 +6,17 @@ were kept would take 600 kB each.
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import argparse
 import resource
 import subprocess
 import sys
 
-from qkutils import models  # before timm, which it helps to import
-
-# isort: split
 import torch
 
-from qkutils import gallery
+import qkutils as qk
+from qkutils import models
 
 
 def peak(count: int, batch_size: int) -> float:
@@ -27,8 +27,8 @@ def peak(count: int, batch_size: int) -> float:
         generator = torch.Generator().manual_seed(number)
         return torch.randn(3, *model.image_size, generator=generator)
 
-    pictures = gallery.Pictures([f"{n:08d}" for n in range(count)], read)
-    gallery.scan(model, pictures, batch_size=batch_size, progress=False)
+    pictures = qk.pictures.Pictures([f"{n:08d}" for n in range(count)], read)
+    qk.scan(model, pictures, batch_size=batch_size, progress=False)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

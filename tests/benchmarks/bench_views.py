@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from qkutils import data, gallery, models, modes, scenes, views
+import qkutils as qk
+from qkutils import models, modes, views
 
 MOVES = """() => {
   const spans = [];
@@ -54,9 +55,9 @@ def made() -> Iterator[views.View]:
     model = models.load("tiny-supervised")
     yield views.two_dimensional()
     yield views.trends([modes.trend(name) for name in models.family()[0].dropna()])
-    yield views.attention_stepper(model, scenes.samples(5_000_000, 0, 4))
-    pictures = gallery.pictures_of(data.images(scenes.pictures(0, 0, 64), model, 64), model)
-    atlas = gallery.scan(model, pictures, k=4)
+    yield views.attention_stepper(model, qk.world.samples(5_000_000, 0, 4))
+    pictures = qk.pictures_of(qk.pictures.images(qk.world.pictures(0, 0, 64), model, 64), model)
+    atlas = qk.scan(model, pictures, k=4)
     yield views.mode_browser(model, atlas, pictures)
     yield views.one_image(model, pictures.read(0))
 

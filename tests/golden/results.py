@@ -6,31 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import qkutils as qk  # before timm, which it helps to import
-
-# isort: split
 import numpy as np
 import torch
 import xarray as xr
 from timm.models.vision_transformer import VisionTransformer
 
-from qkutils import (
-    ablation,
-    attention,
-    gallery,
-    heads,
-    labelling,
-    models,
-    naming,
-    preference,
-    regions,
-    scenes,
-    segments,
-    statistics,
-    stored,
-)
+import qkutils as qk
+from qkutils import attention, heads, models, statistics
+from qkutils.book import stored
 from qkutils.modes import null_from_strengths, trend
-from qkutils.tiny import evaluate
+from qkutils.studies import _regions
+from qkutils.world.training import evaluate
 
 FILE = Path(__file__).with_name("results.npz")
 MOST = 3000  # numbers kept of one array, spread evenly over it
@@ -57,10 +43,10 @@ def random_model() -> VisionTransformer:
 
 def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     """Results on one model."""
-    samples = scenes.samples(7, 0, 6)
-    objects = scenes.segmentations(11, 0, 6)
-    parts = scenes.segmentations(11, 0, 6, by="part", background=True)
-    images = torch.stack([model.transform(s.image) for s in scenes.samples(3, 0, 4)])
+    samples = qk.world.samples(7, 0, 6)
+    objects = qk.world.segmentations(11, 0, 6)
+    parts = qk.world.segmentations(11, 0, 6, by="part", background=True)
+    images = torch.stack([model.transform(s.image) for s in qk.world.samples(3, 0, 4)])
     yield "transform", images
     yield "heads", {k: getattr(heads.read(model), k) for k in ("w_q", "w_k", "w_v", "w_o", "b_q",
                     "b_k", "b_v", "ln_gain", "ln_shift")}  # fmt: skip
@@ -76,29 +62,29 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
         yield f"null_weighted_cosine.{convention}", qk.null_weighted_cosine(model, convention, 20)
         from_strengths = null_from_strengths(modes.sigma, band)
         yield f"null_from_strengths.{convention}", from_strengths
-        atlas = gallery.scan(
+        atlas = qk.scan(
             model, images, 2, convention, statistics=("variance", "anisotropy", "sinks"),
             progress=False,
         )  # fmt: skip
         yield f"scan.{convention}", atlas
-        yield f"maps.{convention}", gallery.maps(model, images, 1, 2, convention)
+        yield f"maps.{convention}", qk.mode_maps(model, images, 1, 2, convention)
         yield (
             f"optimal.{convention}",
-            gallery.optimal(model, gallery.pictures_of(images, model), atlas, 1, 2, 0),
+            qk.optimal_pictures(model, qk.pictures_of(images, model), atlas, 1, 2, 0),
         )
-        explained = gallery.explain(model, images[0], 1, 2, 5, convention=convention)
+        explained = qk.studies.one_image(model, images[0], 1, 2, 5, convention=convention)
         yield f"explain.{convention}", explained
         if convention == "exact":
-            yield "build_up", gallery.build_up(explained)
-        found = segments.same_object(model, objects, k=2, convention=convention)
+            yield "build_up", qk.studies.build_up(explained)
+        found = qk.studies.same_object(model, objects, k=2, convention=convention)
         yield f"same_object.{convention}", found
-        yield f"same_object.optimal.{convention}", segments.optimal(found)
-        yield f"probability.{convention}", segments.probability(found, ["head"])
+        yield f"same_object.optimal.{convention}", qk.studies.optimal_objects(found)
+        yield f"probability.{convention}", qk.studies.probability(found, ["head"])
     yield "curves", trend(model)
-    yield "scan.bfloat16", gallery.scan(model, images, 2, precision="bfloat16", progress=False)
-    halves = [gallery.scan(model, images[s], 2, keys=k, progress=False)
+    yield "scan.bfloat16", qk.scan(model, images, 2, precision="bfloat16", progress=False)
+    halves = [qk.scan(model, images[s], 2, keys=k, progress=False)
               for s, k in ((slice(0, 2), ["a", "b"]), (slice(2, 4), ["c", "d"]))]  # fmt: skip
-    yield "merge", gallery.merge(*halves)
+    yield "merge", qk.merge(*halves)
     exact = qk.decompose(model, "exact")
 
     def first(count: int) -> xr.Dataset:
@@ -117,45 +103,53 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     yield "token_factors", attention.token_factors(model, images)
     yield "token_factors.3", attention.token_factors(model, images, first(3))
     directions = torch.eye(model.net.blocks[0].attn.head_dim)[:3]
-    removed = ablation.remove(model, images, 1, 2, directions)
+    removed = qk.studies.removal(model, images, 1, 2, directions)
     yield "remove", removed
-    yield "relative_change", ablation.relative_change(removed)
+    yield "relative_change", qk.studies.relative_change(removed)
     four = qk.decompose(model, "exact").isel(mode=slice(4))
     for query, patches, prefix, few_modes in (
         ("largest", "fraction", "left out", None), ("weighted", "half", "counted", four)
     ):  # fmt: skip
         try:
-            shares = preference.study(
+            shares = qk.studies.odd_one_out(
                 model, samples, query=query, patches=patches, prefix=prefix, modes=few_modes
             )
         except ValueError as error:  # remembered, so that the options' names are right
             yield f"study.{query}.refused", str(error)
             continue
         yield f"study.{query}", shares
-        yield f"excess.{query}", preference.excess(shares)
-        yield f"relations.{query}", preference.relations(shares.share)
-        yield f"area_of_relations.{query}", preference.area_of_relations(shares)
-        contrast = preference.late_minus_early(shares)
+        yield f"excess.{query}", qk.studies.share_excess(shares)
+        yield f"relations.{query}", qk.studies.relations(shares.share)
+        yield f"area_of_relations.{query}", qk.studies.area_of_relations(shares)
+        contrast = qk.studies.late_minus_early(shares)
         ends = [float(contrast[name]) for name in ("estimate", "low", "high")]
         yield f"late_minus_early.{query}", np.array(ends)
-        over = statistics.bootstrap(preference.relations(preference.excess(shares)))
+        over = statistics.bootstrap(qk.studies.relations(qk.studies.share_excess(shares)))
         yield f"over_images.{query}", over
-    pairs = segments.grouping(model, parts)
+    pairs = qk.studies.grouping(model, parts)
     yield "grouping", pairs
-    yield "grouping.excess", segments.excess(pairs)
-    yield "grouping.4", segments.grouping(model, objects, modes=four, salience=())
-    layouts = regions.read_layouts(model, samples)
+    yield "grouping.excess", qk.studies.grouping_excess(pairs)
+    yield "grouping.4", qk.studies.grouping(model, objects, modes=four, salience=())
+    layouts = _regions.read_layouts(model, samples)
     yield "layouts", [layouts.place, layouts.fraction]
 
 
 def of_world() -> Iterator[tuple[str, Any]]:
     """Results that ask no second model."""
-    made = scenes.make(5, 2, 8)
+    made = qk.world.make(5, 2, 8)
     yield "scenes.make", [made.image, made.slot, made.part]
     yield "scenes.label", made.factors.label
-    labels = labelling.patch_labels(made, 8)
+    labels = qk.world.patch_labels(made, 8)
     yield "labels", {name: [each.fine, each.base] for name, each in labels.items()}
-    yield "name_modes", naming.name_modes("tiny-supervised", 24, permutations=19, directions=50)
+    yield (
+        "name_modes",
+        qk.studies.names(
+            "tiny-supervised",
+            *qk.world.labelled(qk.load("tiny-supervised"), 24),
+            permutations=19,
+            directions=50,
+        ),
+    )
     yield "accuracy", evaluate.accuracy(models.load("tiny-supervised").net, 64)
     for kind in ("modes", "salience", "preference", "same_object", "grouping"):
         for name in stored.names(kind):

@@ -19,7 +19,6 @@ import pytest
 import torch
 
 import qkutils as qk
-from qkutils import data, gallery, scenes
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -34,7 +33,7 @@ FIRST = {
     ),
     "attention": (
         "from qkutils import scenes, views\n"
-        f"samples = scenes.samples({SEED}, 0, 6)\n"
+        f"samples = qk.world.samples({SEED}, 0, 6)\n"
         f"view = views.attention_stepper('{MODEL}', samples, images=[0])\n"
         "view"
     ),
@@ -42,9 +41,9 @@ FIRST = {
         "import qkutils as qk\n"
         "from qkutils import data, gallery, scenes, views\n"
         f"model = qk.load('{MODEL}')\n"
-        "drawn = data.images(scenes.pictures(0, 0, 12), model, 12)\n"
-        "pictures = gallery.pictures_of(drawn, model)\n"
-        "atlas = gallery.scan(model, pictures, k=2, progress=False)\n"
+        "drawn = qk.pictures.images(qk.world.pictures(0, 0, 12), model, 12)\n"
+        "pictures = qk.pictures_of(drawn, model)\n"
+        "atlas = qk.scan(model, pictures, k=2, progress=False)\n"
         "view = views.mode_browser(model, atlas, pictures, modes=[0])\n"
         "view.state = view.state | {'layer': 2, 'head': 1, 'mode': 0}\n"
         "view"
@@ -53,7 +52,7 @@ FIRST = {
         "import qkutils as qk\n"
         "from qkutils import data, scenes, views\n"
         f"model = qk.load('{MODEL}')\n"
-        "images = data.images(scenes.pictures(0, 0, 4), model, 4)\n"
+        "images = qk.pictures.images(qk.world.pictures(0, 0, 4), model, 4)\n"
         "view = views.one_image(model, images[1], images, layers=[1], heads=[0])\n"
         "view"
     ),
@@ -184,7 +183,7 @@ def test_python_answers_an_error_is_shown_and_python_moves_the_view(open_noteboo
 def looks_most(page: Any, name: str, image: int, patch: int) -> None:
     """The stepper tells where a model's patch looks most, in the first layer's mean head."""
     model = qk.load(name)
-    sample = scenes.samples(SEED, 0, 6)[image]
+    sample = qk.world.samples(SEED, 0, 6)[image]
     seen = model.transform(sample.image)[None]
     rows = qk.observed_attention(model, seen).isel(image=0, layer=0).mean("head").values
     row = rows[model.prefix_tokens + patch][model.prefix_tokens :]
@@ -218,9 +217,9 @@ def test_a_mode_and_a_picture_that_the_browser_does_not_carry(open_notebook: Any
     page = open_notebook("browser")
     page.get_by_label("one more picture").wait_for()
     model = qk.load(MODEL)
-    drawn = data.images(scenes.pictures(0, 0, 12), model, 12)
-    pictures = gallery.pictures_of(drawn, model)
-    best = gallery.scan(model, pictures, k=2, progress=False)
+    drawn = qk.pictures.images(qk.world.pictures(0, 0, 12), model, 12)
+    pictures = qk.pictures_of(drawn, model)
+    best = qk.scan(model, pictures, k=2, progress=False)
     captions = page.locator(".qk-picture figcaption")
     for mode in (0, 3):
         page.get_by_role("slider", name="mode").fill(str(mode))
@@ -232,7 +231,7 @@ def test_a_mode_and_a_picture_that_the_browser_does_not_carry(open_notebook: Any
         assert told == pytest.approx(float(one.score), rel=0.006)
     give(page, "one more picture", 7)
     captions.filter(has_text="picture 7").wait_for()
-    both = gallery.maps(model, pictures.read(7)[None], 2, 1).isel(image=0, mode=3)
+    both = qk.mode_maps(model, pictures.read(7)[None], 2, 1).isel(image=0, mode=3)
     score = float(both["query"].max() * both["key"].max())
     assert both["query"].max() > 0 and both["key"].max() > 0
     told = number(captions.filter(has_text="picture 7").inner_text().split("score")[1])
@@ -243,12 +242,12 @@ def test_modes_of_another_picture_another_head_and_another_model(open_notebook: 
     page = open_notebook("building")
     page.get_by_label("picture (0 to 4)").wait_for()
     model = qk.load(MODEL)
-    images = data.images(scenes.pictures(0, 0, 4), model, 4)
+    images = qk.pictures.images(qk.world.pictures(0, 0, 4), model, 4)
     middle = 8 * 4 + 4
 
     def agrees(name: str, image: torch.Tensor, layer: int) -> list[float]:
         """What is told of the first mode is what Python finds; gives it back."""
-        found = gallery.explain(name, image, layer, 0, middle).isel(mode=0)
+        found = qk.studies.one_image(name, image, layer, 0, middle).isel(mode=0)
         told = [number(fact(page, each)) for each in ("contribution", "σ", "cosine")]
         wanted = [float(found[each]) for each in ("contribution", "sigma", "cosine")]
         assert np.allclose(told, wanted, rtol=6e-3, atol=0.006)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import qkutils as qk
-from qkutils import data, gallery
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
@@ -157,7 +156,7 @@ def test_attention_follows_mouse_and_keyboard(open_page: Any) -> None:
     name, model = "notebooks/05_odd_one_out", qk.load("tiny-supervised")
     page, title = open_page(name).page, VIEWS[name]
     state = first_state(name, title)
-    sample = qk.scenes.samples(5_000_000, 0, 96)[state["image"]]
+    sample = qk.world.samples(5_000_000, 0, 96)[state["image"]]
     attention = qk.observed_attention(model, model.transform(sample.image)[None])
     rows = attention.isel(image=0, layer=state["layer"]).mean("head").values
     grid = page.locator("[aria-label='Attention stepper'] .qk-grid").first
@@ -195,7 +194,7 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     name, model = "notebooks/09_one_image", qk.load("tiny-supervised")
     page, title = open_page(name).page, VIEWS[name]
     state = first_state(name, title)
-    image = data.images(qk.scenes.pictures(0, 0, COUNT), model, COUNT)[PICTURE]
+    image = qk.pictures.images(qk.world.pictures(0, 0, COUNT), model, COUNT)[PICTURE]
     parts, own = qk.decompose(model, "exact"), qk.observed_attention(model, image[None])
     view = page.locator(f"section[aria-label='{title}']")
     grid = view.get_by_role("application")
@@ -207,7 +206,7 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
 
     def agrees(order: str, step: int, kept: int, salience: bool = True) -> None:
         """What the view tells is what the library finds, for what is chosen now."""
-        found = gallery.explain(model, image, layer, head, patch, order=order)
+        found = qk.studies.one_image(model, image, layer, head, patch, order=order)
         at = f"layer {layer}, head {head}; the patch in row {patch // 8}, column {patch % 8} asks"
         assert fact(page, title, "head") == at
         mode = int(re.match(r"M(\d+)", fact(page, title, "mode")).group(1))
@@ -218,7 +217,7 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
         assert number(fact(page, title, "cosine")) == pytest.approx(cosine, abs=0.006)
         told = number(fact(page, title, "contribution"))
         assert told == pytest.approx(float(one.contribution), rel=0.01)
-        row = gallery.build_up(found, salience).sel(count=kept).values
+        row = qk.studies.build_up(found, salience).sel(count=kept).values
         true = own.sel(layer=layer, head=head).isel(image=0, query=1 + patch).values
         told = fact(page, title, "attention elsewhere").partition(": ")[2]
         assert number(told) == pytest.approx(abs(row - true).sum() / 2, abs=0.004)
@@ -237,7 +236,7 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     slider["look at mode"].press("ArrowRight")
     agrees("contribution", 1, kept)
     orders = [
-        gallery.explain(model, image, layer, head, patch, order=order).mode.values
+        qk.studies.one_image(model, image, layer, head, patch, order=order).mode.values
         for order in ("contribution", "sigma")
     ]
     view.get_by_label("σ", exact=True).check()

@@ -12,10 +12,10 @@ import traitlets
 from matplotlib.figure import Figure
 
 from qkutils import options, views
-from qkutils.views import View, base
-from qkutils.views.arrays import encoded, packed
-from qkutils.views.base import FRONT, entry, front_end
-from qkutils.views.origin import needed
+from qkutils.views import View, _base
+from qkutils.views._arrays import encoded, packed
+from qkutils.views._base import FRONT, entry, front_end
+from qkutils.views._origin import needed
 
 
 class Doubling(View):
@@ -105,7 +105,7 @@ def test_scripts_are_those_of_the_views():
     ],
 )
 def test_other_imports_and_exports_are_refused(line, monkeypatch, tmp_path):
-    monkeypatch.setattr(base, "FRONT", tmp_path)
+    monkeypatch.setattr(_base, "FRONT", tmp_path)
     (tmp_path / "other.js").write_text("export const one = 1;\n")
     (tmp_path / "bad.js").write_text(f"{line}\nexport default {{ render }};\n")
     with pytest.raises(ValueError, match=r"bad\.js"):
@@ -113,7 +113,7 @@ def test_other_imports_and_exports_are_refused(line, monkeypatch, tmp_path):
 
 
 def test_parts_stand_before_those_that_use_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(base, "FRONT", tmp_path)
+    monkeypatch.setattr(_base, "FRONT", tmp_path)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/one.js").write_text(
         'import { two } from "../two.js";\nexport const one = 1 + two;\n'

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qkutils.views.arrays import packed
+from qkutils.views._arrays import packed
 
 FRONT = Path(__file__).parents[1] / "front"
 

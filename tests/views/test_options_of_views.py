@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import qkutils as qk
-from qkutils import data, gallery, modes, naming, scenes, views
+from qkutils import modes, views
 
 NAN = float("nan")
 NAME = "tiny-supervised"
@@ -22,17 +22,17 @@ def model():
 
 @pytest.fixture(scope="module")
 def images(model):
-    return data.images("", model, 6)
+    return qk.pictures.images(qk.world.pictures(0, 0, 6), model, 6)
 
 
 @pytest.fixture(scope="module")
 def atlas(model, images):
-    return gallery.scan(model, images, k=2, progress=False)
+    return qk.scan(model, images, k=2, progress=False)
 
 
 @pytest.fixture(scope="module")
 def samples():
-    return scenes.samples(5_000_000, 0, 3)
+    return qk.world.samples(5_000_000, 0, 3)
 
 
 class Every(dict):
@@ -274,7 +274,7 @@ def test_names_of_modes_that_there_are_not(model, images, atlas, unchecked):
     for names in ({(0, 0, 99): "x"}, {(0, 0): "x"}, {("a", 0, 0): "x"}):
         with pytest.raises(ValueError, match="names"):
             views.mode_browser(model, atlas, images, modes=[0], names=names)
-    measured = naming.name_modes(NAME, 4, permutations=1, directions=1)
+    measured = qk.studies.names(NAME, 4, permutations=1, directions=1)
     for bad in (measured.drop_vars("q"), measured.drop_vars("fingerprint")):
         with pytest.raises(ValueError, match="names"):
             views.mode_browser(model, atlas, images, modes=[0], names=bad)

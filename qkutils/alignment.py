@@ -1,0 +1,92 @@
+"""Masks on the model's pixels: what resize and crop do to a picture, they do to its masks."""
+
+from __future__ import annotations
+
+import qkutils._torchvision
+
+import copy
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from jaxtyping import Bool, Float, Int
+from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
+from torch import Tensor
+from torchvision.transforms import CenterCrop, InterpolationMode, Resize, ToTensor
+
+from qkutils.models import Model
+from qkutils.pictures._opening import in_mode
+from qkutils.records import same_shape
+
+_GEOMETRY = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
+
+
+def align(
+    model: Model, image: PIL.Image.Image, masks: Bool[np.ndarray, "mask height width"]
+) -> tuple[Float[Tensor, "3 rows columns"], Bool[Tensor, "mask rows columns"]]:
+    """A picture and its masks, of any size, on the pixels that the model sees.
+
+    The picture is resized as the model wants it and normalised; masks are taken by nearest
+    neighbour.  Raises ValueError for masks that are not boolean or have another shape than the
+    picture's, and for a model whose resize and crop can't be followed.
+    """
+    if masks.ndim != 3 or masks.dtype != bool:
+        raise ValueError(
+            f"masks of shape {masks.shape} that hold {masks.dtype}: boolean ones are needed, "
+            "[mask, height, width]; a Sample makes its masks boolean"
+        )
+    moved = [_move(model, image, mask.astype(np.int32)) for mask in masks]
+    empty = np.zeros((0, *model.image_size), dtype=bool)
+    seen = np.stack(moved).astype(bool) if moved else empty
+    return model.transform(in_mode(image)), torch.from_numpy(seen)
+
+
+def align_labels(
+    model: Model, image: PIL.Image.Image, labels: Int[np.ndarray, "height width"]
+) -> tuple[Float[Tensor, "3 rows columns"], Int[Tensor, "rows columns"]]:
+    """A picture and its label map on the pixels that the model sees; -1 where a border was added.
+
+    Raises what `align` raises.
+    """
+    shifted = _move(model, image, labels.astype(np.int32) + 1)  # borders are filled with 0
+    return model.transform(in_mode(image)), torch.from_numpy(shifted.astype(np.int64) - 1)
+
+
+def _move(
+    model: Model, image: PIL.Image.Image, values: Int[np.ndarray, "height width"]
+) -> Int[np.ndarray, "rows columns"]:
+    """A map of numbers, through the model's resize and crop by nearest neighbour."""
+    height, width = values.shape
+    if not same_shape(image.size, (width, height)):
+        raise ValueError(
+            f"a mask of {width} × {height} pixels does not fit a picture of {image.width} × "
+            f"{image.height}: their shapes differ; give the mask that belongs to this picture"
+        )
+    # At the picture's own size first, so that rounding is the picture's.
+    moved = PIL.Image.fromarray(values).resize(image.size, PIL.Image.Resampling.NEAREST)
+    for step in _geometry(model):
+        moved = step(moved)
+    return np.asarray(moved)
+
+
+def _geometry(model: Model) -> list[Callable[[PIL.Image.Image], PIL.Image.Image]]:
+    """The model's resize and crop as they apply to maps of numbers."""
+    before = takewhile(lambda step: not isinstance(step, ToTensor), model.transform.transforms)
+    return [_nearest(model, step) for step in before]
+
+
+def _nearest(model: Model, step: Any) -> Any:
+    if not isinstance(step, _GEOMETRY):
+        raise ValueError(
+            f"{model.name}: its preprocessing has {type(step).__name__}, which masks can't follow; "
+            "use a transform that only resizes and crops"
+        )
+    step = copy.copy(step)
+    if hasattr(step, "interpolation"):
+        step.interpolation = InterpolationMode.NEAREST
+    if hasattr(step, "fill"):
+        step.fill = 0
+    return step

@@ -1,0 +1,15 @@
+"""From a run to its page: numbers and verdicts that the prose of a chapter quotes."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from myst_nb import glue
+
+
+def tell(**values: float | int | str | Figure) -> None:
+    """Hands values of this run to the chapter's prose, which quotes them by name.
+
+    In the prose, {glue:text}`name:.2f` stands for the number, and nothing is typed in.
+    """
+    for name, value in values.items():
+        glue(name, value, display=False)

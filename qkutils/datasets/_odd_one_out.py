@@ -1,0 +1,91 @@
+"""Odd one out: the photographs of O3 and the patterns of P3, with target and distractors."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from qkutils.datasets._reading import Files, Reading, gather, pair, reading
+from qkutils.pictures._folders import SUFFIXES, check_folder, counts, key_of
+from qkutils.pictures._opening import open_picture, shown
+from qkutils.records import Sample
+
+_MASKS = {"target": ("targ_labels", "targ_images"), "distractor": ("dist_labels", "dist_images")}
+_ON = 128  # masks are JPEG files, whose black and white are approximate
+
+
+def odd_one_out(folder: str | Path, on_error: str = "raise") -> Reading[Sample]:
+    """O3 or P3 (Kotseruba et al., 2019): pictures with masks "target" and "distractor".
+
+    The folder holds `images`, `targ_labels` and `dist_labels` (or, as in older copies,
+    `targ_images` and `dist_images`), or folders that do, such as P3's `colors`.  Every file is
+    read once to check it.  Raises FileNotFoundError where a folder is missing, and ValueError with
+    one list of all files that are missing, unreadable, empty or of unlike shapes, unless
+    `on_error="skip"`.
+    """
+    folder = Path(folder)
+    sets = _sets(folder)
+    paired: dict[str, Files | str] = {}
+    for each in sets:
+        prefix = f"{key_of(each, folder)}/" if len(sets) > 1 else ""
+        files = pair(_folders(each), dict.fromkeys(("image", *_MASKS), SUFFIXES))
+        paired |= {prefix + key: found for key, found in files.items()}
+    return reading(shown(folder.name), paired, _read, on_error)
+
+
+def has_odd_ones(folder: str | Path) -> bool:
+    """Whether a folder is laid out as `odd_one_out` reads it, with masks beside the pictures.
+
+    Raises OSError for a folder that is not there or can't be listed.
+    """
+    masks = _MASKS["target"]
+    return any((each / name).is_dir() for each in _in(Path(folder)) for name in masks)
+
+
+def _in(folder: Path) -> list[Path]:
+    """The folder itself, and what counts in it."""
+    check_folder(folder)
+    return [folder, *sorted(filter(counts, folder.iterdir()))]
+
+
+def _sets(folder: Path) -> list[Path]:
+    """The folder itself, or those in it that hold pictures."""
+    sets = [each for each in _in(folder) if (each / "images").is_dir()]
+    if not sets:
+        raise FileNotFoundError(
+            f"{shown(folder)}: holds no folder `images`; name the one that `qkutils datasets "
+            "fetch o3` made"
+        )
+    return sets[:1] if sets[0] == folder else sets
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    found = {"image": folder / "images"}
+    for mask, names in _MASKS.items():
+        here = [folder / name for name in names if (folder / name).is_dir()]
+        if not here:
+            raise FileNotFoundError(
+                f"{shown(folder)}: holds the folder `images`, but no {' or '.join(names)} with the "
+                f"{mask} masks; put it there"
+            )
+        found[mask] = here[0]
+    return found
+
+
+def _read(key: str, files: Files) -> Sample:
+    image, *masks = gather(
+        partial(open_picture, files["image"]), *(partial(_mask, files[name]) for name in _MASKS)
+    )
+    return Sample(key, image, dict(zip(_MASKS, masks, strict=True)))
+
+
+def _mask(path: Path) -> Bool[np.ndarray, "height width"]:
+    """Where a mask is bright and not transparent."""
+    grey, opaque = np.moveaxis(np.asarray(open_picture(path, "RGBA").convert("LA")), -1, 0)
+    mask = (grey >= _ON) & (opaque >= _ON)
+    if not mask.any():
+        raise ValueError(f"{shown(path)}: the mask is empty, no pixel is {_ON} or brighter")
+    return mask

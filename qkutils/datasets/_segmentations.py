@@ -1,0 +1,168 @@
+"""Segmented pictures: ADE20K, CamVid and folders like them, and the people of BSDS500."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Shaped
+from scipy.io import loadmat
+
+from qkutils import options
+from qkutils.datasets._reading import Files, Reading, gather, pair, reading
+from qkutils.pictures._folders import SUFFIXES, check_folder
+from qkutils.pictures._opening import open_file, open_picture, shown
+from qkutils.records import Segmented
+
+_CLASSES = (
+    *("sky", "building", "pole", "road", "pavement", "tree"),
+    *("sign", "fence", "car", "pedestrian", "bicyclist"),
+)
+CAMVID = dict(enumerate(_CLASSES))
+_LOSSLESS = {".png", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+def label_maps(
+    folder: str | Path,
+    images: str = "images",
+    labels: str = "annotations",
+    unlabelled: int | None = None,
+    names: dict[int, str] | None = None,
+    on_error: str = "raise",
+) -> Reading[Segmented]:
+    """A folder of pictures and one of label maps, whose grey values are the classes.
+
+    `unlabelled` is the value that means none; it becomes -1.  Where `names` are given, another
+    value is a fault.  Every file is read once to check it.  Raises FileNotFoundError where a folder
+    is missing, and ValueError with one list of all files that are missing, unreadable, empty or
+    of unlike shapes, unless `on_error="skip"`.
+    """
+    folder, known = Path(folder), names or {}
+    if unlabelled is not None:
+        options.count("unlabelled", unlabelled, least=0)
+    paired = pair(
+        _existing(folder, {"image": images, "labels": labels}),
+        {"image": SUFFIXES, "labels": _LOSSLESS},
+    )
+
+    def read(key: str, files: Files) -> Segmented:
+        image, found = gather(
+            partial(open_picture, files["image"]),
+            partial(_labels, files["labels"], unlabelled, known),
+        )
+        return Segmented(key, image, (found,), known)
+
+    return reading(shown(folder.name), paired, read, on_error)
+
+
+def ade20k(
+    folder: str | Path, split: str = "validation", on_error: str = "raise"
+) -> Reading[Segmented]:
+    """ADE20K for scene parsing (Zhou et al., 2017): 150 classes, numbered from 1.
+
+    The folder holds `images/SPLIT` and `annotations/SPLIT`; the names come from its
+    objectInfo150.txt, where there is one.  Raises what `label_maps` raises.
+    """
+    options.choice("split", split, ("training", "validation"))
+    listing = Path(folder) / "objectInfo150.txt"
+    names = _ade20k_names(listing) if listing.is_file() else None
+    return label_maps(folder, f"images/{split}", f"annotations/{split}", 0, names, on_error)
+
+
+def _ade20k_names(path: Path) -> dict[int, str]:
+    try:
+        rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()[1:]]
+        return {int(row[0]): row[-1].strip() for row in rows if row[1:]}
+    except ValueError as error:
+        raise ValueError(f"{shown(path)}: is no table of class names ({error}); mend it") from error
+
+
+def camvid(
+    folder: str | Path,
+    images: str = "images",
+    labels: str = "annotations",
+    on_error: str = "raise",
+) -> Reading[Segmented]:
+    """CamVid (Brostow et al., 2009) with its eleven classes, 0 to 10; 11 is unlabelled.
+
+    Raises what `label_maps` raises.
+    """
+    return label_maps(folder, images, labels, 11, CAMVID, on_error)
+
+
+def has_segments(folder: str | Path) -> bool:
+    """Whether a folder is laid out as `bsds500` reads it, with people's segments.
+
+    Raises OSError for a folder that is not there or can't be listed.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    return (folder / "images").is_dir() and (folder / "groundTruth").is_dir()
+
+
+def bsds500(folder: str | Path, split: str = "", on_error: str = "raise") -> Reading[Segmented]:
+    """BSDS500 (Arbeláez et al., 2011): pictures, each cut into segments by several people.
+
+    The folder holds `images` and `groundTruth`, with `train`, `val` and `test` in both; one `split`
+    or all are read.  Raises what `label_maps` raises.
+    """
+    options.choice("split", split, ("", "train", "val", "test"))
+    folder = Path(folder)
+    folders = _existing(folder, {"image": f"images/{split}", "labels": f"groundTruth/{split}"})
+    paired = pair(folders, {"image": SUFFIXES, "labels": {".mat"}})
+    return reading(shown(folder.name), paired, _people, on_error)
+
+
+def _people(key: str, files: Files) -> Segmented:
+    image, people = gather(
+        partial(open_picture, files["image"]), partial(_segmentations, files["labels"])
+    )
+    return Segmented(key, image, people)
+
+
+def _existing(folder: Path, names: dict[str, str]) -> dict[str, Path]:
+    check_folder(folder)
+    missing = [shown(folder / name) for name in names.values() if not (folder / name).exists()]
+    if missing:
+        raise FileNotFoundError(f"there is no folder {' and no '.join(missing)}; check the path")
+    return {part: folder / name for part, name in names.items()}
+
+
+def _labels(
+    path: Path, unlabelled: int | None, names: dict[int, str]
+) -> Shaped[np.ndarray, "height width"]:
+    """Reads a label map's numbers as they are, without the colours of a palette."""
+    with open_file(path) as file:
+        try:
+            with PIL.Image.open(file) as picture:
+                labels = np.asarray(picture)
+        except Exception as error:  # for a broken file, Pillow raises many unrelated classes
+            raise ValueError(f"{shown(path)}: can't be read as a label map ({error})") from error
+    if labels.ndim != 2:
+        raise ValueError(f"{shown(path)}: is in colour; a label map has one number per pixel")
+    labels = labels if labels.dtype.kind == "f" else labels.astype(np.int64)
+    values = set(np.unique(labels).tolist()) - {unlabelled, -1}
+    if not values:
+        raise ValueError(f"{shown(path)}: the label map is empty, no pixel has a class")
+    if names and values - names.keys():
+        unknown = sorted(values - names.keys())
+        raise ValueError(f"{shown(path)}: has the values {unknown}, no known classes")
+    return labels if unlabelled is None else np.where(labels == unlabelled, -1, labels)
+
+
+def _segmentations(path: Path) -> tuple[Shaped[np.ndarray, "height width"], ...]:
+    """The segmentations of all people in one `.mat` file."""
+    with open_file(path) as file:
+        try:
+            people = loadmat(file)["groundTruth"].ravel()
+            found = tuple(each["Segmentation"][0, 0] for each in people)
+        except Exception as error:  # for a broken file, scipy raises many unrelated classes
+            raise ValueError(
+                f"{shown(path)}: can't be read as people's segmentations "
+                f"({type(error).__name__}: {error})"
+            ) from error
+    if not found or any(each.ndim != 2 or not each.size for each in found):
+        raise ValueError(f"{shown(path)}: holds no segmentation")
+    return found

@@ -1,0 +1,88 @@
+"""Images: pictures of a folder or of a sequence, ready for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from qkutils import options
+from qkutils.models import Model
+from qkutils.passes import check_images
+from qkutils.pictures._folders import picture_files
+from qkutils.pictures._opening import open_picture, upright
+from qkutils.records import Records
+
+Source = str | Path | Tensor | Sequence
+
+
+def pictures(source: Source, count: int) -> list[Image.Image]:
+    """`count` pictures, spread evenly over a folder's files or a sequence, in their own size.
+
+    A sequence holds pictures, or records with an `image`.  Raises FileNotFoundError for a folder
+    that is missing or holds no picture, ValueError for a file that can't be read, and for a source
+    of fewer pictures.
+    """
+    return [_picture(each) for each in _spread(source, count)]
+
+
+def images(
+    source: Source, model: Model, count: int = 16
+) -> Float[Tensor, "image channel height width"]:
+    """`count` pictures of a source through the model's own resize, crop and normalisation.
+
+    The source is a folder, a sequence of pictures, records or tensors, or one tensor of images
+    that are ready; raises what `pictures` raises.
+    """
+    ready = [_image(each, model) for each in _spread(source, count)]
+    return torch.stack(ready)
+
+
+def _spread(source: Any, count: Any) -> list:
+    """`count` items of a source, spread evenly over it."""
+    count = options.count("count", count)
+    if isinstance(source, str | Path) and str(source):
+        items: Any = Records(list(picture_files(Path(source)).values()), open_picture)
+    elif isinstance(source, Sequence | Tensor) and not isinstance(source, str):
+        items = source
+    else:
+        raise ValueError(
+            f"source={source!r}: name a folder, or pass a sequence of pictures, such as "
+            "scenes.pictures(0, 0, 16)"
+        )
+    if len(items) < count:
+        raise ValueError(
+            f"count={count}: the source has {len(items)} pictures; add some, or ask for fewer"
+        )
+    return [items[n * len(items) // count] for n in range(count)]
+
+
+def _picture(item: Any) -> Image.Image:
+    picture = getattr(item, "image", item)
+    if not isinstance(picture, Image.Image):
+        raise ValueError(
+            f"{type(picture).__name__} is no picture: a PIL image is needed, or a record with an "
+            "`image`"
+        )
+    return upright(picture)
+
+
+def _image(item: Any, model: Model) -> Tensor:
+    image = item if isinstance(item, Tensor) else model.transform(_picture(item))
+    check_images(model, image[None])
+    return image
+
+
+def visible(
+    model: Model, images: Float[Tensor, "image channel height width"]
+) -> Float[np.ndarray, "image height width channel"]:
+    """Images as a person sees them: the model's normalisation undone, its resize and crop kept."""
+    normalise = model.transform.transforms[-1]
+    mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (normalise.mean, normalise.std))
+    return (images * std + mean).clamp(0, 1).movedim(1, -1).numpy()

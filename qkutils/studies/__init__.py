@@ -1,0 +1,38 @@
+"""Studies: what tokens attend to, what modes mean, and what happens without them."""
+
+from qkutils.studies._grouping import grouping, grouping_excess
+from qkutils.studies._labels import Labels
+from qkutils.studies._layouts import Objects, objects_of, segments_of_patches
+from qkutils.studies._names import names
+from qkutils.studies._odd_one_out import (
+    area_of_relations,
+    late_minus_early,
+    odd_one_out,
+    relations,
+    share_excess,
+)
+from qkutils.studies._one_image import build_up, one_image
+from qkutils.studies._removal import relative_change, removal
+from qkutils.studies._same_object import optimal_objects, probability, same_object
+
+__all__ = [
+    "Labels",
+    "Objects",
+    "area_of_relations",
+    "build_up",
+    "grouping",
+    "grouping_excess",
+    "late_minus_early",
+    "names",
+    "objects_of",
+    "odd_one_out",
+    "one_image",
+    "optimal_objects",
+    "probability",
+    "relations",
+    "relative_change",
+    "removal",
+    "same_object",
+    "segments_of_patches",
+    "share_excess",
+]

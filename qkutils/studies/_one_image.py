@@ -1,0 +1,160 @@
+"""Explaining: how the modes of one head share the scores of one image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from qkutils import models
+from qkutils.heads import Convention, Heads, key_salience, read
+from qkutils.models import Model
+from qkutils.modes import AnyModel, decompose_layer, provenance
+from qkutils.passes import normalise, visit_layers
+from qkutils.pictures._stream import pictures_of
+
+ORDERS = ("contribution", "sigma")
+
+
+def one_image(
+    model: AnyModel,
+    image: Any,
+    layer: int,
+    head: int,
+    query_patch: int | None = None,
+    *,
+    convention: Convention = "exact",
+    order: str = "contribution",
+) -> xr.Dataset:
+    """The modes of one head on one image: maps, contributions, and shares of the logits.
+
+    `image` is a picture, or a tensor as the model takes it.  The result is sorted along `mode` by
+    `contribution`, the larger over both signs s of σ · max_i s(x_i·u) · max_j s(x_j·v) over
+    patches (0 where no sign has two positive maxima), or by `sigma`.  With `query_patch`, a
+    number in reading order, i is that patch alone; without, the logits are means over all
+    patches as queries.  `query_map` and `key_map` are x·u and x·v on the patch grid.  `logit` over
+    (mode, token) plus `salience` plus `constant` is what the softmax takes, prefix tokens first;
+    `paper` has no salience and no constant.  `share` is each mode's covariance over keys with the
+    whole logit, as a part of the whole's variance, queries pooled: with `salience_share`
+    shares sum to 1, and a mode that works against the others has a negative one.  Paper figure 5.
+    """
+    loaded = models.load(model)
+    heads = read(loaded)
+    _check(loaded, heads, layer, head, query_patch, order)
+    x = _token(loaded, image, layer)
+    parts = {name: each[head] for name, each in decompose_layer(heads, layer, convention).items()}
+    token = x if convention == "paper" else normalise(x, heads.ln_eps)
+    query, key = token @ parts["u"].mT, token @ parts["v"].mT
+    salience, constant = torch.zeros(len(x)).double(), torch.zeros(len(x)).double()
+    if convention == "exact":
+        kappa = torch.stack(key_salience(heads)).sum(0)[layer, head]
+        salience, constant = token @ kappa, _constant(heads, layer, head, token)
+    prefix = loaded.prefix_tokens
+    asked = slice(prefix, None) if query_patch is None else [prefix + query_patch]
+    asking = query[asked]
+    logit = heads.scale * parts["sigma"][:, None] * asking.mean(0)[:, None] * key.mT
+    share, salience_share = shares(asking * parts["sigma"], key, salience)
+    fields = {
+        "sigma": ("mode", parts["sigma"]),
+        "cosine": ("mode", parts["cosine"]),
+        "contribution": ("mode", _contribution(asking, key[prefix:]) * parts["sigma"]),
+        "share": ("mode", share),
+        "query_map": (("mode", "row", "column"), query[prefix:].mT.unflatten(1, loaded.grid)),
+        "key_map": (("mode", "row", "column"), key[prefix:].mT.unflatten(1, loaded.grid)),
+        "logit": (("mode", "token"), logit),
+        "salience": ("token", heads.scale * salience),
+        "salience_share": ((), salience_share),
+        "constant": ((), heads.scale * constant[asked].mean()),
+    }
+    place = {"layer": layer, "head": head, "order": order}
+    place["query_patch"] = -1 if query_patch is None else query_patch
+    result = xr.Dataset(
+        {name: (dims, values.cpu().numpy()) for name, (dims, values) in fields.items()},
+        {"mode": np.arange(len(share))},
+        provenance(heads, convention) | place,
+    )
+    return result.isel(mode=np.argsort(-result[order].values, kind="stable"))
+
+
+def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
+    """The attention (count, token) that the first modes give, in the order of `explained`.
+
+    From none of them, which leaves key salience alone, to all, which is the head's own attention
+    where the convention is exact.  Without `salience` that is left out.  It is about one query:
+    raises ValueError for a result that was not asked for one.
+    """
+    if explained.attrs["query_patch"] < 0:
+        raise ValueError("build_up: attention belongs to one query; explain with a query_patch")
+    terms = explained.logit.transpose("mode", "token").values
+    logits = np.concatenate([np.zeros_like(terms[:1]), terms.cumsum(0)])
+    logits = logits + explained.salience.values * salience
+    rows = torch.from_numpy(logits).softmax(-1).numpy()
+    return xr.DataArray(rows, {"count": np.arange(len(rows))}, ("count", "token"), "attention")
+
+
+def _check(
+    model: Model, heads: Heads, layer: int, head: int, query_patch: int | None, order: str
+) -> None:
+    layers, count = heads.w_q.shape[:2]
+    patches = model.grid[0] * model.grid[1]
+    for name, value, limit in (
+        ("layer", layer, layers),
+        ("head", head, count),
+        ("query_patch", query_patch or 0, patches),
+    ):
+        if not 0 <= value < limit:
+            raise ValueError(f"{name}={value}: {model.name} has 0 to {limit - 1}")
+    if order not in ORDERS:
+        raise ValueError(f"order={order!r}: it is one of {', '.join(ORDERS)}")
+
+
+def _token(model: Model, image: Any, layer: int) -> Float[Tensor, "token d_model"]:
+    """The residual stream of one image at a layer's input, in float64."""
+    kept: list[Tensor] = []
+
+    def keep(index: int, _: slice, x: Tensor) -> None:
+        if index == layer:
+            kept.append(x[0].double())
+
+    visit_layers(model, pictures_of([image], model).read(0)[None], keep)
+    return kept[0]
+
+
+def _constant(
+    heads: Heads, layer: int, head: int, token: Float[Tensor, "token d_model"]
+) -> Float[Tensor, " token"]:
+    """What a query adds to its logits for all keys alike, which the softmax does not see."""
+    w_q, w_k, b_q, b_k, gain, shift = (
+        each.double()
+        for each in (
+            *(getattr(heads, name)[layer, head] for name in ("w_q", "w_k", "b_q", "b_k")),
+            heads.ln_gain[layer],
+            heads.ln_shift[layer],
+        )
+    )
+    return ((token * gain + shift) @ w_q.mT + b_q) @ (w_k @ shift + b_k)
+
+
+def _contribution(
+    query: Float[Tensor, "query mode"], key: Float[Tensor, "patch mode"]
+) -> Float[Tensor, " mode"]:
+    """The larger, over both signs, of the product of the two largest projections."""
+    both = [(s * query).amax(0).clamp(min=0) * (s * key).amax(0).clamp(min=0) for s in (1, -1)]
+    return torch.maximum(*both)
+
+
+def shares(
+    query: Float[Tensor, "query mode"],
+    key: Float[Tensor, "token mode"],
+    salience: Float[Tensor, " token"],
+) -> tuple[Float[Tensor, " mode"], Float[Tensor, ""]]:
+    """Each term's covariance over keys with the whole logit, over the whole's variance."""
+    key, salience = key - key.mean(0), salience - salience.mean()
+    whole = query @ key.mT + salience
+    variance = whole.square().sum()
+    terms = (query * (whole @ key)).sum(0)
+    return terms / variance, (whole @ salience).sum() / variance

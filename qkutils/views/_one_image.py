@@ -1,0 +1,321 @@
+"""One image, many modes: a head's scores on one image taken apart, and built up mode by mode."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import xarray as xr
+from matplotlib.figure import Figure
+from scipy.special import softmax
+from torch import Tensor
+
+from qkutils import models, options, studies
+from qkutils.attention import observed_attention, token_factors
+from qkutils.models import AnyModel, Model
+from qkutils.modes import decompose
+from qkutils.pictures import Pictures, open_picture, pictures_of, visible
+from qkutils.views import figures as plots
+from qkutils.views._arrays import encoded, packed
+from qkutils.views._base import View, entry
+
+BUDGET = 1_000_000  # bytes of numbers on a static page; as text they grow by a third
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One image as one model takes it, with what every head makes of it."""
+
+    model: Model
+    name: str
+    image: Tensor
+    parts: xr.Dataset
+    factors: xr.Dataset
+    attention: xr.DataArray
+    scale: float
+
+    def head(self, layer: int, head: int) -> dict[str, Any]:
+        """One head as the browser takes it: z·u and z·v of every token, and the rest per mode.
+
+        `astray` is how far attention from these rounded numbers lies from the model's own.
+        """
+        at = {"layer": layer, "head": head}
+        for name, value in at.items():
+            options.index(name, value, self.parts.sizes[name])
+        sigma = self.parts.sigma.sel(at).values
+        own = self.factors.isel(at)
+        step = np.where(sigma > 0, sigma * self.scale, 1)  # without strength all is 0 already
+        query, key = (side.values.astype("f2") for side in (own["query"] / step, own["key"]))
+        logits = (query * (sigma * self.scale)) @ key.T.astype(float) + own.salience.values
+        apart = abs(softmax(logits, -1) - self.attention.sel(at).values).sum(-1) / 2
+        numbers = {"salience": own.salience, "sigma": sigma, "cosine": self.parts.cosine.sel(at)}
+        small = {k: packed(np.asarray(v, np.float32), "float32") for k, v in numbers.items()}
+        sides = {"query": packed(query), "key": packed(key)}
+        return at | sides | small | {"astray": float(apart.max())}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many layers, heads, modes and patches there are."""
+        sizes = {name: self.parts.sizes[name] for name in ("layer", "head", "mode")}
+        return sizes | {"patch": self.model.grid[0] * self.model.grid[1]}
+
+    def front(self, layers: Sequence[int], heads: Sequence[int]) -> dict[str, Any]:
+        """What the browser is sent of the image and of some heads."""
+        return {
+            "model": self.model.name,
+            "name": self.name,
+            "picture": encoded(visible(self.model, self.image[None])[0]),
+            "grid": list(self.model.grid),
+            "prefix": self.model.prefix_names,
+            "size": [self.parts.sizes["layer"], self.parts.sizes["head"]],
+            "scale": self.scale,
+            "heads": [self.head(layer, head) for layer in layers for head in heads],
+        }
+
+
+def _take(model: Model, name: str, image: Tensor) -> Taken:
+    parts = decompose(model, "exact")
+    factors = token_factors(model, image[None], parts).isel(image=0)
+    attention = observed_attention(model, image[None]).isel(image=0)
+    return Taken(model, name, image, parts, factors, attention, float(model.heads.scale))
+
+
+class OneImage(View):
+    """The view that `one_image` makes."""
+
+    front = "one_image"
+    layer = entry()
+    head = entry()
+    mode = entry()
+
+    def __init__(self, taken: Taken, pictures: Pictures, *shown: Any) -> None:
+        """`taken`: the first of the `pictures`, as the view's own model takes it."""
+        self.model, self.pictures = taken.model, pictures
+        self.taken = {(taken.model.name, 0): taken}
+        self.uploads: list[tuple[str, PIL.Image.Image]] = []
+        self.sizes, self.tokens = taken.counts, {"patch", "all", *taken.model.prefix_names}
+        super().__init__("One image, many modes", *shown)
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """What the largest model has that was asked for."""
+        options.choice("asks", state["asks"], sorted(self.tokens))
+        options.choice("order", state["order"], ("contribution", "sigma"))
+        more: dict[str, Any] = {"salience": options.flag("salience", state["salience"])}
+        more["kept"] = options.count("kept", state["kept"], 0, self.sizes["mode"])
+        numbers = ("layer", "head", "patch", *(["mode"] if state["mode"] is not None else []))
+        return self.numbered(state, *numbers) | more
+
+    def hello(self) -> dict[str, Any]:
+        """Models and the number of pictures that can be asked for; all heads can be."""
+        names = [self.model.name, *models.at_hand()]
+        return {"models": list(dict.fromkeys(names)), "pictures": len(self.pictures.keys)}
+
+    def respond(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Another image or model, one more head, or a picture of the reader's own."""
+        match request:
+            case {"model": name, "image": number, "layer": layer, "head": head}:
+                return {"head": self._taken(name, number).head(layer, head)}
+            case {"model": name, "image": number}:
+                return self._whole(name, number)
+            case {"model": name, "upload": content, "name": called}:
+                self.uploads.append((called, _picture(content, called)))
+                return self._whole(name, len(self.pictures.keys) + len(self.uploads) - 1)
+        return super().respond(request)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """The last picture, a head, another model, and an upload."""
+        own = {"model": self.model.name}
+        other = next(name for name in models.at_hand() if name != self.model.name)
+        buffer = io.BytesIO()
+        PIL.Image.new("RGB", (20, 30)).save(buffer, "png")
+        upload = {"upload": base64.b64encode(buffer.getvalue()).decode(), "name": "grey.png"}
+        place = {"image": 0, "layer": 0, "head": 0}
+        last = {"image": len(self.pictures.keys) - 1}
+        return [own | last, own | place, {"model": other, "image": 0}, own | upload]
+
+    def _whole(self, name: str, number: int) -> dict[str, Any]:
+        """An image with as many heads as a page would carry; further ones come when asked for."""
+        taken = self._taken(name, number)
+        self.widen(**taken.counts)
+        self.tokens |= {*taken.model.prefix_names}
+        return {"image": number, "data": taken.front(*carried(taken, None, None))}
+
+    def _taken(self, name: str, number: int) -> Taken:
+        """What a model makes of a picture; the last one is kept, for its other heads."""
+        if (name, number) not in self.taken:
+            model = self.model if name == self.model.name else models.load(name)
+            self.taken = {(name, number): _take(model, *self._image(model, number))}
+        return self.taken[name, number]
+
+    def _image(self, model: Model, number: int) -> tuple[str, Tensor]:
+        """A picture's name and tensor; other models see what this view's own model sees of it."""
+        given = len(self.pictures.keys)
+        number = options.index("image", number, given + len(self.uploads))
+        if number >= given:
+            name, picture = self.uploads[number - given]
+            return name, model.transform(picture)
+        image = self.pictures.read(number)
+        if model is not self.model:
+            pixels = (255 * visible(self.model, image[None])[0]).round().astype(np.uint8)
+            image = model.transform(PIL.Image.fromarray(pixels))
+        return self.pictures.keys[number], image
+
+
+def one_image(
+    model: AnyModel,
+    image: Any,
+    pictures: Any = None,
+    *,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    query_patch: int | None = None,
+) -> OneImage:
+    """A view of the modes of one image: each one's maps and share, and their sum, mode by mode.
+
+    `image` is a picture, or a tensor as the model takes it.  A static page carries these `layers`
+    and `heads`: without a choice all, or as many, evenly spread, as 1.5 MB hold.  In a notebook
+    there are all of them, the other `pictures` (a folder, a tensor, a list), pictures of the
+    reader's own, and further models, which see of a picture what `model` sees.  Begins with this
+    `layer` and `head`, which must be carried, or the middle ones, asked by `query_patch`, or by the
+    middle patch.  Raises ValueError for what the model does not have, and for more heads than a
+    page carries.  Paper figure 5.
+    """
+    loaded = models.load(model)
+    depth, width = loaded.heads.w_q.shape[:2]
+    for name, values, size in (("layers", layers, depth), ("heads", heads, width)):
+        if values is not None:
+            options.indices(name, values, size)
+    first = pictures_of([image], loaded).read(0)
+    rows, columns = loaded.grid
+    patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch
+    patch = options.index("query_patch", patch, rows * columns)
+    taken = _take(loaded, "the given picture", first)
+    chosen, of_each = carried(taken, layers, heads, (layer, head))
+    start = {"layer": _start("layer", layer, chosen), "head": _start("head", head, of_each)}
+    explained = studies.one_image(loaded, first, start["layer"], start["head"], patch)
+    kept = min(3, explained.sizes["mode"])
+    state = start | {"asks": "patch", "patch": patch, "salience": True, "kept": kept}
+    state |= {"order": "contribution", "mode": None}  # none chosen: the first in this order
+    still, alternative = _still(taken, explained, kept)
+    data = taken.front(chosen, of_each)
+    every = _with_first(first, pictures, loaded)
+    return OneImage(taken, every, data, state, still, alternative)
+
+
+def _with_first(first: Tensor, pictures: Any, model: Model) -> Pictures:
+    """The picture that the view begins with, and then the others."""
+    if pictures is None:
+        return Pictures(["the given picture"], lambda _: first)
+    rest = pictures_of(pictures, model)
+    names = ["the given picture", *rest.keys]
+    return Pictures(names, lambda n: rest.read(n - 1) if n else first)
+
+
+def _start(name: str, value: int | None, chosen: list[int]) -> int:
+    """The layer or head to begin with: one that is carried, the middle one if none is named."""
+    if value is None:
+        return chosen[len(chosen) // 2]
+    if options.count(name, value, 0) not in chosen:
+        raise ValueError(f"{name}={value}: the page carries {chosen}; add it to {name}s=")
+    return value
+
+
+def carried(
+    taken: Taken,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+    start: tuple[int | None, int | None] = (None, None),
+) -> tuple[list[int], list[int]]:
+    """Layers and heads on a page: those asked for, else as many as it holds, evenly spread.
+
+    The spread includes the layer and the head to start with.
+    """
+    depth, width, modes = (taken.parts.sizes[dim] for dim in ("layer", "head", "mode"))
+    room = max(BUDGET // (4 * (modes + 1) * taken.factors.sizes["token"]), 1)
+    if layers is not None:
+        layers = options.indices("layers", layers, depth)
+    if heads is not None:
+        heads = options.indices("heads", heads, width)
+    else:
+        heads = _spread(width, room // (min(depth, 6) if layers is None else len(layers)), start[1])
+    if layers is None:
+        layers = _spread(depth, room // len(heads), start[0])
+    if len(layers) * len(heads) > room:
+        raise ValueError(
+            f"{len(layers)} layers × {len(heads)} heads: a page carries at most {room} heads of "
+            f"{taken.model.name}; name fewer, and ask for the others in a notebook"
+        )
+    return layers, heads
+
+
+def _spread(count: int, room: int, start: int | None) -> list[int]:
+    """All of `count` numbers, or as many as there is room for: at even steps, and `start`."""
+    if room >= count:
+        return list(range(count))
+    found = [round(n) for n in np.linspace(0, count - 1, max(room, 1))]
+    if start is None or start in found or not 0 <= start < count:
+        return found
+    nearest = min(found, key=lambda n: abs(n - start))
+    return sorted({start, *found} - {nearest})
+
+
+def _picture(content: str, name: str) -> PIL.Image.Image:
+    """An uploaded file as a picture; raises ValueError for what is none."""
+    if not isinstance(content, str) or not isinstance(name, str):
+        raise ValueError("an upload needs a name, and the file as text")
+    try:
+        file = io.BytesIO(base64.b64decode(content, validate=True))
+    except binascii.Error as error:
+        raise ValueError(f"{name}: arrived broken ({error}); try again") from error
+    return open_picture(file, name=name)
+
+
+def _still(taken: Taken, explained: xr.Dataset, kept: int) -> tuple[Figure, str]:
+    """The first state as a figure, and in words."""
+    layer, head, patch = (explained.attrs[k] for k in ("layer", "head", "query_patch"))
+    grid, prefix = taken.model.grid, taken.model.prefix_tokens
+    own = taken.attention.sel(layer=layer, head=head).isel(query=prefix + patch).values
+    built = studies.build_up(explained).sel(count=kept).values
+    first = explained.isel(mode=0)
+    sides = (first.query_map.values, first.key_map.values)
+    rows = tuple(row[prefix:].reshape(grid) for row in (built, own))
+    figure = Figure(figsize=(11, 2.6), layout="constrained")
+    axes = list(figure.subplots(1, 5))
+    axes[0].imshow(visible(taken.model, taken.image[None])[0], extent=(0, grid[1], grid[0], 0))
+    axes[0].set(xticks=[], yticks=[], title="the framed patch asks")
+    mode = f"M{int(first.mode)}"
+    names = (f"{mode} asks", f"{mode} answers", f"{kept} modes", "the model")
+    _pair(figure, axes[1:3], sides, names[:2], plots.DIVERGING, "projection")
+    _pair(figure, axes[3:], rows, names[2:], plots.SEQUENTIAL, "attention")
+    for ax in axes:
+        plots.mark_patch(ax, patch, grid[1])
+    return figure, (
+        f"Layer {layer}, head {head} of {taken.model.name} on one picture, asked by the patch in "
+        f"row {patch // grid[1]}, column {patch % grid[1]}: query map and key map of {mode}, which "
+        f"contributes most (cosine {float(first.cosine):+.2f}), and the attention from the first "
+        f"{kept} of {explained.sizes['mode']} modes beside the model's own; "
+        f"{abs(built - own).sum() / 2:.0%} of it lies elsewhere."
+    )
+
+
+def _pair(
+    figure: Figure,
+    axes: Sequence[Any],
+    maps: Sequence[np.ndarray],
+    names: Sequence[str],
+    colours: str,
+    label: str,
+) -> None:
+    """Two maps on one scale, with a colour bar."""
+    limit = max(float(abs(values).max()) for values in maps)
+    for ax, values, name in zip(axes, maps, names, strict=True):
+        drawn = plots.token_map(ax, values, limit, name, colours)
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)

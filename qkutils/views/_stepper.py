@@ -1,0 +1,55 @@
+"""Finished figures, one at a time: a slider that steps through them on any page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from qkutils import options
+from qkutils.views._base import View
+
+
+class Stepper(View):
+    """The view that `stepper` makes."""
+
+    front = "stepper"
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """One of the figures."""
+        return {"step": options.index("step", state["step"], len(self.data["names"]))}
+
+
+def stepper(
+    figures: Sequence[Figure], names: Sequence[object], alt_texts: Sequence[str], description: str
+) -> Stepper:
+    """A slider that steps through finished figures, each with a name and an alternative text.
+
+    Raises ValueError where figures, names and alternative texts are not as many.  Figures are
+    cleared when they have been drawn.
+    """
+    for name, each in {"figures": figures, "names": names, "alt_texts": alt_texts}.items():
+        options.sequence(name, each)
+    if not 0 < len(figures) == len(names) == len(alt_texts):
+        raise ValueError(
+            f"{len(figures)} figures, {len(names)} names and {len(alt_texts)} alternative texts: "
+            "give one name and one text for each figure, and at least one figure"
+        )
+    data = {
+        "label": description,
+        "names": [str(name) for name in names],
+        "texts": list(alt_texts),
+        "pictures": [_pixels(figure) for figure in figures],
+    }
+    for figure in figures[1:]:
+        figure.clear()
+    return Stepper(f"Step through: {description}", data, {"step": 0}, figures[0], alt_texts[0])
+
+
+def _pixels(figure: Figure) -> bytes:
+    """A figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    return buffer.getvalue()

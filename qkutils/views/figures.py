@@ -1,0 +1,335 @@
+"""Still figures: every function draws on the axes it is given and returns them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import FancyArrowPatch, Rectangle
+from PIL.Image import Image
+
+from qkutils.models import Model
+from qkutils.world import DISTRACTOR, PARTS, TARGET, Scenes
+
+# Okabe and Ito's palette: told apart with any kind of colour vision, and in print.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+SEQUENTIAL, DIVERGING = "cividis", "PuOr"
+
+
+def trend(
+    ax: Axes, values: xr.DataArray, label: str, look: dict[str, str], dots: bool = True
+) -> Axes:
+    """A value per (layer, head) over relative depth: heads as dots, their mean as a line."""
+    depth = values.layer / max(int(values.layer[-1]), 1)
+    if dots:
+        for head in values.coords["head"]:
+            ax.plot(depth, values.sel(head=head), ".", color=look["color"], alpha=0.35, ms=4)
+    return over_depth(ax, values.mean("head"), label, look)
+
+
+def band(ax: Axes, half_width: xr.DataArray, label: str) -> Axes:
+    """A band around zero over relative depth, where chance alone would fall."""
+    depth = half_width.layer / max(int(half_width.layer[-1]), 1)
+    ax.fill_between(
+        depth, -half_width, half_width, color="0.6", alpha=0.3, lw=0, label=label, zorder=0
+    )
+    ax.axhline(0, color="0.4", lw=0.8, zorder=0)
+    return ax
+
+
+def cosine_histogram(ax: Axes, cosines: xr.DataArray, half_width: float, colour: str) -> Axes:
+    """How the cosines of modes spread, over the 95 % band of random directions (figure S1)."""
+    ax.axvspan(-half_width, half_width, color="0.6", alpha=0.3, lw=0, label="95 % of random pairs")
+    ax.hist(cosines.values.ravel(), bins=np.linspace(-1, 1, 41).tolist(), color=colour)
+    ax.set(xlim=(-1, 1), xlabel="cosine of query and key direction", ylabel="number of modes")
+    return ax
+
+
+def spectrum(ax: Axes, sigma: xr.DataArray, cosine: xr.DataArray, colour: str) -> Axes:
+    """Singular value and cosine of one head's modes, strongest first (figure S2)."""
+    ax.bar(sigma.mode, sigma / sigma.max(), color=PALETTE[4], label="σ ÷ largest σ", width=0.8)
+    ax.plot(cosine.mode, cosine, "o", color=colour, ms=3.5, label="cosine")
+    ax.axhline(0, color="0.4", lw=0.8)
+    ax.set(xlabel="mode", ylim=(-1.05, 1.05))
+    return ax
+
+
+def token_map(
+    ax: Axes,
+    values: np.ndarray,
+    limit: float | None = None,
+    title: str = "",
+    cmap: str = DIVERGING,
+) -> AxesImage:
+    """A value per patch of the grid on a scale of ±limit, or from 0 where sequential."""
+    rows, columns = values.shape
+    high = limit or float(abs(values).max())
+    low = 0 if cmap == SEQUENTIAL else -high
+    extent = (0, columns, rows, 0)
+    drawn = ax.imshow(values, cmap=cmap, vmin=low, vmax=high, extent=extent)
+    ax.set(xticks=[], yticks=[], title=title)
+    return drawn
+
+
+def mark_patch(ax: Axes, patch: int, columns: int, colour: str = PALETTE[1]) -> Axes:
+    """Draws a frame around one patch, counted in reading order."""
+    x, y = patch % columns, patch // columns
+    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=colour, lw=2))
+    return ax
+
+
+def over_depth(
+    ax: Axes, values: xr.DataArray, label: str, look: dict[str, str], style: str = "-"
+) -> Axes:
+    """One value per layer as a line over relative depth."""
+    depth = values.layer / max(int(values.layer[-1]), 1)
+    ax.plot(depth, values, style, ms=4.5, lw=1.6, label=label or None, **look)  # type: ignore[arg-type]
+    ax.set_xlabel("depth (layer ÷ last layer)")
+    return ax
+
+
+def shades(count: int) -> list[tuple[float, ...]]:
+    """Colours from dark to light for things that have an order, such as layers."""
+    return [tuple(colour) for colour in colormaps[SEQUENTIAL](np.linspace(0, 0.9, count))]
+
+
+def _wishes(ax: Axes, token: np.ndarray, head: np.ndarray, scale: float) -> None:
+    """Each token in the plane, with an arrow along the key that it likes best."""
+    wanted = token @ head  # row i is Mᵀ z_i
+    ax.quiver(*token.T, *wanted.T, color="0.45", angles="xy", scale_units="xy", scale=scale)
+    ax.plot(*token.T, ".", color="0.3")
+
+
+def _directions(ax: Axes, u: np.ndarray, v: np.ndarray) -> None:
+    """Columns of u and v as arrows, all but the first pair dashed."""
+    for vectors, colour, letter, aside in ((u, PALETTE[1], "u", 0.08), (v, PALETTE[0], "v", -0.16)):
+        for mode, (x, y) in enumerate(vectors.T.tolist()):
+            arrow = FancyArrowPatch((0, 0), (x, y), mutation_scale=14, arrowstyle="-|>")
+            arrow.set(color=colour, linestyle="--" if mode else "-")
+            ax.add_patch(arrow)
+            at = (0.72 * x + 0.04, 0.72 * y + aside)
+            ax.annotate(f"${letter}_{mode}$", at, color=colour, fontsize=13)
+
+
+def plane_and_attention(
+    u: Float[np.ndarray, "2 mode"],
+    sigma: Float[np.ndarray, " mode"],
+    v: Float[np.ndarray, "2 mode"],
+    token: Float[np.ndarray, "token 2"],
+    asking: int,
+    limits: tuple[float, float, float],
+) -> Figure:
+    """A 2-D head: tokens on the score field of the asking one, and all attention.
+
+    `limits` of the axes, the scores and the attention.
+    """
+    head = (u * sigma) @ v.T
+    extent, most, top = limits
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    line = np.linspace(-extent, extent, 101)
+    place = np.stack(np.meshgrid(line, line[::-1]), -1)
+    field = token_map(left, place @ (token[asking] @ head), most)
+    field.set_extent((-extent, extent, -extent, extent))
+    left.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    left.set(title="score of the ringed token with each place")
+    _wishes(left, token, head, 3.0)
+    _directions(left, u, v)
+    left.plot(*token[asking], "o", mfc="none", mec="black", ms=11, mew=2)
+    figure.colorbar(field, ax=left, label="score")
+    scores = token @ head @ token.T / np.sqrt(2)
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    drawn = token_map(right, weights / weights.sum(1, keepdims=True), top, cmap=SEQUENTIAL)
+    right.set(xlabel="token that answers", ylabel="token that asks", title="attention")
+    figure.colorbar(drawn, ax=right, label="attention")
+    return figure
+
+
+def patch_attention(attention: xr.DataArray, patch: int, model: Model) -> np.ndarray:
+    """One patch's attention [query, key] over the patch grid, of the share that patches get."""
+    row = attention.isel(query=model.prefix_tokens + patch).values
+    patches = row[model.prefix_tokens :]
+    return (patches / patches.sum()).reshape(model.grid)
+
+
+def attention_frame(
+    values: np.ndarray, picture: np.ndarray, patch: int, limit: float, title: str
+) -> Figure:
+    """A picture, and beside it the attention of one framed patch over the patch grid."""
+    figure = Figure(figsize=(7, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rows, columns = values.shape
+    left.imshow(picture, extent=(0, columns, rows, 0))
+    left.set(xticks=[], yticks=[], title="the framed patch asks")
+    drawn = token_map(right, values, limit=limit, title=title, cmap=SEQUENTIAL)
+    for ax in (left, right):
+        mark_patch(ax, patch, columns)
+    figure.colorbar(drawn, ax=right, label="share of the attention on patches")
+    return figure
+
+
+def layer_histogram(cosines: xr.DataArray, half_width: float, title: str) -> Figure:
+    """The cosines of one layer's modes over the null band, as a figure of its own."""
+    figure = Figure(figsize=(6.5, 3), layout="constrained")
+    ax = cosine_histogram(figure.subplots(), cosines, half_width, PALETTE[0])
+    ax.set_title(title)
+    ax.legend(fontsize=8)
+    return figure
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """A colour and a marker for each name, so that curves differ by more than their colour."""
+    styles = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
+    return {name: {"color": c, "marker": m} for name, (c, m) in zip(names, styles, strict=False)}
+
+
+def scenes_and_masks(world: Scenes) -> list[np.ndarray]:
+    """Pictures and masks in turn: target orange, distractors blue, parts but bodies darker."""
+    pictures = []
+    part = (world.part > PARTS.index("body")).numpy()
+    for n, image in enumerate(world.image.movedim(1, -1).numpy()):
+        mask = np.ones_like(image)
+        for role, colour in ((TARGET, PALETTE[1]), (DISTRACTOR, PALETTE[0])):
+            mask[world.mask(role)[n].numpy()] = to_rgb(colour)
+        mask[part[n]] *= 0.5
+        pictures += [image, mask]
+    return pictures
+
+
+def scene_frame(world: Scenes, title: str) -> Figure:
+    """Scenes over their masks, in a figure of their own."""
+    count = len(world.image)
+    figure = Figure(figsize=(1.8 * count, 3.9), layout="constrained")
+    axes = figure.subplots(2, count)
+    for ax, picture in zip(axes.T.ravel(), scenes_and_masks(world), strict=True):
+        ax.imshow(picture)
+        ax.set(xticks=[], yticks=[])
+    figure.suptitle(f"odd: {title}")
+    return figure
+
+
+def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str], label: str = "") -> Axes:
+    """Values per (layer, head) of several training runs: a thin line each, their mean thick."""
+    for curve in curves:
+        depth = curve.layer / max(int(curve.layer[-1]), 1)
+        ax.plot(depth, curve.mean("head"), color=look["color"], lw=0.8, alpha=0.6)
+    return over_depth(ax, xr.concat(curves, "run").mean(["run", "head"]), label, look)
+
+
+def replicates(
+    ax: Axes, row: int, values: Sequence[float], interval: xr.Dataset, look: dict[str, str]
+) -> Axes:
+    """One number per training run as dots in a row, and the interval of their mean as a bar."""
+    ax.plot(values, [row] * len(values), "o", color=look["color"], alpha=0.6, ms=5)
+    ends = [float(interval.low), float(interval.high)]
+    if np.isfinite(ends).all():
+        ax.plot(ends, [row + 0.2] * 2, color=look["color"], lw=2)
+    ax.plot(float(interval.estimate), row + 0.2, look["marker"], color=look["color"], ms=6)
+    return ax
+
+
+def before_and_after(
+    ax: Axes, before: xr.DataArray, after: xr.DataArray, look: dict[str, str]
+) -> Axes:
+    """Layer means of a network before (open) and after (filled) training on, joined by a line."""
+    depth = before.layer / max(int(before.layer[-1]), 1)
+    first, second = before.mean("head"), after.mean("head")
+    ax.vlines(depth, first, second, color=look["color"], lw=1.2)
+    ax.plot(depth, first, "o", mfc="white", color=look["color"], label="before", ms=6)
+    ax.plot(depth, second, "o", color=look["color"], label="after", ms=6)
+    return ax
+
+
+def heads_of_runs(
+    curves: Sequence[xr.DataArray], half_width: xr.DataArray, look: dict[str, str], title: str
+) -> Figure:
+    """Every head of several training runs over depth, in a figure of its own."""
+    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    ax = band(figure.subplots(), half_width, "random directions (95 % of heads)")
+    for number, (curve, marker) in enumerate(zip(curves, cycle(MARKERS), strict=False)):
+        depth = np.repeat(curve.layer / int(curve.layer[-1]), curve.sizes["head"])
+        aside = 0.012 * (number - (len(curves) - 1) / 2)
+        values = curve.transpose("layer", "head").values.ravel()
+        ax.plot(depth + aside, values, marker, color=look["color"], ms=4, label=f"seed {number}")
+    ax.set(xlabel="depth (layer ÷ last layer)", ylabel="weighted cosine", title=title)
+    ax.set_ylim(-0.8, 1)
+    ax.legend(fontsize=8)
+    return figure
+
+
+RELATIONS = {"same": PALETTE[1], "different": PALETTE[0], "background": PALETTE[6]}
+
+
+def relations(ax: Axes, runs: Sequence[xr.DataArray], area: xr.DataArray | None) -> Axes:
+    """Values per (relation, layer) of several runs; dotted, what an even spread would give."""
+    for (relation, colour), marker in zip(RELATIONS.items(), MARKERS, strict=False):
+        for run in runs:
+            depth = run.layer / max(int(run.layer[-1]), 1)
+            ax.plot(depth, run.sel(relation=relation), color=colour, lw=0.8, alpha=0.6)
+        mean = xr.concat(runs, "run").mean("run").sel(relation=relation)
+        over_depth(ax, mean, relation, {"color": colour, "marker": marker})
+        if area is not None:
+            ax.axhline(float(area.sel(relation=relation)), color="0.4", lw=1, ls=":")
+    if area is None:
+        ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_xlabel("relative depth")
+    return ax
+
+
+def shares_and_even(ax: Axes, names: Sequence[str], shares: np.ndarray, even: np.ndarray) -> Axes:
+    """A share of attention for each region as a bar, with a mark at what an even spread gives."""
+    around = (PALETTE[1], PALETTE[0], "0.6", *([PALETTE[2]] * (len(names) - 3)))
+    rows = np.arange(len(names))
+    ax.barh(rows, shares, color=around, height=0.6)
+    ax.plot(even, rows, "|", color="black", ms=18, mew=2.5, label="even spread")
+    ax.set_yticks(rows, list(names))
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1), xlabel="share of attention")
+    ax.legend(fontsize=8, markerscale=0.5, loc="lower right")
+    return ax
+
+
+def with_interval(ax: Axes, values: xr.Dataset, label: str, look: dict[str, str]) -> Axes:
+    """`estimate` per layer as a line over relative depth, from `low` to `high` as a band."""
+    depth = values.layer / max(int(values.layer[-1]), 1)
+    ax.fill_between(depth, values.low, values.high, color=look["color"], alpha=0.2, lw=0)
+    return over_depth(ax, values.estimate, label, look)
+
+
+def outlined(ax: Axes, picture: Image, masks: Sequence[Bool[np.ndarray, "height width"]]) -> Axes:
+    """A picture with two outlined objects: the first solid orange, the second dashed blue."""
+    height, width = masks[0].shape
+    ax.imshow(picture.resize((width, height)))
+    for mask in masks:
+        ax.contour(mask, levels=[0.5], colors=["white"], linewidths=3.2)
+    for mask, colour, style in zip(masks, (PALETTE[1], PALETTE[0]), ("-", "--"), strict=True):
+        ax.contour(mask, levels=[0.5], colors=[colour], linewidths=1.8, linestyles=style)
+    ax.set(xticks=[], yticks=[])
+    return ax
+
+
+def heads_by_case(
+    values: Sequence[xr.DataArray], cases: Sequence[str], title: str, limits: tuple[float, float]
+) -> Figure:
+    """A value per head in several cases, each head a line, in a figure of its own."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    ax = figure.subplots()
+    table = np.stack([each.values for each in values])
+    for head, marker in zip(range(table.shape[1]), cycle(MARKERS), strict=False):
+        colour = PALETTE[head % len(PALETTE)]
+        ax.plot(table[:, head], marker=marker, color=colour, lw=0.8, label=f"head {head}")
+    ax.axhline(0, color="0.4", lw=0.8)
+    ax.set_xticks(range(len(cases)), list(cases))
+    ax.set(title=title, ylim=limits)
+    if table.shape[1] <= 6:
+        ax.legend(fontsize=7)
+    return figure

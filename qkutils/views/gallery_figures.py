@@ -1,0 +1,95 @@
+"""Figures of galleries: what asks and what answers drawn over pictures, and modes side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from matplotlib.axes import Axes
+
+from qkutils.views.figures import DIVERGING, SEQUENTIAL
+
+
+def overlay(
+    picture: Float[np.ndarray, "height width 3"],
+    query: Float[np.ndarray, "row column"],
+    key: Float[np.ndarray, "row column"],
+    limits: tuple[float, float],
+) -> Float[np.ndarray, "height width 3"]:
+    """A dim picture under what asks in red, what answers in cyan, and both in white.
+
+    Values from zero to the limit make full colour; what is below zero is left dark.
+    """
+    red, cyan = (
+        _enlarged(np.clip(values / limit, 0, 1), picture.shape[:2])
+        for values, limit in zip((query, key), limits, strict=True)
+    )
+    dim = 0.5 * picture.mean(-1) * (1 - np.maximum(red, cyan))
+    return np.stack([dim + red, dim + cyan, dim + cyan], -1)
+
+
+def _enlarged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Each patch's value at all of its pixels."""
+    row, column = (np.arange(n) * g // n for n, g in zip(shape, values.shape, strict=True))
+    return values[row[:, None], column]
+
+
+def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
+    """A mode's optimal pictures on two rows of axes, overlays below; its two signs side by side.
+
+    Both signs and all pictures share one scale: that of the mode's largest projections.
+    """
+    limits = max(float(found["query"].max()), 1e-12), max(float(found["key"].max()), 1e-12)
+    half = axes.shape[1] // 2
+    for ax in axes.ravel():
+        ax.axis("off")
+    for sign, columns in zip(found.sign.values, (axes[:, :half], axes[:, half:]), strict=True):
+        for rank in range(min(half, found.sizes["rank"])):
+            one = found.sel(sign=sign).isel(rank=rank)
+            if not one.there:
+                continue
+            columns[0, rank].imshow(one.picture)
+            maps = (one["query"].values, one["key"].values)
+            columns[1, rank].imshow(overlay(one.picture.values, *maps, limits))
+        columns[0, 0].set_title(f"sign {'+' if sign > 0 else '−'}", fontsize=9, loc="left")
+    axes[0, 0].text(
+        -0.12, 0, label, ha="right", va="center", fontsize=9, transform=axes[0, 0].transAxes
+    )
+    return axes
+
+
+def mode_at_work(
+    axes: dict[str, Axes], picture: np.ndarray, found: xr.Dataset, best: xr.Dataset, name: str
+) -> dict[str, Axes]:
+    """A mode on one picture, in its own scale, on axes "a", and its optimal pictures on the others.
+
+    `found` is one mode of `gallery.explain`, `best` one sign of `gallery.optimal`; the maps are
+    turned to that sign.
+    """
+    sign = int(best.sign)
+    query, key = sign * found.query_map.values, sign * found.key_map.values
+    limits = max(float(query.max()), 1e-12), max(float(key.max()), 1e-12)
+    rows, columns = query.shape
+    axes["a"].imshow(overlay(picture, query, key, limits), extent=(0, columns, rows, 0))
+    title = f"{name}  cos {float(found.cosine):+.2f}  {float(found.share):+.0%}"
+    axes["a"].set_title(title, fontsize=9)
+    others = [ax for place, ax in axes.items() if place != "a"]
+    for ax in axes.values():
+        ax.axis("off")
+    for ax, shown in zip(others, best["picture"].values[best.there.values], strict=False):
+        ax.imshow(shown)
+    return axes
+
+
+def head_map(ax: Axes, values: xr.DataArray, label: str) -> Axes:
+    """A value per (layer, head) as coloured cells, layers from left to right; cosines diverge."""
+    table = values.transpose("head", "layer")
+    signed = "cosine" in label
+    low, high = (-1.0, 1.0) if signed else (0.0, float(table.max()))
+    drawn = ax.imshow(table, cmap=DIVERGING if signed else SEQUENTIAL, vmin=low, vmax=high)
+    ax.set(xlabel="layer", ylabel="head")
+    ax.set_xticks(range(len(table.layer)), [str(n) for n in table.layer.values])
+    ax.set_yticks(range(len(table["head"])), [str(n) for n in table["head"].values])
+    beside = ax.inset_axes((1.02, 0, 0.025, 1))  # with `ax=` the map would leave the middle
+    ax.figure.colorbar(drawn, cax=beside, label=label)
+    return ax

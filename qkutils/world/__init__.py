@@ -1,0 +1,45 @@
+"""The procedural odd-one-out world: scenes of similar objects, among which one may be odd.
+
+A scene is a function of `(seed, index)` alone.  Its factors are drawn on the CPU from a
+counter-based generator, so every machine and device renders the same picture.
+"""
+
+from qkutils.world._drawing import draw
+from qkutils.world._factors import (
+    ABSENT,
+    COLOURS,
+    DISTRACTOR,
+    KINDS,
+    ODD_FACTORS,
+    PARTS,
+    TARGET,
+    TEXTURES,
+    Factors,
+)
+from qkutils.world._labels import FAMILIES, NAMED_ON, labelled, patch_labels
+from qkutils.world._rendering import Scenes, make, patch_fractions, render
+from qkutils.world._sampling import pictures, samples, segmentations
+
+__all__ = [
+    "ABSENT",
+    "COLOURS",
+    "DISTRACTOR",
+    "FAMILIES",
+    "KINDS",
+    "NAMED_ON",
+    "ODD_FACTORS",
+    "PARTS",
+    "TARGET",
+    "TEXTURES",
+    "Factors",
+    "Scenes",
+    "draw",
+    "labelled",
+    "make",
+    "patch_fractions",
+    "patch_labels",
+    "pictures",
+    "render",
+    "samples",
+    "segmentations",
+]
