@@ -39,7 +39,7 @@ _SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".n
 _SNAPSHOT = ("model.safetensors", "pytorch_model.bin")  # the hub's names, in the order they count
 # Attributes of modules that no output depends on.
 _PASSING = {"training", "fused_attn", "grad_checkpointing", "p", "drop_prob", "weight_init_mode"}
-_EMBEDDED = Path(str(resources.files("qkutils").joinpath("world/training/weights")))
+_EMBEDDED = Path(str(resources.files("qkutils").joinpath("weights")))
 _ARGUMENTS = set(inspect.signature(VisionTransformer).parameters)  # of a config.json's model_args
 _ASSUMED = "GELU, eps 1e-6, blocks that normalise first"
 _PLAIN = "vit_tiny_patch16_224"  # built in any size

@@ -84,6 +84,23 @@ def watching(
         yield forward
 
 
+@contextmanager
+def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
+    """Yield a function that runs the model on images and hands each layer's tokens to a visitor.
+
+    It is one pass over many batches, so that only the first of them is checked; see `watching`.
+    """
+    visitor: list[Watch] = []
+
+    with watching(model, tokens=lambda layer, x: visitor[-1](layer, x)) as forward:
+
+        def run(images: Tensor, visit: Watch) -> None:
+            visitor[:] = [visit]
+            forward(images)
+
+        yield run
+
+
 def visit_layers(
     model: Model,
     images: Float[Tensor, "image channel height width"],
@@ -95,12 +112,11 @@ def visit_layers(
     x is the residual stream at the block's input, [image, token, d_model].  Raises what `watching`
     raises.
     """
-    which = slice(0, 0)
     check_images(model, images)
-    with watching(model, tokens=lambda layer, x: visit(layer, which, x)) as forward:
+    with streaming(model) as run:
         for start in range(0, len(images), batch_size):
             which = slice(start, min(start + batch_size, len(images)))
-            forward(images[which])
+            run(images[which], lambda layer, x, which=which: visit(layer, which, x))
 
 
 def _silent(watch: Watch | None) -> Watch | None:

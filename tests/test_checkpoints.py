@@ -590,7 +590,7 @@ def test_layouts_of_other_libraries_are_refused_by_name(family, saved):
 
 
 def test_embedded_files_say_what_their_tensors_cannot():
-    folder = Path(qk.__file__).parent / "tiny" / "weights"
+    folder = Path(qk.__file__).parent / "weights"
     for path in folder.glob("*.safetensors"):
         assert {t.dtype for t in load_file(path).values()} == {torch.float16}
         with safe_open(path, "pt") as file:

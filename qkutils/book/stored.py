@@ -34,7 +34,7 @@ KINDS = {
     "grouping": ("of", "matching", "layer", "head"),
 }
 ESTIMATE = ["estimate", "low", "high"]
-FOLDER = Path(str(resources.files("qkutils").joinpath("results")))
+FOLDER = Path(str(resources.files("qkutils.book").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from qkutils import models, options
 from qkutils.attention import SALIENCE, kept, score_factors, scores
 from qkutils.models import AnyModel, Model
-from qkutils.passes import normalise, visit_layers
+from qkutils.passes import normalise, streaming
 from qkutils.provenance import with_origin
 from qkutils.records import Segmentations
 from qkutils.studies._layouts import check, pairing, picture_batches, segments_of_patches
@@ -104,21 +104,23 @@ def _measure(
     weights = lru_cache(_AT_HAND)(lambda n: pair_weights(people[n], bins))
     shape = (len(people), len(MATCHING), len(PAIRS), *query.shape[:2])
     own, null = np.empty(shape), np.zeros(shape)
-    for which, images in picture_batches(model, segmentations, range(len(people)), batch_size):
-        laid = np.concatenate([np.array(which)[:, None], guests[which]], 1)
-        weight = torch.from_numpy(np.stack([[weights(n) for n in row] for row in laid.tolist()]))
-        weight = weight.to(model.device)
-        layers: list[Tensor] = []
+    heads, places = model.heads, range(len(people))
+    with streaming(model) as run:
+        for which, images in picture_batches(model, segmentations, places, batch_size):
+            laid = np.concatenate([np.array(which)[:, None], guests[which]], 1)
+            each = np.stack([[weights(n) for n in row] for row in laid.tolist()])
+            weight = torch.from_numpy(each).to(model.device)
+            layers: list[Tensor] = []
 
-        def visit(layer: int, _: slice, x: Tensor, weight=weight, layers=layers) -> None:
-            z = normalise(x.float(), model.heads.ln_eps)
-            logits = scores(z, query[layer], key[layer], kappa[layer]) * model.heads.scale
-            layers.append(_means(logits, weight, model.prefix_tokens))
+            def visit(layer: int, x: Tensor, weight=weight, layers=layers) -> None:
+                z = normalise(x.float(), heads.ln_eps)
+                logits = scores(z, query[layer], key[layer], kappa[layer]) * heads.scale
+                layers.append(_means(logits, weight, model.prefix_tokens))
 
-        visit_layers(model, images, visit, batch_size=len(images))
-        values = torch.stack(layers, -2).cpu().double().numpy()
-        own[which] = values[:, 0]
-        np.add.at(null, laid[:, 1:], values[:, 1:])
+            run(images, visit)
+            values = torch.stack(layers, -2).cpu().double().numpy()
+            own[which] = values[:, 0]
+            np.add.at(null, laid[:, 1:], values[:, 1:])
     return own, null / guests.shape[1]
 
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from qkutils import models, options, statistics, store
 from qkutils.attention import SALIENCE, kept, score_factors, scores_of_queries
 from qkutils.models import AnyModel, Model
-from qkutils.passes import normalise, visit_layers
+from qkutils.passes import Watch, normalise, streaming
 from qkutils.provenance import with_origin
 from qkutils.records import Samples
 from qkutils.studies._regions import (
@@ -180,20 +180,20 @@ def _measure(
 ) -> Float[np.ndarray, "picture laid without_own layer head object region"]:
     """Shares for all pictures, batch by batch; each batch is kept in the folder, if any."""
     count, done = len(jobs.pictures), []
-    with tqdm(total=count, desc="images") as bar:
+    with tqdm(total=count, desc="images") as bar, streaming(reader.model) as run:
         for start in range(0, count, batch_size):
             which = slice(start, start + batch_size)
             file = None if folder is None else folder / f"{start}.npy"
-            done.append(store.kept(file, partial(_batch, reader, jobs, which)))
+            done.append(store.kept(file, partial(_batch, reader, jobs, which, run)))
             bar.update(len(done[-1]))
     return np.concatenate(done)
 
 
 def _batch(
-    reader: _Reader, jobs: _Jobs, which: slice
+    reader: _Reader, jobs: _Jobs, which: slice, run: Callable[[Tensor, Watch], None]
 ) -> Float[np.ndarray, "picture laid without_own layer head object region"]:
     """Shares for some pictures, of which only the query rows that are needed are computed."""
-    model = reader.model
+    model, heads = reader.model, reader.model.heads
     images = torch.stack(
         [model.transform(picture().convert("RGB")) for picture in jobs.pictures[which]]
     )
@@ -202,13 +202,13 @@ def _batch(
     rows, weight = _needed(weight)
     layers: list[Tensor] = []
 
-    def visit(layer: int, _: slice, x: Tensor) -> None:
-        z = normalise(x.float(), model.heads.ln_eps)
+    def visit(layer: int, x: Tensor) -> None:
+        z = normalise(x.float(), heads.ln_eps)
         at = rows + model.prefix_tokens
-        logits = scores_of_queries(z, at, *(f[layer] for f in reader.factors)) * model.heads.scale
+        logits = scores_of_queries(z, at, *(f[layer] for f in reader.factors)) * heads.scale
         layers.append(_shares(logits, at, member, weight))
 
-    visit_layers(model, images, visit, batch_size=len(images))
+    run(images, visit)
     return torch.stack(layers, 3).cpu().numpy()
 
 

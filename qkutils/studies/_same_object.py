@@ -17,7 +17,7 @@ from qkutils import models, options, statistics
 from qkutils.heads import CONVENTIONS, Convention
 from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose
-from qkutils.passes import normalise, visit_layers
+from qkutils.passes import normalise, streaming
 from qkutils.provenance import ORIGIN, with_origin
 from qkutils.records import Segmentations
 from qkutils.studies._layouts import (
@@ -163,17 +163,19 @@ def _measure(
     """Score and objects, each [case, picture, layer, row, sign], batch by batch."""
     batches: list[dict[str, Tensor]] = []
     start = 0
-    for which, images in picture_batches(reader.model, segmentations, places, batch_size):
-        at = torch.arange(start, start + len(which))
-        layers: list[dict[str, Tensor]] = []
-        laid = [at.to(reader.model.device), torch.from_numpy(guests)[at].to(reader.model.device)]
+    model = reader.model
+    with streaming(model) as run:
+        for which, images in picture_batches(model, segmentations, places, batch_size):
+            at = torch.arange(start, start + len(which))
+            layers: list[dict[str, Tensor]] = []
+            laid = [at.to(model.device), torch.from_numpy(guests)[at].to(model.device)]
 
-        def visit(layer: int, _: slice, x: Tensor, laid=laid, layers=layers) -> None:
-            layers.append(_one_layer(reader, layer, x, laid))
+            def visit(layer: int, x: Tensor, laid=laid, layers=layers) -> None:
+                layers.append(_one_layer(reader, layer, x, laid))
 
-        visit_layers(reader.model, images, visit, batch_size=len(images))
-        batches.append({name: torch.stack([one[name] for one in layers], 2) for name in layers[0]})
-        start += len(which)
+            run(images, visit)
+            batches.append({n: torch.stack([one[n] for one in layers], 2) for n in layers[0]})
+            start += len(which)
     return {name: torch.cat([batch[name] for batch in batches], 1) for name in batches[0]}
 
 

@@ -9,7 +9,7 @@ import jupytext
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "notebooks").glob("*.py"))
 FORBIDDEN = {
     "an install": r"\bpip install|\bconda install",

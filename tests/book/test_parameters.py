@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "book" / "_tools" / "parameters.py"
 CHAPTERS = {
     "01_first": 'MODEL = "m"\nIMAGES = ""\nSHARE = 0.5\nLAYERS = [1, 2]',

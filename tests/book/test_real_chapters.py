@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image, ImageOps
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted(ROOT.glob("notebooks/[0-9]*.py"))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.chapter
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEADER = """\
 # ---
 # jupyter:

@@ -180,8 +180,8 @@ def test_what_random_directions_reach_is_counted_one_by_one():
 def test_tokens_of_few_layers_at_once_are_the_same_tokens(monkeypatch, names):
     passes = []
     run = _names.visit_layers
-    monkeypatch.setattr(naming, "visit_layers", lambda *a: (passes.append(1), run(*a))[1])
-    monkeypatch.setattr(naming, "TOKEN_BYTES", 3 * 4 * 24 * 64 * 96)  # of three layers
+    monkeypatch.setattr(_names, "visit_layers", lambda *a: (passes.append(1), run(*a))[1])
+    monkeypatch.setattr(_names, "TOKEN_BYTES", 3 * 4 * 24 * 64 * 96)  # of three layers
     again = named("tiny-supervised", 24, permutations=19, directions=20)
     assert again.identical(names) and len(passes) == 3
 

@@ -377,26 +377,26 @@ class Interrupted(Exception):
 def test_an_interrupted_run_is_taken_up_where_it_stood(plain_vit, tmp_path, monkeypatch):
     samples, path = noise_samples(7), tmp_path / "o3 shares.nc"
     unbroken = qk.studies.odd_one_out(plain_vit, samples, batch_size=2)
-    visit, calls = _odd_one_out.visit_layers, []
+    measure, calls = _odd_one_out._shares, []
 
     def limited(*args, **kwargs):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 3 * 2 + 1:  # three layers a batch
             raise Interrupted
-        visit(*args, **kwargs)
+        return measure(*args, **kwargs)
 
-    monkeypatch.setattr(_odd_one_out, "visit_layers", limited)
+    monkeypatch.setattr(_odd_one_out, "_shares", limited)
     with pytest.raises(Interrupted):
         qk.studies.odd_one_out(plain_vit, samples, batch_size=2, path=path)
     assert not path.exists()
     kept = sorted(p.name for p in tmp_path.rglob("*.npy"))
     assert kept == ["0.npy", "2.npy"]
     resumed = qk.studies.odd_one_out(plain_vit, samples, batch_size=2, path=path)
-    assert len(calls) == 5  # two batches, the one that failed, and the two that were left
+    assert len(calls) == 2 * 3 + 1 + 2 * 3  # two batches, what failed, and the two that were left
     xr.testing.assert_equal(resumed, unbroken)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     again = qk.studies.odd_one_out(plain_vit, samples, batch_size=2, path=path)
-    assert len(calls) == 5
+    assert len(calls) == 13
     xr.testing.assert_equal(again, unbroken)
     assert again.attrs == resumed.attrs
 

@@ -233,7 +233,7 @@ def test_scenes_with_nothing_odd_have_no_target():
 
 @pytest.mark.parametrize("odd", [[], ["shape"], "kind"])
 def test_odd_factors_that_the_world_does_not_have_are_refused(odd):
-    with pytest.raises(ValueError, match="a list of some of colour, kind"):
+    with pytest.raises(ValueError, match="odd="):
         qk.world.draw(0, 0, 1, odd=odd)
 
 
@@ -269,7 +269,7 @@ def test_size_changes_the_sampling_and_not_the_scene(large):
 
 @pytest.mark.parametrize(("start", "stop"), [(5, 5), (3, 1), (-1, 2)])
 def test_empty_ranges_are_refused(start, stop):
-    with pytest.raises(ValueError, match=f"scenes {start} to {stop}: .* ask for"):
+    with pytest.raises(ValueError, match="start=|stop="):
         qk.world.make(0, start, stop)
 
 

@@ -19,7 +19,7 @@ PREPROCESSING = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
 METADATA = {  # of a published file: what its tensors can't tell
     checkpoints.METADATA: json.dumps({"num_heads": HEADS, "config": PREPROCESSING})
 }
-FOLDER = Path(str(resources.files("qkutils.world.training").joinpath("weights")))
+FOLDER = Path(str(resources.files("qkutils").joinpath("weights")))
 QUESTIONS = {  # what a supervised model is asked of a scene, and how many answers there are
     "kind": len(world.KINDS),
     "colour": len(world.COLOURS),
