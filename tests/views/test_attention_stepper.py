@@ -12,7 +12,7 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import views
-from qkutils.datasets import Sample
+from qkutils.records import Sample
 from qkutils.views._attention_stepper import outline
 from qkutils.views._base import colour_map
 

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import views
-from qkutils.atlas import figures
 from qkutils.atlas._galleries import galleries
 from qkutils.views import _mode_browser, _shelf
+from qkutils.views import gallery_figures as figures
 
 MODEL = "tiny-supervised"
 LAYERS, HEADS, MODES = 8, 4, 24
