@@ -42,6 +42,12 @@ def shown(model, images):
 
 
 @pytest.fixture(scope="module")
+def taken(model, images):
+    """The image with what every head makes of it."""
+    return _one_image._take(model, "", images[1])
+
+
+@pytest.fixture(scope="module")
 def own(model, images):
     return qk.observed_attention(model, images[1][None]).isel(image=0)
 
@@ -422,7 +428,8 @@ def test_another_order_keeps_the_mode_that_nobody_chose(at_place, model, images)
     assert fact(page, "mode").startswith(f"M{first} ({by_sigma.index(first) + 1}")
 
 
-def test_a_mode_that_is_not_there_is_said(at_place):
+def test_a_mode_that_is_not_there_is_said(at_place, shown, monkeypatch):
+    monkeypatch.setattr(type(shown), "checked", lambda _, state: state)  # as without a kernel
     assert "mode 24: there are 0 to 23" in at_place(mode=24).get_by_role("alert").inner_text()
 
 
@@ -621,7 +628,7 @@ def test_broken_uploads_are_refused_and_not_kept(content, message, model, images
         ({"model": NAME, "image": -1}, "image=-1"),
         ({"model": NAME, "image": 0, "layer": 8, "head": 0}, "layer=8"),
         ({"model": NAME, "image": 0, "layer": 0, "head": -1}, "head=-1"),
-        ({"model": "tiny-nothing", "image": 0}, "neither an embedded model"),
+        ({"model": "tiny-nothing", "image": 0}, "tiny-nothing"),
         ({"modes": 3}, "does not compute"),
     ],
 )
@@ -738,9 +745,9 @@ def test_a_real_model_is_carried_as_far_as_it_fits(real_model, real_images, open
 @pytest.mark.parametrize(
     "bad", [{"layers": [8]}, {"layers": []}, {"heads": [0, 0]}, {"heads": [-1]}]
 )
-def test_layers_and_heads_that_are_not_there(bad, shown):
+def test_layers_and_heads_that_are_not_there(bad, taken):
     with pytest.raises(ValueError, match=[*bad][0]):
-        _one_image.carried(shown.taken[NAME, 0], bad.get("layers"), bad.get("heads"))
+        _one_image.carried(taken, bad.get("layers"), bad.get("heads"))
 
 
 def test_a_reader_may_begin_at_any_head(model, images, open_view):
@@ -752,8 +759,7 @@ def test_a_reader_may_begin_at_any_head(model, images, open_view):
     assert (only.state["layer"], only.state["head"]) == (5, 3)
 
 
-def test_the_head_to_begin_at_is_carried_where_room_is_short(shown, monkeypatch):
-    taken = shown.taken[NAME, 0]
+def test_the_head_to_begin_at_is_carried_where_room_is_short(taken, monkeypatch):
     monkeypatch.setattr(_one_image, "BUDGET", 12 * 4 * 25 * 65)
     for layer, head in [(3, 1), (7, 3), (0, 0), (5, 2)]:
         layers, heads = _one_image.carried(taken, None, None, (layer, head))
@@ -773,8 +779,7 @@ def test_a_beginning_that_is_not_carried_is_refused(bad, said, model, images):
         views.one_image(model, images[1], **bad)
 
 
-def test_room_is_shared_between_layers_and_heads(shown, monkeypatch):
-    taken = shown.taken[NAME, 0]
+def test_room_is_shared_between_layers_and_heads(taken, monkeypatch):
     for room in (12, 7, 2, 1, 0):
         monkeypatch.setattr(_one_image, "BUDGET", room * 4 * 25 * 65)
         layers, heads = _one_image.carried(taken, None, None)
