@@ -64,7 +64,8 @@ def page(view, atlas, open_view):
 
 @pytest.fixture(scope="module")
 def names(model):
-    return qk.studies.names(model, 16, 9, 10)
+    labelled = qk.world.labelled(model, 16)
+    return qk.studies.names(model, *labelled, permutations=9, directions=10)
 
 
 @pytest.fixture(scope="module")
