@@ -52,7 +52,7 @@ import torch
 import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
-from qkutils.atlas import figures
+from qkutils.views import gallery_figures as figures
 from qkutils.book import tell
 
 # %% [markdown]

@@ -244,10 +244,11 @@ DOORS = {
     **{
         f"name_modes, {name}={bad!r}": (
             name,
-            lambda net, n=name, b=bad: qk.studies.names(net, **{n: b}),
+            lambda net, n=name, b=bad: qk.studies.names(
+                net, torch.zeros(4, 3, 32, 32), {}, **{n: b}
+            ),
         )
         for name, bads in {
-            "count": (3, 8.0, True, None),
             "permutations": BAD_COUNTS,
             "directions": BAD_COUNTS,
             "seed": (-1, None),

@@ -12,7 +12,7 @@ import traitlets
 from matplotlib.figure import Figure
 
 from qkutils import options, views
-from qkutils.views import View
+from qkutils.views import View, _base
 from qkutils.views._arrays import encoded, packed
 from qkutils.views._base import FRONT, entry, front_end
 from qkutils.views._origin import needed

@@ -42,8 +42,20 @@ def shown(model, images):
 
 
 @pytest.fixture(scope="module")
+def taken(model, images):
+    """The image with what every head makes of it."""
+    return _one_image._take(model, "", images[1])
+
+
+@pytest.fixture(scope="module")
 def own(model, images):
     return qk.observed_attention(model, images[1][None]).isel(image=0)
+
+
+def rebuilt(model, image, ranks, salience=("bias", "shift")):
+    """Attention from some modes of each head, by their numbers."""
+    modes = qk.decompose(model, convention="exact").isel(mode=list(ranks))
+    return qk.rebuild_attention(model, image[None], modes, salience=salience).isel(image=0)
 
 
 @pytest.fixture
@@ -102,7 +114,7 @@ def test_rows_and_distances_are_those_of_the_library(case, computed, shown, own,
     [found] = computed(shown, case)
     ranks = [int(mode) for mode in found["order"][: case["kept"]]]
     salience = ("bias", "shift") if case.get("salience", True) else ()
-    built = qk.rebuild_attention(model, images[1][None], ranks, salience).isel(image=0)
+    built = rebuilt(model, images[1], ranks, salience)
     at = {"layer": case["layer"], "head": case["head"]}
     asking = {"all": slice(1, None), "class token": [0]}.get(
         case.get("asks"), [1 + case.get("patch", 0)]
@@ -138,7 +150,9 @@ def test_orders_and_shares_are_those_of_explain(place, order, computed, shown, m
 def test_the_class_token_has_contributions_too(computed, shown, model, images):
     at = {"layer": 5, "head": 1}
     [found] = computed(shown, at | {"asks": "class token"})
-    parts = qk.attention.token_factors(model, images[1][None], 24).isel(image=0, **at)
+    parts = qk.attention.token_factors(
+        model, images[1][None], qk.decompose(model, convention="exact")
+    ).isel(image=0, **at)
     asked, keys = parts["query"].values[0], parts["key"].values[1:]
     both = [np.maximum(s * asked, 0) * np.maximum((s * keys).max(0), 0) for s in (1, -1)]
     assert np.allclose(found["contribution"], np.maximum(*both) * 24**0.5, rtol=2e-3, atol=1e-3)
@@ -194,7 +208,7 @@ def peak_of(rows, state):
 
 def distance(model, image, own, state, ranks, salience=("bias", "shift")):
     """Attention elsewhere of the patch that asks, and the mean over all patches."""
-    built = qk.rebuild_attention(model, image[None], ranks, salience).isel(image=0)
+    built = rebuilt(model, image, ranks, salience)
     far = total_variation(built, own).sel(layer=state["layer"], head=state["head"])
     return [float(far[1 + state["patch"]]), float(far[1:].mean())]
 
@@ -281,10 +295,10 @@ def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, 
     for kept, salience in ((1, ("bias", "shift")), (2, ())):
         slide(page, "add up the first", kept)
         page.get_by_label("key salience κ · z").set_checked(bool(salience))
-        rows = qk.rebuild_attention(model, images[1][None], order[:kept], salience)
-        expected = peak_of(rows.isel(image=0), state)
+        rows = rebuilt(model, images[1], order[:kept], salience)
+        expected = peak_of(rows, state)
         assert peak(page, "rebuilt") == pytest.approx(expected, abs=0.35)
-        row = rows.isel(image=0).sel(layer=state["layer"], head=state["head"]).values
+        row = rows.sel(layer=state["layer"], head=state["head"]).values
         assert cell(page, 0) == pytest.approx(100 * row[1 + state["patch"], 0], abs=0.35)
         assert peak(page, "the model's own") == pytest.approx(peak_of(own, state), abs=0.35)
 
@@ -414,7 +428,8 @@ def test_another_order_keeps_the_mode_that_nobody_chose(at_place, model, images)
     assert fact(page, "mode").startswith(f"M{first} ({by_sigma.index(first) + 1}")
 
 
-def test_a_mode_that_is_not_there_is_said(at_place):
+def test_a_mode_that_is_not_there_is_said(at_place, shown, monkeypatch):
+    monkeypatch.setattr(type(shown), "checked", lambda _, state: state)  # as without a kernel
     assert "mode 24: there are 0 to 23" in at_place(mode=24).get_by_role("alert").inner_text()
 
 
@@ -613,7 +628,7 @@ def test_broken_uploads_are_refused_and_not_kept(content, message, model, images
         ({"model": NAME, "image": -1}, "image=-1"),
         ({"model": NAME, "image": 0, "layer": 8, "head": 0}, "layer=8"),
         ({"model": NAME, "image": 0, "layer": 0, "head": -1}, "head=-1"),
-        ({"model": "tiny-nothing", "image": 0}, "neither an embedded model"),
+        ({"model": "tiny-nothing", "image": 0}, "tiny-nothing"),
         ({"modes": 3}, "does not compute"),
     ],
 )
@@ -730,9 +745,9 @@ def test_a_real_model_is_carried_as_far_as_it_fits(real_model, real_images, open
 @pytest.mark.parametrize(
     "bad", [{"layers": [8]}, {"layers": []}, {"heads": [0, 0]}, {"heads": [-1]}]
 )
-def test_layers_and_heads_that_are_not_there(bad, model, images):
+def test_layers_and_heads_that_are_not_there(bad, taken):
     with pytest.raises(ValueError, match=[*bad][0]):
-        views.one_image(model, images[0], **bad)
+        _one_image.carried(taken, bad.get("layers"), bad.get("heads"))
 
 
 def test_a_reader_may_begin_at_any_head(model, images, open_view):
@@ -744,8 +759,7 @@ def test_a_reader_may_begin_at_any_head(model, images, open_view):
     assert (only.state["layer"], only.state["head"]) == (5, 3)
 
 
-def test_the_head_to_begin_at_is_carried_where_room_is_short(shown, monkeypatch):
-    taken = shown.taken[NAME, 0]
+def test_the_head_to_begin_at_is_carried_where_room_is_short(taken, monkeypatch):
     monkeypatch.setattr(_one_image, "BUDGET", 12 * 4 * 25 * 65)
     for layer, head in [(3, 1), (7, 3), (0, 0), (5, 2)]:
         layers, heads = _one_image.carried(taken, None, None, (layer, head))
@@ -765,8 +779,7 @@ def test_a_beginning_that_is_not_carried_is_refused(bad, said, model, images):
         views.one_image(model, images[1], **bad)
 
 
-def test_room_is_shared_between_layers_and_heads(shown, monkeypatch):
-    taken = shown.taken[NAME, 0]
+def test_room_is_shared_between_layers_and_heads(taken, monkeypatch):
     for room in (12, 7, 2, 1, 0):
         monkeypatch.setattr(_one_image, "BUDGET", room * 4 * 25 * 65)
         layers, heads = _one_image.carried(taken, None, None)
