@@ -56,7 +56,7 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-from qkutils import attention, heads, models, passes, statistics, views
+from qkutils import attention, models, passes, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import stored
 from qkutils.book import tell
@@ -73,7 +73,7 @@ model = qk.load(MODEL)
 drawn = qk.world.pictures(0, 0, 8, size=model.image_size[0])
 images = qk.pictures.images(IMAGES or drawn, model, count=8)
 pictures = qk.pictures.visible(model, images)
-weights = heads.read(model)  # every layer's W_q, W_k, biases and LayerNorm, stacked
+weights = model.heads  # every layer's W_q, W_k, biases and LayerNorm, stacked
 layers, per_layer, d_head, d_model = weights.w_q.shape
 tell(
     model=model.name, layers=layers, per_layer=per_layer, d_head=d_head, d_model=d_model

@@ -97,7 +97,7 @@ the_long_way.to_pandas().round(2)
 # No directions, so no signs to fix and no {term}`degenerate mode` to worry about.
 
 # %%
-weights = heads.read(model)
+weights = model.heads
 trace = (weights.w_q.double() * weights.w_k.double()).sum((-1, -2)).numpy()
 closed_form = trace / parts.sigma.sum("mode")  # (layer, head)
 weighted = qk.weighted_cosine(

@@ -628,8 +628,8 @@ def called(layer, head, mode):
 
 # %%
 told = names.share.max("side") if embedded else -carried
-others = flat(told.where(carried >= 0.05)).drop_sel(at=chosen)
-plain = others.at[int(others.values.argmin())].item()
+rest = flat(told.where(carried >= 0.05)).drop_sel(at=chosen)
+plain = rest.at[int(rest.values.argmin())].item()
 tell(
     highest_at=place(*chosen[0]),
     highest_called=called(*chosen[0]),

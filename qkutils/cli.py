@@ -210,7 +210,7 @@ def _summary(atlas: xr.Dataset) -> str:
     modes = sizes["layer"] * sizes["head"] * sizes["mode"]
     lines = [
         f"{int(atlas.done.sum())} images of {sizes['picture']}, {modes} modes of "
-        f"{atlas.attrs['model']} in the convention {atlas.attrs['convention']}"
+        f"{atlas.model.item()} in the convention {atlas.convention.item()}"
     ]
     broken = [f"  {key}: {why}" for key, why in zip(atlas.key.values, faults, strict=True) if why]
     if broken:

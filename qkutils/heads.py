@@ -82,11 +82,6 @@ def read_heads(net: Any, name: str) -> Heads:
     return Heads(**stacked, ln_eps=eps, scale=scale, name=name)
 
 
-def read(model: Any) -> Heads:
-    """The heads of a loaded model."""
-    return model.heads
-
-
 def is_timms(module: nn.Module | type, method: str = "forward") -> bool:
     """Whether a method is timm's or torch's own, and not one that was put in its place."""
     code = getattr(getattr(module, method), "__code__", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from statistics import NormalDist
 
 import numpy as np
@@ -56,17 +55,6 @@ def _coordinates(heads: Heads) -> dict[str, np.ndarray]:
     return {
         name: np.arange(n)
         for name, n in zip(("layer", "head", "mode"), heads.w_q.shape[:3], strict=True)
-    }
-
-
-def provenance(heads: Heads, convention: str, dtype: str = "float64") -> dict[str, str]:
-    """What a result says about where it comes from."""
-    return {
-        "model": heads.name,
-        "fingerprint": heads.fingerprint,
-        "convention": convention,
-        "dtype": dtype,
-        "code_version": version("qkutils"),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import xarray as xr
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result", xr.Dataset, xr.DataArray)
 
 
 def with_origin(
-    result: Result, model: Model, convention: str, dtype: str = "float64", **attributes: object
+    result: Result, model: Model, convention: str, dtype: str = "float64", **attributes: Any
 ) -> Result:
     """The result with the model's name, its fingerprint and the convention as scalar coordinates.
 
@@ -25,6 +25,11 @@ def with_origin(
     named = dict(zip(ORIGIN, (model.name, model.fingerprint, convention), strict=True))
     said = {"dtype": dtype, "code_version": version("qkutils"), "assumed": model.assumed}
     return result.assign_coords(named).assign_attrs(said | attributes)
+
+
+def convention_of(result: xr.Dataset | xr.DataArray) -> Any:  # one of Convention
+    """The convention that a result was computed in."""
+    return str(result.coords["convention"].values)
 
 
 def refuse_foreign(

@@ -10,10 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models
-from qkutils.heads import read
-from qkutils.modes import AnyModel
+from qkutils.models import AnyModel
 from qkutils.passes import normalise, visit_layers
 from qkutils.pictures._stream import Pictures
+from qkutils.provenance import convention_of
 
 SIDES = {"query": "u", "key": "v"}
 BATCH = 32
@@ -57,14 +57,14 @@ def _projections(
     atlas: xr.Dataset,
 ) -> list[Float[Tensor, "image side head mode row column"]]:
     """The maps of all modes in these layers on some pictures."""
-    layers, eps = [int(n) for n in np.atleast_1d(atlas.layer.values)], read(model).ln_eps
+    layers, eps = [int(n) for n in np.atleast_1d(atlas.layer.values)], model.heads.ln_eps
     found: dict[int, Tensor] = {}
 
     def visit(layer: int, _: slice, x: Tensor) -> None:
         if layer not in layers:
             return
         token = x[:, model.prefix_tokens :].float()
-        token = normalise(token, eps) if atlas.attrs["convention"] == "exact" else token
+        token = normalise(token, eps) if convention_of(atlas) == "exact" else token
         along = directions[layers.index(layer)].to(token)
         on_modes = torch.einsum("btd,shmd->bshmt", token, along)
         found[layer] = on_modes.unflatten(-1, model.grid).cpu()

@@ -9,11 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qkutils import models
-from qkutils.heads import Convention, read
-from qkutils.modes import AnyModel, decompose_layer, provenance
+from qkutils.heads import Convention
+from qkutils.models import AnyModel
+from qkutils.modes import decompose_layer
 from qkutils.passes import normalise, visit_layers
 from qkutils.pictures import visible
 from qkutils.pictures._stream import Pictures
+from qkutils.provenance import convention_of, with_origin
 
 DIMS = ("image", "mode", "row", "column")
 
@@ -30,7 +32,7 @@ def mode_maps(
     Raises ValueError for a layer or head that the model does not have.  Paper figures 1 and 4.
     """
     loaded = models.load(model)
-    heads = read(loaded)
+    heads = loaded.heads
     layers, count = heads.w_q.shape[:2]
     for name, value, limit in (("layer", layer, layers), ("head", head, count)):
         if not 0 <= value < limit:
@@ -51,7 +53,7 @@ def mode_maps(
     visit_layers(loaded, images, visit)
     fields = {side: (DIMS, np.concatenate(values)) for side, values in found.items()}
     place = {"layer": layer, "head": head}
-    return xr.Dataset(fields, attrs=provenance(heads, convention, "float32") | place)
+    return with_origin(xr.Dataset(fields, place), loaded, convention, "float32")
 
 
 def optimal_pictures(
@@ -71,7 +73,7 @@ def optimal_pictures(
     if len(numbers) == 0:
         raise ValueError(f"layer {layer}, head {head}, mode {mode}: no picture has both its parts")
     images = torch.stack([pictures.read(int(n)) for n in numbers])
-    of_head = mode_maps(loaded, images, layer, head, atlas.attrs["convention"]).isel(mode=mode)
+    of_head = mode_maps(loaded, images, layer, head, convention_of(atlas)).isel(mode=mode)
     turn = np.broadcast_to(chosen.sign.values[:, None], there.shape)[there][:, None, None]
     shown = {"picture": visible(loaded, images)}
     shown |= {side: of_head[side].values * turn for side in ("query", "key")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from qkutils import store
 from qkutils.gauge import Layer, Projections
-from qkutils.modes import provenance
 from qkutils.pictures._stream import Batch
+from qkutils.provenance import ORIGIN, with_origin
 
 Best = Int[Tensor, "layer head mode sign rank"]
 STATISTICS = ("variance", "anisotropy", "sinks")
@@ -218,7 +219,7 @@ class Atlas:
             encode(score, number),
             torch.stack(patches, -1).long(),
             sums,
-            dataset[[n for n in FIXED if n in dataset]].reset_coords(drop=True),
+            dataset[[n for n in FIXED if n in dataset]],
         )
 
 
@@ -240,7 +241,6 @@ def _fixed(
         for name in ("sigma", "cosine")
     }
     model, precision = projections.model, str(projections.precision).removeprefix("torch.")
-    origin = provenance(projections.heads, projections.convention, precision)
     options = {
         "k": shape[-1],
         "statistics": " ".join(each for each in STATISTICS if each in statistics),
@@ -249,8 +249,8 @@ def _fixed(
     identity = {
         "model": model.identity,
         "preprocessing": repr(model.transform),
-        "options": options | {name: origin[name] for name in ("convention", "dtype")},
-        "code_version": origin["code_version"],
+        "options": options | {"convention": projections.convention, "dtype": precision},
+        "code_version": version("qkutils"),
     }
     attributes = {
         "shape": list(shape),
@@ -262,7 +262,8 @@ def _fixed(
     }
     coords = {d: np.arange(n) for d, n in zip(dims, shape, strict=False)}
     values = {n: (d, v.numpy()) for n, (d, v) in fields.items()}
-    return xr.Dataset(values, coords, origin | options | attributes)
+    known = xr.Dataset(values, coords, options | attributes)
+    return with_origin(known, model, projections.convention, precision)
 
 
 def merge(*atlases: xr.Dataset) -> xr.Dataset:
@@ -363,8 +364,8 @@ def _missing(atlas: Any) -> str:
     wrong += [
         name for name, kind in kinds.items() if name in atlas and atlas[name].dtype.kind != kind
     ]
-    texts = ("convention", "identity")
-    wrong += [name for name in texts if not isinstance(atlas.attrs.get(name), str)]
+    wrong += [name for name in ORIGIN if name not in atlas.coords]
+    wrong += [] if isinstance(atlas.attrs.get("identity"), str) else ["identity"]
     wrong += [name for name, count in _NUMBERS.items() if not _counts(atlas.attrs.get(name), count)]
     return f"{', '.join(wrong)} missing, or of another kind or other dimensions" if wrong else ""
 

@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from qkutils import models
-from qkutils.heads import Convention, Heads, key_salience, read
-from qkutils.models import Model
-from qkutils.modes import AnyModel, decompose_layer, provenance
+from qkutils.heads import Convention, Heads, key_salience
+from qkutils.models import AnyModel, Model
+from qkutils.modes import decompose_layer
 from qkutils.passes import normalise, visit_layers
 from qkutils.pictures._stream import pictures_of
+from qkutils.provenance import with_origin
 
 ORDERS = ("contribution", "sigma")
 
@@ -43,7 +44,7 @@ def one_image(
     shares sum to 1, and a mode that works against the others has a negative one.  Paper figure 5.
     """
     loaded = models.load(model)
-    heads = read(loaded)
+    heads = loaded.heads
     _check(loaded, heads, layer, head, query_patch, order)
     x = _token(loaded, image, layer)
     parts = {name: each[head] for name, each in decompose_layer(heads, layer, convention).items()}
@@ -70,14 +71,14 @@ def one_image(
         "salience_share": ((), salience_share),
         "constant": ((), heads.scale * constant[asked].mean()),
     }
-    place = {"layer": layer, "head": head, "order": order}
-    place["query_patch"] = -1 if query_patch is None else query_patch
+    place: dict[str, Any] = {"layer": layer, "head": head, "order": order}
+    place |= {} if query_patch is None else {"query_patch": query_patch}
     result = xr.Dataset(
         {name: (dims, values.cpu().numpy()) for name, (dims, values) in fields.items()},
         {"mode": np.arange(len(share))},
-        provenance(heads, convention) | place,
     )
-    return result.isel(mode=np.argsort(-result[order].values, kind="stable"))
+    ordered = result.isel(mode=np.argsort(-result[order].values, kind="stable"))
+    return with_origin(ordered, loaded, convention, **place)
 
 
 def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
@@ -87,8 +88,8 @@ def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
     where the convention is exact.  Without `salience` that is left out.  It is about one query:
     raises ValueError for a result that was not asked for one.
     """
-    if explained.attrs["query_patch"] < 0:
-        raise ValueError("build_up: attention belongs to one query; explain with a query_patch")
+    if "query_patch" not in explained.attrs:
+        raise ValueError("build_up: attention belongs to one query; ask one_image for one patch")
     terms = explained.logit.transpose("mode", "token").values
     logits = np.concatenate([np.zeros_like(terms[:1]), terms.cumsum(0)])
     logits = logits + explained.salience.values * salience

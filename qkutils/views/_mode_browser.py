@@ -15,6 +15,7 @@ from qkutils.heads import CONVENTIONS
 from qkutils.models import AnyModel
 from qkutils.modes import decompose, weighted_cosine
 from qkutils.pictures import Pictures, pictures_of
+from qkutils.provenance import convention_of
 from qkutils.views import gallery_figures as figures
 from qkutils.views._arrays import packed
 from qkutils.views._base import View, entry
@@ -75,7 +76,7 @@ class ModeBrowser(View):
         """A mode's maps on any picture of the source, sign +."""
         options.index("picture", picture, len(self.shelf.pictures.keys))
         image = self.shelf.pictures.read(picture)[None]
-        of_head = mode_maps(self.shelf.model, image, layer, head, self.atlas.attrs["convention"])
+        of_head = mode_maps(self.shelf.model, image, layer, head, convention_of(self.atlas))
         both = of_head.isel(image=0, mode=mode)
         values = np.stack([both["query"].values.ravel(), both["key"].values.ravel()])
         return {"maps": packed(values, "float32"), "pictures": {str(picture): self.shelf[picture]}}
@@ -114,7 +115,7 @@ def mode_browser(
     chosen = {name: _chosen(name, values, atlas) for name, values in asked.items()}
     loaded = models.load(model)
     pictures = pictures_of(images, loaded)
-    parts = decompose(loaded, convention=atlas.attrs["convention"])
+    parts = decompose(loaded, convention=convention_of(atlas))
     _belong(atlas, parts, pictures)
     _whole(atlas, loaded)
     best = atlas.isel(rank=slice(top))
@@ -154,7 +155,7 @@ def _chosen(name: str, values: Sequence[int] | None, atlas: xr.Dataset) -> list[
 
 def _belong(atlas: xr.Dataset, parts: xr.Dataset, pictures: Pictures) -> None:
     """Raises ValueError where the atlas is of another model, other pictures, or not whole."""
-    if atlas.attrs["fingerprint"] != parts.fingerprint.item():
+    if atlas.fingerprint.item() != parts.fingerprint.item():
         raise ValueError(
             f"the atlas is of {atlas.attrs['model']}, which has other weights than "
             f"{parts.model.item()}; give the model that was scanned"
@@ -192,7 +193,7 @@ def _whole(atlas: xr.Dataset, model: models.Model) -> None:
 def _facts(model: models.Model, atlas: xr.Dataset, parts: xr.Dataset) -> xr.Dataset:
     """What is known of every mode with no picture, and what it carries on pictures."""
     facts = parts[["sigma", "cosine"]].assign(
-        weighted_cosine=weighted_cosine(model, convention=atlas.attrs["convention"]),
+        weighted_cosine=weighted_cosine(model, convention=convention_of(atlas)),
         share=parts.sigma / parts.sigma.sum("mode").clip(min=1e-30),
         mark=parts.null_mode + 2 * parts.degenerate,
     )
@@ -277,7 +278,7 @@ def _measured(names: xr.Dataset, atlas: xr.Dataset) -> Named:
     """Names of both directions: a label of the family that explains most of the projection."""
     if "fingerprint" not in names.coords:
         raise ValueError("names: they do not say whose they are; give what name_modes returned")
-    if names.fingerprint.item() != atlas.attrs["fingerprint"]:
+    if names.fingerprint.item() != atlas.fingerprint.item():
         raise ValueError(
             f"names are of {names.model.item()}, which has other weights than the atlas's model"
         )

@@ -13,7 +13,7 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import cli
-from qkutils.atlas import scanning
+from qkutils.atlas import _scan
 from qkutils.atlas._scan import Manner, check, one_pass
 from qkutils.atlas._state import Atlas
 from qkutils.gauge import prepare
@@ -85,7 +85,7 @@ def test_empty_places_are_no_candidates(plain_vit, monkeypatch):
             found["image"] = found.image.where((found.image != 0) | (found.mode % 2 == 0), -1)
         return found
 
-    monkeypatch.setattr(scanning, "one_pass", forgetful)
+    monkeypatch.setattr(_scan, "one_pass", forgetful)
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     found = scan(plain_vit, images, 4, precision="bfloat16", overfetch=1)
     held, lost = found.image >= 0, (found.image == 0) & (found.mode % 2 == 1)

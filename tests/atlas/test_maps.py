@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 import qkutils as qk
-from qkutils.atlas import figures
+from qkutils.views import gallery_figures as figures
 
 
 @pytest.fixture(scope="module")

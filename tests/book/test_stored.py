@@ -39,7 +39,7 @@ def test_stored_trends_are_the_reference_ones(name):
 
 def test_a_real_model_at_hand_gives_what_is_stored(real_model):
     table = stored.modes(real_model.name)
-    assert heads.read(real_model).fingerprint == table.attrs["fingerprint"]
+    assert real_model.fingerprint == table.attrs["fingerprint"]
     for convention in heads.CONVENTIONS:
         fresh, kept = (
             qk.decompose(real_model, convention=convention),

@@ -48,14 +48,14 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     parts = qk.world.segmentations(11, 0, 6, by="part", background=True)
     images = torch.stack([model.transform(s.image) for s in qk.world.samples(3, 0, 4)])
     yield "transform", images
-    yield "heads", {k: getattr(heads.read(model), k) for k in ("w_q", "w_k", "w_v", "w_o", "b_q",
+    yield "heads", {k: getattr(model.heads, k) for k in ("w_q", "w_k", "w_v", "w_o", "b_q",
                     "b_k", "b_v", "ln_gain", "ln_shift")}  # fmt: skip
-    yield "fingerprint", heads.read(model).fingerprint
-    yield "key_salience", heads.key_salience(heads.read(model))
+    yield "fingerprint", model.fingerprint
+    yield "key_salience", heads.key_salience(model.heads)
     for convention in ("paper", "exact"):
         modes = qk.decompose(model, convention=convention)
         yield f"decompose.{convention}", modes
-        yield f"fold.{convention}", heads.fold(heads.read(model), 1, convention)
+        yield f"fold.{convention}", heads.fold(model.heads, 1, convention)
         yield f"weighted_cosine.{convention}", qk.weighted_cosine(model, convention=convention)
         band = qk.null_band(model, convention=convention)
         yield f"null_band.{convention}", band

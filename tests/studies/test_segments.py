@@ -453,7 +453,8 @@ def test_results_are_stored_and_read_again(tmp_path, monkeypatch, small):
     same, grouped = stored.same_object(small.name), stored.grouping(small.name)
     assert same.attrs["images"] == grouped.attrs["images"] == "5 of noise"
     assert list(same["head"].values) == ["0", "1", "all"]
-    fresh = qk.studies.probability(qk.studies.same_object(small, pictures(5)))
+    fresh = qk.studies.same_object(small, pictures(5), convention="paper")
+    fresh = qk.studies.probability(fresh)
     np.testing.assert_allclose(
         same.estimate.sel(of=fresh.of, head=["0", "1"]), fresh.estimate, atol=1e-6
     )
