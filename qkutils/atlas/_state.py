@@ -17,8 +17,9 @@ from torch import Tensor
 
 from qkutils import store
 from qkutils.gauge import Layer, Projections
+from qkutils.heads import CONVENTIONS
 from qkutils.pictures._stream import Batch
-from qkutils.provenance import ORIGIN, with_origin
+from qkutils.provenance import ORIGIN, convention_of, with_origin
 
 Best = Int[Tensor, "layer head mode sign rank"]
 STATISTICS = ("variance", "anisotropy", "sinks")
@@ -365,6 +366,8 @@ def _missing(atlas: Any) -> str:
         name for name, kind in kinds.items() if name in atlas and atlas[name].dtype.kind != kind
     ]
     wrong += [name for name in ORIGIN if name not in atlas.coords]
+    if "convention" in atlas.coords and convention_of(atlas) not in CONVENTIONS:
+        wrong += ["convention"]
     wrong += [] if isinstance(atlas.attrs.get("identity"), str) else ["identity"]
     wrong += [name for name, count in _NUMBERS.items() if not _counts(atlas.attrs.get(name), count)]
     return f"{', '.join(wrong)} missing, or of another kind or other dimensions" if wrong else ""

@@ -10,12 +10,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from qkutils import models, options
-from qkutils.atlas import galleries, mode_maps, optimal_pictures
-from qkutils.heads import CONVENTIONS
+from qkutils.atlas import check_atlas, galleries, mode_maps, optimal_pictures
 from qkutils.models import AnyModel
 from qkutils.modes import decompose, weighted_cosine
 from qkutils.pictures import Pictures, pictures_of
-from qkutils.provenance import convention_of
+from qkutils.provenance import convention_of, refuse_foreign
 from qkutils.views import gallery_figures as figures
 from qkutils.views._arrays import packed
 from qkutils.views._base import View, entry
@@ -104,20 +103,18 @@ def mode_browser(
     what `scan` found on `images`.  A page with no kernel knows the facts of all modes, and
     the `top` best pictures of these `modes` of these `heads` and `layers`; left out, all heads and
     layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
-    computed when it is asked for.  `names`: what `naming.name_modes` measured, or a text for each
+    computed when it is asked for.  `names`: what `studies.names` measured, or a text for each
     (layer, head, mode).  Raises ValueError where atlas, model, images or names do not belong
     together, and where `modes` need more.  Paper figures 1, 4, S5–S16.
     """
-    options.with_fields("atlas", atlas, "sigma", "cosine", *OF_PICTURES)
-    options.choice("convention", atlas.attrs.get("convention"), CONVENTIONS)
+    check_atlas(atlas, whole=True)
     top = options.count("top", top)
     asked = {"layer": layers, "head": heads, "mode": modes}
     chosen = {name: _chosen(name, values, atlas) for name, values in asked.items()}
     loaded = models.load(model)
     pictures = pictures_of(images, loaded)
     parts = decompose(loaded, convention=convention_of(atlas))
-    _belong(atlas, parts, pictures)
-    _whole(atlas, loaded)
+    _belong(atlas, loaded, pictures)
     best = atlas.isel(rank=slice(top))
     part = best.isel(chosen)
     shelf, named = Shelf(loaded, pictures), _naming(names, atlas)
@@ -153,38 +150,16 @@ def _chosen(name: str, values: Sequence[int] | None, atlas: xr.Dataset) -> list[
     )
 
 
-def _belong(atlas: xr.Dataset, parts: xr.Dataset, pictures: Pictures) -> None:
-    """Raises ValueError where the atlas is of another model, other pictures, or not whole."""
-    if atlas.fingerprint.item() != parts.fingerprint.item():
-        raise ValueError(
-            f"the atlas is of {atlas.attrs['model']}, which has other weights than "
-            f"{parts.model.item()}; give the model that was scanned"
-        )
-    if any(atlas.sizes.get(name) != parts.sizes[name] for name in PLACE):
-        raise ValueError(
-            f"the atlas has sizes {dict(atlas.sizes)}; give the whole of it, and choose with "
-            "layers=, heads= and modes="
-        )
+def _belong(atlas: xr.Dataset, model: models.Model, pictures: Pictures) -> None:
+    """Raises ValueError where the atlas is of another model or other pictures."""
+    refuse_foreign("the atlas", atlas, model)
+    if list(atlas.attrs["grid"]) != list(model.grid):
+        raise ValueError(f"the atlas has a grid of {atlas.attrs['grid']}, not {model.grid} patches")
     if list(atlas.key.values) != pictures.keys:
         raise ValueError(
             f"the atlas is of {atlas.sizes['picture']} pictures, not of these "
             f"{len(pictures.keys)}, or they have other keys; give what was scanned"
         )
-
-
-def _whole(atlas: xr.Dataset, model: models.Model) -> None:
-    """Raises ValueError where an atlas names pictures or patches that there are not."""
-    patches = model.grid[0] * model.grid[1]
-    if list(atlas.attrs.get("grid", model.grid)) != list(model.grid):
-        raise ValueError(f"the atlas has a grid of {atlas.attrs['grid']}, not {model.grid} patches")
-    there = atlas.image.values >= 0
-    limits = {"image": atlas.sizes["picture"], "query_patch": patches, "key_patch": patches}
-    for name, limit in limits.items():
-        values = atlas[name].values[there]
-        if (values < 0).any() or (values >= limit).any():
-            raise ValueError(f"the atlas is damaged: its {name} goes beyond 0 to {limit - 1}")
-    if not np.isfinite(atlas.score.values[there]).all():
-        raise ValueError("the atlas is damaged: a score of a picture is missing; scan again")
 
 
 # ---- for the browser -----------------------------------------------------------------------------

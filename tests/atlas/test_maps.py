@@ -75,10 +75,12 @@ def test_attention_is_built_up_to_the_models_own(vit, images):
     at = model.prefix_tokens + 5
     own = qk.observed_attention(vit, images[:1]).values[1, 0, 0, at]
     np.testing.assert_allclose(built.isel(count=-1), own, atol=1e-5)
-    alone = qk.rebuild_attention(vit, images[:1], modes=0).values[1, 0, 0, at]
+    modes = qk.decompose(vit)
+    none = modes.isel(mode=slice(0))
+    alone = qk.rebuild_attention(vit, images[:1], none).values[1, 0, 0, at]
     np.testing.assert_allclose(built.isel(count=0), alone, atol=1e-5)
     listed = [int(n) for n in found.mode[:3]]
-    some = qk.rebuild_attention(vit, images[:1], modes=listed).values[1, 0, 0, at]
+    some = qk.rebuild_attention(vit, images[:1], modes.isel(mode=listed)).values[1, 0, 0, at]
     np.testing.assert_allclose(built.isel(count=3), some, atol=1e-5)
     bare = qk.studies.build_up(found, salience=False)
     np.testing.assert_allclose(bare.isel(count=0), 1 / len(own), atol=1e-7)

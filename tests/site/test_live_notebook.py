@@ -32,14 +32,15 @@ FIRST = {
         "view"
     ),
     "attention": (
-        "from qkutils import scenes, views\n"
+        "import qkutils as qk\n"
+        "from qkutils import views\n"
         f"samples = qk.world.samples({SEED}, 0, 6)\n"
         f"view = views.attention_stepper('{MODEL}', samples, images=[0])\n"
         "view"
     ),
     "browser": (
         "import qkutils as qk\n"
-        "from qkutils import data, gallery, scenes, views\n"
+        "from qkutils import views\n"
         f"model = qk.load('{MODEL}')\n"
         "drawn = qk.pictures.images(qk.world.pictures(0, 0, 12), model, 12)\n"
         "pictures = qk.pictures_of(drawn, model)\n"
@@ -50,7 +51,7 @@ FIRST = {
     ),
     "building": (
         "import qkutils as qk\n"
-        "from qkutils import data, scenes, views\n"
+        "from qkutils import views\n"
         f"model = qk.load('{MODEL}')\n"
         "images = qk.pictures.images(qk.world.pictures(0, 0, 4), model, 4)\n"
         "view = views.one_image(model, images[1], images, layers=[1], heads=[0])\n"

@@ -258,10 +258,10 @@ def test_what_is_no_atlas_of_this_model_is_refused(model, images, atlas, uncheck
         "no fields": (xr.Dataset(), "atlas"),
         "a path": ("atlas.nc", "atlas"),
         "no scores": (atlas.drop_vars("score"), "score"),
-        "no convention": (atlas.assign_attrs(convention="Exact"), "convention"),
+        "no convention": (atlas.assign_coords(convention="Exact"), "convention"),
         "another grid": (atlas.assign_attrs(grid=[4, 16]), "grid"),
-        "fewer modes": (atlas.isel(mode=slice(3)), "whole"),
-        "fewer layers": (atlas.isel(layer=slice(3)), "whole"),
+        "fewer modes": (atlas.isel(mode=slice(3)), "mode"),
+        "fewer layers": (atlas.isel(layer=slice(3)), "layer"),
     }.values():
         with pytest.raises(ValueError, match=names):
             views.mode_browser(model, bad, images)
