@@ -274,7 +274,7 @@ def test_names_of_modes_that_there_are_not(model, images, atlas, unchecked):
     for names in ({(0, 0, 99): "x"}, {(0, 0): "x"}, {("a", 0, 0): "x"}):
         with pytest.raises(ValueError, match="names"):
             views.mode_browser(model, atlas, images, modes=[0], names=names)
-    measured = qk.studies.names(NAME, 4, permutations=1, directions=1)
+    measured = qk.studies.names(model, *qk.world.labelled(model, 4), permutations=1, directions=1)
     for bad in (measured.drop_vars("q"), measured.drop_vars("fingerprint")):
         with pytest.raises(ValueError, match="names"):
             views.mode_browser(model, atlas, images, modes=[0], names=bad)

@@ -84,7 +84,7 @@ def test_a_model_is_added_on_demand(curves):
     assert "tiny-dino" in view.hello()["at_hand"] and NAMES[0] not in view.hello()["at_hand"]
     found = view.respond({"model": "tiny-dino"})["curve"]
     values = np.frombuffer(found["heads"]["bytes"], np.float32).reshape(found["heads"]["shape"])
-    assert np.allclose(values[0], qk.weighted_cosine("tiny-dino"), atol=1e-6)
+    assert np.allclose(values[0], qk.weighted_cosine("tiny-dino", convention="paper"), atol=1e-6)
     with pytest.raises(ValueError, match="does not compute"):
         view.respond({"models": 3})
 
