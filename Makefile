@@ -22,10 +22,10 @@ export MODEL IMAGES PARAMETERS PORT
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
 
-.PHONY: help book check test lint lint-js unit serve live lab bench clean FORCE
+.PHONY: help book check test test-real sizes lint lint-js unit serve live lab bench clean FORCE
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 	@echo "Other models and images: make book MODEL=name IMAGES=folder, or PARAMETERS=file.yaml"
 
 book: $(READY) ## run the chapters that changed, once each, and build the book
@@ -35,12 +35,18 @@ book: $(READY) ## run the chapters that changed, once each, and build the book
 check: lint unit ## check the code and run its tests, without chapters and without a browser
 
 unit: $(READY)
-	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not slow and not chapter and not site and not browser'
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not real and not slow and not chapter and not site and not browser'
 
 test: lint book _build/axe/axe.min.js ## check the code, run the tests, look at the built book in a browser
-	$(RUN) -m pytest $(PYTEST_ARGS) --cov=qkutils --cov-report=term:skip-covered
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not real' --cov=qkutils --cov-report=term:skip-covered
 
-lint: $(READY)
+test-real: $(READY) ## run the tests of real models: QKUTILS_WEIGHTS and QKUTILS_IMAGES name their folders
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'real and not live'
+
+sizes: ## print how many lines of code each room of the library has
+	@$(PYTHON) book/_tools/sizes.py
+
+lint: $(READY) $(if $(shell command -v npm),lint-js)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m codespell_lib .

@@ -118,10 +118,13 @@ def image_folder() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that drive a browser, so that they can be left out."""
+    """Marks the tests that drive a browser or need real models, so that they can be left out."""
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        names = set(getattr(item, "fixturenames", ()))
+        if "browser" in names:
             item.add_marker("browser")
+        if names & {"real_model", "real_images", "image_folder"}:
+            item.add_marker("real")
 
 
 # ---- a browser -------------------------------------------------------------------------------
