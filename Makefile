@@ -22,7 +22,7 @@ export MODEL IMAGES PARAMETERS PORT
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
 
-.PHONY: help book check test test-real sizes lint lint-js unit serve live lab bench clean FORCE
+.PHONY: help book check test test-real wheel sizes lint lint-js unit serve live lab bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,14 @@ test: lint book _build/axe/axe.min.js ## check the code, run the tests, look at 
 
 test-real: $(READY) ## run the tests of real models: QKUTILS_WEIGHTS and QKUTILS_IMAGES name their folders
 	$(RUN) -m pytest $(PYTEST_ARGS) -m 'real and not live'
+
+wheel: $(READY) ## build the wheel, install it alone outside of the repository, and try it there
+	rm -rf build _build/wheel
+	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir _build/wheel .
+	rm -rf build
+	@set -e; outside=$$(mktemp -d); trap 'rm -rf "$$outside"' EXIT; $(PYTHON) -m venv "$$outside"; \
+	"$$outside/bin/python" -m pip install --quiet -c constraints.txt _build/wheel/*.whl; \
+	cp tests/smoke.py "$$outside"; cd "$$outside"; bin/python smoke.py
 
 sizes: ## print how many lines of code each room of the library has
 	@$(PYTHON) book/_tools/sizes.py
