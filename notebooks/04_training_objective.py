@@ -138,6 +138,8 @@ curves = {
     }
     for objective, by_seed in used.items()
 }
+
+# %%
 bands = []
 for by_seed in used.values():
     parts = qk.decompose(by_seed[0], convention="paper")

@@ -201,13 +201,12 @@ weighted = {
 }
 points = {}
 for objective, name in family.items():
-    by_head = qk.studies.probability(
-        qk.studies.same_object(
-            name, qk.world.segmentations(SEED, 0, COUNT), convention="paper"
-        ),
-        draws=2,
-    )
+    objects = qk.world.segmentations(SEED, 0, COUNT)
+    preferred = qk.studies.same_object(name, objects, convention="paper")
+    by_head = qk.studies.probability(preferred, draws=2)
     points[objective] = by_head.estimate.sel(of="modes").values.ravel()
+
+# %%
 joined = np.corrcoef(
     np.concatenate([w.values.ravel() for w in weighted.values()]),
     np.concatenate(list(points.values())),
@@ -339,6 +338,8 @@ real_nulls = {
     for n, t in of_heads.items()
 }
 told = {n: judged(of, 1, count[n]) for n, of in real_nulls.items()}
+
+# %%
 tell(
     verdict_own=start_and_end(own),
     verdict_real="; ".join(

@@ -692,6 +692,8 @@ tell(
     verdict_colour_beyond=judged(beyond_tokens, -1),
     verdict_part=judged(part_leads, 1),
 )
+
+# %%
 tell(
     moved_more=statistics.text(moved_more),
     verdict_removed=judged(moved_more, 1, outputs),

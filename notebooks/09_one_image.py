@@ -108,6 +108,8 @@ explained = {
     place: qk.studies.one_image(model, image, *place, query_patch=asked)
     for place in picks
 }
+
+# %%
 table = {}
 for place, found in explained.items():
     top = found.isel(mode=slice(0, 6))
@@ -115,9 +117,8 @@ for place, found in explained.items():
         f"M{int(m)} ({float(c):.2g}; {float(s):+.0%})"
         for m, c, s in zip(top.mode, top.contribution, top.share, strict=True)
     ] + [f"κ ({float(found.salience_share):+.0%})"]
-firsts = [
-    int(found.share.values.argmax()) for found in explained.values()
-]  # 0: the mode that leads by contribution leads by share
+# 0: the mode that leads by contribution leads by share
+firsts = [int(found.share.values.argmax()) for found in explained.values()]
 tell(disagree=sum(first > 0 for first in firsts))
 pd.DataFrame(table, index=[*(f"number {n}" for n in range(1, 7)), "key salience"])
 

@@ -71,11 +71,17 @@ def test_what_is_not_there_is_an_attribute_error() -> None:
 
 
 WITH_EXAMPLES = [
+    "alignment",
     "attention",
     "models",
     "modes",
+    "passes",
+    "atlas._galleries",
     "atlas._maps",
     "atlas._scan",
+    "atlas._state",
+    "pictures._images",
+    "pictures._stream",
     "records",
     "statistics",
     "studies._grouping",
@@ -85,6 +91,20 @@ WITH_EXAMPLES = [
     "studies._removal",
     "studies._same_object",
     "world._sampling",
+    "book.stored",
+    "datasets._fetching",
+    "datasets._odd_one_out",
+    "datasets._segmentations",
+    "studies._layouts",
+    "views._attention_stepper",
+    "views._mode_browser",
+    "views._one_image",
+    "views._stepper",
+    "views._trends",
+    "views._two_dimensional",
+    "world._drawing",
+    "world._labels",
+    "world._rendering",
 ]
 
 

@@ -29,6 +29,7 @@ DIRECT = [
     canonicalize_name(Requirement(line).name)
     for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     for line in group
+    if not line.startswith("qkutils[")  # an extra that takes another one with it
 ]
 
 

@@ -103,7 +103,7 @@ FAULTS = {
         "ZeroDivisionError",
     ),
     "request of a view": (
-        "from qkutils import views\nclass Asked(views.stepping.Stepper):\n"
+        "from qkutils.views._stepper import Stepper\nclass Asked(Stepper):\n"
         '    def trials(self):\n        return [{"number": 0}]\n'
         '    def respond(self, request):\n        return 1 / request["number"]\n'
         "from matplotlib.figure import Figure\n"

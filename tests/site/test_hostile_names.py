@@ -52,9 +52,10 @@ MODEL = ""
 import json
 import pandas as pd
 from matplotlib.figure import Figure
-from qkutils import report, views
+from qkutils import views
+from qkutils.book import tell
 names = json.loads(MODEL)
-report.tell(model=names[2])
+tell(model=names[2])
 
 # %%
 pd.DataFrame({name: {other: name for other in names} for name in names}).rename_axis(names[2])

@@ -104,7 +104,8 @@ def numbers(page: Any) -> list[str]:
 
 def test_trends_follow_the_keyboard(open_page: Any) -> None:
     visit = open_page("notebooks/02_cosine_trends")
-    expected = qk.weighted_cosine("tiny-supervised").mean("head").values
+    found = qk.weighted_cosine("tiny-supervised", convention="paper")
+    expected = found.mean("head").values
     visit.page.locator("[aria-label='Trends over depth'] input[type=range]").focus()
     for layer, mean in enumerate(expected):
         assert numbers(visit.page)[0] == f"layer {layer}, convention paper"
