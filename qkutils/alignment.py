@@ -27,11 +27,42 @@ _GEOMETRY = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 def align(
     model: Model, image: PIL.Image.Image, masks: Bool[np.ndarray, "mask height width"]
 ) -> tuple[Float[Tensor, "3 rows columns"], Bool[Tensor, "mask rows columns"]]:
-    """A picture and its masks, of any size, on the pixels that the model sees.
+    """Bring a picture and its masks, of any size, onto the pixels that the model sees.
 
-    The picture is resized as the model wants it and normalised; masks are taken by nearest
-    neighbour.  Raises ValueError for masks that are not boolean or have another shape than the
-    picture's, and for a model whose resize and crop can't be followed.
+    The picture is resized as the model wants it, and normalised.  The masks go through the same
+    resize and crop, by nearest neighbour.
+
+    Parameters
+    ----------
+    model
+        What `load` gave.
+    image
+        The picture.
+    masks
+        Boolean, [mask, height, width], in the shape of the picture, up to scale.
+
+    Returns
+    -------
+    tuple
+        The picture as a tensor [channel, row, column], and the masks as booleans [mask, row,
+        column].
+
+    Raises
+    ------
+    ValueError
+        For masks that are not boolean or have another shape than the picture, and for a model whose
+        resize and crop can't be followed.
+
+    Examples
+    --------
+    >>> import qkutils as qk, numpy as np
+    >>> from PIL import Image
+    >>> left = np.zeros((1, 100, 100), dtype=bool)
+    >>> left[:, :, :50] = True
+    >>> model, picture = qk.load("tiny-supervised"), Image.new("RGB", (100, 100))
+    >>> seen, masks = qk.alignment.align(model, picture, left)
+    >>> seen.shape, masks.shape, round(float(masks.float().mean()), 2)
+    (torch.Size([3, 64, 64]), torch.Size([1, 64, 64]), 0.5)
     """
     if masks.ndim != 3 or masks.dtype != bool:
         raise ValueError(
@@ -47,9 +78,38 @@ def align(
 def align_labels(
     model: Model, image: PIL.Image.Image, labels: Int[np.ndarray, "height width"]
 ) -> tuple[Float[Tensor, "3 rows columns"], Int[Tensor, "rows columns"]]:
-    """A picture and its label map on the pixels that the model sees; -1 where a border was added.
+    """Bring a picture and its label map, of any size, onto the pixels that the model sees.
 
-    Raises what `align` raises.
+    Parameters
+    ----------
+    model
+        What `load` gave.
+    image
+        The picture.
+    labels
+        Whole numbers, [height, width], in the shape of the picture, up to scale.
+
+    Returns
+    -------
+    tuple
+        The picture as a tensor [channel, row, column], and the labels as whole numbers [row,
+        column].  A label is -1 where a border was added.
+
+    Raises
+    ------
+    ValueError
+        For labels of another shape than the picture, and for a model whose resize and crop can't be
+        followed.
+
+    Examples
+    --------
+    >>> import qkutils as qk, numpy as np
+    >>> from PIL import Image
+    >>> left = np.repeat([[1, 2]], 50, axis=1).repeat(100, axis=0)
+    >>> model, picture = qk.load("tiny-supervised"), Image.new("RGB", (100, 100))
+    >>> _, labels = qk.alignment.align_labels(model, picture, left)
+    >>> labels.shape, labels.unique().tolist()
+    (torch.Size([64, 64]), [1, 2])
     """
     shifted = _move(model, image, labels.astype(np.int32) + 1)  # borders are filled with 0
     return model.transform(in_mode(image)), torch.from_numpy(shifted.astype(np.int64) - 1)

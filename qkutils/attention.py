@@ -84,12 +84,39 @@ def kept(modes: xr.Dataset | None, salience: Sequence[str]) -> dict[str, str]:
 
 
 def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = None) -> xr.Dataset:
-    """What every token brings to the scores: `query`, `key` and `salience` over (layer, image, …).
+    """Compute what every token brings to the attention scores.
 
-    A token i attends to j with the softmax over j of Σ_rank query_i key_j + salience_j; LayerNorm
-    and the scale are inside.  Without `modes` the rank runs over the head's own dimensions, with
-    them over the modes: query is σ z·u and key is z·v.  Far smaller than attention itself.  Raises
-    what `rebuild_attention` raises.
+    Token i attends to token j with the softmax over j of Σ_rank query_i key_j + salience_j.
+    LayerNorm and the scale are inside the factors.  They are far smaller than attention itself.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    images
+        As the model takes them.
+    modes
+        What `decompose(model, convention="exact")` gave, or some modes of it.  The rank then runs
+        over the modes: query is σ z·u and key is z·v.  Without, the rank runs over the head's own
+        dimensions.
+
+    Returns
+    -------
+    xr.Dataset
+        `query` and `key` over (layer, image, head, token, rank), `salience` over (layer, image,
+        head, token), prefix tokens first.
+
+    Raises
+    ------
+    ValueError
+        For modes of another model or convention, and for other images.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> factors = qk.token_factors("tiny-supervised", torch.zeros(1, 3, 64, 64))
+    >>> dict(factors.sizes)
+    {'layer': 8, 'image': 1, 'head': 4, 'token': 65, 'rank': 24}
     """
     loaded = models.load(model)
     check_images(loaded, images)
@@ -111,7 +138,33 @@ def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = No
 
 
 def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
-    """A token's attention [layer, image, head, key], from what `token_factors` gives."""
+    """Compute the attention of one token from the factors of all tokens.
+
+    Parameters
+    ----------
+    factors
+        What `token_factors` gave.
+    token
+        The number of the token that attends, counted from 0, prefix tokens first.
+
+    Returns
+    -------
+    xr.DataArray
+        Over (layer, image, head, key).
+
+    Raises
+    ------
+    IndexError
+        For a token that is not there.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> factors = qk.token_factors("tiny-supervised", torch.zeros(1, 3, 64, 64))
+    >>> attention = qk.attention_of_token(factors, token=0)
+    >>> dict(attention.sizes), bool(abs(attention.sum("key") - 1).max() < 1e-5)
+    ({'layer': 8, 'image': 1, 'head': 4, 'key': 65}, True)
+    """
     asking = factors["query"].isel(token=token)
     logits = xr.dot(asking, factors["key"], dim="rank") + factors["salience"]
     weights = np.exp(logits - logits.max("token"))
@@ -247,5 +300,25 @@ def _label(values: np.ndarray) -> xr.DataArray:
 
 
 def total_variation(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
-    """How much attention two maps place differently: half the sum over keys of |a − b|, 0 to 1."""
+    """Compute the share of attention that two maps place differently.
+
+    It is half the sum over keys of the absolute differences.
+
+    Parameters
+    ----------
+    a, b
+        Two attention maps over the same dimensions, one of which is `key`.
+
+    Returns
+    -------
+    xr.DataArray
+        Over all dimensions but `key`, from 0 (alike) to 1 (no key in common).
+
+    Examples
+    --------
+    >>> import qkutils as qk, xarray as xr
+    >>> a, b = (xr.DataArray(shares, dims="key") for shares in ([0.5, 0.5, 0], [0.5, 0.25, 0.25]))
+    >>> float(qk.total_variation(a, b))
+    0.25
+    """
     return abs(a - b).sum("key") / 2

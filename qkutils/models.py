@@ -138,7 +138,21 @@ def _structure(net: nn.Module) -> list[tuple]:
 
 
 def at_hand() -> list[str]:
-    """Catalogue names that `load` can load with no network, embedded models first."""
+    """List the catalogue's models that `load` can load without a network.
+
+    Embedded models come first.  Then come those in the folder that QKUTILS_WEIGHTS names.
+
+    Returns
+    -------
+    list
+        Their names, in alphabetical order within each of the two groups.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> qk.models.at_hand()[:3]
+    ['tiny-dino', 'tiny-dino-s1', 'tiny-dino-s2']
+    """
     folders = [_EMBEDDED]
     if os.environ.get(WEIGHTS_VARIABLE):
         folders.append(Path(os.environ[WEIGHTS_VARIABLE]))
@@ -165,14 +179,39 @@ def _entries() -> list[dict[str, Any]]:
 
 
 def catalogue() -> pd.DataFrame:
-    """The models of the book and of the paper, one row each, with their facts."""
+    """List the models of the book and of the paper with their facts.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row for each model, by its name.  The columns say the `paper`'s name for it, the
+        `objective` of its training, the `source` of its tensors, a `note`, the `fingerprint` of its
+        weights where it is fixed, and the `seed` where there are several.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> qk.catalogue().loc["tiny-supervised", ["objective", "source"]].tolist()
+    ['classification', 'embedded']
+    """
     return pd.DataFrame(_entries()).set_index("name").astype({"seed": "Int64"})
 
 
 def family() -> pd.DataFrame:
-    """Names of the embedded models, objectives as rows and seeds as columns.
+    """Arrange the names of the embedded models by objective and seed.
 
-    The row index is the first seed's name without `tiny-`; what has not been trained is missing.
+    Returns
+    -------
+    pd.DataFrame
+        Names of models.  Rows are objectives, called by the first seed's name without `tiny-`.
+        Columns are seeds.  What has not been trained is missing.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> table = qk.models.family()
+    >>> table.loc["dino"].tolist()
+    ['tiny-dino', 'tiny-dino-s1', 'tiny-dino-s2']
     """
     embedded = [row for row in _entries() if row["source"] == "embedded"]
     table = pd.DataFrame(embedded)
@@ -664,7 +703,37 @@ def _from_hub(name: str, folder: str) -> nn.Module:
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """Fetches a model from the hub and keeps it as NAME.safetensors in a folder."""
+    """Fetch a model from the hub and keep it as NAME.safetensors in a folder.
+
+    `load` finds it there by its name, without a network, where QKUTILS_WEIGHTS names the folder.
+
+    Parameters
+    ----------
+    name
+        A name that timm has, such as `vit_base_patch16_224.augreg_in21k`.
+    folder
+        Where the file goes; it is made where it is missing.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        For an embedded model, which is there already, and for a name that timm can't fetch.
+    FileNotFoundError
+        Where the hub gives nothing, as without a network.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> from pathlib import Path
+    >>> qk.models.fetch("tiny-supervised", Path("weights"))
+    Traceback (most recent call last):
+    ValueError: 'tiny-supervised': is embedded, nothing has to be fetched; load it by its name
+    """
     if _embedded(name) is not None:
         raise ValueError(f"{name!r}: is embedded, nothing has to be fetched; load it by its name")
     _refuse_unknown(name)

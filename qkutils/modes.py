@@ -21,13 +21,43 @@ _FLOAT32 = torch.finfo(torch.float32).eps
 
 
 def decompose(model: AnyModel, *, convention: Convention = "exact") -> xr.Dataset:
-    """The modes of every head: sigma, cosine over (layer, head, mode), and u, v over (…, d_model).
+    """Decompose every head into its modes.
 
-    σ and cosines are computed in float64; u and v are handed out in float32, each u with its
-    largest component positive.  `null_mode` marks σ that the float32 weights can't tell from zero,
-    `degenerate` marks modes whose σ is so close to a neighbour's that rounding of the weights
-    alone would turn the vectors by more than one per cent.  Raises ArithmeticError where no
-    decomposition reproduces a head.  Paper section 3.
+    Each mode has a strength σ, a query direction u and a key direction v.  σ and the cosine of u
+    and v are computed in float64.  u and v are handed out in float32.  The largest component of
+    each u is positive.  Paper section 3.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    convention
+        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
+        they act on the raw residual stream, as in the paper.
+
+    Returns
+    -------
+    xr.Dataset
+        `sigma` and `cosine` over (layer, head, mode), `u` and `v` over (layer, head, mode,
+        d_model).  `null_mode` marks modes whose σ the float32 weights can't tell from zero.
+        `degenerate` marks modes whose σ lies very close to that of a neighbour: rounding of the
+        weights alone would turn their vectors by more than one per cent.
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention, or a model that `load` refuses.
+    ArithmeticError
+        Where no decomposition reproduces a head.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> modes = qk.decompose("tiny-supervised")
+    >>> dict(modes.sizes)
+    {'layer': 8, 'head': 4, 'mode': 24, 'd_model': 96}
+    >>> modes.sigma.sel(layer=0, head=0, mode=slice(0, 2)).values.round(2).tolist()
+    [1.89, 1.05, 0.43]
     """
     loaded = _loaded(model, convention)
     heads = loaded.heads
@@ -177,9 +207,35 @@ def fix_signs(
 
 
 def weighted_cosine(model: AnyModel, *, convention: Convention = "exact") -> xr.DataArray:
-    """Σ σ cos / Σ σ per (layer, head), by its closed form ⟨W_q, W_k⟩ / nuclear norm.
+    """Compute the weighted cosine of every head, Σ σ cos / Σ σ.
 
-    It needs no singular vectors, so neither signs nor degenerate modes matter.  Paper figure 3.
+    The closed form ⟨W_q, W_k⟩ / nuclear norm gives it without singular vectors.  So neither signs
+    nor degenerate modes matter.  Paper figure 3.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    convention
+        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
+        they act on the raw residual stream, as in the paper.
+
+    Returns
+    -------
+    xr.DataArray
+        Over (layer, head), from -1 to 1; 0 for a head that is zero.
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention, or a model that `load` refuses.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> cosine = qk.weighted_cosine("tiny-supervised")
+    >>> cosine.mean("head").values.round(2).tolist()
+    [0.16, 0.05, 0.15, 0.05, 0.02, -0.05, 0.11, -0.03]
     """
     loaded = _loaded(model, convention)
     heads = loaded.heads
@@ -205,11 +261,38 @@ def _closed_form(
 def null_band(
     model: AnyModel, *, convention: Convention = "exact", level: float = 0.95
 ) -> xr.DataArray:
-    """Half width per layer of the band that holds a share `level` of cosines of random directions.
+    """Compute how far from zero the cosines of random directions reach.
 
-    With isotropic directions the cosine has standard deviation 1/√d (`paper`).  Directions that
-    pass LayerNorm's gain and centring, P = C diag(g²) C, have √tr(P²) / tr(P) (`exact`), which is
-    wider.  The coordinate `level` goes with the band.  Paper figures S1 and S2.
+    The band of each layer holds a share `level` of these cosines.  The cosine of isotropic
+    directions has the standard deviation 1/√d: this is the band of `paper`.  For `exact`, the
+    directions pass LayerNorm's gain and centring, P = C diag(g²) C.  Their cosine has
+    √tr(P²) / tr(P), which is wider.  Paper figures S1 and S2.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    convention
+        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
+        they act on the raw residual stream, as in the paper.
+    level
+        The share of cosines inside the band, between 0 and 1.
+
+    Returns
+    -------
+    xr.DataArray
+        Half the width of the band over (layer), with `level` as a coordinate.
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention, a level outside of 0 to 1, or a model that `load` refuses.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> qk.null_band("tiny-supervised", convention="paper").values.round(2).tolist()
+    [0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
     """
     level = options.number("level", level, 0, 1)
     loaded = _loaded(model, convention)
@@ -234,10 +317,39 @@ def _reach(level: float) -> float:
 def null_weighted_cosine(
     model: AnyModel, *, convention: Convention = "exact", draws: int = 200, seed: int = 0
 ) -> xr.DataArray:
-    """Standard deviation per layer of one head's weighted cosine when its weights are random.
+    """Estimate how much the weighted cosine of one head varies when its weights are random.
 
-    W_q and W_k are drawn as independent Gaussians of the head's shape and pass the layer's own
-    LayerNorm.  A mean over h heads has this over √h.
+    W_q and W_k are drawn as independent Gaussians of the head's shape.  For `exact`, they pass the
+    layer's own LayerNorm.  The mean over h heads varies less: divide by √h.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    convention
+        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
+        they act on the raw residual stream, as in the paper.
+    draws
+        How many heads are drawn, at least 2.
+    seed
+        Where the random generator begins.
+
+    Returns
+    -------
+    xr.DataArray
+        The standard deviation over (layer).
+
+    Raises
+    ------
+    ValueError
+        For an unknown convention, bad `draws` or `seed`, or a model that `load` refuses.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> spread = qk.null_weighted_cosine("tiny-supervised", draws=20)
+    >>> dict(spread.sizes), bool((spread < 0.05).all())
+    ({'layer': 8}, True)
     """
     draws, seed = options.count("draws", draws, 2), options.seed(seed)
     loaded = _loaded(model, convention)
@@ -255,11 +367,36 @@ def null_weighted_cosine(
 
 
 def null_from_strengths(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
-    """Standard deviation per (layer, head) of the weighted cosine if only directions were random.
+    """Compute how much the weighted cosine varies if only the directions of a head are random.
 
-    The head keeps its strengths σ, and its pairs of directions are drawn anew: √Σσ² / Σσ times the
-    standard deviation of one cosine, which a band of `null_band` gives.  A head with few strong
-    modes varies more than one whose strengths are even.
+    Each head keeps its strengths σ; its pairs of directions are drawn anew.  The result is
+    √Σσ² / Σσ times the standard deviation of one cosine.  A head with few strong modes varies more
+    than a head with even strengths.
+
+    Parameters
+    ----------
+    sigma
+        Strengths over (layer, head, mode), such as `decompose(model).sigma`.
+    band
+        What `null_band` gave for the same model and convention: it holds the standard deviation of
+        one cosine.
+
+    Returns
+    -------
+    xr.DataArray
+        The standard deviation over (layer, head).
+
+    Raises
+    ------
+    ValueError
+        Where `sigma` has no modes, or `band` no layers or no level.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> sigma, band = qk.decompose("tiny-supervised").sigma, qk.null_band("tiny-supervised")
+    >>> qk.null_from_strengths(sigma, band).sel(layer=0).values.round(3).tolist()
+    [0.057, 0.057, 0.057, 0.067]
     """
     options.with_dims("sigma", sigma, "mode")
     if "level" not in options.with_dims("band", band, "layer").coords:
@@ -269,9 +406,34 @@ def null_from_strengths(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray
 
 
 def null_of_layers(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
-    """Half width of the band for a layer's mean over heads if only directions were random.
+    """Compute how far a layer's mean weighted cosine reaches if only directions are random.
 
-    It holds as many of such means as `band`, of `null_band`, holds cosines.
+    The mean is taken over the heads of a layer.  A band around zero holds the same share of such
+    means as `band` holds of cosines.
+
+    Parameters
+    ----------
+    sigma
+        Strengths over (layer, head, mode), such as `decompose(model).sigma`.
+    band
+        What `null_band` gave for the same model and convention.
+
+    Returns
+    -------
+    xr.DataArray
+        Half the width of the band over (layer).
+
+    Raises
+    ------
+    ValueError
+        What `null_from_strengths` raises.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> sigma, band = qk.decompose("tiny-supervised").sigma, qk.null_band("tiny-supervised")
+    >>> qk.modes.null_of_layers(sigma, band).values[:3].round(2).tolist()
+    [0.06, 0.05, 0.06]
     """
     spread = null_from_strengths(sigma, band)
     width = _reach(float(band.level)) * (spread**2).mean("head") ** 0.5
@@ -279,10 +441,38 @@ def null_of_layers(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:
 
 
 def trend(model: AnyModel) -> xr.Dataset:
-    """`weighted_cosine` over (convention, layer, head), and `null` over (convention, layer).
+    """Compute the weighted cosine of every head in both conventions, with a null band.
 
-    `null` is the half width of the band that holds 95 % of a layer's means if the heads kept their
+    Each layer has a null band.  It holds 95 % of a layer's means over heads if the heads kept their
     strengths and only their directions were random.  Paper figure 3.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+
+    Returns
+    -------
+    xr.Dataset
+        `weighted_cosine` over (convention, layer, head); `null`, half the width of the band, over
+        (convention, layer).
+
+    Raises
+    ------
+    ValueError
+        For a model that `load` refuses.
+    ArithmeticError
+        Where no decomposition reproduces a head.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> found = qk.trend("tiny-supervised")
+    >>> dict(found.sizes)
+    {'convention': 2, 'layer': 8, 'head': 4}
+    >>> beyond = abs(found.weighted_cosine.mean("head")) > found.null
+    >>> beyond.sum("layer").values.tolist()
+    [4, 3]
     """
     loaded, found = models.load(model), []
     for convention in CONVENTIONS:

@@ -34,12 +34,12 @@ def watching(
 ) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yield a function that runs the model on images and hands on what it computes inside.
 
-    On the first images that it gets it checks that the model attends as its weights say.
+    On the first images that it gets, it checks that the model attends as its weights say.
 
     Parameters
     ----------
     model
-        It is as it was when the context ends.
+        What `load` gave.  It is as it was when the context ends.
     tokens
         Called with each layer and its residual stream [image, token, d_model] at the block's input.
     queries, keys
@@ -48,17 +48,31 @@ def watching(
     attention
         Called with each layer and its attention [image, head, query, key].
     change
-        Called as `queries` is; what it gives back takes their place, and nothing is checked.
+        Called as `queries` is.  What it gives back takes their place, and nothing is checked.
     parameters
         Tensors that stand in for the model's own of the same names.
     precision
         Below float32, the products of the pass are rounded to it, and nothing is checked.
+
+    Yields
+    ------
+    Callable
+        It takes images and gives the model's output.
 
     Raises
     ------
     ValueError
         Where images are not what the model takes, where tokens are not prefix and patch grid, and
         where the attention of the first images is not that of the weights.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> model, seen = qk.load("tiny-supervised"), []
+    >>> with qk.passes.watching(model, attention=lambda layer, a: seen.append(a.shape)) as run:
+    ...     output = run(torch.zeros(1, 3, 64, 64))
+    >>> len(seen), seen[0]
+    (8, torch.Size([1, 4, 65, 65]))
     """
     check = change is None and precision == torch.float32
     with ExitStack() as stack:
@@ -88,7 +102,33 @@ def watching(
 def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
     """Yield a function that runs the model on images and hands each layer's tokens to a visitor.
 
-    It is one pass over many batches, so that only the first of them is checked; see `watching`.
+    It is one pass over many batches, so that only the first of them is checked: see `watching`.
+
+    Parameters
+    ----------
+    model
+        What `load` gave.
+
+    Yields
+    ------
+    Callable
+        It takes images and a visitor.  It calls the visitor with each layer and its residual stream
+        [image, token, d_model] at the block's input.
+
+    Raises
+    ------
+    ValueError
+        What `watching` raises.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> sizes = []
+    >>> with qk.passes.streaming(qk.load("tiny-supervised")) as run:
+    ...     for batch in torch.zeros(6, 3, 64, 64).split(4):
+    ...         run(batch, lambda layer, x: sizes.append(len(x)))
+    >>> sizes[0], sizes[-1], len(sizes)
+    (4, 2, 16)
     """
     visitor: list[Watch] = []
 
@@ -110,10 +150,34 @@ def visit_layers(
     visit: Callable[[int, slice, Tensor], None],
     batch_size: int = 32,
 ) -> None:
-    """Run the model on images and call `visit(layer, which images, x)` for each layer and batch.
+    """Run the model on images and call a visitor for each layer and batch.
 
-    x is the residual stream at the block's input, [image, token, d_model].  Raises what `watching`
-    raises.
+    Parameters
+    ----------
+    model
+        What `load` gave.
+    images
+        As the model takes them.
+    visit
+        Called with the layer, the slice of the images that are in the batch, and x, the residual
+        stream [image, token, d_model] at the block's input.
+    batch_size
+        How many images pass the model together.
+
+    Raises
+    ------
+    ValueError
+        What `watching` raises.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> found = {}
+    >>> def visit(layer, which, x):
+    ...     found[layer] = x.shape
+    >>> qk.passes.visit_layers(qk.load("tiny-supervised"), torch.zeros(2, 3, 64, 64), visit)
+    >>> len(found), found[0]
+    (8, torch.Size([2, 65, 96]))
     """
     check_images(model, images)
     with streaming(model) as run:

@@ -44,7 +44,7 @@ def interval(estimate: float, low: float, high: float) -> xr.Dataset:
 def bootstrap(
     values: xr.DataArray, over: str = "image", draws: int = 2000, seed: int = 0
 ) -> xr.Dataset:
-    """Mean over a dimension, with its bootstrap interval.
+    """Take the mean over a dimension, with its bootstrap interval.
 
     Parameters
     ----------
@@ -52,18 +52,28 @@ def bootstrap(
         What is averaged; NaN does not count.
     over
         The dimension whose members are drawn again, each with all that belongs to it.
-    draws, seed
-        How many times they are drawn, and the random generator's beginning.
+    draws
+        How many times the members are drawn, at least 2.
+    seed
+        Where the random generator begins.
 
     Returns
     -------
-    Dataset with `estimate`, `low` and `high`; its attributes say `over`, and the `count` of members
-    that have a value everywhere.
+    xr.Dataset
+        `estimate`, `low` and `high` over the other dimensions.  Its attributes say `over`, and the
+        `count` of members that have a value everywhere.
 
     Raises
     ------
     ValueError
-        Where fewer than two members have a value.
+        Where fewer than two members have a value, and for bad options.
+
+    Examples
+    --------
+    >>> import qkutils as qk, xarray as xr
+    >>> values = xr.DataArray([0.1, 0.2, 0.2, 0.3, 0.4], dims="image")
+    >>> qk.statistics.text(qk.statistics.bootstrap(values))
+    '+0.24 [+0.16, +0.32]'
     """
     draws, seed = options.count("draws", draws, 2), options.seed(seed)
     table = options.with_dims("values", values, over).transpose(over, ...)
@@ -92,14 +102,30 @@ def ends(draws: np.ndarray) -> np.ndarray:
 
 
 def over_runs(values: Sequence[float]) -> xr.Dataset:
-    """The mean of one number per training run, with Student's interval over the runs.
+    """Take the mean of one number per training run, with Student's interval over the runs.
 
-    For a difference between two objectives hand in the differences within each seed, since a seed
-    gives both the same first weights.  One run has no interval: it is infinite.
+    For a difference between two objectives, pass the differences within each seed: a seed gives
+    both objectives the same first weights.
+
+    Parameters
+    ----------
+    values
+        One number for each run.
+
+    Returns
+    -------
+    xr.Dataset
+        `estimate`, `low` and `high`, each one number.  One run has no interval: it is infinite.
+
+    Raises
+    ------
+    ValueError
+        Where there is no number, or one that is not finite.
 
     Examples
     --------
-    >>> text(over_runs([0.1, 0.4, 0.3]))
+    >>> import qkutils as qk
+    >>> qk.statistics.text(qk.statistics.over_runs([0.1, 0.4, 0.3]))
     '+0.27 [-0.11, +0.65]'
     """
     runs = options.finite("values", values, ndim=1)
@@ -153,7 +179,30 @@ def mean(found: xr.Dataset, over: str) -> xr.Dataset:
 
 
 def late_minus_early(values: xr.DataArray) -> xr.Dataset:
-    """Mean of the last third of the layers minus that of the first: see `over_depth`."""
+    """Subtract the mean of the first third of the layers from the mean of the last third.
+
+    Parameters
+    ----------
+    values
+        Over (image, layer), or over (layer, head).  `over_depth` says what is drawn again for each.
+
+    Returns
+    -------
+    xr.Dataset
+        `estimate`, `low` and `high`, each one number.
+
+    Raises
+    ------
+    ValueError
+        For fewer than three layers, and for values over other dimensions.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> cosine = qk.weighted_cosine("tiny-supervised")
+    >>> qk.statistics.text(qk.statistics.late_minus_early(cosine))
+    '-0.06 [-0.27, +0.15]'
+    """
     early, _, last = _thirds(values)
     return over_depth(values, last - early)
 
@@ -220,7 +269,31 @@ def sign(found: xr.Dataset) -> xr.DataArray:
 
 
 def text(found: xr.Dataset, form: str = ".2f") -> str:
-    """One estimate with its interval, each number in this format."""
+    """Write one estimate with its interval.
+
+    Parameters
+    ----------
+    found
+        `estimate`, `low` and `high`, each one number.
+    form
+        How each number is written, as a format specification without a sign.
+
+    Returns
+    -------
+    str
+        The estimate and both ends of its interval; for one run, that it has no interval.
+
+    Raises
+    ------
+    ValueError
+        For several estimates, and for what is no interval.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> qk.statistics.text(qk.statistics.interval(0.3, 0.25, 0.34))
+    '+0.30 [+0.25, +0.34]'
+    """
     estimate, low, high = _numbers(found)
     if not np.isfinite([low, high]).all():
         return f"{estimate:+{form}} (one run: no interval)"
@@ -230,7 +303,9 @@ def text(found: xr.Dataset, form: str = ".2f") -> str:
 def verdict(
     found: xr.Dataset | None, direction: int, measure: str, images: int | None = None
 ) -> str:
-    """What one claim gets from one estimate: the only rule for verdicts, in the only words.
+    """Say what one claim gets from one estimate.
+
+    This is the only rule for verdicts, in the only words.
 
     Parameters
     ----------
@@ -242,19 +317,27 @@ def verdict(
     measure
         What the number measures, one of `MARGINS`.
     images
-        Of the data set that the claim is about; by default what a bootstrap over images counted.
+        How many images the data set of the claim has.  By default, what a bootstrap over images
+        counted.
 
     Returns
     -------
-    `none larger than` the measure's margin, where the interval lies inside it; else `holds` or
-    `contradicted`, where it excludes zero; else `cannot be told`; and `not run here` where there is
-    no number, or fewer than 20 images.
+    str
+        `none larger than` the measure's margin, where the interval lies inside the margin.  Else
+        `holds` or `contradicted`, where the interval excludes zero.  Else `cannot be told`.
+        `not run here` where there is no number, or fewer than 20 images.
+
+    Raises
+    ------
+    ValueError
+        For another direction or measure, for several estimates, and for what is no interval.
 
     Examples
     --------
-    >>> verdict(interval(0.3, 0.2, 0.4), 1, "weighted cosine")
+    >>> import qkutils as qk
+    >>> qk.statistics.verdict(qk.statistics.interval(0.3, 0.2, 0.4), 1, "weighted cosine")
     'holds'
-    >>> verdict(interval(0.02, 0.01, 0.03), 1, "weighted cosine")
+    >>> qk.statistics.verdict(qk.statistics.interval(0.02, 0.01, 0.03), 1, "weighted cosine")
     'none larger than 0.05 (above zero)'
     """
     direction = options.choice("direction", direction, (1, -1))

@@ -27,12 +27,40 @@ def scan_on(
     batch_size: int = 16,
     workers: int = 2,
 ) -> xr.Dataset:
-    """What `scan` gives for a folder, computed by the workers of a `distributed.Client`.
+    """Scan a folder on the workers of a `distributed.Client`.
 
-    `model` is a name or a file and `images` a folder, both as the workers see them.  The shard of
-    a worker that dies is computed again by another one.  Shards merge exactly, so the result is
-    that of one scan, as far as the workers' forward passes agree.  Raises ImportError where Dask
-    is not installed, ValueError as `scan` does.
+    The folder is scanned in shards.  Where a worker dies, another one computes its shard again.
+    Shards merge exactly, so the result is that of one `scan`, as far as the workers' forward passes
+    agree.
+
+    Parameters
+    ----------
+    client
+        A `distributed.Client`.
+    model
+        A name or a file, as the workers see it.
+    images
+        A folder, as the workers see it.
+    k, convention, statistics
+        As for `scan`.
+    shard_size
+        How many pictures a worker gets at a time.
+    batch_size
+        How many images pass the model together.
+    workers
+        How many threads read pictures, on each worker.
+
+    Returns
+    -------
+    xr.Dataset
+        What `scan` gives.
+
+    Raises
+    ------
+    ImportError
+        Where Dask is not installed.
+    ValueError
+        As `scan` does.
     """
     try:
         from distributed import as_completed

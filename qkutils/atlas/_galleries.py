@@ -22,12 +22,37 @@ BATCH = 32
 def galleries(
     model: AnyModel, pictures: Pictures, atlas: xr.Dataset, parts: xr.Dataset
 ) -> xr.Dataset:
-    """`query` and `key`, the maps of every mode of an atlas on each of its optimal pictures.
+    """Map every mode of an atlas on each of its optimal pictures.
 
-    Over (layer, head, mode, sign, rank, row, column), times the sign, so that what the sign selects
-    is positive; zero where the atlas has no picture.  They are those of `optimal`, but every
-    picture passes the model once, whatever number of modes it is shown for.  `parts` are the
-    modes as `decompose` gives them; `atlas` may be a part of a scan.  Paper figures 1 and 4.
+    The maps are those of `optimal_pictures`.  Here every picture passes the model only once,
+    however many modes it is shown for.  The maps are multiplied by the sign, so that what the sign
+    selects is positive.  Paper figures 1 and 4.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    pictures
+        The pictures that were scanned, as `pictures_of` gives them.
+    atlas
+        What `scan` gave for this model and these pictures, or a part of it.
+    parts
+        The modes, as `decompose` gives them in the convention of the atlas.
+
+    Returns
+    -------
+    xr.Dataset
+        `query` and `key` over (layer, head, mode, sign, rank, row, column).  They are zero where
+        the atlas has no picture.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model, scenes = qk.load("tiny-supervised"), qk.world.pictures(0, 0, 8)
+    >>> atlas = qk.scan(model, scenes, k=2, progress=False)
+    >>> maps = qk.galleries(model, qk.pictures_of(scenes, model), atlas, qk.decompose(model))
+    >>> dict(maps.sizes)
+    {'layer': 8, 'head': 4, 'mode': 24, 'sign': 2, 'rank': 2, 'row': 8, 'column': 8}
     """
     loaded = models.load(model)
     image = torch.from_numpy(atlas.image.values).long()

@@ -27,9 +27,38 @@ def mode_maps(
     head: int,
     convention: Convention = "exact",
 ) -> xr.Dataset:
-    """`query` and `key`, x·u and x·v of every mode of a head on the patch grid of some images.
+    """Map where on some images the tokens stand that ask a head's modes, and those that answer.
 
-    Raises ValueError for a layer or head that the model does not have.  Paper figures 1 and 4.
+    Paper figures 1 and 4.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    images
+        As the model takes them.
+    layer, head
+        The numbers of the layer and of the head, counted from 0.
+    convention
+        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
+        they act on the raw residual stream, as in the paper.
+
+    Returns
+    -------
+    xr.Dataset
+        `query` (x·u) and `key` (x·v) over (image, mode, row, column), on the patch grid.
+
+    Raises
+    ------
+    ValueError
+        For a layer or head that the model does not have, and for other images.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> maps = qk.mode_maps("tiny-supervised", torch.zeros(2, 3, 64, 64), layer=3, head=1)
+    >>> dict(maps.sizes)
+    {'image': 2, 'mode': 24, 'row': 8, 'column': 8}
     """
     loaded = models.load(model)
     heads = loaded.heads
@@ -59,11 +88,43 @@ def mode_maps(
 def optimal_pictures(
     model: AnyModel, pictures: Pictures, atlas: xr.Dataset, layer: int, head: int, mode: int
 ) -> xr.Dataset:
-    """The optimal pictures of one mode in both signs, as the model sees them, with their maps.
+    """Collect the optimal pictures of one mode in both signs, with the mode's maps on them.
 
-    `picture` over (sign, rank, height, width, channel); `query` and `key` over (sign, rank, row,
-    column), times the sign, so that what the sign selects is positive.  Ranks that the atlas leaves
-    empty in both signs are left out; in one, they are not `there`, and hold zeros.
+    The maps are multiplied by the sign, so that what the sign selects is positive.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    pictures
+        The pictures that were scanned, as `pictures_of` gives them.
+    atlas
+        What `scan` gave for this model and these pictures.
+    layer, head, mode
+        The numbers of the layer, the head and the mode, counted from 0.
+
+    Returns
+    -------
+    xr.Dataset
+        `picture`, as the model sees it, over (sign, rank, height, width, channel).  `query` and
+        `key`, the maps, over (sign, rank, row, column).  `there`, over (sign, rank), says where the
+        atlas has a picture: elsewhere the others hold zeros.  Ranks that are empty in both signs
+        are left out.
+
+    Raises
+    ------
+    ValueError
+        Where the atlas has no picture for this mode.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model, scenes = qk.load("tiny-supervised"), qk.world.pictures(0, 0, 8)
+    >>> atlas = qk.scan(model, scenes, k=2, progress=False)
+    >>> pictures = qk.pictures_of(scenes, model)
+    >>> best = qk.optimal_pictures(model, pictures, atlas, layer=3, head=1, mode=0)
+    >>> best["picture"].shape
+    (2, 2, 64, 64, 3)
     """
     loaded = models.load(model)
     place = {"layer": layer, "head": head, "mode": mode}

@@ -62,38 +62,97 @@ def scan(
     save_every: float = 60.0,
     progress: bool = True,
 ) -> xr.Dataset:
-    """The k optimal images of every mode, in both signs, from one pass over `images`.
+    """Find the k optimal images of every mode, in both signs, in one pass over images.
 
-    `images`: a folder, a tensor, or a sequence of pictures, tensors or records with an `image`
-    (see `pictures_of`).  The result holds over (layer, head, mode, sign, rank) the `score`, which
-    is max_i s(x_i·u) · max_j s(x_j·v) over patches with both maxima positive, the `image`, a number
-    that `key` names, and the patches of the two maxima, in reading order.  Prefix tokens are no
-    patches.  Scores that agree to a part in 10⁵ tie, and the key decides.  Files that can't be
-    read are left out, with a warning, and the reason stands in `fault`.
+    The score of an image is max_i s(x_i·u) · max_j s(x_j·v), where s is the sign.  Both maxima run
+    over patches.  An image counts only where both are positive.  Prefix tokens are no patches.
+    Scores that agree to a part in 10⁵ tie; then the key decides.
 
-    `statistics` may name `variance` (what each mode adds to the variance of the logits over keys:
-    σ²·mean_i (x_i·u)²·Var_j(x_j·v)/d_head over all tokens, mean over images; and the same of κ),
-    `anisotropy` (mean cosine between the centre tokens of different images) and `sinks` (share of
-    images in which 90 % of queries put at least half their attention on one token, and on a prefix
-    token; slower, as it needs the attention itself).
+    Files that can't be read are left out, with a warning.  The reason stands in `fault`.
 
-    `precision="bfloat16"` is for many images on a GPU: a first pass in half precision fetches
-    `overfetch` times k candidates for every mode, and a second one ranks all pictures that are a
-    candidate of some mode again in float32.  It gains nothing where these are nearly all pictures:
-    the attribute `ranked_again` counts them, and `from_candidates` is the share of places held by
-    candidates of the mode itself.  Statistics are then those of the first pass.
+    The result does not depend on `batch_size`, on `workers` or on the order of the images, as far
+    as the forward pass itself does not.  On a CPU we have found it equal to the last bit.  Paper
+    figures 1, 4, S5–S16.
 
-    With `out`, the state is saved beside it every `save_every` seconds; a scan that was cut off
-    goes on from there, and the finished atlas is written to `out`, or read from it if it is there.
-    The result depends neither on `batch_size`, nor on `workers`, nor on the order of images, as
-    far as the forward pass itself does not: on a CPU we have found it to the last bit.
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    images
+        A folder, a tensor, or a sequence of pictures, tensors or records with an `image`: see
+        `pictures_of`.
+    k
+        How many images to keep for each mode and sign.
+    convention
+        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
+        they act on the raw residual stream, as in the paper.
+    statistics
+        Which statistics to compute as well.
 
-    With `out`, pictures are known again by their content: one that could not be read and has been
-    mended since is read; where another has changed, or model, preprocessing or options are others,
-    ValueError names it.  A second scan of the same `out` is refused while the first one runs.
+        `variance`: what each mode adds to the variance of the logits over keys.  It is
+        σ²·mean_i (x_i·u)²·Var_j(x_j·v)/d_head over all tokens, mean over images.  The same is
+        computed for κ.
 
-    Raises ValueError for bad options and where no image can be read, OSError where `out` can't be
-    written.  Paper figures 1, 4, S5–S16.
+        `anisotropy`: the mean cosine between the centre tokens of different images.
+
+        `sinks`: the share of images in which 90 % of queries put at least half their attention on
+        one token, and the share in which this is a prefix token.  It is slower: it needs the
+        attention itself.
+    keys
+        Names for the pictures of a tensor or a sequence, in place of their numbers.
+    precision
+        `float32`, or `bfloat16` for many images on a GPU.  With `bfloat16`, a first pass in half
+        precision fetches candidates for every mode.  A second pass in float32 ranks again all
+        pictures that are a candidate of some mode.  The statistics are those of the first pass.
+        Nothing is gained where nearly all pictures are candidates.
+    overfetch
+        With `bfloat16`, the first pass fetches `overfetch` times k candidates for every mode.
+    batch_size
+        How many images pass the model together.
+    workers
+        How many threads read pictures.
+    out
+        A file for the atlas.  While the scan runs, its state is saved beside this file.  A scan
+        that was cut off goes on from there.  The finished atlas is written to `out`, or read from
+        it if it is there.
+
+        With `out`, pictures are known again by their content.  A picture that could not be read and
+        has been mended since is read.
+    save_every
+        Seconds between two savings of the state.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    xr.Dataset
+        Over (layer, head, mode, sign, rank): the `score`, the `image`, a number that `key` names,
+        and `query_patch` and `key_patch`, the patches of the two maxima in reading order.  With
+        `bfloat16`, `ranked_again` counts the pictures of the second pass, and `from_candidates` is
+        the share of places held by candidates of the mode itself.
+
+    Raises
+    ------
+    ValueError
+        For bad options, and where no image can be read.  With `out`, also where a picture has
+        changed, or where model, preprocessing or options differ from those of the file; it names
+        what differs.
+    BlockingIOError
+        Where another scan of the same `out` is running.
+    OSError
+        Where `out` can't be written.
+    ArithmeticError
+        Where projections are not finite.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> atlas = qk.scan("tiny-supervised", qk.world.pictures(0, 0, 8), k=2, progress=False)
+    >>> dict(atlas.image.sizes)
+    {'layer': 8, 'head': 4, 'mode': 24, 'sign': 2, 'rank': 2}
+    >>> best = atlas.sel(layer=3, head=1, mode=0, sign=1)
+    >>> atlas.key.values[best.image].tolist()
+    ['00000002', '00000003']
     """
     check(k, convention, statistics, precision, overfetch)
     manner = Manner(batch_size, workers, save_every, progress)

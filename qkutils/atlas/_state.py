@@ -268,10 +268,36 @@ def _fixed(
 
 
 def merge(*atlases: xr.Dataset) -> xr.Dataset:
-    """The atlas of all images of several: what one scan of them all would have given.
+    """Merge the atlases of several sets of images into one.
 
-    Raises ValueError for atlases of different models, conventions or options, and for images that
-    two of them share.
+    The result is what one scan of all the images would have given.
+
+    Parameters
+    ----------
+    *atlases
+        Whole atlases, as `scan` gave them: one or more.
+
+    Returns
+    -------
+    xr.Dataset
+        An atlas of all images, in the order of their keys.
+
+    Raises
+    ------
+    ValueError
+        For atlases of different models, conventions or options, for images that two of them share,
+        and where there is no atlas.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> scenes, keys = qk.world.pictures(0, 0, 4), ["a", "b", "c", "d"]
+    >>> halves = [
+    ...     qk.scan("tiny-supervised", scenes[part], k=2, keys=keys[part], progress=False)
+    ...     for part in (slice(0, 2), slice(2, 4))
+    ... ]
+    >>> qk.merge(*halves).key.values.tolist()
+    ['a', 'b', 'c', 'd']
     """
     if not atlases:
         raise ValueError("merge: at least one atlas is needed")
@@ -322,16 +348,69 @@ def renumber(best: Best, place: Int[Tensor, " number"]) -> Best:
 
 
 def save(atlas: xr.Dataset, path: str | Path) -> Path:
-    """Writes an atlas as netCDF and returns where; it is whole or not there.
+    """Save an atlas as netCDF.
 
-    Raises ValueError for what is no whole atlas, OSError where it can't be written.
+    The file is whole or not there.
+
+    Parameters
+    ----------
+    atlas
+        A whole atlas, as `scan` or `merge` gave it.
+    path
+        Where to write it.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        For what is no whole atlas.
+    OSError
+        Where the file can't be written.
+
+    Examples
+    --------
+    >>> import qkutils as qk, tempfile
+    >>> atlas = qk.scan("tiny-supervised", qk.world.pictures(0, 0, 4), k=2, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     qk.atlas.save(atlas, f"{folder}/atlas.nc").name
+    'atlas.nc'
     """
     check_atlas(atlas, "the atlas", whole=True)
     return store.save(path, atlas)
 
 
 def open_atlas(path: str | Path) -> xr.Dataset:
-    """Reads an atlas that `save` wrote; raises ValueError for one that is damaged."""
+    """Read an atlas from the file that `save` or `scan` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    xr.Dataset
+        The atlas, as `scan` gave it.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no such file.
+    ValueError
+        For a file that is damaged, or holds no whole atlas.
+
+    Examples
+    --------
+    >>> import qkutils as qk, tempfile
+    >>> atlas = qk.scan("tiny-supervised", qk.world.pictures(0, 0, 4), k=2, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     qk.open_atlas(qk.atlas.save(atlas, f"{folder}/atlas.nc")).equals(atlas)
+    True
+    """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: there is no such atlas; `scan(..., out=...)` writes one")
     atlas = store.load(path)
@@ -340,9 +419,30 @@ def open_atlas(path: str | Path) -> xr.Dataset:
 
 
 def check_atlas(atlas: Any, name: str = "the atlas", whole: bool = False) -> None:
-    """Raises ValueError, saying what is wrong, for what is no atlas, or none that can be true.
+    """Refuse what is no atlas, and an atlas that can't be true.
 
-    A selection of layers, heads, modes, signs or ranks is one too, unless it has to be `whole`.
+    A selection of layers, heads, modes, signs or ranks is an atlas too.
+
+    Parameters
+    ----------
+    atlas
+        What is checked.
+    name
+        What the error calls it.
+    whole
+        Whether to refuse a selection.
+
+    Raises
+    ------
+    ValueError
+        Where it is none.  The error says what is wrong.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> qk.atlas.check_atlas("atlas.nc")
+    Traceback (most recent call last):
+    ValueError: the atlas: is no atlas that a scan can have given: it is a str; scan again
     """
     wrong = _missing(atlas) or _misshapen(atlas, whole) or _misplaced(atlas) or _misread(atlas)
     if wrong:

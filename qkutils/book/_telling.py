@@ -7,9 +7,14 @@ from myst_nb import glue
 
 
 def tell(**values: float | int | str | Figure) -> None:
-    """Hands values of this run to the chapter's prose, which quotes them by name.
+    """Hand values of this run to the chapter's prose, which quotes them by name.
 
-    In the prose, {glue:text}`name:.2f` stands for the number, and nothing is typed in.
+    In the prose, {glue:text}`name:.2f` stands for the number, so that nothing is typed in.
+
+    Parameters
+    ----------
+    values
+        Numbers, texts and figures, each by its name.
     """
     for name, value in values.items():
         glue(name, value, display=False)

@@ -39,39 +39,168 @@ _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what i
 
 
 def names(kind: str = "modes") -> list[str]:
-    """Models with stored results of a kind: one of `KINDS`."""
+    """List the models with stored results of a kind.
+
+    Parameters
+    ----------
+    kind
+        `modes`, `salience`, `preference`, `same_object` or `grouping`.
+
+    Returns
+    -------
+    list[str]
+        Names of models, in alphabetical order.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> "deit_tiny_patch16_224.fb_in1k" in stored.names("modes")
+    True
+    """
     options.choice("kind", kind, KINDS)
     return sorted(p.name.removesuffix(f".{kind}.csv") for p in FOLDER.glob(f"*.{kind}.csv"))
 
 
 def modes(name: str) -> xr.Dataset:
-    """Stored sigma and cosine over (convention, layer, head, mode) of a model."""
+    """Read the stored strengths and cosines of a model's modes.
+
+    Parameters
+    ----------
+    name
+        One of `names("modes")`.
+
+    Returns
+    -------
+    xr.Dataset
+        `sigma` and `cosine` over (convention, layer, head, mode), with their provenance.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a model without stored modes.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> dict(stored.modes("deit_tiny_patch16_224.fb_in1k").sizes)
+    {'convention': 2, 'layer': 12, 'head': 3, 'mode': 64}
+    """
     return _read(name, "modes")
 
 
 def salience(name: str) -> xr.Dataset:
-    """Stored mean total variation over (removed, layer) when κ or its bias part is left out."""
+    """Read how far a model's attention moves when κ, or its part from the query bias, is left out.
+
+    Parameters
+    ----------
+    name
+        One of `names("salience")`.
+
+    Returns
+    -------
+    xr.Dataset
+        `total_variation`, a mean, over (removed, layer).  `removed` is `all` or `bias`.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a model without stored salience.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> stored.salience("deit_tiny_patch16_224.fb_in1k").removed.values.tolist()
+    ['all', 'bias']
+    """
     return _read(name, "salience")
 
 
 def preference(name: str) -> xr.Dataset:
-    """Stored shares of attention and their null over (set, relation, layer), means over heads."""
+    """Read the stored shares of attention by relation, and their null; both are means over heads.
+
+    Parameters
+    ----------
+    name
+        One of `names("preference")`.
+
+    Returns
+    -------
+    xr.Dataset
+        `share`, `null_share`, `share_others`, `null_share_others` and `area` over (set, relation,
+        layer).
+
+    Raises
+    ------
+    FileNotFoundError
+        For a model without stored preference.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> stored.preference("deit_tiny_patch16_224.fb_in1k").relation.values.tolist()
+    ['background', 'different', 'same']
+    """
     return _read(name, "preference")
 
 
 def same_object(name: str) -> xr.Dataset:
-    """Stored `estimate`, `low` and `high` over (of, layer, head): see `studies.probability`.
+    """Read the stored probability that a mode's queries and keys prefer one object.
 
-    The head `all` is the mean over heads, with its own interval.
+    Parameters
+    ----------
+    name
+        One of `names("same_object")`.
+
+    Returns
+    -------
+    xr.Dataset
+        `estimate`, `low` and `high` over (of, layer, head): see `studies.probability`.  The head
+        `all` is the mean over heads, with its own interval.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a model without stored probabilities.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> stored.same_object("deit_tiny_patch16_224.fb_in1k")["head"].values.tolist()
+    ['0', '1', '2', 'all']
     """
     return _read(name, "same_object")
 
 
 def grouping(name: str) -> xr.Dataset:
-    """Stored `estimate`, `low` and `high` over (of, matching, layer, head) of `studies.grouping`.
+    """Read the stored attention within and across people's segments: see `studies.grouping`.
 
-    `of`: attention on patches of the same segment less that on different ones, on their own
-    picture, in the null, and the excess.  The head `all` is the mean over heads.
+    Parameters
+    ----------
+    name
+        One of `names("grouping")`.
+
+    Returns
+    -------
+    xr.Dataset
+        `estimate`, `low` and `high` over (of, matching, layer, head).  They are of attention on
+        patches of the same segment less that on different ones.  `of` says where: on their own
+        picture, in the null, or the excess.  The head `all` is the mean over heads.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a model without stored grouping.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> stored.grouping("deit_tiny_patch16_224.fb_in1k").of.values.tolist()
+    ['excess', 'other pictures', 'own picture']
     """
     return _read(name, "grouping")
 

@@ -74,10 +74,10 @@ DATASETS = {
 
 
 def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
-    """Fetches a data set into a folder and unpacks it there; gives the folder to read.
+    """Fetch a data set into a folder and unpack it there.
 
     What was fetched already is used again: an unpacked data set, an archive, or part of one.  The
-    checksum that is found first is kept beside the archive and compared the next time.
+    checksum that is found first is kept beside the archive.  It is compared the next time.
 
     Parameters
     ----------
@@ -88,7 +88,12 @@ def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
     url
         Another address of the archive.
     sha256
-        The checksum that the archive must have.
+        The checksum that the archive must have: 64 hexadecimal digits.
+
+    Returns
+    -------
+    Path
+        The folder to read.
 
     Raises
     ------
@@ -96,6 +101,14 @@ def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
         For an unknown name, and for an archive that is broken, empty, changed or hostile.
     OSError
         Where it can't be fetched or written, or another process is fetching it.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> sorted(qk.datasets.DATASETS)
+    ['ade20k', 'bsds500', 'o3', 'p3']
+    >>> qk.datasets.fetch("o3", to="data")  # doctest: +SKIP
+    PosixPath('data/o3')
     """
     dataset, folder = DATASETS[options.choice("name", name, DATASETS)], Path(to) / name
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):

@@ -18,13 +18,42 @@ _ON = 128  # masks are JPEG files, whose black and white are approximate
 
 
 def odd_one_out(folder: str | Path, on_error: str = "raise") -> Reading[Sample]:
-    """O3 or P3 (Kotseruba et al., 2019): pictures with masks "target" and "distractor".
+    """Read O3 or P3 (Kotseruba et al., 2019): pictures with masks "target" and "distractor".
 
-    The folder holds `images`, `targ_labels` and `dist_labels` (or, as in older copies,
-    `targ_images` and `dist_images`), or folders that do, such as P3's `colors`.  Every file is
-    read once to check it.  Raises FileNotFoundError where a folder is missing, and ValueError with
-    one list of all files that are missing, unreadable, empty or of unlike shapes, unless
-    `on_error="skip"`.
+    Every file is read once to check it.  After that a picture is read when it is asked for.
+
+    Parameters
+    ----------
+    folder
+        Holds `images`, `targ_labels` and `dist_labels`, or folders that do, such as P3's `colors`.
+        In older copies the masks lie in `targ_images` and `dist_images`.
+    on_error
+        `raise`, or `skip` to leave out the items that can't be used; `report` then names them.
+
+    Returns
+    -------
+    Reading[Sample]
+        One item per picture, in the order of its keys.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where a folder is missing.
+    ValueError
+        With one list of all files that are missing, unreadable, empty or of unlike shapes, unless
+        they are skipped.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, PIL.Image, qkutils as qk
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for part in ("images", "targ_labels", "dist_labels"):
+    ...         folder = pathlib.Path(name) / part
+    ...         folder.mkdir()
+    ...         PIL.Image.new("L", (64, 48), 255).save(folder / "mugs.png")
+    ...     samples = qk.datasets.odd_one_out(name)
+    ...     samples.keys, sorted(samples[0].masks)
+    (['mugs'], ['distractor', 'target'])
     """
     folder = Path(folder)
     sets = _sets(folder)
@@ -37,9 +66,29 @@ def odd_one_out(folder: str | Path, on_error: str = "raise") -> Reading[Sample]:
 
 
 def has_odd_ones(folder: str | Path) -> bool:
-    """Whether a folder is laid out as `odd_one_out` reads it, with masks beside the pictures.
+    """Say whether a folder is laid out as `odd_one_out` reads it, with masks beside the pictures.
 
-    Raises OSError for a folder that is not there or can't be listed.
+    Parameters
+    ----------
+    folder
+        Any folder.
+
+    Returns
+    -------
+    bool
+        True where it, or a folder in it, holds target masks.
+
+    Raises
+    ------
+    OSError
+        For a folder that is not there or can't be listed.
+
+    Examples
+    --------
+    >>> import tempfile, qkutils as qk
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     qk.datasets.has_odd_ones(folder)
+    False
     """
     masks = _MASKS["target"]
     return any((each / name).is_dir() for each in _in(Path(folder)) for name in masks)

@@ -32,12 +32,47 @@ def label_maps(
     names: dict[int, str] | None = None,
     on_error: str = "raise",
 ) -> Reading[Segmented]:
-    """A folder of pictures and one of label maps, whose grey values are the classes.
+    """Read a folder of pictures and one of label maps, whose grey values are the classes.
 
-    `unlabelled` is the value that means none; it becomes -1.  Where `names` are given, another
-    value is a fault.  Every file is read once to check it.  Raises FileNotFoundError where a folder
-    is missing, and ValueError with one list of all files that are missing, unreadable, empty or
-    of unlike shapes, unless `on_error="skip"`.
+    Every file is read once to check it.  After that a picture is read when it is asked for.
+
+    Parameters
+    ----------
+    folder
+        Holds both folders.
+    images, labels
+        Their names.  A label map has the name of its picture and is lossless, such as a PNG.
+    unlabelled
+        The value that means no class; it becomes -1.
+    names
+        The classes' names by value.  Where they are given, another value is a fault.
+    on_error
+        `raise`, or `skip` to leave out the items that can't be used; `report` then names them.
+
+    Returns
+    -------
+    Reading[Segmented]
+        One item per picture, with one label map.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where a folder is missing.
+    ValueError
+        With one list of all files that are missing, unreadable, empty or of unlike shapes, unless
+        they are skipped.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, PIL.Image, qkutils as qk
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for part in ("images", "annotations"):
+    ...         folder = pathlib.Path(name) / part
+    ...         folder.mkdir()
+    ...         PIL.Image.new("L", (64, 48), 3).save(folder / "street.png")
+    ...     pictures = qk.datasets.label_maps(name, names={3: "road"})
+    ...     pictures.keys, pictures[0].labels[0].shape
+    (['street'], (48, 64))
     """
     folder, known = Path(folder), names or {}
     if unlabelled is not None:
@@ -60,10 +95,38 @@ def label_maps(
 def ade20k(
     folder: str | Path, split: str = "validation", on_error: str = "raise"
 ) -> Reading[Segmented]:
-    """ADE20K for scene parsing (Zhou et al., 2017): 150 classes, numbered from 1.
+    """Read ADE20K for scene parsing (Zhou et al., 2017): 150 classes, numbered from 1.
 
-    The folder holds `images/SPLIT` and `annotations/SPLIT`; the names come from its
-    objectInfo150.txt, where there is one.  Raises what `label_maps` raises.
+    Parameters
+    ----------
+    folder
+        Holds `images/SPLIT` and `annotations/SPLIT`.  The classes' names come from its
+        objectInfo150.txt, where there is one.
+    split
+        `training` or `validation`.
+    on_error
+        `raise`, or `skip` to leave out the items that can't be used; `report` then names them.
+
+    Returns
+    -------
+    Reading[Segmented]
+        One item per picture, with one label map; -1 where there is no class.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `label_maps`, and for an unknown split.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, PIL.Image, qkutils as qk
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for part in ("images", "annotations"):
+    ...         folder = pathlib.Path(name) / part / "validation"
+    ...         folder.mkdir(parents=True)
+    ...         PIL.Image.new("L", (64, 48), 150).save(folder / "hall.png")
+    ...     qk.datasets.ade20k(name).keys
+    ['hall']
     """
     options.choice("split", split, ("training", "validation"))
     listing = Path(folder) / "objectInfo150.txt"
@@ -85,17 +148,66 @@ def camvid(
     labels: str = "annotations",
     on_error: str = "raise",
 ) -> Reading[Segmented]:
-    """CamVid (Brostow et al., 2009) with its eleven classes, 0 to 10; 11 is unlabelled.
+    """Read CamVid (Brostow et al., 2009) with its eleven classes, 0 to 10; 11 is unlabelled.
 
-    Raises what `label_maps` raises.
+    Parameters
+    ----------
+    folder
+        Holds both folders.
+    images, labels
+        Their names.
+    on_error
+        `raise`, or `skip` to leave out the items that can't be used; `report` then names them.
+
+    Returns
+    -------
+    Reading[Segmented]
+        One item per picture, with one label map and the classes' names; -1 where there is no
+        class.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `label_maps`.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, PIL.Image, qkutils as qk
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for part in ("images", "annotations"):
+    ...         folder = pathlib.Path(name) / part
+    ...         folder.mkdir()
+    ...         PIL.Image.new("L", (64, 48), 3).save(folder / "street.png")
+    ...     qk.datasets.camvid(name)[0].names[3]
+    'road'
     """
     return label_maps(folder, images, labels, 11, CAMVID, on_error)
 
 
 def has_segments(folder: str | Path) -> bool:
-    """Whether a folder is laid out as `bsds500` reads it, with people's segments.
+    """Say whether a folder is laid out as `bsds500` reads it, with people's segments.
 
-    Raises OSError for a folder that is not there or can't be listed.
+    Parameters
+    ----------
+    folder
+        Any folder.
+
+    Returns
+    -------
+    bool
+        True where it holds `images` and `groundTruth`.
+
+    Raises
+    ------
+    OSError
+        For a folder that is not there or can't be listed.
+
+    Examples
+    --------
+    >>> import tempfile, qkutils as qk
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     qk.datasets.has_segments(folder)
+    False
     """
     folder = Path(folder)
     check_folder(folder)
@@ -103,10 +215,40 @@ def has_segments(folder: str | Path) -> bool:
 
 
 def bsds500(folder: str | Path, split: str = "", on_error: str = "raise") -> Reading[Segmented]:
-    """BSDS500 (Arbeláez et al., 2011): pictures, each cut into segments by several people.
+    """Read BSDS500 (Arbeláez et al., 2011): pictures, each cut into segments by several people.
 
-    The folder holds `images` and `groundTruth`, with `train`, `val` and `test` in both; one `split`
-    or all are read.  Raises what `label_maps` raises.
+    Parameters
+    ----------
+    folder
+        Holds `images` and `groundTruth`, with `train`, `val` and `test` in both.
+    split
+        One of the three; without, all are read.
+    on_error
+        `raise`, or `skip` to leave out the items that can't be used; `report` then names them.
+
+    Returns
+    -------
+    Reading[Segmented]
+        One item per picture, with one label map per person.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `label_maps`, and for an unknown split.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy, scipy.io, PIL.Image, qkutils as qk
+    >>> people = numpy.empty((1, 2), object)
+    >>> people[:] = {"Segmentation": numpy.ones((48, 64), int)}
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     images, truth = (pathlib.Path(name) / part for part in ("images", "groundTruth"))
+    ...     images.mkdir()
+    ...     truth.mkdir()
+    ...     PIL.Image.new("RGB", (64, 48)).save(images / "lake.png")
+    ...     scipy.io.savemat(truth / "lake.mat", {"groundTruth": people})
+    ...     len(qk.datasets.bsds500(name)[0].labels)
+    2
     """
     options.choice("split", split, ("", "train", "val", "test"))
     folder = Path(folder)

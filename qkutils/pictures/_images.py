@@ -23,11 +23,32 @@ Source = str | Path | Tensor | Sequence
 
 
 def pictures(source: Source, count: int) -> list[Image.Image]:
-    """`count` pictures, spread evenly over a folder's files or a sequence, in their own size.
+    """Take some pictures of a source, spread evenly over it, in their own size.
 
-    A sequence holds pictures, or records with an `image`.  Raises FileNotFoundError for a folder
-    that is missing or holds no picture, ValueError for a file that can't be read, and for a source
-    of fewer pictures.
+    Parameters
+    ----------
+    source
+        A folder, or a sequence of pictures, or of records with an `image`.
+    count
+        How many pictures to take.
+
+    Returns
+    -------
+    list
+        PIL images, the right way up, in the order of the source.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a folder that is missing or holds no picture.
+    ValueError
+        For a file that can't be read, and for a source of fewer pictures.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> [picture.size for picture in qk.pictures.pictures(qk.world.pictures(0, 0, 8), count=2)]
+    [(64, 64), (64, 64)]
     """
     return [_picture(each) for each in _spread(source, count)]
 
@@ -35,10 +56,39 @@ def pictures(source: Source, count: int) -> list[Image.Image]:
 def images(
     source: Source, model: Model, count: int = 16
 ) -> Float[Tensor, "image channel height width"]:
-    """`count` pictures of a source through the model's own resize, crop and normalisation.
+    """Take some pictures of a source through the model's own resize, crop and normalisation.
 
-    The source is a folder, a sequence of pictures, records or tensors, or one tensor of images
-    that are ready; raises what `pictures` raises.
+    The pictures are spread evenly over the source.
+
+    Parameters
+    ----------
+    source
+        A folder; a sequence of pictures, records with an `image`, or tensors; or one tensor of
+        images that are ready.
+    model
+        What `load` gave.
+    count
+        How many pictures to take.
+
+    Returns
+    -------
+    Tensor
+        Over [image, channel, height, width], as the model takes them.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a folder that is missing or holds no picture.
+    ValueError
+        For a file that can't be read, for a source of fewer pictures, and for tensors that the
+        model does not take.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model = qk.load("tiny-supervised")
+    >>> qk.pictures.images(qk.world.pictures(0, 0, 8), model, count=2).shape
+    torch.Size([2, 3, 64, 64])
     """
     ready = [_image(each, model) for each in _spread(source, count)]
     return torch.stack(ready)
@@ -82,7 +132,31 @@ def _image(item: Any, model: Model) -> Tensor:
 def visible(
     model: Model, images: Float[Tensor, "image channel height width"]
 ) -> Float[np.ndarray, "image height width channel"]:
-    """Images as a person sees them: the model's normalisation undone, its resize and crop kept."""
+    """Show images as a person sees them.
+
+    The model's normalisation is undone.  Its resize and crop are kept.
+
+    Parameters
+    ----------
+    model
+        What `load` gave.
+    images
+        As the model takes them.
+
+    Returns
+    -------
+    np.ndarray
+        Over [image, height, width, channel], from 0 (black) to 1 (white).
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model = qk.load("tiny-supervised")
+    >>> images = qk.pictures.images(qk.world.pictures(0, 0, 2), model, count=2)
+    >>> seen = qk.pictures.visible(model, images)
+    >>> seen.shape, bool(seen.min() >= 0 and seen.max() <= 1)
+    ((2, 64, 64, 3), True)
+    """
     normalise = model.transform.transforms[-1]
     mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (normalise.mean, normalise.std))
     return (images * std + mean).clamp(0, 1).movedim(1, -1).numpy()

@@ -58,11 +58,40 @@ class Pictures:
 
 
 def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) -> Pictures:
-    """The pictures of a folder (keyed by path), of a tensor, or of a sequence (keyed by number).
+    """Name the pictures of a folder, a tensor or a sequence, each decoded when it is asked for.
 
-    A sequence holds pictures, tensors, or records with an `image`, such as `Sample`.  `keys` names
-    the pictures of a tensor or sequence otherwise; a data set brings its own.  Raises ValueError
-    for keys that do not fit.
+    Parameters
+    ----------
+    images
+        A folder, whose pictures are keyed by their paths in it.  Or a tensor, or a sequence of
+        pictures, tensors, or records with an `image`, such as `Sample`: these are keyed by number.
+        Or what `pictures_of` gave, which comes back as it is.
+    model
+        What `load` gave: its transform makes tensors of pictures.
+    keys
+        Names for the pictures of a tensor or a sequence, in place of numbers.  A data set brings
+        its own.
+
+    Returns
+    -------
+    Pictures
+        In the order of their keys.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a folder that is missing or holds no picture.
+    ValueError
+        For keys that do not fit, for a source of another kind or without pictures, and for a tensor
+        that the model does not take.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model, scenes = qk.load("tiny-supervised"), qk.world.pictures(0, 0, 3)
+    >>> pictures = qk.pictures_of(scenes, model, keys=["c", "a", "b"])
+    >>> pictures.keys, pictures.read(0).shape
+    (['a', 'b', 'c'], torch.Size([3, 64, 64]))
     """
     if isinstance(images, Pictures):
         return images

@@ -35,18 +35,49 @@ def grouping(
     nulls: int = 1,
     batch_size: int = 16,
 ) -> xr.Dataset:
-    """Mean attention between patches of one segment (`same`) and of two (`different`).
+    """Measure attention between patches of one segment, and between patches of two segments.
 
-    Attention is that of a query patch on the other patches, without prefix tokens and its own
-    patch, in units of its mean over them: 1 is even attention.  `matching`: pairs are compared
-    regardless of where they lie (`none`), at equal `distance`, or at equal `displacement` (rows
-    and columns); both means then give each distance the same weight, as `pair_weights` says.
-    Where a picture has several label maps, each person's comparison counts alike.  `null_same` and
-    `null_different` have its segments laid on `nulls` other pictures.  NaN for a picture without
-    pairs to compare; their number is in the attributes.
+    A query patch attends to the other patches; prefix tokens and its own patch are left out.  The
+    unit is the mean of its attention over them, so 1 is even attention.
 
-    `modes`, `salience`: as for `rebuild_attention`; by default the model's own attention.  Raises
-    ValueError for options and pictures that don't fit.
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    segmentations
+        Pictures with label maps, at least two.  Where a picture has several, each person's
+        comparison counts alike.
+    modes, salience
+        As for `rebuild_attention`; without, the model's own attention.
+    nulls
+        On how many other pictures the segments of each picture are laid for the null.
+    batch_size
+        How many pictures go through the model together.
+
+    Returns
+    -------
+    xr.Dataset
+        `same`, `different`, `null_same` and `null_different` over (image, matching, layer, head).
+        The null is the mean over the other pictures.  A picture without pairs to compare is NaN;
+        the attributes count such pictures.
+
+        `matching` says which pairs are compared: all, wherever they lie (`none`), those at equal
+        `distance`, or those at equal `displacement` in rows and columns.  Both means give the same
+        weight to a distance or displacement.  It counts more where it has many pairs of both
+        kinds, and not at all where one kind is missing.
+
+    Raises
+    ------
+    ValueError
+        For options and pictures that don't fit.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> pictures = qk.world.segmentations(0, 0, 4)
+    >>> found = qk.studies.grouping("tiny-supervised", pictures)
+    >>> dict(found.same.sizes)
+    {'image': 4, 'matching': 3, 'layer': 8, 'head': 4}
     """
     check(segmentations, batch_size)
     options.count("nulls", nulls, 1, len(segmentations) - 1)
@@ -69,9 +100,33 @@ def grouping(
 
 
 def grouping_excess(found: xr.Dataset) -> xr.DataArray:
-    """Same minus different, minus that of the null: over (image, matching, layer, head).
+    """Subtract the null's difference between same and different from the picture's own.
 
-    The null takes away what position and the picture's border do to pairs, which matching leaves.
+    Matching leaves what a patch's position and the picture's border do to pairs.  The null takes
+    it away.
+
+    Parameters
+    ----------
+    found
+        What `grouping` gave.
+
+    Returns
+    -------
+    xr.DataArray
+        Over (image, matching, layer, head).
+
+    Raises
+    ------
+    ValueError
+        For a dataset that is not of `grouping`.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> found = qk.studies.grouping("tiny-supervised", qk.world.segmentations(0, 0, 4))
+    >>> excess = qk.studies.grouping_excess(found)
+    >>> excess.name, excess.dims
+    ('excess', ('image', 'matching', 'layer', 'head'))
     """
     options.with_fields("found", found, "same", "different", "null_same", "null_different")
     own, null = found.same - found.different, found.null_same - found.null_different

@@ -38,11 +38,41 @@ class Objects:
 def objects_of(
     model: Model, segmented: Segmented, instances: bool = False, cover: float = HALF
 ) -> Objects:
-    """The objects of a picture after the model's own resize and crop.
+    """Find the objects of a picture after the model's own resize and crop.
 
-    Every number of the label map is one object (`instances`), or each connected component of it
-    is.  Objects that cover no patch by at least `cover` are left out and counted.  Raises
-    ValueError for a picture with several label maps.  Paper figure 6.
+    Paper figure 6.
+
+    Parameters
+    ----------
+    model
+        What `load` gave.
+    segmented
+        A picture with one label map.
+    instances
+        Whether every number of the label map is one object; else each connected component is one.
+    cover
+        The share of a patch, above 0 and up to 1, that an object has to cover in one patch at
+        least.  Smaller objects are left out and counted.
+
+    Returns
+    -------
+    Objects
+        `where` [row, column]: the object of every pixel, -1 where there is none.  `label`: what
+        the label map calls each object.  `share` [object, patch]: of each patch's area.
+        `left_out`: how many objects were too small.
+
+    Raises
+    ------
+    ValueError
+        For a picture with several label maps, or with none.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model = qk.load("tiny-supervised")
+    >>> objects = qk.studies.objects_of(model, qk.world.segmentations(0, 0, 1)[0])
+    >>> objects.share.shape, objects.left_out
+    ((12, 64), 2)
     """
     options.flag("instances", instances)
     cover = options.number("cover", cover, SMALLEST, 1, closed=True)
@@ -107,9 +137,33 @@ def _patch_shares(
 
 
 def segments_of_patches(model: Model, segmented: Segmented) -> Int[np.ndarray, "person patch"]:
-    """The segment that covers at least half of each patch, for each label map; -1 where none does.
+    """Say which segment covers at least half of each patch, after the model's own resize and crop.
 
-    After the model's own resize and crop.  Of two that cover just half, the smaller number counts.
+    Parameters
+    ----------
+    model
+        What `load` gave.
+    segmented
+        A picture with one label map or several.
+
+    Returns
+    -------
+    np.ndarray
+        Segments [label map, patch]; -1 where none covers half.  Where two segments cover just half
+        of a patch, the smaller number counts.
+
+    Raises
+    ------
+    ValueError
+        For a picture without a label map.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model = qk.load("tiny-supervised")
+    >>> people = qk.studies.segments_of_patches(model, qk.world.segmentations(0, 0, 1)[0])
+    >>> people.reshape(-1, *model.grid)[0, 1].tolist()
+    [-1, 16, 16, -1, 17, -1, 18, -1]
     """
     people = []
     for labels in _label_maps(segmented):

@@ -210,35 +210,69 @@ def names(
     directions: int = 20_000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """What the query and key projections of every mode select in labelled pictures, and how much.
+    """Name every mode by what its query and key projections select in labelled pictures.
 
-    On the first half of the pictures each (layer, head, mode, side) gets the family of labels
-    that explains most of its projection's variance over patches, and in it the labels with the
-    `high`est and `low`est mean.  On the other half `share` says how much of the variance these
-    means explain.  `p` compares it with labels of other pictures (see `misplaced`), `p_random` with
-    what random directions reach by the same procedure: `any` in the space of the layer's normalised
-    tokens, and `leaning` ones, random sums of tokens, which lie where tokens vary much, as the
-    directions that matter do.  `q` and `q_random` control the rate of false discoveries over all
-    modes and sides (Benjamini and Hochberg).  No p is below 1 / (n + 1) with n permutations or
-    directions, so that with m tests none of q is below 0.05 unless about 20 m / n of them reach
-    that.  `same` tells whether both sides of a mode have one name (family and high end), and
-    `random_same` what share of random pairs of leaning directions with the mode's own cosine do,
-    since directions that lie close together must agree.  Convention exact.
+    The first half of the pictures chooses the names, and the other half tests them.  Each side of
+    a mode gets the family of labels that explains most of its projection's variance over patches.
+    In that family it gets the labels with the highest and the lowest mean.  Modes are those of the
+    exact convention.
 
     Parameters
     ----------
-    model, images
-        A model, and pictures as it takes them: at least four.
+    model
+        A name, a file, a timm module, or what `load` gave.
+    images
+        At least four pictures, as the model takes them.
     families
         Labels of every patch, by the name of what they tell; `world.labelled` gives those of drawn
         scenes.
-    permutations, directions, seed
-        Numbers of shuffled labels and of random directions, and the random generator's beginning.
+    permutations
+        How often labels of other pictures are tried.
+    directions
+        How many random directions are tried, of each kind.
+    seed
+        Where the random generator begins.
+
+    Returns
+    -------
+    xr.Dataset
+        Over (layer, side, head, mode): the name, which is the `family` and its labels `high` and
+        `low`; `share`, the part of the variance that the labels' means explain on the other half;
+        and the tests `p` and `q`.  `share_of` has the share of each family, over `family_name`
+        too.
+
+        `p` compares the share with labels of other pictures.  `p_random` compares it with what
+        random directions reach by the same procedure, over `null` too.  The null `any` draws
+        directions in the space of the layer's normalised tokens.  `leaning` ones are random sums
+        of tokens: like the directions that matter, they lie where tokens vary much.
+        `random_share` has the shares of the random directions, and `random_share_of` their means
+        per family.
+
+        `q` and `q_random` control the rate of false discoveries over all modes and sides
+        (Benjamini and Hochberg).  With n permutations or directions no p is below 1 / (n + 1).
+        With m tests none of q is therefore below 0.05, unless about 20 m / n of the p reach that
+        least value.
+
+        `same`, over (layer, head, mode), tells whether both sides have one name: family and high
+        end.  Directions that lie close together must agree.  `random_same` is the share of random
+        pairs of leaning directions, with the mode's own cosine, that have one name.
 
     Raises
     ------
     ValueError
         For fewer than four pictures, and for labels of other pictures or another patch grid.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model = qk.load("tiny-supervised")
+    >>> images, families = qk.world.labelled(model, 8)
+    >>> chosen = {"kind": families["kind"], "colour": families["colour"]}
+    >>> found = qk.studies.names(model, images, chosen, permutations=9, directions=50)
+    >>> dict(found.share.sizes)
+    {'layer': 8, 'side': 2, 'head': 4, 'mode': 24}
+    >>> set(found.family.values.ravel()) <= set(chosen)
+    True
     """
     seed = options.seed(seed)
     permutations = options.count("permutations", permutations)

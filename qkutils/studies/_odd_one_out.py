@@ -75,19 +75,64 @@ def odd_one_out(
     batch_size: int = 32,
     path: str | Path | None = None,
 ) -> xr.Dataset:
-    """Shares of the attention of target and distractors on each region, next to their null.
+    """Measure how much targets and distractors attend to each region, next to a null.
 
-    `share` sums to 1 over regions; `area` is a region's share of the patches, so share ÷ area is
-    the enrichment.  `null_share` has the same masks and query patches laid on another of the
-    images, or on `null_images`.  `share_others`, `area_others` and `null_share_others` leave out
-    the query's own patch.  A query is NaN where its object covers no patch by half.
+    Some patches of the target and of the distractors ask, and their attention is summed over each
+    region.  The null asks from the same patches and sums over the same masks, but on another
+    picture.  Paper figure 2.
 
-    `query`: see `regions.query_weights`.  `patches`: see `regions.memberships`.  `prefix`: prefix
-    tokens are left out of the map, which then sums to 1 over patches (whether they were in the
-    softmax makes no difference), or counted as a region.  `modes`, `salience`: as for
-    `rebuild_attention`; by default the model's own attention.  `path`: a netCDF file for the
-    result; an interrupted run is taken up where it stood.  Raises ValueError for options and
-    samples that don't fit.  Paper figure 2.
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    samples
+        Pictures with the masks "target" and "distractor".
+    query
+        Which patches ask.  `largest`: the one patch that the object covers most; the first in
+        reading order where several tie.  `weighted`: every patch of the object, by how much of the
+        patch is the object's.
+    patches
+        How much of a patch belongs to a region.  `fraction`: the share of its area that the region
+        covers.  `half`: all of it, to the object that covers at least half, else to the
+        background.
+    prefix
+        `left out`: prefix tokens are no part of the map, which then sums to 1 over patches.  It
+        makes no difference whether they were in the softmax.  `counted`: prefix tokens are a
+        region.
+    modes, salience
+        As for `rebuild_attention`; without, the model's own attention.
+    null_images
+        Pictures on which the masks are laid for the null; without, the other samples.
+    batch_size
+        How many pictures go through the model together.
+    path
+        A netCDF file for the result.  An interrupted run goes on where it stood.
+
+    Returns
+    -------
+    xr.Dataset
+        `share` and `null_share` over (image, layer, head, query, region); each sums to 1 over
+        regions.  `area` over (image, region) is a region's share of the patches, so share ÷ area
+        is the enrichment.  `share_others`, `null_share_others` and `area_others`, which also
+        depends on the query, leave out the query's own patch.  A query is NaN where its object
+        covers no patch by half.  The attributes count the samples that were left out, and why.
+
+    Raises
+    ------
+    ValueError
+        For options and samples that don't fit, and for a single sample without `null_images`.
+    OSError
+        Where `path` can't be written.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> samples = qk.world.samples(0, 0, 4)
+    >>> shares = qk.studies.odd_one_out("tiny-supervised", samples)
+    >>> dict(shares.share.sizes)
+    {'image': 4, 'layer': 8, 'head': 4, 'query': 2, 'region': 3}
+    >>> bool(abs(shares.share.sum("region") - 1).max() < 1e-5)
+    True
     """
     kinds = {"query": (query, Query), "patches": (patches, Patches), "prefix": (prefix, Prefix)}
     said = {
@@ -294,17 +339,67 @@ def _identity(
 
 
 def share_excess(shares: xr.Dataset, others: bool = True) -> xr.DataArray:
-    """Share minus null share: what the picture adds to geometry; by default on other patches."""
+    """Subtract the null share from the share: what the picture adds to geometry.
+
+    Parameters
+    ----------
+    shares
+        What `odd_one_out` gave.
+    others
+        Whether to leave out the query's own patch.
+
+    Returns
+    -------
+    xr.DataArray
+        Over (image, layer, head, query, region).
+
+    Raises
+    ------
+    ValueError
+        For a dataset without shares.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> shares = qk.studies.odd_one_out("tiny-supervised", qk.world.samples(0, 0, 4))
+    >>> excess = qk.studies.share_excess(shares)
+    >>> bool(abs(excess.sum("region")).max() < 1e-5)
+    True
+    """
     suffix = "_others" if options.flag("others", others) else ""
     options.with_fields("shares", shares, f"share{suffix}", f"null_share{suffix}")
     return (shares[f"share{suffix}"] - shares[f"null_share{suffix}"]).rename("excess")
 
 
 def relations(values: xr.DataArray) -> xr.DataArray:
-    """Means over (query, region) as the paper's figure 2 groups them, over `relation`.
+    """Group queries and regions into the three relations of the paper's figure 2, by their means.
 
-    Same: target → target and distractor → distractor.  Different: each on the other.  Background:
-    both on it.  NaN for an image in which one of the two can't be asked.
+    `same`: the target on the target, and distractors on distractors.  `different`: each on the
+    other.  `background`: both on the background.  Paper figure 2.
+
+    Parameters
+    ----------
+    values
+        Numbers over query, region and other dimensions, such as `shares.share`.
+
+    Returns
+    -------
+    xr.DataArray
+        Over `relation`, in the place of query and region.  NaN for an image in which the target or
+        the distractors can't be asked.
+
+    Raises
+    ------
+    ValueError
+        For values without the dimensions query and region.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> shares = qk.studies.odd_one_out("tiny-supervised", qk.world.samples(0, 0, 4))
+    >>> means = qk.studies.relations(shares.share)
+    >>> means.relation.values.tolist()
+    ['same', 'different', 'background']
     """
     options.with_dims("values", values, "query", "region")
     target, distractor = (values.sel(query=q, drop=True) for q in OBJECTS)
@@ -318,17 +413,68 @@ def relations(values: xr.DataArray) -> xr.DataArray:
 
 
 def area_of_relations(shares: xr.Dataset) -> xr.DataArray:
-    """What attention that is spread evenly over the patches would give each relation."""
+    """Say what each relation would get if attention were spread evenly over the patches.
+
+    Parameters
+    ----------
+    shares
+        What `odd_one_out` gave.
+
+    Returns
+    -------
+    xr.DataArray
+        Over `relation`; the mean over images.
+
+    Raises
+    ------
+    ValueError
+        For a dataset without areas.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> shares = qk.studies.odd_one_out("tiny-supervised", qk.world.samples(0, 0, 4))
+    >>> [round(float(area), 2) for area in qk.studies.area_of_relations(shares)]
+    [0.14, 0.14, 0.72]
+    """
     options.with_fields("shares", shares, "area")
     area = shares.area.mean("image").expand_dims(query=list(OBJECTS))
     return relations(area.rename("area"))
 
 
 def late_minus_early(shares: xr.Dataset, relation: str = "same", others: bool = True) -> xr.Dataset:
-    """The one contrast per model: excess over the null in the last third of layers minus the first.
+    """Compare the excess over the null in the last third of layers with that in the first third.
 
-    Its interval is over images.  The paper says that attention on the same object leads early, so
-    that this is below zero for `same`.
+    This is the one contrast per model.  The paper says that attention on the same object leads
+    early, so that the contrast is below zero for `same`.
+
+    Parameters
+    ----------
+    shares
+        What `odd_one_out` gave.
+    relation
+        `same`, `different` or `background`: see `relations`.
+    others
+        Whether to leave out the query's own patch.
+
+    Returns
+    -------
+    xr.Dataset
+        `estimate`, `low` and `high`: the late mean minus the early mean, over heads, and its
+        interval over images.
+
+    Raises
+    ------
+    ValueError
+        For an unknown relation, and for a dataset without shares.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> shares = qk.studies.odd_one_out("tiny-supervised", qk.world.samples(0, 0, 4))
+    >>> contrast = qk.studies.late_minus_early(shares)
+    >>> bool(contrast.low < contrast.estimate < contrast.high)
+    True
     """
     options.choice("relation", relation, RELATIONS)
     values = relations(share_excess(shares, others)).sel(relation=relation).mean("head")

@@ -31,17 +31,57 @@ def one_image(
     convention: Convention = "exact",
     order: str = "contribution",
 ) -> xr.Dataset:
-    """The modes of one head on one image: maps, contributions, and shares of the logits.
+    """Explain one head on one image: its modes' maps, contributions and shares of the logits.
 
-    `image` is a picture, or a tensor as the model takes it.  The result is sorted along `mode` by
-    `contribution`, the larger over both signs s of σ · max_i s(x_i·u) · max_j s(x_j·v) over
-    patches (0 where no sign has two positive maxima), or by `sigma`.  With `query_patch`, a
-    number in reading order, i is that patch alone; without, the logits are means over all
-    patches as queries.  `query_map` and `key_map` are x·u and x·v on the patch grid.  `logit` over
-    (mode, token) plus `salience` plus `constant` is what the softmax takes, prefix tokens first;
-    `paper` has no salience and no constant.  `share` is each mode's covariance over keys with the
-    whole logit, as a part of the whole's variance, queries pooled: with `salience_share`
-    shares sum to 1, and a mode that works against the others has a negative one.  Paper figure 5.
+    Paper figure 5.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    image
+        A picture, or a tensor as the model takes it.
+    layer, head
+        Which head, numbered from 0.
+    query_patch
+        The patch that asks, a number in reading order.  Without, the logits are means over all
+        patches as queries.
+    convention
+        `exact`: what the model computes.  `paper`: the raw residual stream, without key salience
+        and constant.
+    order
+        How modes are sorted, the largest first: by `contribution` or by `sigma`.
+
+    Returns
+    -------
+    xr.Dataset
+        `sigma`, `cosine`, `contribution` and `share` over mode.  `contribution` is the larger,
+        over both signs s, of σ · max_i s(x_i·u) · max_j s(x_j·v) over patches.  It is 0 where no
+        sign has two positive maxima.  With `query_patch`, i is that patch alone.
+
+        `query_map` and `key_map` over (mode, row, column): x·u and x·v on the patch grid.
+
+        `logit` over (mode, token), `salience` over token, and `constant`: the softmax takes their
+        sum, prefix tokens first.
+
+        `share` is each mode's covariance over keys with the whole logit, as a part of the whole's
+        variance, queries pooled.  The shares and `salience_share` sum to 1.  A mode that works
+        against the others has a negative share.
+
+    Raises
+    ------
+    ValueError
+        For a layer, head or patch that the model does not have, and for an unknown order.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> picture = qk.world.pictures(0, 0, 1)[0]
+    >>> explained = qk.studies.one_image("tiny-supervised", picture, layer=4, head=1)
+    >>> dict(explained.query_map.sizes)
+    {'mode': 24, 'row': 8, 'column': 8}
+    >>> round(float(explained.share.sum() + explained.salience_share), 6)
+    1.0
     """
     loaded = models.load(model)
     heads = loaded.heads
@@ -82,11 +122,35 @@ def one_image(
 
 
 def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
-    """The attention (count, token) that the first modes give, in the order of `explained`.
+    """Add up the attention of one query mode by mode, in the order of `explained`.
 
-    From none of them, which leaves key salience alone, to all, which is the head's own attention
-    where the convention is exact.  Without `salience` that is left out.  It is about one query:
-    raises ValueError for a result that was not asked for one.
+    It begins with no mode, which leaves key salience alone.  It ends with all modes, which give
+    the head's own attention where the convention is exact.
+
+    Parameters
+    ----------
+    explained
+        What `one_image` gave for one `query_patch`.
+    salience
+        Whether key salience counts; else the modes stand alone.
+
+    Returns
+    -------
+    xr.DataArray
+        Attention over (count, token), prefix tokens first; `count` is how many modes are in it.
+
+    Raises
+    ------
+    ValueError
+        For a result that is not about one query.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> picture = qk.world.pictures(0, 0, 1)[0]
+    >>> explained = qk.studies.one_image("tiny-supervised", picture, 4, 1, query_patch=20)
+    >>> dict(qk.studies.build_up(explained).sizes)
+    {'count': 25, 'token': 65}
     """
     if "query_patch" not in explained.attrs:
         raise ValueError("build_up: attention belongs to one query; ask one_image for one patch")

@@ -22,17 +22,50 @@ def removal(
     head: int,
     directions: Float[Tensor, "direction mode"],
 ) -> xr.Dataset:
-    """Runs the model with one direction of a head's queries held at its mean, one after the other.
+    """Run the model with one direction of a head's queries held at its mean, for each in turn.
 
-    A direction is given by its coordinates on the head's query directions u.  Of length 1 the n-th
-    unit vector removes mode n inside the softmax, (I − u uᵀ) M̃ in the place of M̃, and a random
-    vector removes a random direction of the same span; a vector of length r < 1 removes the part r²
-    of what the direction adds.  The mean over images and tokens stays, so
-    the keys keep what they owe to all queries alike.  `moved` is the mean total variation between
-    the head's attention with and without the direction; `taken` is the variance over keys of what
-    its logits miss, mean over queries and images; `output` over (direction, image, output) is
-    what the model then answers, beside `intact`.  The model itself stays as it is.  Raises
-    ValueError for directions that do not fit, and for a layer whose modes cannot be its own basis.
+    A direction is given by its coordinates on the head's query directions u.  The n-th unit vector
+    removes mode n inside the softmax: (I − u uᵀ) M̃ takes the place of M̃.  A random vector of
+    length 1 removes a random direction of the same span.  A vector of length r < 1 removes the
+    part r² of what the direction adds.
+
+    The mean over images and tokens stays, so that the keys keep what they owe to all queries
+    alike.  The model itself stays as it is.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    images
+        As the model takes them.
+    layer, head
+        Which head misses the directions, numbered from 0.
+    directions
+        One direction in each row, of a length above 0 and up to 1.
+
+    Returns
+    -------
+    xr.Dataset
+        `moved` over direction: the mean total variation between the head's attention with and
+        without the direction, 0 to 1.  `taken` over direction: the variance over keys of what the
+        logits miss, mean over queries and images.  `output` over (direction, image, output): what
+        the model then answers.  `intact` over (image, output): what it answers otherwise.
+
+    Raises
+    ------
+    ValueError
+        For directions that do not fit, and for a layer whose modes cannot be its own basis.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> model = qk.load("tiny-supervised")
+    >>> images = qk.pictures.images(qk.world.pictures(0, 0, 4), model, 4)
+    >>> removed = qk.studies.removal(model, images, 4, 1, torch.eye(24)[:2])
+    >>> dict(removed.output.sizes)
+    {'direction': 2, 'image': 4, 'output': 19}
+    >>> bool(removed.moved[0] > removed.moved[1])
+    True
     """
     loaded = models.load(model)
     projections = prepare(loaded, "exact")
@@ -112,9 +145,30 @@ def _along(
 
 
 def relative_change(removed: xr.Dataset) -> xr.DataArray:
-    """How far the answers move, as a part of how far they differ between images.
+    """Say how far a removal moves the answers, as a part of how far they differ between images.
 
-    Root mean squares over images and outputs, the second about the mean over images.
+    Both distances are root mean squares over images and outputs.  The second one is about the mean
+    over images.
+
+    Parameters
+    ----------
+    removed
+        What `removal` gave.
+
+    Returns
+    -------
+    xr.DataArray
+        Over direction: 0 where nothing changes, 1 where the answers move as far as they differ.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> model = qk.load("tiny-supervised")
+    >>> images = qk.pictures.images(qk.world.pictures(0, 0, 4), model, 4)
+    >>> removed = qk.studies.removal(model, images, 4, 1, torch.eye(24)[:2])
+    >>> change = qk.studies.relative_change(removed)
+    >>> change.dims, bool(change[0] > change[1] > 0)
+    (('direction',), True)
     """
     change = ((removed.output - removed.intact) ** 2).mean(("image", "output"))
     spread = removed.intact.var("image").mean("output")

@@ -61,19 +61,60 @@ def same_object(
     seed: int = 0,
     batch_size: int = 16,
 ) -> xr.Dataset:
-    """For every picture, mode and sign, the objects that its query and key directions pick out.
+    """Find, for every picture, mode and sign, the objects that query and key directions pick out.
 
-    `query_object` and `key_object` are the objects with the largest mean projection s(x·u) and
-    s(x·v), as numbered by `objects_of`; `score` is max_i s(x_i·u) · max_j s(x_j·v) over patches,
-    NaN where one of them is not positive.  `optimal` takes from it the `k` best pictures of each
-    mode, `probability` what the paper shows.  `case` holds two nulls next to the modes: as many
-    `random directions` (unit vectors, drawn from `seed`) on the same pictures, and the modes with
-    `other masks`, those of another picture, which show what the objects' geometry alone would give.
+    A direction picks out the object on which its mean projection is largest.  Two nulls are
+    measured next to the modes.  Paper figure 6.
 
-    `patches`: an object's mean is weighted by its share of each patch (`fraction`), or taken over
-    the patches that it covers by `cover` (`half`).  `instances`, `cover`: see `objects_of`.
-    Pictures without objects are left out and counted.  Raises ValueError for options and pictures
-    that don't fit.  Paper figure 6.
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    segmentations
+        Pictures with one label map each, at least two.
+    k
+        How many of the best pictures of each mode `optimal_objects` and `probability` take.
+    convention
+        `exact`: tokens are normalised before they are projected.  `paper`: the raw residual
+        stream.
+    instances
+        Whether every number of a label map is one object; else each connected component is one.
+    cover
+        The share of a patch, above 0 and up to 1, that an object has to cover in one patch at
+        least.  Smaller objects are left out and counted.
+    patches
+        How an object's mean is taken.  `fraction`: patches are weighted by the object's share of
+        their area.  `half`: over the patches that it covers by `cover`.
+    seed
+        Where the random generator of the random directions begins.
+    batch_size
+        How many pictures go through the model together.
+
+    Returns
+    -------
+    xr.Dataset
+        Over (case, image, layer, head, mode, sign).  `query_object` and `key_object` are the
+        objects with the largest mean projection s(x·u) and s(x·v), as numbered by `objects_of`.
+        `score` is max_i s(x_i·u) · max_j s(x_j·v) over patches, NaN where one of the two is not
+        positive.  `objects` counts those of each image, `sigma` holds the modes' strengths.
+
+        `case` holds the `modes` and their nulls.  `random directions` are as many random unit
+        vectors, on the same pictures.  `other masks` has the modes with the masks of another
+        picture; it shows what the objects' geometry alone would give.  A last case has both.
+        Pictures without objects are left out, and the attributes count them.
+
+    Raises
+    ------
+    ValueError
+        For options and pictures that don't fit.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> pictures = qk.world.segmentations(0, 0, 4)
+    >>> found = qk.studies.same_object("tiny-supervised", pictures)
+    >>> dict(found.score.sizes)
+    {'case': 4, 'image': 4, 'layer': 8, 'head': 4, 'mode': 24, 'sign': 2}
     """
     check(segmentations, batch_size)
     options.choice("convention", convention, CONVENTIONS)
@@ -236,10 +277,34 @@ def _origin(found: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def optimal_objects(found: xr.Dataset) -> xr.Dataset:
-    """The optimal pictures of every mode and sign, over `rank`, and whether their objects agree.
+    """Take the k optimal pictures of every mode and sign, and say whether their objects agree.
 
-    `place` is the picture's number along `image`; `same` is 1 or 0, and NaN where a mode has fewer
-    than k pictures with a positive score.
+    Paper figure 6.
+
+    Parameters
+    ----------
+    found
+        What `same_object` gave; it holds k.
+
+    Returns
+    -------
+    xr.Dataset
+        Over (rank, case, layer, head, mode, sign), the best picture first.  `place` is the
+        picture's number along `image`.  `same` is 1 where query and key pick out one object, else
+        0.  It is NaN where a mode has fewer than k pictures with a positive score.
+
+    Raises
+    ------
+    ValueError
+        For a dataset that is not of `same_object`.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> pictures = qk.world.segmentations(0, 0, 4)
+    >>> found = qk.studies.same_object("tiny-supervised", pictures, k=2)
+    >>> qk.studies.optimal_objects(found).sizes["rank"]
+    2
     """
     options.with_fields("found", found, "score", "query_object", "key_object")
     return _top(found, found.attrs["k"])
@@ -248,15 +313,49 @@ def optimal_objects(found: xr.Dataset) -> xr.Dataset:
 def probability(
     found: xr.Dataset, over: Sequence[str] = (), draws: int = 500, seed: int = 0
 ) -> xr.Dataset:
-    """σ-weighted probability, per head, that a mode's queries and keys prefer one object.
+    """Estimate per head the probability that a mode's queries and keys prefer one object.
 
-    `estimate`, `low` and `high` over `of`: each case, the excess of the modes over random
-    directions and over other masks, and by how much the latter is more for modes than for random
-    directions (`excess over both`): regions that cut across things differ in little but how much
-    of each they hold, which alone makes any two directions agree.  Random directions have no σ and
-    weigh alike.  The 95 % bootstrap interval draws whole pictures
-    again and takes the k best anew from those drawn; a picture drawn twice then fills two places.
-    `over`: dimensions (`layer`, `head`) whose mean is taken first.  Paper figure 6.
+    Modes are weighted by σ.  Random directions have no σ, so they all weigh alike.  The bootstrap
+    draws whole pictures again.  It takes the k best anew from those drawn; a picture that was
+    drawn twice then fills two places.  Paper figure 6.
+
+    Parameters
+    ----------
+    found
+        What `same_object` gave.
+    over
+        Dimensions, `layer` or `head`, whose mean is taken first.
+    draws
+        How often the bootstrap draws, at least twice.
+    seed
+        Where its random generator begins.
+
+    Returns
+    -------
+    xr.Dataset
+        `estimate` with its 95 % interval, `low` to `high`, over (of, layer, head).  `of` holds
+        each case, then what the modes have more than `random directions`, more than `other masks`,
+        and more than both.
+
+        The excess over both says by how much the excess over other masks is larger for modes than
+        for random directions.  Regions that cut across things differ little, except in how much of
+        each thing they hold.  That alone makes any two directions agree.
+
+    Raises
+    ------
+    ValueError
+        For a dataset that is not of `same_object`, and for options that don't fit.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> pictures = qk.world.segmentations(0, 0, 4)
+    >>> found = qk.studies.same_object("tiny-supervised", pictures)
+    >>> agreeing = qk.studies.probability(found, over=["layer", "head"], draws=20)
+    >>> agreeing.of.values.tolist()[-1]
+    'excess over both'
+    >>> bool((agreeing.low <= agreeing.high).all())
+    True
     """
     options.with_fields("found", found, "score", "query_object", "key_object", "sigma")
     over = options.choices("over", over, ("layer", "head"))

@@ -81,15 +81,44 @@ def attention_stepper(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
 ) -> AttentionStepper:
-    """A view of one patch's attention over a picture, and of its shares on what is in the picture.
+    """Show one patch's attention over a picture, and its shares on what is in the picture.
 
-    Click a patch, step through layers and heads.  `samples`: pictures with masks "target" and
-    "distractor", such as `world.samples` or `datasets.odd_one_out` give.  `images`, `layers` and
-    `heads` are what a page without a kernel carries; by default the first four samples, and of a
-    large model as many layers, heads and samples as 1.5 MB hold.  In a notebook every picture and
-    every model at hand is computed on demand.  Shares count every key, prefix tokens too; a patch
-    belongs to regions by the areas that masks cover of it (`regions.memberships`).  Raises
-    ValueError for numbers that do not exist and for samples without masks.  Paper figure 2.
+    Click a patch, and step through layers and heads.  In a notebook every picture and every model
+    at hand is computed on demand.  Paper figure 2.
+
+    Shares count every key, prefix tokens too.  A patch belongs to regions by the areas that masks
+    cover of it.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    samples
+        Pictures with the masks "target" and "distractor", such as `world.samples` or
+        `datasets.odd_one_out` give.
+    images
+        Which samples a page without a kernel carries.  Without, the first four.
+    layers, heads
+        Which layers and heads such a page carries.  Without, all of a small model.  Of a large
+        model, as many layers, heads and samples as 1.5 MB hold.
+
+    Returns
+    -------
+    AttentionStepper
+        A widget; its `state` says what is chosen.
+
+    Raises
+    ------
+    ValueError
+        For numbers that do not exist, and for samples without masks.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> samples = qk.world.samples(0, 0, 4)
+    >>> view = qk.views.attention_stepper("tiny-supervised", samples, images=[2], layers=[5])
+    >>> view.state["image"], view.state["layer"], view.state["head"]
+    (2, 5, 'mean')
     """
     options.sequence("samples", samples)
     loaded = models.load(model)

@@ -97,15 +97,48 @@ def mode_browser(
     layers: Sequence[int] | None = None,
     names: Names | None = None,
 ) -> ModeBrowser:
-    """A map of all heads; of each mode, in either sign, its optimal pictures and its facts.
+    """Show a map of all heads, and of each mode, in either sign, its optimal pictures and facts.
 
-    Red asks, cyan answers, white does both, on one scale for all pictures of a mode.  `atlas` is
-    what `scan` found on `images`.  A page with no kernel knows the facts of all modes, and
-    the `top` best pictures of these `modes` of these `heads` and `layers`; left out, all heads and
-    layers, and as many of the first six modes as fit in 1.45 MB.  In a notebook the rest is
-    computed when it is asked for.  `names`: what `studies.names` measured, or a text for each
-    (layer, head, mode).  Raises ValueError where atlas, model, images or names do not belong
-    together, and where `modes` need more.  Paper figures 1, 4, S5–S16.
+    Red asks, cyan answers, and white does both, on one scale for all pictures of a mode.  A page
+    with no kernel knows the facts of all modes, and carries the pictures of some.  In a notebook
+    the other pictures are computed when they are asked for.  Paper figures 1, 4, S5–S16.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    atlas
+        What `scan` found on `images`.
+    images
+        The pictures that were scanned.
+    modes, heads, layers
+        Whose pictures a page carries.  Without, all heads and layers, and as many of the first six
+        modes as fit in 1.45 MB.
+    top
+        How many of the best pictures of a mode it carries.
+    names
+        What `studies.names` measured, or a text for each (layer, head, mode).
+
+    Returns
+    -------
+    ModeBrowser
+        A widget; its `state` says what is chosen.
+
+    Raises
+    ------
+    ValueError
+        Where atlas, model, images or names do not belong together, and where `modes` need more
+        room.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> images = qk.world.pictures(0, 0, 8)
+    >>> model = qk.load("tiny-supervised")
+    >>> atlas = qk.scan(model, images, k=2, progress=False)
+    >>> view = qk.views.mode_browser(model, atlas, images, modes=[0], heads=[1])
+    >>> view.state["mode"], view.state["sign"]
+    (0, 1)
     """
     check_atlas(atlas, whole=True)
     top = options.count("top", top)

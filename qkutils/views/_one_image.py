@@ -178,15 +178,45 @@ def one_image(
     head: int | None = None,
     query_patch: int | None = None,
 ) -> OneImage:
-    """A view of the modes of one image: each one's maps and share, and their sum, mode by mode.
+    """Show the modes of one image: the maps and the share of each, and their sum, mode by mode.
 
-    `image` is a picture, or a tensor as the model takes it.  A static page carries these `layers`
-    and `heads`: without a choice all, or as many, evenly spread, as 1.5 MB hold.  In a notebook
-    there are all of them, the other `pictures` (a folder, a tensor, a list), pictures of the
-    reader's own, and further models, which see of a picture what `model` sees.  Begins with this
-    `layer` and `head`, which must be carried, or the middle ones, asked by `query_patch`, or by the
-    middle patch.  Raises ValueError for what the model does not have, and for more heads than a
-    page carries.  Paper figure 5.
+    A static page carries some layers and heads.  A notebook has all of them, the other pictures,
+    pictures of the reader's own, and further models, which see of a picture what `model` sees.
+    Paper figure 5.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    image
+        A picture, or a tensor as the model takes it.
+    pictures
+        Further pictures for a notebook: a folder, a tensor or a list.
+    layers, heads
+        What a page carries.  Without, all; where 1.5 MB don't hold them, as many as they do,
+        evenly spread.
+    layer, head
+        Where the view begins; a page must carry them.  Without, in the middle.
+    query_patch
+        The patch that asks at first, a number in reading order.  Without, the middle patch.
+
+    Returns
+    -------
+    OneImage
+        A widget; its `state` says what is chosen.
+
+    Raises
+    ------
+    ValueError
+        For what the model does not have, and for more heads than a page carries.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> picture = qk.world.pictures(0, 0, 1)[0]
+    >>> view = qk.views.one_image("tiny-supervised", picture, layers=[3], heads=[0, 1])
+    >>> view.state["layer"], view.state["head"], view.state["patch"]
+    (3, 1, 36)
     """
     loaded = models.load(model)
     depth, width = loaded.heads.w_q.shape[:2]

@@ -25,10 +25,39 @@ class Stepper(View):
 def stepper(
     figures: Sequence[Figure], names: Sequence[object], alt_texts: Sequence[str], description: str
 ) -> Stepper:
-    """A slider that steps through finished figures, each with a name and an alternative text.
+    """Show finished figures one at a time, with a slider that steps through them.
 
-    Raises ValueError where figures, names and alternative texts are not as many.  Figures are
-    cleared when they have been drawn.
+    Figures are cleared when they have been drawn.
+
+    Parameters
+    ----------
+    figures
+        Figures of matplotlib, at least one.
+    names
+        A name for each figure.
+    alt_texts
+        A text for each figure, which says what it shows to those who can't see it.
+    description
+        What the slider steps through.
+
+    Returns
+    -------
+    Stepper
+        A widget; its `state` holds `step`, the number of the figure.
+
+    Raises
+    ------
+    ValueError
+        Where figures, names and texts are not as many.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> from matplotlib.figure import Figure
+    >>> figures = [Figure(figsize=(2, 1)) for _ in range(2)]
+    >>> view = qk.views.stepper(figures, ["a", "b"], ["first", "second"], "letters")
+    >>> view.state
+    {'step': 0}
     """
     for name, each in {"figures": figures, "names": names, "alt_texts": alt_texts}.items():
         options.sequence(name, each)

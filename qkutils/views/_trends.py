@@ -55,11 +55,31 @@ class Trends(View):
 
 
 def trends(curves: Sequence[xr.Dataset]) -> Trends:
-    """A view of weighted cosines over depth: models, conventions, heads, the null band.
+    """Show weighted cosines over depth: models, conventions, heads and the null band.
 
-    `curves`: what `qkutils.modes.trend` gives of each model; `null` may be missing.  In a
-    notebook further models can be added by name.  Raises ValueError where a curve is missing,
-    or where two have one name.  Paper figure 3.
+    In a notebook further models can be added by name.  Paper figure 3.
+
+    Parameters
+    ----------
+    curves
+        What `trend` gives, of each model once; `null` may be missing.
+
+    Returns
+    -------
+    Trends
+        A widget; its `state` says what is chosen.
+
+    Raises
+    ------
+    ValueError
+        Where a curve is missing, or where two have one name.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> view = qk.views.trends([qk.trend("tiny-supervised")])
+    >>> view.state["model"]
+    'tiny-supervised'
     """
     names = [_name(each) for each in options.sequence("curves", curves)]
     if not names or len(set(names)) < len(names):

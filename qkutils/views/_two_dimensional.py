@@ -39,14 +39,42 @@ def two_dimensional(
     tokens: ArrayLike | None = None,
     names: Sequence[str] | None = None,
 ) -> Plane:
-    """A view of a head with two dimensions: drag its directions, see its scores and attention.
+    """Show a head with two dimensions: drag its directions, see its scores and attention.
 
-    `u0` and `v0`: the angles of the first query and key direction, in degrees; `sigma`: both
-    strengths; `mirrored`: the second pair turns the other way round, so that det M is not
-    positive.  `tokens`: from 2 to 40 points [token, 2]; by default sixteen on a circle of radius
-    √2, the length that LayerNorm would give them.  `state` holds `u0`, `v0`, `sigma0`, `sigma1`,
-    `mirrored` and `token`, the one that asks.  Raises ValueError where σ is not in order or a
-    token is no point of a plane.  Paper section 3.
+    Paper section 3.
+
+    Parameters
+    ----------
+    u0, v0
+        Angles of the first query direction and of the first key direction, in degrees, -180 to
+        180.
+    sigma
+        Both strengths, the larger first, from 0.
+    mirrored
+        Whether the second pair turns the other way round, so that det M is not positive.
+    tokens
+        From 2 to 40 points [token, 2].  Without, sixteen on a circle of radius √2, the length that
+        LayerNorm would give them.
+    names
+        The tokens' names.  Without, z₀, z₁ and so on.
+
+    Returns
+    -------
+    Plane
+        A widget.  Its `state` holds `u0`, `v0`, `sigma0`, `sigma1`, `mirrored`, and `token`, the
+        one that asks.
+
+    Raises
+    ------
+    ValueError
+        Where σ is not in order, a token is no point of a plane, or there is not one name for each.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> view = qk.views.two_dimensional(u0=0, v0=90, sigma=(2, 1))
+    >>> view.state["v0"], view.state["sigma0"], view.state["token"]
+    (90.0, 2.0, 0)
     """
     points = _points(tokens)
     numbered = [f"z{n}".translate(_BELOW) for n in range(len(points))]

@@ -29,10 +29,35 @@ _ODD_CHANCES = (0.18, 0.18, 0.13, 0.13, 0.13, 0.13, 0.12)  # as in ODD_FACTORS
 
 
 def draw(seed: int, start: int, stop: int, odd: Sequence[str] = ODD_FACTORS) -> Factors:
-    """Draws the factors of scenes `start` to `stop`: scene i is the same in any run.
+    """Draw the factors of scenes `start` to `stop` of a seed: scene i is the same in any run.
 
-    `odd` restricts what may be odd about the target, for a study that needs one sort of scene.
-    Raises ValueError for an empty range and for an odd factor that the world does not have.
+    Parameters
+    ----------
+    seed
+        Which run of scenes, a whole number from 0.
+    start, stop
+        The first scene, and the one after the last.
+    odd
+        What may be odd about the target, for a study that needs one sort of scene: some of
+        `ODD_FACTORS`.
+
+    Returns
+    -------
+    Factors
+        Everything that is random about the scenes, in tensors with a row for each scene.  Those
+        about objects have a column for each slot.
+
+    Raises
+    ------
+    ValueError
+        For an empty range and for an odd factor that the world does not have.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> factors = qk.world.draw(0, 0, 4)
+    >>> [qk.world.ODD_FACTORS[number] for number in factors.odd]
+    ['orientation', 'none', 'size', 'none']
     """
     seed, start = options.seed(seed), options.count("start", start, 0)
     stop = options.count("stop", stop, start + 1)

@@ -21,9 +21,33 @@ NAMED_ON = 6_000_000  # the world seed of the scenes that modes are named on; no
 def labelled(
     model: Model, count: int = 256
 ) -> tuple[Float[Tensor, "scene channel height width"], dict[str, Labels]]:
-    """Drawn scenes as a model takes them, and what every patch of them shows.
+    """Draw scenes as a model takes them, and label what every patch of them shows.
 
-    Raises ValueError for a model whose pictures or patch grid are not square, as scenes are.
+    No embedded model saw these scenes.
+
+    Parameters
+    ----------
+    model
+        What `load` gave.
+    count
+        How many scenes.
+
+    Returns
+    -------
+    tuple
+        The images [scene, channel, height, width], and the labels by family: see `patch_labels`.
+
+    Raises
+    ------
+    ValueError
+        For a model whose pictures or patch grid are not square, as scenes are.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> images, families = qk.world.labelled(qk.load("tiny-supervised"), 4)
+    >>> images.shape, families["kind"].fine.shape
+    (torch.Size([4, 3, 64, 64]), torch.Size([4, 8, 8]))
     """
     (height, width), (rows, columns) = model.image_size, model.grid
     if height != width or rows != columns:
@@ -36,12 +60,31 @@ def labelled(
 
 
 def patch_labels(world: Scenes, patch: int) -> dict[str, Labels]:
-    """What every patch shows, in seven families of labels.
+    """Label what every patch shows, in seven families of labels.
 
-    place: which patch it is.  object: an object or the background, whichever covers more than
-    half.  role, colour, kind, texture: of the object on it; no label on the background.  part: the
-    part that covers at least a tenth of it, else the body; it refines kind, since parts go with
-    kinds.
+    `place`: which patch it is.  `object`: an object or the background, whichever covers more than
+    half.  `role`, `colour`, `kind` and `texture`: of the object on the patch.  They have no label
+    on the background.  `part`: the part that covers at least a tenth of the patch, else the body.
+    It refines kind, because parts go with kinds.
+
+    Parameters
+    ----------
+    world
+        What `make` or `render` gave.
+    patch
+        Pixels of a patch's side.
+
+    Returns
+    -------
+    dict[str, Labels]
+        Labels by family, each [scene, row, column], -1 for none.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> families = qk.world.patch_labels(qk.world.make(0, 0, 4), 8)
+    >>> list(families)
+    ['place', 'object', 'role', 'colour', 'kind', 'texture', 'part']
     """
     slot, part = (_pixels(values, patch) for values in (world.slot, world.part))
     top = slot.mode(-1).values

@@ -108,15 +108,71 @@ def make(
     device: str | torch.device = "cpu",
     odd: Sequence[str] = ODD_FACTORS,
 ) -> Scenes:
-    """Renders scenes `start` to `stop` of a seed as `size` × `size` pictures with values in [0, 1].
+    """Draw and render scenes `start` to `stop` of a seed.
 
-    Raises ValueError as `draw` does.
+    Parameters
+    ----------
+    seed
+        Which run of scenes, a whole number from 0.
+    start, stop
+        The first scene, and the one after the last.
+    size
+        Pixels of a picture's side.
+    device
+        Where to render.
+    odd
+        What may be odd about the target: some of `ODD_FACTORS`.
+
+    Returns
+    -------
+    Scenes
+        `image` [scene, 3, height, width] with values in [0, 1], `slot` and `part` [scene, height,
+        width], and the scenes' `factors`.
+
+    Raises
+    ------
+    ValueError
+        For an empty range and for an odd factor that the world does not have.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> scenes = qk.world.make(0, 0, 4)
+    >>> scenes.image.shape, scenes.mask(qk.world.TARGET).shape
+    (torch.Size([4, 3, 64, 64]), torch.Size([4, 64, 64]))
     """
     return render(draw(seed, start, stop, odd), size, device)
 
 
 def render(factors: Factors, size: int = 64, device: str | torch.device = "cpu") -> Scenes:
-    """Paints scenes from their factors; masks hold the pixels that are covered by half or more."""
+    """Paint scenes from their factors, with masks of the pixels that are covered by half or more.
+
+    Parameters
+    ----------
+    factors
+        What `draw` gave.
+    size
+        Pixels of a picture's side, 1 to 4096.
+    device
+        Where to render; every device renders the same picture.
+
+    Returns
+    -------
+    Scenes
+        `image` [scene, 3, height, width] with values in [0, 1], `slot` and `part` [scene, height,
+        width], and the scenes' `factors`.
+
+    Raises
+    ------
+    ValueError
+        For a size out of range.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> qk.world.render(qk.world.draw(0, 0, 4), size=32).image.shape
+    torch.Size([4, 3, 32, 32])
+    """
     size = options.count("size", size, *SIZES)
     there = factors.to(device)
     slot, frame, unit = _pixel_frame(there, size)
@@ -244,6 +300,33 @@ def _background(chance: Float[Tensor, "scene 20"], size: int) -> Float[Tensor, "
 def patch_fractions(
     mask: Bool[Tensor, "scene height width"], patch: int
 ) -> Float[Tensor, "scene row column"]:
-    """Share of every patch's area that a mask covers; a rim narrower than a patch is left out."""
+    """Measure the share of every patch's area that a mask covers.
+
+    A rim narrower than a patch is left out.
+
+    Parameters
+    ----------
+    mask
+        Masks [scene, height, width].
+    patch
+        Pixels of a patch's side.
+
+    Returns
+    -------
+    Tensor
+        Shares [scene, row, column], 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        For a patch larger than the mask.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> scenes = qk.world.make(0, 0, 4)
+    >>> qk.world.patch_fractions(scenes.mask(qk.world.TARGET), 8).shape
+    torch.Size([4, 8, 8])
+    """
     options.count("patch", patch, 1, min(mask.shape[1:]))
     return torch.nn.functional.avg_pool2d(mask.float()[:, None], patch)[:, 0]

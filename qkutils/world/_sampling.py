@@ -24,15 +24,35 @@ By = Literal["object", "part"]
 def pictures(
     seed: int, start: int, stop: int, odd: Sequence[str] = ODD_FACTORS, size: int = 64
 ) -> Records[Image.Image]:
-    """Scenes `start` to `stop` of a seed, as pictures alone.
+    """Draw scenes `start` to `stop` of a seed, as pictures alone.
 
-    They are rendered in batches, when one of a batch is asked for.  Raises ValueError as `draw`
-    does.
+    They are rendered in batches, when one of a batch is asked for.
+
+    Parameters
+    ----------
+    seed
+        Which run of scenes, a whole number from 0.
+    start, stop
+        The first scene, and the one after the last.
+    odd
+        What may be odd about the target: some of `ODD_FACTORS`.
+    size
+        Pixels of a picture's side.
+
+    Returns
+    -------
+    Records[Image.Image]
+        RGB pictures.
+
+    Raises
+    ------
+    ValueError
+        For an empty range and for an odd factor that the world does not have.
 
     Examples
     --------
-    >>> from qkutils import scenes
-    >>> scenes.pictures(0, 0, 100)[99].size
+    >>> import qkutils as qk
+    >>> qk.world.pictures(0, 0, 100)[99].size
     (64, 64)
     """
     return _records(seed, start, stop, odd, size, _picture)
@@ -41,10 +61,38 @@ def pictures(
 def samples(
     seed: int, start: int, stop: int, odd: Sequence[str] = WITH_TARGET, size: int = 64
 ) -> Records[Sample]:
-    """Scenes `start` to `stop` of a seed, with the masks `target` and `distractor`.
+    """Draw scenes `start` to `stop` of a seed, with the masks `target` and `distractor`.
 
-    They are rendered in batches, when one of a batch is asked for.  Raises ValueError as `draw`
-    does.
+    They are rendered in batches, when one of a batch is asked for.
+
+    Parameters
+    ----------
+    seed
+        Which run of scenes, a whole number from 0.
+    start, stop
+        The first scene, and the one after the last.
+    odd
+        What may be odd about the target: some of `ODD_FACTORS`; by default every scene has a
+        target.
+    size
+        Pixels of a picture's side.
+
+    Returns
+    -------
+    Records[Sample]
+        Pictures with exact masks [height, width].
+
+    Raises
+    ------
+    ValueError
+        For an empty range and for an odd factor that the world does not have.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> sample = qk.world.samples(0, 0, 100)[0]
+    >>> sample.key, sorted(sample.masks)
+    ('scene-0-0', ['distractor', 'target'])
     """
     return _records(seed, start, stop, odd, size, _sample)
 
@@ -58,11 +106,42 @@ def segmentations(
     odd: Sequence[str] = ODD_FACTORS,
     size: int = 64,
 ) -> Records[Segmented]:
-    """Scenes `start` to `stop` of a seed, each with one exact label map as `Segmented`.
+    """Draw scenes `start` to `stop` of a seed, each with one exact label map.
 
-    Every number is one object, or the parts of one sort that belong to one object (both wheels of
-    a cart, the body of a cup).  The background is -1, or with `background` a segment too.  Raises
-    ValueError as `draw` does, and for another `by`.
+    They are rendered in batches, when one of a batch is asked for.
+
+    Parameters
+    ----------
+    seed
+        Which run of scenes, a whole number from 0.
+    start, stop
+        The first scene, and the one after the last.
+    by
+        What a number of the label map is.  `object`: one object.  `part`: the parts of one sort
+        that belong to one object, such as both wheels of a cart, or the body of a cup.
+    background
+        Whether the background is a segment too; else it is -1.
+    odd
+        What may be odd about the target: some of `ODD_FACTORS`.
+    size
+        Pixels of a picture's side.
+
+    Returns
+    -------
+    Records[Segmented]
+        Pictures with one label map [height, width], and the segments' names by number.
+
+    Raises
+    ------
+    ValueError
+        For an empty range, for an odd factor that the world does not have, and for another `by`.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> segmented = qk.world.segmentations(0, 0, 100, by="part")[0]
+    >>> sorted(set(segmented.names.values()))
+    ['red face, body', 'red face, eye']
     """
     options.choice("by", by, get_args(By))
     return _records(seed, start, stop, odd, size, partial(_segmented, by, background))
