@@ -62,7 +62,7 @@ def input_and_output(net, images, layer: int):
 
 def test_attention_output_is_rebuilt_from_the_parts_that_were_read(layout, images):
     _, net, model = layout
-    heads = heads_module.read(model)
+    heads = model.heads
     observed = torch.from_numpy(qk.observed_attention(model, images).values).double()
     for layer, block in enumerate(net.blocks):
         x, wanted = input_and_output(net, images, layer)
@@ -87,7 +87,7 @@ def test_rebuilt_attention_is_the_models_own_in_every_layout(layout, images):
 
 def test_biases_are_read_where_they_are_and_zero_elsewhere(layout):
     name, _, model = layout
-    heads = heads_module.read(model)
+    heads = model.heads
     assert bool(heads.b_q.any()) != name.endswith("no-bias")
     assert bool(heads.b_v.any()) != name.endswith("no-bias")
     has_key_bias = name in ("fused", "registers")
@@ -95,7 +95,7 @@ def test_biases_are_read_where_they_are_and_zero_elsewhere(layout):
 
 
 def test_folding_equals_explicit_matrices(vit):
-    heads = heads_module.read(qk.load(vit))
+    heads = qk.load(vit).heads
     d_model = heads.w_q.shape[-1]
     centring = np.eye(d_model) - 1 / d_model
     for layer, block in enumerate(vit.blocks):
@@ -111,11 +111,11 @@ def test_folding_equals_explicit_matrices(vit):
 def test_unknown_convention_is_refused(plain_vit):
     fold = inspect.unwrap(heads_module.fold)  # without the type checks that only tests have
     with pytest.raises(ValueError, match="convention='folded': it is one of paper, exact"):
-        fold(heads_module.read(qk.load(plain_vit)), 0, "folded")
+        fold(qk.load(plain_vit).heads, 0, "folded")
 
 
 def test_key_salience_equals_explicit_matrices(vit):
-    heads = heads_module.read(qk.load(vit))
+    heads = qk.load(vit).heads
     from_bias, from_shift = heads_module.key_salience(heads)
     d_model = heads.w_q.shape[-1]
     for layer, block in enumerate(vit.blocks):
@@ -134,7 +134,7 @@ def test_a_layer_norm_without_shift_counts_as_shift_zero(make_vit, images):
     net = make_vit()
     for block in net.blocks:
         block.norm1.bias = None
-    heads = heads_module.read(qk.load(net))
+    heads = qk.load(net).heads
     assert not heads.ln_shift.any()
     observed, rebuilt = (f(net, images) for f in (qk.observed_attention, qk.rebuild_attention))
     np.testing.assert_allclose(rebuilt, observed, atol=1e-5)
