@@ -243,10 +243,15 @@ def load(
     model
         A name, a path, a timm module, which is not copied but put in eval mode with its gradients
         off, or a model that is loaded already.
-    num_heads, grid, like, state_dict
-        For files and folders: the number of heads; rows and columns of patches; the timm name of
-        a model that is built alike, with the same activation, eps and preprocessing; which of
-        several state dicts to take.
+    num_heads
+        For files and folders: the number of heads.
+    grid
+        For files and folders: rows and columns of patches.
+    like
+        For files and folders: the timm name of a model that is built alike, with the same
+        activation, eps and preprocessing.
+    state_dict
+        For files and folders: which of several state dicts to take.
     device
         Where to put it; default: where it is.  A network that is elsewhere is copied.
 
