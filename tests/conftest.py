@@ -18,7 +18,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 import qkutils as qk
 
-torch.set_num_threads(2)
+# Two workers with two threads each would wait for one another on two cores.
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 # Small vision transformers that differ in everything an attention head can differ in.
 SHAPES: dict[str, dict] = {
