@@ -197,11 +197,11 @@ for name, (before, after) in pairs.items():
 # $\sigma_n$ says how hard*. That is a {term}`mode`. Its {term}`query direction` asks, its
 # {term}`key direction` answers, and $\cos_n = u_n \cdot v_n$ tells how alike question and answer are.
 #
-# In two dimensions we can see it, and take hold of it: below is a head with a strong and a weak
-# mode, and sixteen tokens on a circle of radius √2, the length that LayerNorm gives tokens of two
-# dimensions. Drag the tips of $u_0$, which asks, and $v_0$, which answers: grey arrows show each token's
-# favourite direction for a key, $M^\top z$, the colours show the scores $z_q^\top M z$ of the token
-# that asks, and the map beside them who attends to whom, the softmax of scores divided by $\sqrt 2$.
+# In two dimensions we can see it, and take hold of it. Below is a head with a strong and a weak
+# mode. Sixteen tokens lie on a circle of radius √2, the length that LayerNorm gives tokens of two
+# dimensions. Drag the tips of $u_0$, which asks, and $v_0$, which answers. Grey arrows show each token's
+# favourite direction for a key, $M^\top z$. The colours show the scores $z_q^\top M z$ of the token
+# that asks. The map beside them shows who attends to whom: the softmax of the scores divided by $\sqrt 2$.
 
 # %%
 views.two_dimensional(u0=0.0, v0=40.0, sigma=(1.5, 0.4))

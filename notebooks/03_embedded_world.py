@@ -190,9 +190,9 @@ _ = ax.legend(fontsize=8)
 #
 # Read this with care. Where size, orientation, texture or position is odd, kind and colour are those of
 # *all* objects, and can be named without looking for the target. Even the odd factor leaks: where
-# position is odd, all objects are smaller and the lattice is regular; where size is odd, all others
-# are at an extreme; two sorts of distractor occur only where kind or colour is odd; and no ordinary
-# object is a ball where orientation is odd. The grey bars show how much of it the model uses.
+# position is odd, all objects are smaller and the lattice is regular. Where size is odd, all others
+# are at an extreme. Two sorts of distractor occur only where kind or colour is odd. Where orientation is
+# odd, no ordinary object is a ball. The grey bars show how much of it the model uses.
 # :::
 #
 # What is embedded, with the facts of the catalogue; the card beside the weights says how a model was

@@ -102,8 +102,8 @@ pd.DataFrame(cards).reindex(order).map("{:.3f}".format).replace("nan", "–")
 # scenes with the most similar features) name the kind and colour that the many objects of a scene
 # have. Chance is 1 in 36, but the features of an untrained network already tell much: read each
 # number beside that of the last column. *masked error* is the mean absolute error of the pixels that the
-# SimMIM model could not see; a model that only repeats the scene's median colour, or interpolates
-# between what it sees, has the error of the rows below. That of *simmim-continued* comes from a decoder
+# SimMIM model could not see. The rows below show the error of a model that only repeats the scene's median
+# colour, and of one that interpolates between what it sees. That of *simmim-continued* comes from a decoder
 # that began anew. Kind, colour and odd factor are the shares
 # of right answers.
 #

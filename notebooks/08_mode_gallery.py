@@ -106,8 +106,8 @@ for ax, title in ((axes[0], "picture"), (axes[3], "overlay")):
 # $$ \max_i\, s\,(z_i\cdot u_n)\;\cdot\;\max_j\, s\,(z_j\cdot v_n), \qquad \text{both maxima positive.} $$
 #
 # `qk.scan` does this for every mode of every head, both signs, in one pass over the
-# pictures; on the way it measures what each mode adds to the variance of the logits, the scores with
-# {term}`key salience` divided by $\sqrt{d_{\text{head}}}$.
+# pictures. It also measures what each mode adds to the variance of the logits. The logits are the scores
+# with {term}`key salience`, divided by $\sqrt{d_{\text{head}}}$.
 
 # %%
 atlas = qk.scan(model, pictures, k=4, statistics=["variance"])
@@ -127,9 +127,8 @@ dict(atlas.score.sizes)
 #
 # ### High and low cosines
 #
-# The paper's reading: where the cosine of a mode is near 1, the same things ask and answer, so like
-# attends to like; where it is near 0, one thing asks for an unrelated one; near −1, a thing asks for
-# what lies at the opposite end, blue for red say. We take the mode with the highest cosine, the one
+# The paper reads a mode by its cosine. Near 1, the same things ask and answer, so like attends to like.
+# Near 0, one thing asks for an unrelated one. Near −1, a thing asks for its opposite: blue asks for red. We take the mode with the highest cosine, the one
 # nearest to zero, and the lowest. Only modes count whose *carried share*, which is defined below, is
 # at least a twentieth on these pictures: the others are hardly used.
 
@@ -328,9 +327,9 @@ as_table(every.sortby(-every.share)[dict(of=slice(0, 10))])
 
 # %% [markdown]
 # The ten strongest names of {glue:text}`subject`. {glue:text}`stand_in` `high` and `low` are the two
-# ends of the direction; the explained share is measured on scenes that did not choose the name; `q`
-# is the corrected p for the first null (the least that 199 permutations can give is 0.005), and
-# `not random` that for the second, with directions of any kind.
+# ends of the direction. The explained share is measured on scenes that did not choose the name. `q` is
+# the corrected p for the first null; the least that 199 permutations can give is 0.005. `not random` is
+# the corrected p for the second null, with directions of any kind.
 #
 # And these are the modes of {numref}`fig-cosines`, whose names you wrote down, and of {numref}`fig-deep`:
 
@@ -510,9 +509,9 @@ tell(
 # The null are random unit vectors in the span of the head's *other* modes: they take one dimension away
 # as well, and leave mode $n$ alone. We remove, in each layer, the mode that carries most on one part
 # of the scenes, and measure on another. Such a mode takes more out of the logits than a random direction
-# does, and no wonder that it moves more. So we do it a second time at equal size: of the mode, and of each
-# direction, only such a part is removed that all take the same variance out of the logits, that of the
-# weakest.
+# does, and no wonder that it moves more. So we do it a second time at equal size. Of
+# the mode and of each direction we remove only a part, so that all take the same variance out of the
+# logits. That variance is the one that the weakest of them carries.
 
 # %%
 strongest = carrying.logit_variance.max("mode").argmax("head")
