@@ -30,7 +30,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
-from qkutils import checkpoints, options
+from qkutils import checkpoints, options, store
 from qkutils.checkpoints import EMBED, Checkpoint, Grid
 from qkutils.heads import Heads, check_blocks, is_timms, read_heads
 
@@ -730,6 +730,8 @@ def fetch(name: str, folder: Path) -> Path:
         For an embedded model, which is there already, and for a name that timm can't fetch.
     FileNotFoundError
         Where the hub gives nothing, as without a network.
+    OSError
+        Where the file can't be written, or another process writes it.
 
     Examples
     --------
@@ -742,12 +744,7 @@ def fetch(name: str, folder: Path) -> Path:
     if _embedded(name) is not None:
         raise ValueError(f"{name!r}: is embedded, nothing has to be fetched; load it by its name")
     _refuse_unknown(name)
-    state = _from_hub(name, str(folder)).state_dict()
-    folder.mkdir(parents=True, exist_ok=True)
-    path, partial = folder / f"{name}.safetensors", folder / f".{name}.{os.getpid()}.partial"
-    try:
-        save_file(state, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    path = folder / f"{name}.safetensors"
+    with store.locked(path), store.writing(path) as temporary:
+        save_file(_from_hub(name, str(folder)).state_dict(), temporary)
     return path
