@@ -171,7 +171,7 @@ def fold(
     """One layer's W_q and W_k in float64, as they act on the token of this convention.
 
     `paper`: on the raw residual stream x, so as they are.  `exact`: on LayerNorm's normalised
-    token z, so with its gain and centring folded in: W diag(g) C.  Taught in chapter 1.
+    token z, so with its gain and centring folded in: W diag(g) C.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention={convention!r}: it is one of {', '.join(CONVENTIONS)}")
@@ -193,7 +193,7 @@ def key_salience(
     """What every query prefers in a key whatever the query is: κ, as its two parts.
 
     The first comes from the query bias b_q, the second from LayerNorm's shift through W_q; the
-    score of a key gains their sum times its normalised token.  Taught in chapter 1.
+    score of a key gains their sum times its normalised token.
     """
     w_q, w_k = heads.w_q.double(), heads.w_k.double()
     gain = heads.ln_gain.double()[:, None]

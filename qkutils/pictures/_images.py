@@ -104,7 +104,7 @@ def _spread(source: Any, count: Any) -> list:
     else:
         raise ValueError(
             f"source={source!r}: name a folder, or pass a sequence of pictures, such as "
-            "scenes.pictures(0, 0, 16)"
+            "qkutils.world.pictures(0, 0, 16)"
         )
     if len(items) < count:
         raise ValueError(

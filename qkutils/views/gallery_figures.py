@@ -63,7 +63,7 @@ def mode_at_work(
 ) -> dict[str, Axes]:
     """A mode on one picture, in its own scale, on axes "a", and its optimal pictures on the others.
 
-    `found` is one mode of `gallery.explain`, `best` one sign of `gallery.optimal`; the maps are
+    `found` is one mode of `studies.one_image`, `best` one sign of `optimal_pictures`; the maps are
     turned to that sign.
     """
     sign = int(best.sign)

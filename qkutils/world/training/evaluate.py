@@ -54,7 +54,7 @@ def accuracy(
 
     Kind and colour are asked only where something is odd; without any such scene they are NaN.
     `hidden`: the targets are taken out of the pictures, which shows what the distractors give away.
-    Taught in chapter 3.
+
     """
     hits, asked = [], []
     for held_out in _held_out(count, odd):
