@@ -403,7 +403,7 @@ every = max(len(pictures.keys) // 64, 1)
 pictures = pictures.some(pictures.keys[::every])
 alike = {
     convention: qk.scan(
-        model, pictures, 1, convention, statistics=["anisotropy"]
+        model, pictures, k=1, convention=convention, statistics=["anisotropy"]
     ).anisotropy
     for convention in heads.CONVENTIONS
 }

@@ -68,7 +68,7 @@ source = IMAGES or qk.pictures.images(drawn, model, COUNT)
 pictures = qk.pictures_of(source, model)
 one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 3, 2, 0
-of_head = qk.mode_maps(model, one, LAYER, HEAD)  # convention exact
+of_head = qk.mode_maps(model, one, layer=LAYER, head=HEAD)  # convention exact
 two = of_head.isel(image=0, mode=MODE)
 tell(model=model.name, scanned=len(pictures.keys), drawn="" if IMAGES else "drawn")
 ask, answer = two["query"].values > 0, two["key"].values > 0
@@ -114,7 +114,7 @@ atlas = qk.scan(model, pictures, k=4, statistics=["variance"])
 best = atlas.sel(layer=LAYER, head=HEAD, mode=MODE, sign=1)
 best = best.isel(rank=(best.image >= 0).values)
 its_pictures = torch.stack([pictures.read(int(n)) for n in best.image])
-again = qk.mode_maps(model, its_pictures, LAYER, HEAD).isel(mode=MODE)
+again = qk.mode_maps(model, its_pictures, layer=LAYER, head=HEAD).isel(mode=MODE)
 largest = again.max(("row", "column"))
 by_hand = (largest["query"] * largest["key"]).values
 tell(score_error=float(abs(by_hand / best.score.values - 1).max()))
@@ -407,7 +407,7 @@ tell(
 # %%
 drawn_scenes = qk.pictures.images(qk.world.pictures(0, 0, COUNT), subject, COUNT)
 held_out, seen = drawn_scenes[:48], drawn_scenes[48:]
-carrying = qk.scan(subject, seen, 1, statistics=["variance"])
+carrying = qk.scan(subject, seen, k=1, statistics=["variance"])
 by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")
 evenly = np.full(len(depth), 1 / len(depth))
 beyond = {

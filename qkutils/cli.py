@@ -189,8 +189,8 @@ def _scan(args: argparse.Namespace) -> None:
     atlas = atlases.scan(
         models.load(args.model, device=args.device),
         args.images,
-        args.k,
-        args.convention,
+        k=args.k,
+        convention=args.convention,
         statistics=args.statistics,
         precision=args.precision,
         overfetch=args.overfetch,

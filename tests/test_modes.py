@@ -355,6 +355,7 @@ def test_real_models_have_numpys_singular_values(real_model, convention):
         assert abs(ours - sigma[:64]).max() < 1e-10 * sigma[0]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 def test_a_gpu_gives_what_the_cpu_gives(plain_vit, make_vit):
     on_gpu = qk.decompose(qk.load(make_vit(seed=1, embed_dim=64, num_heads=4), device="cuda"))

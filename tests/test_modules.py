@@ -310,6 +310,7 @@ def test_a_gpu_that_is_not_there(plain_vit, monkeypatch):
         load(plain_vit, device=7)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_the_network_of_the_caller_is_not_moved(make_vit):
     model = qk.load(make_vit())

@@ -121,7 +121,7 @@ def test_a_network_that_does_not_do_what_its_weights_say_is_refused(
         "observed": lambda m: qk.observed_attention(m, images),
         "rebuilt": lambda m: qk.rebuild_attention(m, images),
         "tokens": lambda m: visit_layers(m, images, lambda *_: None),
-        "scan": lambda m: qk.scan(m, images, 1, progress=False),
+        "scan": lambda m: qk.scan(m, images, k=1, progress=False),
     }[study]
     run(qk.load(net))
     spoil(net)

@@ -233,9 +233,9 @@ def earlier(request, plain_vit, tmp_path):
     def leave(source, **options) -> Path:
         out = tmp_path / "atlas.nc"
         if request.param == "finished":
-            scan(plain_vit, source, 1, out=out, **options)
+            scan(plain_vit, source, k=1, out=out, **options)
         else:
-            cut_off(plain_vit, source, 1, out=out, **options)
+            cut_off(plain_vit, source, k=1, out=out, **options)
         return out
 
     return leave
@@ -245,12 +245,12 @@ def test_other_pictures_of_the_same_length_are_refused(plain_vit, earlier):
     out, other = earlier(images()), images()
     other[1] += 1e-3
     with pytest.raises(ValueError, match="atlas.nc.*'00000001'"):
-        scan(plain_vit, other, 1, out=out)
+        scan(plain_vit, other, k=1, out=out)
     with pytest.raises(ValueError, match="atlas.nc"):
-        scan(plain_vit, images(seed=1), 1, out=out)
+        scan(plain_vit, images(seed=1), k=1, out=out)
     with pytest.raises(ValueError, match="atlas.nc.*'00000004'"):
-        scan(plain_vit, images(5), 1, out=out)
-    assert int(scan(plain_vit, images(), 1, out=out).done.sum()) == 4
+        scan(plain_vit, images(5), k=1, out=out)
+    assert int(scan(plain_vit, images(), k=1, out=out).done.sum()) == 4
 
 
 @pytest.mark.parametrize("part", ["patch_embed.proj", "blocks.1.attn.qkv", "blocks.2.mlp.fc1"])
@@ -260,21 +260,21 @@ def test_a_network_that_differs_anywhere_is_refused(plain_vit, make_vit, earlier
         other.get_submodule(part).weight[-1] += 0.1  # of qkv these are values
     assert qk.load(other).fingerprint == qk.load(plain_vit).fingerprint
     with pytest.raises(ValueError, match="atlas.nc.*other model"):
-        scan(other, images(), 1, out=out)
+        scan(other, images(), k=1, out=out)
     shards = [
-        scan(net, images(2, n), 1, keys=[f"{n}a", f"{n}b"])
+        scan(net, images(2, n), k=1, keys=[f"{n}a", f"{n}b"])
         for n, net in enumerate((plain_vit, other))
     ]
     with pytest.raises(ValueError, match="differ in model"):
         qk.merge(*shards)
-    assert scan(make_vit(seed=1), images(), 1, out=out).identical(scan(plain_vit, images(), 1))
+    assert scan(make_vit(seed=1), images(), k=1, out=out).identical(scan(plain_vit, images(), k=1))
 
 
 def test_other_preprocessing_is_refused(plain_vit, earlier, folder):
     model, out = qk.load(plain_vit), earlier(folder)
     other = type(model.transform)(model.transform.transforms[:-1])
     with pytest.raises(ValueError, match="atlas.nc.*preprocessing"):
-        scan(replace(model, transform=other), folder, 1, out=out)
+        scan(replace(model, transform=other), folder, k=1, out=out)
 
 
 def picture(path: Path, seed: int) -> None:
@@ -295,15 +295,15 @@ def test_a_folder_with_the_same_names_is_refused(plain_vit, folder, earlier):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     picture(folder / "1.png", 9)
     with pytest.raises(ValueError, match="atlas.nc.*'1.png'"):
-        scan(plain_vit, folder, 1, out=out)
+        scan(plain_vit, folder, k=1, out=out)
     (folder / "1.png").write_bytes(before["1.png"])
     (folder / "new.png").write_bytes(before["1.png"])
     with pytest.raises(ValueError, match="atlas.nc.*'new.png'"):
-        scan(plain_vit, folder, 1, out=out)
+        scan(plain_vit, folder, k=1, out=out)
     (folder / "new.png").unlink()
     (folder / "2.png").rename(folder / "3.PNG")
     with pytest.raises(ValueError, match="atlas.nc.*'2.png'"):
-        scan(plain_vit, folder, 1, out=out)
+        scan(plain_vit, folder, k=1, out=out)
 
 
 @pytest.mark.filterwarnings("ignore:[12] images can't be read")
@@ -314,38 +314,38 @@ def test_a_mended_picture_is_read_again(plain_vit, folder, earlier):
     picture(folder / "4.png", 4)
     out = earlier(folder)
     (folder / "0.png").write_bytes(whole)
-    found = scan(plain_vit, folder, 1, out=out)
-    assert found.identical(scan(plain_vit, folder, 1)) and qk.open_atlas(out).identical(found)
+    found = scan(plain_vit, folder, k=1, out=out)
+    assert found.identical(scan(plain_vit, folder, k=1)) and qk.open_atlas(out).identical(found)
     assert found.done.values.tolist() == [True, True, True, False, True]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Atlas, "note", lambda *_: pytest.fail("a picture was read"))
-        assert scan(plain_vit, folder, 1, out=out).identical(found)
+        assert scan(plain_vit, folder, k=1, out=out).identical(found)
 
 
 @pytest.mark.filterwarnings("ignore:1 images can't be read")
 def test_a_mended_picture_is_ranked_in_both_passes(plain_vit, folder, tmp_path):
     whole, out = (folder / "0.png").read_bytes(), tmp_path / "atlas.nc"
     (folder / "0.png").write_bytes(b"")
-    scan(plain_vit, folder, 1, out=out, precision="bfloat16")
+    scan(plain_vit, folder, k=1, out=out, precision="bfloat16")
     (folder / "0.png").write_bytes(whole)
-    found = scan(plain_vit, folder, 1, out=out, precision="bfloat16")
-    assert found.identical(scan(plain_vit, folder, 1, precision="bfloat16"))
+    found = scan(plain_vit, folder, k=1, out=out, precision="bfloat16")
+    assert found.identical(scan(plain_vit, folder, k=1, precision="bfloat16"))
     assert found.done.all() and names(tmp_path) == ["atlas.nc", "set"]
 
 
 def test_one_picture_may_have_two_keys(plain_vit):
-    one = scan(plain_vit, images(2), 1, keys="ab")
-    both = qk.merge(one, scan(plain_vit, images(2), 1, keys="cd"))
+    one = scan(plain_vit, images(2), k=1, keys="ab")
+    both = qk.merge(one, scan(plain_vit, images(2), k=1, keys="cd"))
     assert both.digest.values.tolist() == one.digest.values.tolist() * 2
 
 
 def test_a_scan_of_names_that_are_no_utf8_is_kept_and_goes_on(plain_vit, folder, tmp_path):
     os.rename(os.fsencode(folder / "1.png"), os.fsencode(folder) + b"/x\xe9.png")
     out = tmp_path / os.fsdecode(b"atlas\xe9.nc")
-    cut_off(plain_vit, folder, 1, out=out)
-    found = scan(plain_vit, folder, 1, out=out)
+    cut_off(plain_vit, folder, k=1, out=out)
+    found = scan(plain_vit, folder, k=1, out=out)
     assert "x\\xe9.png" in found.key.values and found.done.all()
-    assert qk.open_atlas(out).identical(found) and scan(plain_vit, folder, 1, out=out).identical(
+    assert qk.open_atlas(out).identical(found) and scan(plain_vit, folder, k=1, out=out).identical(
         found
     )
 
@@ -362,13 +362,13 @@ def test_where_the_atlas_can_not_be_written_nothing_is_read(plain_vit, tmp_path)
 def test_a_full_disk_leaves_the_last_good_state(plain_vit, tmp_path, after):
     out, state = tmp_path / "atlas.nc", tmp_path / "atlas.nc.partial"
     if after:
-        cut_off(plain_vit, images(), 1, out=out, after=after)
+        cut_off(plain_vit, images(), k=1, out=out, after=after)
     before = state.read_bytes() if after else None
     with small_disk(1000), pytest.raises(OSError, match="atlas.nc.*make room"):
-        scan(plain_vit, images(), 1, out=out, batch_size=1, save_every=0.0)
+        scan(plain_vit, images(), k=1, out=out, batch_size=1, save_every=0.0)
     assert names(tmp_path) == (["atlas.nc.partial"] if after else [])
     assert not after or state.read_bytes() == before
-    assert scan(plain_vit, images(), 1, out=out).identical(scan(plain_vit, images(), 1))
+    assert scan(plain_vit, images(), k=1, out=out).identical(scan(plain_vit, images(), k=1))
 
 
 def test_a_second_scan_of_one_file_is_refused(plain_vit, tmp_path):
@@ -377,12 +377,12 @@ def test_a_second_scan_of_one_file_is_refused(plain_vit, tmp_path):
     def second(*given):
         note(*given)
         with pytest.raises(BlockingIOError, match=f"atlas.nc.*{os.getpid()}") as caught:
-            scan(plain_vit, images(), 1, out=out)
+            scan(plain_vit, images(), k=1, out=out)
         refused.append(caught)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Atlas, "note", second)
-        scan(plain_vit, images(), 1, out=out)
+        scan(plain_vit, images(), k=1, out=out)
     assert len(refused) == 1 and names(tmp_path) == ["atlas.nc"]
 
 
@@ -415,7 +415,7 @@ DAMAGE = {
 
 @pytest.fixture(scope="module")
 def atlas(plain_vit) -> xr.Dataset:
-    return scan(plain_vit, images(), 2, statistics=("variance",))
+    return scan(plain_vit, images(), k=2, statistics=("variance",))
 
 
 @pytest.mark.parametrize("named", DAMAGE)

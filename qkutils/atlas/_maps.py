@@ -25,6 +25,7 @@ def mode_maps(
     images: Float[Tensor, "image channel height width"],
     layer: int,
     head: int,
+    *,
     convention: Convention = "exact",
 ) -> xr.Dataset:
     """Map where on some images the tokens stand that ask a head's modes, and those that answer.
@@ -134,7 +135,9 @@ def optimal_pictures(
     if len(numbers) == 0:
         raise ValueError(f"layer {layer}, head {head}, mode {mode}: no picture has both its parts")
     images = torch.stack([pictures.read(int(n)) for n in numbers])
-    of_head = mode_maps(loaded, images, layer, head, convention_of(atlas)).isel(mode=mode)
+    of_head = mode_maps(
+        loaded, images, layer=layer, head=head, convention=convention_of(atlas)
+    ).isel(mode=mode)
     turn = np.broadcast_to(chosen.sign.values[:, None], there.shape)[there][:, None, None]
     shown = {"picture": visible(loaded, images)}
     shown |= {side: of_head[side].values * turn for side in ("query", "key")}

@@ -49,9 +49,9 @@ class Manner:
 def scan(
     model: AnyModel,
     images: Any,
+    *,
     k: int = 8,
     convention: Convention = "exact",
-    *,
     statistics: Sequence[str] = (),
     keys: Sequence[str] | None = None,
     precision: Precision = "float32",

@@ -26,8 +26,8 @@ def one_image(
     image: Any,
     layer: int,
     head: int,
-    query_patch: int | None = None,
     *,
+    query_patch: int | None = None,
     convention: Convention = "exact",
     order: str = "contribution",
 ) -> xr.Dataset:

@@ -75,7 +75,9 @@ class ModeBrowser(View):
         """A mode's maps on any picture of the source, sign +."""
         options.index("picture", picture, len(self.shelf.pictures.keys))
         image = self.shelf.pictures.read(picture)[None]
-        of_head = mode_maps(self.shelf.model, image, layer, head, convention_of(self.atlas))
+        of_head = mode_maps(
+            self.shelf.model, image, layer=layer, head=head, convention=convention_of(self.atlas)
+        )
         both = of_head.isel(image=0, mode=mode)
         values = np.stack([both["query"].values.ravel(), both["key"].values.ravel()])
         return {"maps": packed(values, "float32"), "pictures": {str(picture): self.shelf[picture]}}

@@ -230,7 +230,9 @@ def one_image(
     taken = _take(loaded, "the given picture", first)
     chosen, of_each = carried(taken, layers, heads, (layer, head))
     start = {"layer": _start("layer", layer, chosen), "head": _start("head", head, of_each)}
-    explained = studies.one_image(loaded, first, start["layer"], start["head"], patch)
+    explained = studies.one_image(
+        loaded, first, layer=start["layer"], head=start["head"], query_patch=patch
+    )
     kept = min(3, explained.sizes["mode"])
     state = start | {"asks": "patch", "patch": patch, "salience": True, "kept": kept}
     state |= {"order": "contribution", "mode": None}  # none chosen: the first in this order

@@ -37,13 +37,13 @@ def images() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def reference(images) -> xr.Dataset:
-    return scan("tiny-supervised", images, 2, statistics=("variance", "anisotropy"))
+    return scan("tiny-supervised", images, k=2, statistics=("variance", "anisotropy"))
 
 
 @pytest.fixture(scope="module")
 def found(images) -> xr.Dataset:
     options = {"precision": "bfloat16", "overfetch": 3}
-    return scan("tiny-supervised", images, 2, statistics=("variance", "anisotropy"), **options)
+    return scan("tiny-supervised", images, k=2, statistics=("variance", "anisotropy"), **options)
 
 
 def test_two_passes_find_what_one_in_float32_finds(reference, found):
@@ -64,7 +64,7 @@ def test_statistics_are_those_of_the_first_pass(reference, found):
 
 
 def test_what_is_ranked_again_is_told(images, found):
-    half = scan("tiny-supervised", images, 1, precision="bfloat16", overfetch=1)
+    half = scan("tiny-supervised", images, k=1, precision="bfloat16", overfetch=1)
     held = np.unique(half.image.values[half.image.values >= 0])
     assert len(held) <= int(half.ranked_again) < int(found.ranked_again) <= len(images)
     # With a single candidate a place, a second pass finds better ones among other modes' pictures.
@@ -87,7 +87,7 @@ def test_empty_places_are_no_candidates(plain_vit, monkeypatch):
 
     monkeypatch.setattr(_scan, "one_pass", forgetful)
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    found = scan(plain_vit, images, 4, precision="bfloat16", overfetch=1)
+    found = scan(plain_vit, images, k=4, precision="bfloat16", overfetch=1)
     held, lost = found.image >= 0, (found.image == 0) & (found.mode % 2 == 1)
     assert not held.isel(rank=3).any() and lost.any()
     assert float(found.from_candidates) == pytest.approx(1 - float(lost.sum() / held.sum()))
@@ -96,8 +96,8 @@ def test_empty_places_are_no_candidates(plain_vit, monkeypatch):
 def test_where_every_picture_is_a_candidate_nothing_differs(plain_vit):
     images = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     keys = list("ebicahfgd")
-    one = scan(plain_vit, images, 4, keys=keys)
-    two = scan(plain_vit, images, 4, keys=keys, precision="bfloat16", overfetch=9)
+    one = scan(plain_vit, images, k=4, keys=keys)
+    two = scan(plain_vit, images, k=4, keys=keys, precision="bfloat16", overfetch=9)
     for name in ("score", "image", "query_patch", "key_patch", "done", "fault", "sigma", "cosine"):
         assert two[name].identical(one[name])
     assert int(two.ranked_again) == 9 and float(two.from_candidates) == 1
@@ -108,7 +108,7 @@ def test_the_first_pass_is_in_half_precision_and_the_second_is_not(plain_vit, co
     seen: list[torch.dtype] = []
     hook = plain_vit.blocks[1].mlp.fc1.register_forward_hook(lambda *a: seen.append(a[2].dtype))
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    scan(plain_vit, images, 1, convention, precision="bfloat16", batch_size=3)
+    scan(plain_vit, images, k=1, convention=convention, precision="bfloat16", batch_size=3)
     hook.remove()
     assert seen == [torch.bfloat16, torch.float32]
     assert all(p.dtype == torch.float32 for p in plain_vit.parameters())
@@ -116,9 +116,9 @@ def test_the_first_pass_is_in_half_precision_and_the_second_is_not(plain_vit, co
 
 def test_pictures_are_renumbered_from_the_few_to_all(images):
     """A mode's own pictures, found by brute force among all, keep their numbers and keys."""
-    few = scan("tiny-supervised", images, 1, precision="bfloat16", overfetch=1)
+    few = scan("tiny-supervised", images, k=1, precision="bfloat16", overfetch=1)
     layer, head, mode = 5, 1, 0
-    maps = qk.mode_maps("tiny-supervised", images, layer, head).isel(mode=mode)
+    maps = qk.mode_maps("tiny-supervised", images, layer=layer, head=head).isel(mode=mode)
     tops = [maps[side].max(("row", "column")).values for side in ("query", "key")]
     best = int((tops[0].clip(0) * tops[1].clip(0)).argmax())
     place = few.sel(layer=layer, head=head, mode=mode, sign=1).isel(rank=0)
@@ -136,7 +136,7 @@ def test_two_passes_that_were_cut_off_go_on(plain_vit, tmp_path, monkeypatch, af
     images = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     options = {"precision": "bfloat16", "batch_size": 1, "save_every": 0.0}
     options |= {"statistics": ("variance",)}
-    wanted = scan(plain_vit, images, 2, **options)
+    wanted = scan(plain_vit, images, k=2, **options)
     total, note, seen = 9 + int(wanted.ranked_again), Atlas.note, []
 
     def count(*given):
@@ -151,14 +151,14 @@ def test_two_passes_that_were_cut_off_go_on(plain_vit, tmp_path, monkeypatch, af
     out = tmp_path / "atlas.nc"
     monkeypatch.setattr(Atlas, "note", stop)
     with pytest.raises(Stop):
-        scan(plain_vit, images, 2, out=out, **options)
+        scan(plain_vit, images, k=2, out=out, **options)
     assert not out.exists()
     monkeypatch.setattr(Atlas, "note", count)
-    assert scan(plain_vit, images, 2, out=out, **options).identical(wanted)
+    assert scan(plain_vit, images, k=2, out=out, **options).identical(wanted)
     assert len(seen) == total
     assert [path.name for path in tmp_path.iterdir()] == ["atlas.nc"]
     (tmp_path / "atlas.nc.again").write_text("left by a run that was killed just before its end")
-    assert scan(plain_vit, images, 2, out=out, **options).identical(wanted)
+    assert scan(plain_vit, images, k=2, out=out, **options).identical(wanted)
     assert len(seen) == total
     assert [path.name for path in tmp_path.iterdir()] == ["atlas.nc"]
 
@@ -167,14 +167,14 @@ def test_files_of_one_and_of_two_passes_are_told_apart(plain_vit, tmp_path):
     images = torch.zeros(2, 3, 32, 32)
     images[1, :, :16] = 1
     half = {"precision": "bfloat16", "out": tmp_path / "half.nc"}
-    scan(plain_vit, images, 1, **half)
-    scan(plain_vit, images, 1, out=tmp_path / "whole.nc")
+    scan(plain_vit, images, k=1, **half)
+    scan(plain_vit, images, k=1, out=tmp_path / "whole.nc")
     with pytest.raises(ValueError, match="half.nc.*candidates"):
-        scan(plain_vit, images, 1, out=tmp_path / "half.nc")
+        scan(plain_vit, images, k=1, out=tmp_path / "half.nc")
     with pytest.raises(ValueError, match="whole.nc.*candidates"):
-        scan(plain_vit, images, 1, precision="bfloat16", out=tmp_path / "whole.nc")
+        scan(plain_vit, images, k=1, precision="bfloat16", out=tmp_path / "whole.nc")
     with pytest.raises(ValueError, match="candidates"):
-        scan(plain_vit, images, 1, overfetch=3, **half)
+        scan(plain_vit, images, k=1, overfetch=3, **half)
     with pytest.raises(ValueError, match="candidates"):
         qk.merge(*(qk.open_atlas(tmp_path / f"{name}.nc") for name in ("half", "whole")))
 
@@ -189,7 +189,7 @@ def test_a_picture_that_fails_in_the_second_pass_is_reported(plain_vit):
 
     pictures = qk.pictures.Pictures(list("abcd"), read)
     with pytest.warns(UserWarning, match="1 images can't be read.*'c'.*the disk is gone"):
-        atlas = scan(plain_vit, pictures, 1, precision="bfloat16", workers=1)
+        atlas = scan(plain_vit, pictures, k=1, precision="bfloat16", workers=1)
     assert list(atlas.fault.values) == ["", "", "OSError: the disk is gone", ""]
     assert set(np.unique(atlas.image.values)) == {0, 1, 3}
 
@@ -210,7 +210,7 @@ def test_bad_options_are_refused(options, message):
 def test_real_models_lose_next_to_nothing(real_model, real_images):
     model = qk.load(real_model)
     assert (
-        recall(scan(model, real_images, 2, precision="bfloat16"), scan(model, real_images, 2))
+        recall(scan(model, real_images, k=2, precision="bfloat16"), scan(model, real_images, k=2))
         > 0.99
     )
 

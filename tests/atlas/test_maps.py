@@ -20,9 +20,11 @@ def scan(plain_vit):
 
 @pytest.mark.parametrize("convention", ["exact", "paper"])
 def test_maps_are_those_that_explain_gives(plain_vit, images, convention):
-    of_head = qk.mode_maps(plain_vit, images, 1, 2, convention)
+    of_head = qk.mode_maps(plain_vit, images, layer=1, head=2, convention=convention)
     for n in range(len(images)):
-        one = qk.studies.one_image(plain_vit, images[n], 1, 2, convention=convention).sortby("mode")
+        one = qk.studies.one_image(
+            plain_vit, images[n], layer=1, head=2, convention=convention
+        ).sortby("mode")
         for side in ("query", "key"):
             got = of_head[side].isel(image=n).values
             np.testing.assert_allclose(got, one[f"{side}_map"].values, atol=1e-4)
@@ -49,7 +51,7 @@ def test_empty_ranks_are_not_there(plain_vit, scan):
     pictures, atlas = scan
     emptied = atlas.copy(deep=True)
     emptied.image[0, 0, 0, 1, 1:] = -1
-    found = qk.optimal_pictures(plain_vit, pictures, emptied, 0, 0, 0)
+    found = qk.optimal_pictures(plain_vit, pictures, emptied, layer=0, head=0, mode=0)
     assert not found.there[1, 1:].any() and (found["query"][1, 1:] == 0).all()
     assert found.there[0].all()
     figure = Figure()
@@ -58,7 +60,7 @@ def test_empty_ranks_are_not_there(plain_vit, scan):
     assert drawn == [True, True, True, True, False, False] * 2
     emptied.image[0, 0, 0] = -1
     with pytest.raises(ValueError, match="no picture has both"):
-        qk.optimal_pictures(plain_vit, pictures, emptied, 0, 0, 0)
+        qk.optimal_pictures(plain_vit, pictures, emptied, layer=0, head=0, mode=0)
 
 
 @pytest.mark.parametrize("name", ["layer", "head"])
@@ -70,7 +72,7 @@ def test_a_place_that_is_not_there_is_refused(plain_vit, images, name):
 
 def test_attention_is_built_up_to_the_models_own(vit, images):
     model = qk.load(vit)
-    found = qk.studies.one_image(vit, images[0], 1, 0, query_patch=5)
+    found = qk.studies.one_image(vit, images[0], layer=1, head=0, query_patch=5)
     built = qk.studies.build_up(found)
     at = model.prefix_tokens + 5
     own = qk.observed_attention(vit, images[:1]).values[1, 0, 0, at]
@@ -90,7 +92,7 @@ def test_attention_is_built_up_to_the_models_own(vit, images):
 
 def test_one_query_is_needed_to_build_attention(plain_vit, images):
     with pytest.raises(ValueError, match="one query"):
-        qk.studies.build_up(qk.studies.one_image(plain_vit, images[0], 0, 0))
+        qk.studies.build_up(qk.studies.one_image(plain_vit, images[0], layer=0, head=0))
 
 
 def test_an_overlay_is_red_cyan_and_white_where_it_should_be():

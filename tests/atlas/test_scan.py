@@ -98,7 +98,7 @@ def brute_force(net, images: torch.Tensor, convention: str) -> dict[str, np.ndar
 
 def check_against_brute_force(net, images: torch.Tensor, convention: str, k: int) -> xr.Dataset:
     """Asserts that scores, images and patches are those of brute force, ties apart."""
-    atlas = scan(net, images, k, convention, statistics=ALL[:2], batch_size=4)
+    atlas = scan(net, images, k=k, convention=convention, statistics=ALL[:2], batch_size=4)
     wanted = brute_force(net, images, convention)
     best = -np.sort(-wanted["score"], -1)[..., :k]
     score = atlas.score.fillna(0).values
@@ -152,7 +152,7 @@ def test_real_models_equal_brute_force(real_model, real_images, convention):
 
 @pytest.mark.parametrize("k", [5, 9])
 def test_more_ranks_than_images_leave_empty_places(plain_vit, k):
-    atlas = scan(plain_vit, random_images(4), k)
+    atlas = scan(plain_vit, random_images(4), k=k)
     last = atlas.isel(rank=slice(4, None))
     assert last.score.isnull().all()
     assert (last.image == -1).all() and (last.query_patch == -1).all()
@@ -197,7 +197,7 @@ def test_null_modes_take_the_explicit_way(make_vit):
         net.blocks[1].attn.qkv.weight[0] = net.blocks[1].attn.qkv.weight[1]
     explicit = [layer.rows is not None for layer in prepare(qk.load(net), "exact").layers]
     assert explicit == [False, True, False]
-    atlas = scan(net, random_images(5), 2, statistics=("variance",))
+    atlas = scan(net, random_images(5), k=2, statistics=("variance",))
     wanted = brute_force(net, random_images(5), "exact")
     np.testing.assert_allclose(atlas.logit_variance, wanted["variance"], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(atlas.salience_variance, wanted["kappa"], rtol=1e-3)
@@ -244,7 +244,9 @@ def test_anisotropy_is_the_mean_cosine_of_centre_tokens(make_vit):
             centre = centre / np.linalg.norm(centre, axis=-1, keepdims=True)
             pairs = list(itertools.combinations(range(7), 2))
             wanted = np.mean([(centre[:, a] * centre[:, b]).sum(-1) for a, b in pairs], 0)
-            atlas = scan(net, images, 1, convention, statistics=("anisotropy",), batch_size=3)
+            atlas = scan(
+                net, images, k=1, convention=convention, statistics=("anisotropy",), batch_size=3
+            )
             np.testing.assert_allclose(atlas.anisotropy, wanted, atol=1e-6)
 
 
@@ -257,7 +259,7 @@ def test_sinks_are_counted_in_the_models_own_attention(make_vit):
     share = (attention >= 0.5).mean(3)
     wanted = (share.max(-1) >= 0.9).mean(1)
     on_prefix = ((share.max(-1) >= 0.9) & (share.argmax(-1) == 0)).mean(1)
-    atlas = scan(net, images, 1, statistics=("sinks",), batch_size=4)
+    atlas = scan(net, images, k=1, statistics=("sinks",), batch_size=4)
     assert 0 < wanted.sum() < wanted.size
     np.testing.assert_allclose(atlas.sink, wanted)
     np.testing.assert_allclose(atlas.sink_on_prefix, on_prefix)
@@ -289,7 +291,7 @@ def folder(tmp_path_factory):
 def atlas(plain_vit, folder) -> xr.Dataset:
     """A scan of the folder with all statistics, one picture at a time."""
     with pytest.warns(UserWarning, match="2 images can't be read"):
-        return scan(plain_vit, folder, 3, statistics=ALL, batch_size=1, workers=1)
+        return scan(plain_vit, folder, k=3, statistics=ALL, batch_size=1, workers=1)
 
 
 def test_broken_files_are_reported_and_left_out(atlas, plain_vit, folder, tmp_path):
@@ -314,7 +316,7 @@ def test_a_turned_picture_is_turned_back(plain_vit, folder):
 @pytest.mark.filterwarnings("ignore:2 images can't be read")
 @pytest.mark.parametrize(("batch_size", "workers"), [(2, 1), (3, 4), (5, 2), (64, 3)])
 def test_batches_and_workers_change_nothing(atlas, plain_vit, folder, batch_size, workers):
-    again = scan(plain_vit, folder, 3, statistics=ALL, batch_size=batch_size, workers=workers)
+    again = scan(plain_vit, folder, k=3, statistics=ALL, batch_size=batch_size, workers=workers)
     assert again.identical(atlas)
 
 
@@ -344,12 +346,12 @@ def test_order_changes_nothing_and_copies_tie_by_key(plain_vit):
     images = random_images(9)
     images[[1, 4]] = images[7].clone()
     keys = ["e", "p2", "b", "i", "p1", "a", "z", "p3", "c"]
-    atlas = scan(plain_vit, images, 4, statistics=ALL, keys=keys)
+    atlas = scan(plain_vit, images, k=4, statistics=ALL, keys=keys)
     order = [3, 7, 0, 8, 1, 2, 6, 4, 5]
     shuffled = scan(
         plain_vit,
         images[order],
-        4,
+        k=4,
         statistics=ALL,
         keys=[keys[n] for n in order],
         batch_size=2,
@@ -372,7 +374,7 @@ def test_rounding_of_the_forward_pass_does_not_part_copies(make_vit):
         return (x * (1 + 1e-7 * torch.randn(x.shape, generator=noise)),)
 
     hook = net.blocks[0].register_forward_pre_hook(disturb)
-    atlas = scan(net, images, 3)
+    atlas = scan(net, images, k=3)
     hook.remove()
     there = atlas.image.values[..., 0] >= 0
     # Some scores lie so near to where rounding turns that noise parts them all the same.
@@ -424,16 +426,16 @@ def test_a_scan_that_was_cut_off_goes_on(atlas, plain_vit, folder, tmp_path, mon
     options = {"statistics": ALL, "out": out, "batch_size": 1, "save_every": 0.0}
     monkeypatch.setattr(Atlas, "note", stop)
     with pytest.raises(Stop):
-        scan(plain_vit, folder, 3, **options)
+        scan(plain_vit, folder, k=3, **options)
     assert not out.exists() and out.with_name("atlas.nc.partial").exists() == (after > 0)
     monkeypatch.setattr(Atlas, "note", count)
-    result = scan(plain_vit, folder, 3, **options)
+    result = scan(plain_vit, folder, k=3, **options)
     assert len(seen) == 15
     assert result.identical(atlas)
     assert [p.name for p in out.parent.iterdir()] == ["atlas.nc"]
     assert out.read_bytes() == (tmp_path / "whole.nc").read_bytes()
     assert qk.open_atlas(out).identical(atlas)
-    assert scan(plain_vit, folder, 3, **options).identical(atlas) and len(seen) == 15
+    assert scan(plain_vit, folder, k=3, **options).identical(atlas) and len(seen) == 15
 
 
 SLOW_SCAN = """
@@ -456,18 +458,18 @@ qk.scan("tiny-supervised", sys.argv[1], 3, out=sys.argv[2], batch_size=1, save_e
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:2 images can't be read")
 def test_a_killed_process_leaves_what_can_be_gone_on_with(folder, tmp_path):
-    wanted = scan("tiny-supervised", folder, 3)
+    wanted = scan("tiny-supervised", folder, k=3)
     out = tmp_path / "atlas.nc"
     partial = tmp_path / "atlas.nc.partial"
     command = [sys.executable, "-c", SLOW_SCAN, str(folder), str(out)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"five are done\n"
         with pytest.raises(BlockingIOError, match=f"atlas.nc.*{process.pid}"):
-            scan("tiny-supervised", folder, 3, out=out)
+            scan("tiny-supervised", folder, k=3, out=out)
         process.kill()
     done = qk.open_atlas(partial)
     assert int(done.done.sum()) + int((done.fault != "").sum()) == 4 and not out.exists()
-    assert scan("tiny-supervised", folder, 3, out=out).identical(wanted)
+    assert scan("tiny-supervised", folder, k=3, out=out).identical(wanted)
     assert [path.name for path in tmp_path.iterdir()] == ["atlas.nc"]
 
 
@@ -490,9 +492,9 @@ def test_the_file_of_another_scan_is_not_touched(plain_vit, tmp_path, change, na
 def test_shards_merge_exactly(plain_vit):
     images, keys = random_images(14), [f"{n * 5 % 14:02d}" for n in range(14)]
     images[3] = images[11]
-    whole = scan(plain_vit, images, 3, statistics=ALL, keys=keys)
+    whole = scan(plain_vit, images, k=3, statistics=ALL, keys=keys)
     shards = [
-        scan(plain_vit, images[part], 3, statistics=ALL, keys=[keys[n] for n in part])
+        scan(plain_vit, images[part], k=3, statistics=ALL, keys=[keys[n] for n in part])
         for part in ([0, 3, 6, 9, 12], [1, 4, 7], [2], [5, 8, 10, 11, 13])
     ]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
@@ -503,13 +505,13 @@ def test_shards_merge_exactly(plain_vit):
 
 
 def test_what_does_not_fit_together_is_not_merged(plain_vit, make_vit):
-    first = scan(plain_vit, random_images(3), 2, keys="abc")
+    first = scan(plain_vit, random_images(3), k=2, keys="abc")
     with pytest.raises(ValueError, match="1 images are in two atlases, the first 'c'"):
-        qk.merge(first, scan(plain_vit, random_images(2), 2, keys="cd"))
+        qk.merge(first, scan(plain_vit, random_images(2), k=2, keys="cd"))
     with pytest.raises(ValueError, match="differ in k;"):
-        qk.merge(first, scan(plain_vit, random_images(2), 3, keys="de"))
+        qk.merge(first, scan(plain_vit, random_images(2), k=3, keys="de"))
     with pytest.raises(ValueError, match="differ in model"):
-        qk.merge(first, scan(make_vit(seed=9), random_images(2), 2, keys="de"))
+        qk.merge(first, scan(make_vit(seed=9), random_images(2), k=2, keys="de"))
     with pytest.raises(ValueError, match="at least one atlas"):
         qk.merge()
 
@@ -519,15 +521,15 @@ def test_records_pictures_and_tensors_are_the_same_images(plain_vit):
     rng = np.random.default_rng(1)
     pictures = [Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)) for _ in "abc"]
     tensor = torch.stack([model.transform(p) for p in pictures])
-    wanted, of_pictures = scan(model, tensor, 2), scan(model, pictures, 2)
+    wanted, of_pictures = scan(model, tensor, k=2), scan(model, pictures, k=2)
     assert of_pictures.drop_vars("digest").identical(wanted.drop_vars("digest"))
     records = [SimpleNamespace(image=p, masks={}) for p in pictures]
-    assert scan(model, records, 2).identical(of_pictures)
-    assert scan(model, list(tensor), 2).identical(wanted)
+    assert scan(model, records, k=2).identical(of_pictures)
+    assert scan(model, list(tensor), k=2).identical(wanted)
     keys = ["c", "a", "b"]
     records = dict(zip(keys, pictures, strict=True))
     reading = Reading(keys, lambda key: Sample(key, records[key], {}), Report("pictures", 3, {}))
-    assert scan(model, reading, 2).identical(scan(model, pictures, 2, keys=keys))
+    assert scan(model, reading, k=2).identical(scan(model, pictures, k=2, keys=keys))
 
 
 @pytest.mark.parametrize(
@@ -588,7 +590,7 @@ def logits_of(net, image: torch.Tensor, layer: int) -> np.ndarray:
 @pytest.mark.parametrize("query_patch", [None, 0, 6])
 def test_what_explains_an_image_sums_to_the_models_logits(vit, query_patch):
     image, model = random_images(1)[0], qk.load(vit)
-    parts = qk.studies.one_image(model, image, 1, 0, query_patch)
+    parts = qk.studies.one_image(model, image, layer=1, head=0, query_patch=query_patch)
     logits = logits_of(vit, image, 1)[0][model.prefix_tokens :]
     wanted = logits.mean(0) if query_patch is None else logits[query_patch]
     whole = parts.logit.sum("mode") + parts.salience + parts.constant
@@ -607,9 +609,9 @@ def test_what_explains_an_image_sums_to_the_models_logits(vit, query_patch):
 @pytest.mark.parametrize("convention", ["exact", "paper"])
 def test_contributions_are_those_of_the_gallery(plain_vit, convention):
     image = random_images(1)
-    atlas = scan(plain_vit, image, 1, convention).isel(layer=2, head=3, rank=0)
+    atlas = scan(plain_vit, image, k=1, convention=convention).isel(layer=2, head=3, rank=0)
     wanted = atlas.sigma * atlas.score.fillna(0).max("sign")
-    parts = qk.studies.one_image(plain_vit, image[0], 2, 3, convention=convention)
+    parts = qk.studies.one_image(plain_vit, image[0], layer=2, head=3, convention=convention)
     np.testing.assert_allclose(parts.sortby("mode").contribution, wanted, rtol=1e-4)
     first = parts.isel(mode=0)
     sign = atlas.score.fillna(0).idxmax("sign").sel(mode=first.mode)
@@ -621,7 +623,9 @@ def test_paper_logits_are_those_of_the_raw_tokens(plain_vit):
     image = random_images(1)
     x = tokens_of(qk.load(plain_vit), image)[1, 0]
     w_q, w_k, *_ = weights_of(plain_vit, 1)
-    parts = qk.studies.one_image(plain_vit, image[0], 1, 2, 4, convention="paper", order="sigma")
+    parts = qk.studies.one_image(
+        plain_vit, image[0], layer=1, head=2, query_patch=4, convention="paper", order="sigma"
+    )
     wanted = x[5] @ w_q[2].T @ w_k[2] @ x.T / 4
     np.testing.assert_allclose(parts.logit.sum("mode"), wanted, rtol=1e-4, atol=1e-4)
     assert parts.mode.values.tolist() == list(range(16))
@@ -638,9 +642,9 @@ def test_paper_logits_are_those_of_the_raw_tokens(plain_vit):
 )
 def test_what_is_not_there_is_not_explained(plain_vit, where, message):
     with pytest.raises(ValueError, match=message):
-        qk.studies.one_image(plain_vit, random_images(1)[0], *where)
+        qk.studies.one_image(plain_vit, random_images(1)[0], *where[:2], query_patch=where[2])
     with pytest.raises(ValueError, match="order='size'"):
-        qk.studies.one_image(plain_vit, random_images(1)[0], 0, 0, order="size")
+        qk.studies.one_image(plain_vit, random_images(1)[0], layer=0, head=0, order="size")
 
 
 @pytest.mark.filterwarnings("ignore:3 images can't be read")
@@ -677,7 +681,7 @@ def client():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:2 images can't be read")
 def test_shards_on_a_cluster_give_the_same_though_a_worker_is_killed(client, folder):
-    wanted = scan(qk.load("tiny-supervised"), folder, 3, statistics=ALL)
+    wanted = scan(qk.load("tiny-supervised"), folder, k=3, statistics=ALL)
     processes = client.run(os.getpid)
     pool = ThreadPoolExecutor(1)
     found = pool.submit(

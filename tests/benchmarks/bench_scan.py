@@ -8,6 +8,8 @@ float32; `bench_candidates.py` counts what it misses.
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import argparse
 import time
 from collections.abc import Callable

@@ -66,16 +66,23 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
         from_strengths = null_from_strengths(modes.sigma, band)
         yield f"null_from_strengths.{convention}", from_strengths
         atlas = qk.scan(
-            model, images, 2, convention, statistics=("variance", "anisotropy", "sinks"),
-            progress=False,
+            model, images, k=2, convention=convention, progress=False,
+            statistics=("variance", "anisotropy", "sinks"),
         )  # fmt: skip
         yield f"scan.{convention}", atlas
-        yield f"maps.{convention}", qk.mode_maps(model, images, 1, 2, convention)
+        yield (
+            f"maps.{convention}",
+            qk.mode_maps(model, images, layer=1, head=2, convention=convention),
+        )
         yield (
             f"optimal.{convention}",
-            qk.optimal_pictures(model, qk.pictures_of(images, model), atlas, 1, 2, 0),
+            qk.optimal_pictures(
+                model, qk.pictures_of(images, model), atlas, layer=1, head=2, mode=0
+            ),
         )
-        explained = qk.studies.one_image(model, images[0], 1, 2, 5, convention=convention)
+        explained = qk.studies.one_image(
+            model, images[0], layer=1, head=2, query_patch=5, convention=convention
+        )
         yield f"explain.{convention}", explained
         if convention == "exact":
             yield "build_up", qk.studies.build_up(explained)
@@ -84,8 +91,8 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
         yield f"same_object.optimal.{convention}", qk.studies.optimal_objects(found)
         yield f"probability.{convention}", qk.studies.probability(found, ["head"])
     yield "curves", trend(model)
-    yield "scan.bfloat16", qk.scan(model, images, 2, precision="bfloat16", progress=False)
-    halves = [qk.scan(model, images[s], 2, keys=k, progress=False)
+    yield "scan.bfloat16", qk.scan(model, images, k=2, precision="bfloat16", progress=False)
+    halves = [qk.scan(model, images[s], k=2, keys=k, progress=False)
               for s, k in ((slice(0, 2), ["a", "b"]), (slice(2, 4), ["c", "d"]))]  # fmt: skip
     yield "merge", qk.merge(*halves)
     exact = qk.decompose(model, convention="exact")
@@ -106,7 +113,7 @@ def of_model(name: str, model: models.Model) -> Iterator[tuple[str, Any]]:
     yield "token_factors", attention.token_factors(model, images)
     yield "token_factors.3", attention.token_factors(model, images, first(3))
     directions = torch.eye(model.net.blocks[0].attn.head_dim)[:3]
-    removed = qk.studies.removal(model, images, 1, 2, directions)
+    removed = qk.studies.removal(model, images, layer=1, head=2, directions=directions)
     yield "remove", removed
     yield "relative_change", qk.studies.relative_change(removed)
     four = qk.decompose(model, convention="exact").isel(mode=slice(4))

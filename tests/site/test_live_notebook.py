@@ -232,7 +232,7 @@ def test_a_mode_and_a_picture_that_the_browser_does_not_carry(open_notebook: Any
         assert told == pytest.approx(float(one.score), rel=0.006)
     give(page, "one more picture", 7)
     captions.filter(has_text="picture 7").wait_for()
-    both = qk.mode_maps(model, pictures.read(7)[None], 2, 1).isel(image=0, mode=3)
+    both = qk.mode_maps(model, pictures.read(7)[None], layer=2, head=1).isel(image=0, mode=3)
     score = float(both["query"].max() * both["key"].max())
     assert both["query"].max() > 0 and both["key"].max() > 0
     told = number(captions.filter(has_text="picture 7").inner_text().split("score")[1])
@@ -248,7 +248,9 @@ def test_modes_of_another_picture_another_head_and_another_model(open_notebook: 
 
     def agrees(name: str, image: torch.Tensor, layer: int) -> list[float]:
         """What is told of the first mode is what Python finds; gives it back."""
-        found = qk.studies.one_image(name, image, layer, 0, middle).isel(mode=0)
+        found = qk.studies.one_image(name, image, layer=layer, head=0, query_patch=middle).isel(
+            mode=0
+        )
         told = [number(fact(page, each)) for each in ("contribution", "σ", "cosine")]
         wanted = [float(found[each]) for each in ("contribution", "sigma", "cosine")]
         assert np.allclose(told, wanted, rtol=6e-3, atol=0.006)

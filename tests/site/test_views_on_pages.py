@@ -207,7 +207,9 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
 
     def agrees(order: str, step: int, kept: int, salience: bool = True) -> None:
         """What the view tells is what the library finds, for what is chosen now."""
-        found = qk.studies.one_image(model, image, layer, head, patch, order=order)
+        found = qk.studies.one_image(
+            model, image, layer=layer, head=head, query_patch=patch, order=order
+        )
         at = f"layer {layer}, head {head}; the patch in row {patch // 8}, column {patch % 8} asks"
         assert fact(page, title, "head") == at
         mode = int(re.match(r"M(\d+)", fact(page, title, "mode")).group(1))
@@ -237,7 +239,9 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     slider["look at mode"].press("ArrowRight")
     agrees("contribution", 1, kept)
     orders = [
-        qk.studies.one_image(model, image, layer, head, patch, order=order).mode.values
+        qk.studies.one_image(
+            model, image, layer=layer, head=head, query_patch=patch, order=order
+        ).mode.values
         for order in ("contribution", "sigma")
     ]
     view.get_by_label("σ", exact=True).check()

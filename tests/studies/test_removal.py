@@ -37,7 +37,7 @@ def without(net, images, layer: int, head: int, mode: int, part: float = 1.0):
 def test_removing_a_mode_moves_attention_as_scores_without_it_do(
     plain_vit, images, layer, head, mode
 ):
-    gone = qk.studies.removal(plain_vit, images, layer, head, unit(16, mode))
+    gone = qk.studies.removal(plain_vit, images, layer=layer, head=head, directions=unit(16, mode))
     own, left, taken = without(plain_vit, images, layer, head, mode)
     wanted = (abs(own - left).sum(-1) / 2).mean()
     assert wanted > 1e-3
@@ -46,20 +46,20 @@ def test_removing_a_mode_moves_attention_as_scores_without_it_do(
 
 
 def test_a_shorter_direction_removes_a_part(plain_vit, images):
-    gone = qk.studies.removal(plain_vit, images, 1, 3, 0.7 * unit(16, 2))
+    gone = qk.studies.removal(plain_vit, images, layer=1, head=3, directions=0.7 * unit(16, 2))
     own, left, taken = without(plain_vit, images, 1, 3, 2, part=0.49)
     np.testing.assert_allclose(
         float(gone.moved[0]), (abs(own - left).sum(-1) / 2).mean(), rtol=1e-3
     )
     np.testing.assert_allclose(float(gone.taken[0]), taken, rtol=1e-3)
-    whole = qk.studies.removal(plain_vit, images, 1, 3, unit(16, 2))
+    whole = qk.studies.removal(plain_vit, images, layer=1, head=3, directions=unit(16, 2))
     np.testing.assert_allclose(float(gone.taken[0]), 0.7**4 * float(whole.taken[0]), rtol=1e-4)
 
 
 def test_the_answer_is_that_of_a_model_whose_weights_lack_the_mode(plain_vit, images):
     """In the last layer: answers from values mixed by the attention that is left."""
     layer, head, mode = 2, 1, 0
-    gone = qk.studies.removal(plain_vit, images, layer, head, unit(16, mode))
+    gone = qk.studies.removal(plain_vit, images, layer=layer, head=head, directions=unit(16, mode))
     _, left, _ = without(plain_vit, images, layer, head, mode)
     attn, mixed = plain_vit.blocks[layer].attn, []
 
@@ -80,7 +80,7 @@ def test_the_answer_is_that_of_a_model_whose_weights_lack_the_mode(plain_vit, im
 def test_a_direction_and_its_reverse_are_one_and_the_model_stays(plain_vit, images):
     before = {name: tensor.clone() for name, tensor in plain_vit.state_dict().items()}
     one = torch.nn.functional.normalize(torch.randn(1, 16), dim=-1)
-    gone = qk.studies.removal(plain_vit, images, 1, 2, torch.cat([one, -one]))
+    gone = qk.studies.removal(plain_vit, images, layer=1, head=2, directions=torch.cat([one, -one]))
     np.testing.assert_allclose(gone.moved[0], gone.moved[1], rtol=1e-5)
     assert all((before[n] == t).all() for n, t in plain_vit.state_dict().items())
     assert not any(b.attn.q_norm._forward_hooks for b in plain_vit.blocks)
@@ -93,12 +93,12 @@ def test_removing_what_no_query_has_changes_nothing(make_vit, images):
         net.patch_embed.proj.weight.zero_()
         net.pos_embed.zero_()
         net.cls_token.copy_(net.patch_embed.proj.bias)
-    gone = qk.studies.removal(net, images, 0, 0, unit(16, 0))
+    gone = qk.studies.removal(net, images, layer=0, head=0, directions=unit(16, 0))
     assert float(gone.moved[0]) < 1e-6
 
 
 def test_the_relative_change_is_one_where_answers_are_all_the_mean(plain_vit, images):
-    gone = qk.studies.removal(plain_vit, images, 0, 0, unit(16, 0))
+    gone = qk.studies.removal(plain_vit, images, layer=0, head=0, directions=unit(16, 0))
     gone["output"] = gone.intact.mean("image").expand_dims(direction=1, image=3).transpose(
         *gone.output.dims
     )  # fmt: skip
@@ -117,7 +117,7 @@ def test_the_relative_change_is_one_where_answers_are_all_the_mean(plain_vit, im
 )
 def test_what_does_not_fit_is_refused(plain_vit, images, layer, head, directions, message):
     with pytest.raises(ValueError, match=message):
-        qk.studies.removal(plain_vit, images, layer, head, directions)
+        qk.studies.removal(plain_vit, images, layer=layer, head=head, directions=directions)
 
 
 def test_a_layer_with_null_modes_is_refused(make_vit, images):
@@ -125,7 +125,7 @@ def test_a_layer_with_null_modes_is_refused(make_vit, images):
     with torch.no_grad():
         net.blocks[1].attn.qkv.weight[0] = net.blocks[1].attn.qkv.weight[1]
     with pytest.raises(ValueError, match="null modes"):
-        qk.studies.removal(net, images, 1, 0, unit(16, 0))
+        qk.studies.removal(net, images, layer=1, head=0, directions=unit(16, 0))
 
 
 def test_total_variation_is_zero_only_for_the_same_map(plain_vit, images):

@@ -135,13 +135,13 @@ def focus_map(page):
 def test_galleries_are_the_maps_of_optimal_pictures(plain_vit, convention):
     images = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     source = qk.pictures_of(images, qk.load(plain_vit))
-    atlas = qk.scan(plain_vit, source, 3, convention, progress=False)
+    atlas = qk.scan(plain_vit, source, k=3, convention=convention, progress=False)
     emptied = atlas.copy(deep=True)
     emptied.image[1, 2, 4, 1, 1:] = -1
     part = emptied.isel(layer=[1, 2], head=[2], mode=[0, 4])
     found = galleries(plain_vit, source, part, qk.decompose(plain_vit, convention=convention))
     for layer, mode in [(1, 0), (1, 4), (2, 4)]:
-        one = qk.optimal_pictures(plain_vit, source, emptied, layer, 2, mode)
+        one = qk.optimal_pictures(plain_vit, source, emptied, layer=layer, head=2, mode=mode)
         for side in ("query", "key"):
             got = found[side].sel(layer=layer, head=2, mode=mode).values
             np.testing.assert_allclose(got, one[side].values, atol=2e-5)
@@ -150,7 +150,7 @@ def test_galleries_are_the_maps_of_optimal_pictures(plain_vit, convention):
 def test_a_mode_with_no_picture_has_empty_maps(plain_vit):
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     source = qk.pictures_of(images, qk.load(plain_vit))
-    atlas = qk.scan(plain_vit, source, 2, progress=False)
+    atlas = qk.scan(plain_vit, source, k=2, progress=False)
     atlas.image[1, 1, 1] = -1
     part = atlas.isel(layer=[1], head=[1], mode=[1])
     found = galleries(plain_vit, source, part, qk.decompose(plain_vit, convention="exact"))
@@ -347,7 +347,7 @@ def test_a_picture_is_told_with_its_name_score_and_places(page, atlas):
 
 
 def test_full_colour_is_the_largest_projection_of_the_shown_pictures(page, atlas, model, pictures):
-    found = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), 2, 1, 1)
+    found = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), layer=2, head=1, mode=1)
     legend = page.locator(".qk-bar", has_text="red asks").locator(".qk-item").all_inner_texts()
     for text, side in zip(legend[:2], ("query", "key"), strict=True):
         assert float(text.split()[-1]) == pytest.approx(float(found[side].max()), rel=0.006)
@@ -601,7 +601,7 @@ def unpacked(sent):
 def test_a_mode_that_is_not_carried_is_computed(view, atlas, model, pictures):
     found = view.respond({"layer": 6, "head": 3, "mode": 20})
     sent, best = found["gallery"], atlas.sel(layer=6, head=3, mode=20).isel(rank=slice(4))
-    one = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), 6, 3, 20)
+    one = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), layer=6, head=3, mode=20)
     np.testing.assert_array_equal(unpacked(sent["image"])[0, 0, 0], best["image"].values)
     np.testing.assert_allclose(unpacked(sent["score"])[0, 0, 0], best.score.values)
     for side in ("query", "key"):
@@ -616,7 +616,7 @@ def test_a_mode_that_is_not_carried_is_computed(view, atlas, model, pictures):
 
 def test_a_mode_is_looked_at_on_any_picture(view, model, pictures):
     found = view.respond({"layer": 6, "head": 3, "mode": 20, "picture": 7})
-    wanted = qk.mode_maps(model, pictures.read(7)[None], 6, 3).isel(image=0, mode=20)
+    wanted = qk.mode_maps(model, pictures.read(7)[None], layer=6, head=3).isel(image=0, mode=20)
     got = unpacked(found["maps"])
     for side, values in zip(("query", "key"), got, strict=True):
         np.testing.assert_allclose(values, wanted[side].values.ravel(), atol=1e-5)
@@ -682,7 +682,7 @@ def test_a_kernel_computes_a_mode_when_the_slider_rests_on_it(live, atlas, model
         live.keyboard.press("ArrowRight")
     settle(live, atlas, START | {"mode": 5})
     assert live.asked[1:] == [{"layer": 2, "head": 1, "mode": 5}]
-    found = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), 2, 1, 5)
+    found = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), layer=2, head=1, mode=5)
     limits = float(found["query"].max()), float(found["key"].max())
     red = found["query"].sel(sign=1).isel(rank=0).values / limits[0]
     cyan = found["key"].sel(sign=1).isel(rank=0).values / limits[1]
@@ -703,8 +703,8 @@ def test_a_kernel_shows_a_mode_on_another_picture_in_both_signs(
     live.get_by_label("one more picture").press("Tab")
     live.locator("figcaption", has_text=f"picture {number}:").wait_for()
     assert live.asked[1:] == [{"layer": 2, "head": 1, "mode": 1, "picture": number}]
-    both = qk.mode_maps(model, pictures.read(number)[None], 2, 1).isel(image=0, mode=1)
-    found = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), 2, 1, 1)
+    both = qk.mode_maps(model, pictures.read(number)[None], layer=2, head=1).isel(image=0, mode=1)
+    found = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), layer=2, head=1, mode=1)
     for name, sign in (("+", 1), ("−", -1)):
         live.get_by_role("radio", name=name, exact=True).check()
         settle(live, atlas, START | {"sign": sign})
@@ -731,7 +731,7 @@ def test_the_other_picture_follows_the_mode(live, model, pictures):
     live.locator("figcaption", has_text="picture 7").wait_for()
     live.wait_for_function("!document.querySelector('.qk-note').textContent")
     assert live.asked[-1] == {"layer": 2, "head": 1, "mode": 3, "picture": 7}
-    both = qk.mode_maps(model, pictures.read(7)[None], 2, 1).isel(image=0, mode=3)
+    both = qk.mode_maps(model, pictures.read(7)[None], layer=2, head=1).isel(image=0, mode=3)
     caption = live.locator("figcaption", has_text="picture 7").inner_text()
     score = float(both["query"].max() * both["key"].max())
     assert first_number(caption.split("score")[1]) == pytest.approx(score, rel=0.006)

@@ -135,7 +135,9 @@ def test_rows_and_distances_are_those_of_the_library(case, computed, shown, own,
 @pytest.mark.parametrize("place", [(0, 1, 5), (4, 2, 36), (7, 3, None)], ids=str)
 def test_orders_and_shares_are_those_of_explain(place, order, computed, shown, model, images):
     layer, head, patch = place
-    expected = qk.studies.one_image(model, images[1], layer, head, patch, order=order)
+    expected = qk.studies.one_image(
+        model, images[1], layer=layer, head=head, query_patch=patch, order=order
+    )
     asked = {"asks": "all"} if patch is None else {"patch": patch}
     [found] = computed(shown, {"layer": layer, "head": head, "order": order} | asked)
     values = expected.sortby("mode")
@@ -224,7 +226,9 @@ def test_arrow_keys_and_clicks_choose_who_asks(page, shown, model, images):
     box.click(position={"x": size["width"] * 0.5 / 8, "y": size["height"] * 7.5 / 8})
     assert "row 7, column 0 asks" in fact(page, "head")
     state = shown.state
-    found = qk.studies.one_image(model, images[1], state["layer"], state["head"], 56).isel(mode=0)
+    found = qk.studies.one_image(
+        model, images[1], layer=state["layer"], head=state["head"], query_patch=56
+    ).isel(mode=0)
     assert fact(page, "mode").startswith(f"M{int(found.mode)} (1st by contribution)")
     assert float(fact(page, "contribution")) == pytest.approx(float(found.contribution), rel=6e-3)
     assert page.locator(".qk-grid rect").count() == 10  # each of five maps has its frame
@@ -234,7 +238,12 @@ def test_arrow_keys_and_clicks_choose_who_asks(page, shown, model, images):
 def test_modes_are_stepped_through_by_keyboard(page, shown, model, images):
     state = shown.state
     expected = qk.studies.one_image(
-        model, images[1], state["layer"], state["head"], state["patch"], order="sigma"
+        model,
+        images[1],
+        layer=state["layer"],
+        head=state["head"],
+        query_patch=state["patch"],
+        order="sigma",
     )
     page.get_by_role("radio", name="σ").check()
     slider = page.get_by_label("look at mode", exact=True)
@@ -255,7 +264,9 @@ def test_modes_are_stepped_through_by_keyboard(page, shown, model, images):
 
 def test_maps_are_painted_on_one_scale(page, shown, model, images):
     state = shown.state
-    one = qk.studies.one_image(model, images[1], *(state[k] for k in ("layer", "head", "patch")))
+    one = qk.studies.one_image(
+        model, images[1], state["layer"], state["head"], query_patch=state["patch"]
+    )
     one = one.isel(mode=0)
     sides = np.stack([one.query_map.values, one.key_map.values])
     limit = abs(sides).max()
@@ -276,7 +287,10 @@ def test_maps_are_painted_on_one_scale(page, shown, model, images):
 def test_modes_are_added_up(page, shown, own, model, images):
     state = shown.state
     place = [state[k] for k in ("layer", "head", "patch")]
-    order = [int(m) for m in qk.studies.one_image(model, images[1], *place).mode]
+    order = [
+        int(m)
+        for m in qk.studies.one_image(model, images[1], *place[:2], query_patch=place[2]).mode
+    ]
     slide(page, "add up the first", 24)
     assert elsewhere(page) == [0, 0]
     slide(page, "add up the first", 6)
@@ -291,7 +305,10 @@ def test_modes_are_added_up(page, shown, own, model, images):
 def test_maps_of_attention_are_rebuilt_and_the_model_s(page, shown, own, model, images):
     state = shown.state
     place = [state[k] for k in ("layer", "head", "patch")]
-    order = [int(m) for m in qk.studies.one_image(model, images[1], *place).mode]
+    order = [
+        int(m)
+        for m in qk.studies.one_image(model, images[1], *place[:2], query_patch=place[2]).mode
+    ]
     for kept, salience in ((1, ("bias", "shift")), (2, ())):
         slide(page, "add up the first", kept)
         page.get_by_label("key salience κ · z").set_checked(bool(salience))
@@ -332,7 +349,9 @@ def test_the_patch_that_asks_is_framed_and_its_sign_is_told(page, shown, model, 
             "all => all.map((r) => [r.y.baseVal.value, r.x.baseVal.value])"
         )
         assert len(frames) == 10 and all(frame == [row, column] for frame in frames)
-        found = qk.studies.one_image(model, images[1], layer, head, 8 * row + column).isel(mode=0)
+        found = qk.studies.one_image(
+            model, images[1], layer=layer, head=head, query_patch=8 * row + column
+        ).isel(mode=0)
         asked = float(found.query_map[row, column])
         which = "positive (purple)" if asked > 0 else "negative (orange)"
         told = fact(page, "mode").partition("the asker has ")[2]
@@ -377,7 +396,7 @@ def at_place(shown, open_view):
 def test_key_salience_has_a_bar_among_the_shares(at_place, model, images):
     layer, head, patch = 4, 2, 36
     page = at_place(layer=layer, head=head, patch=patch)
-    expected = qk.studies.one_image(model, images[1], layer, head, patch)
+    expected = qk.studies.one_image(model, images[1], layer=layer, head=head, query_patch=patch)
     values = np.array([float(expected.salience_share), *expected.share.values])
     bars = page.locator(".qk-axes rect.qk-curve").all()
     heights = np.array([float(bar.get_attribute("height")) for bar in bars])
@@ -402,7 +421,11 @@ def test_key_salience_has_a_bar_among_the_shares(at_place, model, images):
 def test_another_order_keeps_the_shown_mode(page, shown, model, images):
     place = [shown.state[k] for k in ("layer", "head", "patch")]
     orders = {
-        name: list(qk.studies.one_image(model, images[1], *place, order=name).mode.values)
+        name: list(
+            qk.studies.one_image(
+                model, images[1], *place[:2], query_patch=place[2], order=name
+            ).mode.values
+        )
         for name in ("contribution", "sigma")
     }
     moved = [n for n, m in enumerate(orders["contribution"]) if orders["sigma"].index(m) != n]
@@ -415,14 +438,20 @@ def test_another_order_keeps_the_shown_mode(page, shown, model, images):
         assert page.get_by_label("look at mode", exact=True).input_value() == str(at)
         assert f"M{mode}, query map" in page.locator("figcaption", has_text="query").inner_text()
     page.get_by_label("head", exact=True).press("ArrowRight")
-    first = qk.studies.one_image(model, images[1], place[0], place[1] + 1, place[2]).mode.values[0]
+    first = qk.studies.one_image(
+        model, images[1], layer=place[0], head=place[1] + 1, query_patch=place[2]
+    ).mode.values[0]
     assert fact(page, "mode").startswith(f"M{first} (1st by contribution)")
 
 
 def test_another_order_keeps_the_mode_that_nobody_chose(at_place, model, images):
     page = at_place(layer=6, head=1, patch=20)
-    first = int(qk.studies.one_image(model, images[1], 6, 1, 20).mode[0])
-    by_sigma = list(qk.studies.one_image(model, images[1], 6, 1, 20, order="sigma").mode.values)
+    first = int(qk.studies.one_image(model, images[1], layer=6, head=1, query_patch=20).mode[0])
+    by_sigma = list(
+        qk.studies.one_image(
+            model, images[1], layer=6, head=1, query_patch=20, order="sigma"
+        ).mode.values
+    )
     assert by_sigma[0] != first
     page.get_by_role("radio", name="σ", exact=True).check()
     assert fact(page, "mode").startswith(f"M{first} ({by_sigma.index(first) + 1}")
@@ -533,7 +562,7 @@ def test_layer_and_head_are_chosen_and_state_is_python_s_too(shown, model, image
     page.get_by_label("layer", exact=True).press("ArrowRight")
     page.get_by_label("head", exact=True).press("End")
     assert fact(page, "head").startswith("layer 2, head 3")
-    found = qk.studies.one_image(model, images[1], 2, 3, 3).isel(mode=0)
+    found = qk.studies.one_image(model, images[1], layer=2, head=3, query_patch=3).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)
 
 
@@ -690,16 +719,22 @@ def test_a_notebook_offers_more(model, images, open_live):
     page = open_live(view)
     page.get_by_label("layer", exact=True).press("End")
     page.wait_for_selector("dd:has-text('layer 7, head 0')")
-    found = qk.studies.one_image(model, images[1], 7, 0, view.state["patch"]).isel(mode=0)
+    found = qk.studies.one_image(
+        model, images[1], layer=7, head=0, query_patch=view.state["patch"]
+    ).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)
     page.get_by_label("picture (0 to 4)").fill("4")
     page.get_by_label("picture (0 to 4)").press("Enter")
     page.wait_for_selector("figcaption:has-text('00000003')")
-    found = qk.studies.one_image(model, images[3], 7, 0, view.state["patch"]).isel(mode=0)
+    found = qk.studies.one_image(
+        model, images[3], layer=7, head=0, query_patch=view.state["patch"]
+    ).isel(mode=0)
     assert float(fact(page, "contribution")) == pytest.approx(float(found.contribution), rel=6e-3)
     page.get_by_label("model", exact=True).select_option("tiny-dino")
     page.wait_for_selector(".qk-note:has-text('tiny-dino')")
-    found = qk.studies.one_image("tiny-dino", images[3], 7, 0, view.state["patch"]).isel(mode=0)
+    found = qk.studies.one_image(
+        "tiny-dino", images[3], layer=7, head=0, query_patch=view.state["patch"]
+    ).isel(mode=0)
     assert float(fact(page, "σ")) == pytest.approx(float(found.sigma), rel=6e-3)
     assert not page.faults
 
