@@ -16,8 +16,8 @@ EXTRAS := book,dask,test$(if $(shell command -v npm),,$(shell printf ,)node)
 CHAPTERS := $(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/[0-9]*.py))
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')
 
-# Read by book/_tools/parameters.py and, the last, by a recipe's shell
-export MODEL IMAGES PARAMETERS PORT
+# Read by book/_tools/parameters.py and, the last two, by recipes' shells
+export MODEL IMAGES PARAMETERS PORT REPOSITORY
 
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
@@ -95,6 +95,10 @@ $(READY): constraints.txt pyproject.toml
 _build/parameters.yaml: FORCE $(READY)
 	@$(RUN) book/_tools/parameters.py $@
 
+# The address to which pages link, which publishing sets: rewritten only if it is another one.
+_build/repository.txt: FORCE
+	@mkdir -p $(@D); printf %s "$$REPOSITORY" | cmp -s - $@ || printf %s "$$REPOSITORY" >$@
+
 RUNNER := $(addprefix book/_tools/,run_chapter.py chapter_client.py faults.py exercise_widgets.py uses.py)
 $(CHAPTERS): _build/executed/%.ipynb: notebooks/%.py $(RUNNER) _build/parameters.yaml $(READY)
 	@$(RUN) book/_tools/run_chapter.py $< $@ --parameters _build/parameters.yaml
@@ -110,7 +114,7 @@ _build/axe/axe.min.js: book/_tools/vendor_web.py $(READY)
 	touch $@
 
 # From a clean tree: with old doctrees, Jupyter Book forgets the warnings of the pages it does not read again.
-_build/html/index.html: $(CHAPTERS) $(PAGES) book/assets/vendor/.stamp
+_build/html/index.html: $(CHAPTERS) $(PAGES) book/assets/vendor/.stamp _build/repository.txt
 	$(RUN) book/_tools/stage.py _build/stage $(CHAPTERS)
 	rm -rf _build/site
 	$(VENV)/bin/jupyter-book build _build/stage --path-output _build/site -q -W -n --keep-going >/dev/null

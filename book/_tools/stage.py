@@ -3,6 +3,7 @@
 usage: stage.py FOLDER NOTEBOOK...
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,10 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def settings() -> str:
-    """Read _config.yml, with execution off: the book shows exactly what was executed."""
+def settings(repository: str) -> str:
+    """Read _config.yml, with execution off: the book shows exactly what was executed.
+
+    Links to the repository are left out where its address is not known.
+    """
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config["execute"] = {"execute_notebooks": "off"}
+    if repository:
+        config["repository"] = {"url": repository, "branch": "main"}
+        config["html"] |= {"use_repository_button": True, "use_issues_button": True}
     return yaml.safe_dump(config, sort_keys=False)
 
 
@@ -51,7 +58,7 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     for notebook in notebooks:
         copy(notebook, folder / "notebooks")
     shutil.copy(ROOT / "_toc.yml", folder)
-    (folder / "_config.yml").write_text(settings())
+    (folder / "_config.yml").write_text(settings(os.environ.get("REPOSITORY", "")))
 
 
 if __name__ == "__main__":
