@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -223,12 +224,26 @@ def test_models_and_data_sets_are_listed(capsys) -> None:
     assert listed == list(fetching.DATASETS)
 
 
-def test_the_command_offers_what_the_library_takes() -> None:
-    assert set(cli.CONVENTIONS) == set(CONVENTIONS)
-    assert set(cli.STATISTICS) == set(STATISTICS)
-    assert set(cli.PRECISIONS) == set(get_args(Precision))
-    assert set(cli.DATASETS) == set(fetching.DATASETS)
-    assert set(cli.OBJECTIVES) == set(objectives.OBJECTIVES)
+OFFERS = {  # what a command lets one choose from, and what the library takes
+    ("scan", "--convention"): CONVENTIONS,
+    ("scan", "--statistics"): STATISTICS,
+    ("scan", "--precision"): get_args(Precision),
+    ("datasets fetch", "name"): fetching.DATASETS,
+    ("train", "objective"): objectives.OBJECTIVES,
+}
+
+
+@pytest.mark.parametrize("command, option", OFFERS)
+def test_the_command_offers_what_the_library_takes(command: str, option: str) -> None:
+    offered = cli.COMMANDS[command]["options"][option]["choices"]
+    assert set(offered) == set(OFFERS[command, option])
+
+
+def test_the_options_have_the_defaults_of_the_library() -> None:
+    taken = inspect.signature(inspect.unwrap(qk.scan)).parameters
+    for option, details in cli.COMMANDS["scan"]["options"].items():
+        if details.get("default"):
+            assert details["default"] == taken[option[2:].replace("-", "_")].default
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["scan", "--help"], ["scan"]])
