@@ -15,7 +15,7 @@ import time
 import tomllib
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,13 +25,13 @@ from qkutils import options
 
 if TYPE_CHECKING:
     import xarray as xr
-    from PIL.Image import Image
 
+Place = Path | None
 COMMANDS = tomllib.loads(Path(__file__).with_name("commands.toml").read_text("utf-8"))
 
 
 def _like(pattern: str, make: Callable[..., Any]) -> Callable[[str], Any]:
-    """What makes a value of the groups of a text that is written like this, or raises ValueError."""
+    """What makes a value of a pattern's groups in a text, and raises ValueError for another."""
 
     def read(text: str) -> Any:
         if found := re.fullmatch(pattern, text, re.DOTALL):
@@ -124,23 +124,12 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _check_device(device: str | None) -> None:
-    """Raises ValueError for a GPU that is not there."""
-    import torch
-
-    kind, _, number = (device or "cpu").partition(":")
-    there = torch.cuda.device_count()
-    if kind == "cuda" and int(number or 0) >= there:
-        raise ValueError(f"--device {device}: torch sees {there} GPUs; leave --device out")
-
-
 def scan(model: str, images: Path, out: Path, device: str | None, **more: Any) -> None:
     """Scans a folder and tells what was found."""
     start = time.perf_counter()
     if not out.is_file():
         qk.store.check_writable(out)
     qk.pictures.picture_files(images)
-    _check_device(device)
     loaded = qk.models.load(model, device=device)
     print(_summary(qk.atlas.scan(loaded, images, out=out, **more)))
     print(f"{out} ({out.stat().st_size / 1e6:.1f} MB), {time.perf_counter() - start:.0f} s")
@@ -148,13 +137,12 @@ def scan(model: str, images: Path, out: Path, device: str | None, **more: Any) -
 
 def _summary(atlas: xr.Dataset) -> str:
     """What a scan found, in a few lines."""
-    sizes, faults = atlas.sizes, atlas.fault.values
+    sizes, found = atlas.sizes, int(atlas.done.sum())
     modes = sizes["layer"] * sizes["head"] * sizes["mode"]
-    lines = [
-        f"{int(atlas.done.sum())} images of {sizes['picture']}, {modes} modes of "
-        f"{atlas.model.item()} in the convention {atlas.convention.item()}"
-    ]
-    broken = [f"  {key}: {why}" for key, why in zip(atlas.key.values, faults, strict=True) if why]
+    name = f"{atlas.model.item()} in the convention {atlas.convention.item()}"
+    lines = [f"{found} images of {sizes['picture']}, {modes} modes of {name}"]
+    reasons = zip(atlas.key.values, atlas.fault.values, strict=True)
+    broken = [f"  {key}: {why}" for key, why in reasons if why]
     if broken:
         lines += [f"{len(broken)} files could not be read:", *broken[:10]]
         lines += [f"  and {len(broken) - 10} more"] * (len(broken) > 10)
@@ -162,10 +150,8 @@ def _summary(atlas: xr.Dataset) -> str:
     if short:
         lines.append(f"{short} of {2 * modes} galleries have fewer than {sizes['rank']} images")
     if "ranked_again" in atlas:
-        lines.append(
-            f"{int(atlas.ranked_again)} of {sizes['picture']} images ranked again in float32; "
-            f"{float(atlas.from_candidates):.2%} of the places are held by the mode's candidates"
-        )
+        held = f"{float(atlas.from_candidates):.2%} of the places are held by the mode's candidates"
+        lines.append(f"{int(atlas.ranked_again)} images ranked again in float32; {held}")
     if "logit_variance" in atlas:
         top = atlas.logit_variance.to_series().nlargest(5)
         names = [f"L{at[0]} H{at[1]} M{at[2]} ({value:.2g})" for at, value in top.items()]
@@ -180,7 +166,7 @@ def list_models() -> None:
         print(f"{name:44} {row.objective:24} {'at hand' if name in here else '-'}")
 
 
-def fetch_model(name: str, folder: Path | None) -> None:
+def fetch_model(name: str, folder: Place) -> None:
     """Fetches a model's weights and tells how to load it by its name."""
     variable = qk.models.WEIGHTS_VARIABLE
     path = qk.models.fetch(name, folder or Path(os.environ.get(variable) or "weights"))
@@ -203,21 +189,15 @@ def fetch_dataset(name: str, to: Path, url: str, sha256: str) -> None:
 
 
 def store(
-    model: str,
-    images: Path | None,
-    count: int,
-    odd: list[tuple[str, Path]],
-    camvid: Path | None,
-    bsds: Path | None,
-    to: Path | None,
+    model: str, images: Place, count: int, odd: list[tuple], camvid: Place, bsds: Place, to: Place
 ) -> None:
     """Stores the numbers that the book shows of a model, and those of the given data sets."""
     from qkutils.book import stored
 
     to = to or stored.FOLDER
     qk.store.check_writable(to / "new.csv")
-    drawn: Sequence[Image] = qk.world.pictures(0, 0, count)
-    pictures = qk.pictures.pictures(images, count) if images else drawn
+    pictures: Any = qk.world.pictures(0, 0, count)
+    pictures = qk.pictures.pictures(images, count) if images else pictures
     sets = {name: qk.datasets.odd_one_out(folder) for name, folder in odd}
     streets = qk.datasets.camvid(camvid) if camvid else None
     people = qk.datasets.bsds500(bsds) if bsds else None
@@ -237,13 +217,16 @@ def train(
     objective: str, seed: int, steps: int | None, device: str, out: Path, publish: bool
 ) -> None:
     """Trains an embedded model, and publishes it or tells how good it is."""
+    import torch
+
     from qkutils.world.training.architecture import FOLDER
     from qkutils.world.training.config import DEPARTURES, Config
     from qkutils.world.training.evaluate import measure
     from qkutils.world.training.publish import publish as put_into_package
     from qkutils.world.training.train import train as train_or_resume
 
-    _check_device(device)
+    if device.startswith("cuda") and int(device[5:] or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {device}: torch sees no such GPU; leave --device out")
     checkpoint = out / f"{objective}-{seed}.pt"
     qk.store.check_writable(FOLDER / "new.safetensors" if publish else checkpoint)
     changes = DEPARTURES.get(objective, {}) | ({} if steps is None else {"steps": steps})

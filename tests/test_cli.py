@@ -140,7 +140,7 @@ def test_what_cannot_be_done(slip: str, folder: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("command", [SCAN, ["train", "untrained"]], ids=lambda c: c[0])
 def test_a_gpu_that_is_not_there(command, folder, capsys) -> None:
     assert cli.main([*command, "--device", "cuda"]) == 1
-    one_line(capsys, "--device cuda")
+    one_line(capsys, "device")
 
 
 def test_out_is_tried_before_the_model_is_loaded(folder, capsys, monkeypatch) -> None:
@@ -248,12 +248,8 @@ def test_the_options_have_the_defaults_of_the_library() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["scan", "--help"], ["scan"]])
 def test_help_needs_no_torch(arguments: list[str]) -> None:
-    """The package itself is left out: what is asked is what the command loads."""
-    home = str(Path(qkutils.__file__).parent)
     code = (
-        "import sys, types\n"
-        "package = sys.modules['qkutils'] = types.ModuleType('qkutils')\n"
-        f"package.__path__ = [{home!r}]\n"
+        "import sys\n"
         "from qkutils import cli\n"
         "try:\n    cli.main(sys.argv[1:])\n"
         "finally:\n    assert not {'torch', 'timm', 'xarray'} & set(sys.modules)\n"
@@ -264,7 +260,10 @@ def test_help_needs_no_torch(arguments: list[str]) -> None:
     assert arguments != ["--version"] or done.stdout.split()[0] == "qkutils"
 
 
-def test_a_reader_who_has_seen_enough_is_no_fault() -> None:
-    command = f"{sys.executable} -m qkutils models | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert done.stdout.startswith("tiny-supervised ") and done.stderr == ""
+def test_a_reader_who_has_seen_enough_is_no_fault(capsys, monkeypatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        assert cli.main(["datasets", "list"]) == 1
+    assert capsys.readouterr().err == ""

@@ -100,7 +100,7 @@ def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
 
 
 def _bring(urls: list[str], archive: Path, folder: Path, page: str, sha256: str) -> None:
-    """Downloads the archive from the first address that knows it, where it is not there yet."""
+    """Downloads the archive from the first address that knows it, checks it and unpacks it."""
     told = []
     for url in [] if archive.is_file() else urls:
         try:
@@ -109,13 +109,12 @@ def _bring(urls: list[str], archive: Path, folder: Path, page: str, sha256: str)
         except HTTPError as error:
             told.append(f"{url}: {error.code} {error.reason}")
     if not archive.is_file():
-        raise ConnectionError(
-            f"{'; '.join(told)}\nthe file may have moved: look at {page} and pass its address with "
-            f"--url, or put the file at {archive} and run this again"
-        )
-    checksum = _check(archive, sha256, urls[0])
+        advice = f"look at {page} and pass its address with --url, or put the file at {archive}"
+        raise ConnectionError(f"{'; '.join(told)}; it may have moved: {advice}")
+    kept = archive.with_name(f"{archive.name}.sha256")
+    checksum = _check(archive, kept, sha256, urls[0])
     unpack(archive, folder)
-    store.write(_beside(archive), f"{checksum}  {archive.name}\n")
+    store.write(kept, f"{checksum}  {archive.name}\n")
 
 
 def download(url: str, path: Path) -> None:
@@ -142,10 +141,11 @@ def download(url: str, path: Path) -> None:
             most = max(most, _size(partial))
             if failures >= ATTEMPTS:
                 kept = f"{_size(partial)} bytes are kept in {partial}; " if most else ""
-                raise ConnectionError(
-                    f"{urlsplit(url).hostname} can't be reached or breaks off ({error}); {kept}run "
-                    f"this again later, or fetch {url} elsewhere, put it at {path}, and run it then"
-                ) from error
+                told = (
+                    f"{urlsplit(url).hostname} can't be reached or breaks off ({error}); {kept}run"
+                )
+                advice = f"this again later, or fetch {url} elsewhere and put it at {path}"
+                raise ConnectionError(f"{told} {advice}") from error
             time.sleep(PAUSE)
 
 
@@ -188,33 +188,25 @@ def _extent(response: HTTPResponse, start: int) -> tuple[int, int | None]:
     if response.status != 206:  # it sends everything again
         return 0, response.length
     told = response.headers.get("Content-Range", "")
-    part = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", told)
-    if not part or int(part[1]) != start:
+    part = re.fullmatch(rf"bytes {start}-(\d+)/(\d+|\*)", told)
+    if not part:
         raise ConnectionError(f"the host sent another part than asked for ({told})")
-    return start, int(part[2]) + 1 if part[3] == "*" else int(part[3])
+    return start, int(part[1]) + 1 if part[2] == "*" else int(part[2])
 
 
-def _check(archive: Path, known: str, url: str) -> str:
+def _check(archive: Path, kept: Path, known: str, url: str) -> str:
     """Shows the checksum and compares it with the known one, or with that of the last time."""
     with open(archive, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     print(f"{archive}: {archive.stat().st_size} bytes, sha256 {found}")
-    kept = _beside(archive)
     known = known or (kept.read_text("utf-8").partition(" ")[0] if kept.is_file() else "")
     if not known:
         way = "" if url.startswith("https:") else ", and it comes over plain http"
-        print(f"no checksum of it is published{way}: nothing shows that it is what its authors")
-        print(f"made; {kept} keeps this one, for the next time")
+        print(f"no checksum of it is published{way}: nothing shows that it is its authors' own")
     elif found != known.lower():
-        raise ValueError(
-            f"{archive}: its sha256 is not {known}, as expected; remove it and fetch it again, or "
-            f"remove {kept.name} if its authors have changed it"
-        )
+        advice = f"remove it, and also {kept.name} if its authors have changed it"
+        raise ValueError(f"{archive}: its sha256 is not {known}, as expected; {advice}")
     return found
-
-
-def _beside(archive: Path) -> Path:
-    return archive.with_name(archive.name + ".sha256")
 
 
 def unpack(archive: Path, folder: Path) -> None:
