@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import qkutils as qk
-from qkutils import options
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,9 +42,9 @@ def _like(pattern: str, make: Callable[..., Any]) -> Callable[[str], Any]:
 
 KINDS: dict[str, Callable[[str], Any]] = {  # what makes a value of an option's text
     "path": _like("(.+)", Path),
-    "whole number from 0": lambda text: options.count("", int(text), 0),
-    "whole number from 1": lambda text: options.count("", int(text)),
-    "number above 0": lambda text: options.number("", float(text), low=0),
+    "whole number from 0": lambda text: qk.options.count("", int(text), 0),
+    "whole number from 1": lambda text: qk.options.count("", int(text)),
+    "number above 0": lambda text: qk.options.number("", float(text), low=0),
     "cpu, cuda or cuda:NUMBER": _like(r"(cpu|cuda(?::\d+)?)", str),
     "NAME=FOLDER": _like("([^=]+)=(.+)", lambda name, folder: (name, Path(folder))),
 }
@@ -71,9 +70,8 @@ def parser() -> argparse.ArgumentParser:
     for name, about in COMMANDS.items():
         group, _, last = name.rpartition(" ")
         command = groups[group].add_parser(last, help=about["help"])
-        if "run" in about:
-            command.set_defaults(run=about["run"], kept=about["kept"])
-        else:
+        command.set_defaults(about=about)
+        if "run" not in about:
             groups[name] = command.add_subparsers(required=True, metavar="COMMAND")
         for option, details in about.get("options", {}).items():
             command.add_argument(option, **details)
@@ -89,14 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # odd file names
     given = vars(parser().parse_args(arguments))
-    run, kept = given.pop("run"), given.pop("kept").format(**given)
+    about = given.pop("about")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(message)
-            pkgutil.resolve_name(run)(**given)
+            pkgutil.resolve_name(about["run"])(**given)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print(f"\nstopped; {kept}", file=sys.stderr)
+        print(f"\nstopped; {about['kept'].format(**given)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

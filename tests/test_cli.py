@@ -42,6 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 SCAN = ["scan", "--model", "tiny-dino", "--images", "pictures", "--out", "a.nc"]
+FEW = ["--count", "1"]
 USAGE = {  # what is wrong with a command line itself, and what its message names
     "no command": ([], "COMMAND"),
     "an unknown command": (["scann"], "scann"),
@@ -99,11 +100,11 @@ FAILS = {  # what can't be done, and what its message names
     "an address of another kind": (["datasets", "fetch", "o3", "--url", "file:///x"], "http"),
     "data sets into a file": (["datasets", "fetch", "o3", "--to", "file.txt"], "file.txt"),
     "training into a file": (["train", "untrained", "--out", "file.txt"], "file.txt"),
-    "storing an unknown model": (["store", "tiny-dyno"], "tiny-dino"),
-    "storing of a missing folder": (["store", "tiny-dino", "--images", "nowhere"], "nowhere"),
-    "storing of a missing set": (["store", "tiny-dino", "--odd", "o3=nowhere"], "nowhere"),
-    "storing of missing streets": (["store", "tiny-dino", "--camvid", "nowhere"], "nowhere"),
-    "storing of missing people": (["store", "tiny-dino", "--bsds", "nowhere"], "nowhere"),
+    "storing an unknown model": (["store", "tiny-dyno", *FEW], "tiny-dino"),
+    "storing of a missing folder": (["store", "tiny-dino", *FEW, "--images", "nowhere"], "nowhere"),
+    "storing of a missing set": (["store", "tiny-dino", *FEW, "--odd", "o3=nowhere"], "nowhere"),
+    "storing of missing streets": (["store", "tiny-dino", *FEW, "--camvid", "nowhere"], "nowhere"),
+    "storing of missing people": (["store", "tiny-dino", *FEW, "--bsds", "nowhere"], "nowhere"),
 }
 
 
