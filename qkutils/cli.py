@@ -1,41 +1,62 @@
 """The command `qkutils`: scan pictures, fetch models and data sets, train, store numbers.
 
-Every subcommand imports what it needs when it runs, so that `qkutils --help` answers at once.
+`commands.toml` lists the commands and their options; each is run by a function of this module.
+What these use is loaded when they run, so that `qkutils --help` answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import pkgutil
 import re
 import sys
 import time
+import tomllib
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from qkutils import options
+import qkutils as qk
 
 if TYPE_CHECKING:
     import xarray as xr
-    from PIL.Image import Image
 
-# What the library takes; written out here because reading it there would load torch.
-CONVENTIONS = ("paper", "exact")
-STATISTICS = ("variance", "anisotropy", "sinks")
-PRECISIONS = ("float32", "bfloat16")
-DATASETS = ("o3", "p3", "ade20k", "bsds500")
-OBJECTIVES = (
-    *("supervised", "simmim", "dino"),
-    *("simmim-finetuned", "simmim-continued", "untrained"),
-)
+Place = Path | None
+COMMANDS = tomllib.loads(Path(__file__).with_name("commands.toml").read_text("utf-8"))
+
+
+def _like(pattern: str, make: Callable[..., Any]) -> Callable[[str], Any]:
+    """What makes a value of a pattern's groups in a text, and raises ValueError for another."""
+
+    def read(text: str) -> Any:
+        if found := re.fullmatch(pattern, text, re.DOTALL):
+            return make(*found.groups())
+        raise ValueError(text)
+
+    return read
+
+
+KINDS: dict[str, Callable[[str], Any]] = {  # what makes a value of an option's text
+    "path": _like("(.+)", Path),
+    "whole number from 0": lambda text: qk.options.count("", int(text), 0),
+    "whole number from 1": lambda text: qk.options.count("", int(text)),
+    "number above 0": lambda text: qk.options.number("", float(text), low=0),
+    "cpu, cuda or cuda:NUMBER": _like(r"(cpu|cuda(?::\d+)?)", str),
+    "NAME=FOLDER": _like("([^=]+)=(.+)", lambda name, folder: (name, Path(folder))),
+}
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose refusal is one line."""
+    """A parser that knows these kinds, and whose refusal is one line."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        for name, kind in KINDS.items():
+            self.register("type", name, kind)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {_line(message)}; see {self.prog} --help\n")
@@ -45,12 +66,15 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     root = _Parser(prog="qkutils", description="Query-key interaction in vision transformers.")
     root.add_argument("--version", action="version", version=f"qkutils {version('qkutils')}")
-    commands = root.add_subparsers(required=True, metavar="COMMAND")
-    _add_scan(commands)
-    _add_models(commands)
-    _add_datasets(commands)
-    _add_store(commands)
-    _add_train(commands)
+    groups = {"": root.add_subparsers(required=True, metavar="COMMAND")}
+    for name, about in COMMANDS.items():
+        group, _, last = name.rpartition(" ")
+        command = groups[group].add_parser(last, help=about["help"])
+        command.set_defaults(about=about)
+        if "run" not in about:
+            groups[name] = command.add_subparsers(required=True, metavar="COMMAND")
+        for option, details in about.get("options", {}).items():
+            command.add_argument(option, **details)
     return root
 
 
@@ -62,14 +86,15 @@ def main(arguments: list[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # odd file names
-    args = parser().parse_args(arguments)
+    given = vars(parser().parse_args(arguments))
+    about = given.pop("about")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn
-            args.run(args)
+            warnings.showwarning = lambda message, *_, **__: _say(message)
+            pkgutil.resolve_name(about["run"])(**given)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print(f"\nstopped; {args.kept.format(**vars(args))}", file=sys.stderr)
+        print(f"\nstopped; {about['kept'].format(**given)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, RuntimeError) as error:
         if not _foreseen(error):
             raise
-        print(f"qkutils: {_line(str(error))}", file=sys.stderr)
+        _say(error)
         return 1
     return 0
 
@@ -89,7 +114,7 @@ def _foreseen(error: Exception) -> bool:
     return isinstance(error, OSError) or ours
 
 
-def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+def _say(message: object) -> None:
     print(f"qkutils: {_line(str(message))}", file=sys.stderr)
 
 
@@ -97,122 +122,25 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-# ---- what an argument may be -----------------------------------------------------------------
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    """Reads a whole number that is not less."""
-    return lambda text: _checked(int, text, lambda n: options.count("value", n, least))
-
-
-def _positive(text: str) -> float:
-    return _checked(float, text, lambda x: options.number("value", x, low=0))
-
-
-def _checked(kind: Callable[[str], Any], text: str, check: Callable[[Any], Any]) -> Any:
-    try:
-        value: Any = kind(text)
-    except ValueError:
-        value = text
-    try:
-        return check(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("value=")) from None
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; name a file or folder")
-    return Path(text)
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: cpu, cuda or cuda:NUMBER is needed")
-    return text
-
-
-def _odd(text: str) -> tuple[str, Path]:
-    name, _, folder = text.partition("=")
-    if not name or not folder:
-        raise argparse.ArgumentTypeError(f"{text!r}: NAME=FOLDER is needed")
-    return name, Path(folder)
-
-
-def _check_device(device: str | None) -> None:
-    """Raises ValueError for a GPU that is not there."""
-    import torch
-
-    kind, _, number = (device or "cpu").partition(":")
-    there = torch.cuda.device_count()
-    if kind == "cuda" and int(number or 0) >= there:
-        raise ValueError(f"--device {device}: torch sees {there} GPUs; leave --device out")
-
-
-# ---- scan ------------------------------------------------------------------------------------
-
-
-def _add_scan(commands: Any) -> None:
-    command = commands.add_parser("scan", help="find every mode's optimal pictures in a folder")
-    command.add_argument("--model", required=True, help="a name, or a checkpoint file")
-    command.add_argument("--images", required=True, type=_path, metavar="DIR", help="a folder")
-    command.add_argument("--out", required=True, type=_path, metavar="FILE", help="netCDF file")
-    command.add_argument("--k", type=_whole(1), default=8, help="pictures per mode and sign")
-    command.add_argument("--convention", choices=CONVENTIONS, default="exact")
-    command.add_argument("--statistics", nargs="*", choices=STATISTICS, default=[])
-    command.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="bfloat16: fetch candidates in half precision and rank them again in float32",
-    )
-    command.add_argument("--overfetch", type=_whole(1), default=2, help="candidates for each place")
-    command.add_argument("--batch-size", type=_whole(1), default=16)
-    command.add_argument("--workers", type=_whole(1), default=2, help="threads that decode files")
-    command.add_argument("--save-every", type=_positive, default=60.0, metavar="SECONDS")
-    command.add_argument("--device", type=_device, help="cpu or cuda; default: cpu")
-    kept = "what was saved lies beside {out}; the same command goes on from there"
-    command.set_defaults(run=_scan, kept=kept)
-
-
-def _scan(args: argparse.Namespace) -> None:
-    from qkutils import atlas as atlases
-    from qkutils import models
-    from qkutils.pictures import picture_files
-    from qkutils.store import check_writable
-
+def scan(model: str, images: Path, out: Path, device: str | None, **more: Any) -> None:
+    """Scans a folder and tells what was found."""
     start = time.perf_counter()
-    if not args.out.is_file():
-        check_writable(args.out)
-    picture_files(args.images)
-    _check_device(args.device)
-    atlas = atlases.scan(
-        models.load(args.model, device=args.device),
-        args.images,
-        k=args.k,
-        convention=args.convention,
-        statistics=args.statistics,
-        precision=args.precision,
-        overfetch=args.overfetch,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        out=args.out,
-        save_every=args.save_every,
-    )
-    print(_summary(atlas))
-    size = args.out.stat().st_size / 1e6
-    print(f"{args.out} ({size:.1f} MB), {time.perf_counter() - start:.0f} s")
+    if not out.is_file():
+        qk.store.check_writable(out)
+    qk.pictures.picture_files(images)
+    loaded = qk.models.load(model, device=device)
+    print(_summary(qk.atlas.scan(loaded, images, out=out, **more)))
+    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB), {time.perf_counter() - start:.0f} s")
 
 
 def _summary(atlas: xr.Dataset) -> str:
     """What a scan found, in a few lines."""
-    sizes, faults = atlas.sizes, atlas.fault.values
+    sizes, found = atlas.sizes, int(atlas.done.sum())
     modes = sizes["layer"] * sizes["head"] * sizes["mode"]
-    lines = [
-        f"{int(atlas.done.sum())} images of {sizes['picture']}, {modes} modes of "
-        f"{atlas.model.item()} in the convention {atlas.convention.item()}"
-    ]
-    broken = [f"  {key}: {why}" for key, why in zip(atlas.key.values, faults, strict=True) if why]
+    name = f"{atlas.model.item()} in the convention {atlas.convention.item()}"
+    lines = [f"{found} images of {sizes['picture']}, {modes} modes of {name}"]
+    reasons = zip(atlas.key.values, atlas.fault.values, strict=True)
+    broken = [f"  {key}: {why}" for key, why in reasons if why]
     if broken:
         lines += [f"{len(broken)} files could not be read:", *broken[:10]]
         lines += [f"  and {len(broken) - 10} more"] * (len(broken) > 10)
@@ -220,151 +148,89 @@ def _summary(atlas: xr.Dataset) -> str:
     if short:
         lines.append(f"{short} of {2 * modes} galleries have fewer than {sizes['rank']} images")
     if "ranked_again" in atlas:
-        lines.append(
-            f"{int(atlas.ranked_again)} of {sizes['picture']} images ranked again in float32; "
-            f"{float(atlas.from_candidates):.2%} of the places are held by the mode's candidates"
-        )
+        held = f"{float(atlas.from_candidates):.2%} of the places are held by the mode's candidates"
+        lines.append(f"{int(atlas.ranked_again)} images ranked again in float32; {held}")
     if "logit_variance" in atlas:
-        strongest = atlas.logit_variance.stack(at=("layer", "head", "mode")).astype(float)
-        top = strongest.sortby(strongest, ascending=False)[:5]
-        names = [
-            f"L{at[0]} H{at[1]} M{at[2]} ({value:.2g})"
-            for at, value in zip(top.at.values, top.values, strict=True)
-        ]
+        top = atlas.logit_variance.to_series().nlargest(5)
+        names = [f"L{at[0]} H{at[1]} M{at[2]} ({value:.2g})" for at, value in top.items()]
         lines.append(f"largest variance of logits: {', '.join(names)}")
     return "\n".join(lines)
 
 
-# ---- models and data sets --------------------------------------------------------------------
-
-
-def _add_models(commands: Any) -> None:
-    command = commands.add_parser("models", help="list the models that have a name")
-    command.set_defaults(run=_models, kept="nothing was written")
-    command = commands.add_parser("fetch", help="keep a model's weights in a folder")
-    command.add_argument("name", help="a name that `qkutils models` or timm lists")
-    command.add_argument("--folder", type=_path, help="default: QKUTILS_WEIGHTS, else weights")
-    command.set_defaults(run=_fetch, kept="nothing half-fetched is left; run it again")
-
-
-def _models(args: argparse.Namespace) -> None:
-    from qkutils import models
-
-    here = models.at_hand()
-    for name, row in models.catalogue().iterrows():
+def list_models() -> None:
+    """Prints the models that have a name, and whether they are at hand."""
+    here = qk.models.at_hand()
+    for name, row in qk.catalogue().iterrows():
         print(f"{name:44} {row.objective:24} {'at hand' if name in here else '-'}")
 
 
-def _fetch(args: argparse.Namespace) -> None:
-    from qkutils import models
-
-    folder = args.folder or Path(os.environ.get(models.WEIGHTS_VARIABLE) or "weights")
-    path = models.fetch(args.name, folder)
+def fetch_model(name: str, folder: Place) -> None:
+    """Fetches a model's weights and tells how to load it by its name."""
+    variable = qk.models.WEIGHTS_VARIABLE
+    path = qk.models.fetch(name, folder or Path(os.environ.get(variable) or "weights"))
     print(f"{path} ({path.stat().st_size / 1e6:.0f} MB)")
-    print(f"set {models.WEIGHTS_VARIABLE}={path.parent.resolve()} to load it by its name")
+    print(f"set {variable}={path.parent.resolve()} to load it by its name")
 
 
-def _add_datasets(commands: Any) -> None:
-    datasets = commands.add_parser("datasets", help="list or fetch data sets of other people")
-    commands = datasets.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("list", help="list them, with the pages of their terms")
-    command.set_defaults(run=_list_datasets, kept="nothing was written")
-    command = commands.add_parser("fetch", help="fetch a data set from its authors and unpack it")
-    command.add_argument("name", choices=DATASETS)
-    command.add_argument("--to", type=_path, default="datasets", help="the folder to keep it in")
-    command.add_argument("--url", default="", help="another address of the archive")
-    command.add_argument("--sha256", default="", help="the checksum that the archive must have")
-    kept = "what was fetched is kept in {to}; the same command goes on from there"
-    command.set_defaults(run=_fetch_dataset, kept=kept)
-
-
-def _list_datasets(args: argparse.Namespace) -> None:
-    from qkutils import datasets
-
-    for name, dataset in datasets.DATASETS.items():
+def list_datasets() -> None:
+    """Prints the data sets that can be fetched, and where their terms are."""
+    for name, dataset in qk.datasets.DATASETS.items():
         print(f"{name:8} {dataset.page}")
 
 
-def _fetch_dataset(args: argparse.Namespace) -> None:
-    from qkutils import datasets
-
-    folder = datasets.fetch(args.name, args.to, args.url, args.sha256)
-    dataset = datasets.DATASETS[args.name]
+def fetch_dataset(name: str, to: Path, url: str, sha256: str) -> None:
+    """Fetches a data set and tells how to read it."""
+    folder = qk.datasets.fetch(name, to, url, sha256)
+    dataset = qk.datasets.DATASETS[name]
     print(f"its terms of use: {dataset.page}")
     print(f"read it with qkutils.datasets.{dataset.reader}({str(folder)!r})")
 
 
-# ---- what the book needs made ----------------------------------------------------------------
-
-
-def _add_store(commands: Any) -> None:
-    command = commands.add_parser("store", help="store numbers that the book shows of a model")
-    command.add_argument("model", help="a name, or a checkpoint file")
-    command.add_argument("--images", type=_path, help="a folder; default: drawn scenes")
-    command.add_argument("--count", type=_whole(1), default=48, help="number of pictures")
-    command.add_argument(
-        "--odd", nargs="*", type=_odd, default=[], metavar="NAME=FOLDER", help="in O3's layout"
-    )
-    command.add_argument("--camvid", type=_path, help="a folder of CamVid")
-    command.add_argument("--bsds", type=_path, help="a folder of BSDS500")
-    command.add_argument("--to", type=_path, metavar="DIR", help="default: into the package")
-    command.set_defaults(run=_store, kept="the files named above are whole; run it again")
-
-
-def _store(args: argparse.Namespace) -> None:
-    from qkutils import datasets, models, world
-    from qkutils import pictures as sources
+def store(
+    model: str, images: Place, count: int, odd: list[tuple], camvid: Place, bsds: Place, to: Place
+) -> None:
+    """Stores the numbers that the book shows of a model, and those of the given data sets."""
     from qkutils.book import stored
-    from qkutils.store import check_writable
 
-    to = args.to or stored.FOLDER
-    check_writable(to / "new.csv")
-    drawn: Sequence[Image] = world.pictures(0, 0, args.count)
-    pictures = sources.pictures(args.images, args.count) if args.images else drawn
-    sets = {name: datasets.odd_one_out(folder) for name, folder in args.odd}
-    camvid = datasets.camvid(args.camvid) if args.camvid else None
-    bsds = datasets.bsds500(args.bsds) if args.bsds else None
-    model = models.load(args.model)
-    print(stored.store_modes(model, to))
-    print(stored.store_salience(model, str(args.images or ""), args.count, to))
+    to = to or stored.FOLDER
+    qk.store.check_writable(to / "new.csv")
+    pictures: Any = qk.world.pictures(0, 0, count)
+    pictures = qk.pictures.pictures(images, count) if images else pictures
+    sets = {name: qk.datasets.odd_one_out(folder) for name, folder in odd}
+    streets = qk.datasets.camvid(camvid) if camvid else None
+    people = qk.datasets.bsds500(bsds) if bsds else None
+    loaded = qk.models.load(model)
+    print(stored.store_modes(loaded, to))
+    print(stored.store_salience(loaded, str(images or ""), count, to))
     if sets:
-        own = world.samples(5_000_000, 0, args.count, size=model.image_size[0])
-        print(stored.store_preference(model, sets | {"drawn scenes": own}, pictures, to))
-    if camvid is not None:
-        print(stored.store_same_object(model, camvid, "CamVid, validation", to))
-    if bsds is not None:
-        print(stored.store_grouping(model, bsds, "BSDS500, validation", to))
+        own = qk.world.samples(5_000_000, 0, count, size=loaded.image_size[0])
+        print(stored.store_preference(loaded, sets | {"drawn scenes": own}, pictures, to))
+    if streets:
+        print(stored.store_same_object(loaded, streets, "CamVid, validation", to))
+    if people:
+        print(stored.store_grouping(loaded, people, "BSDS500, validation", to))
 
 
-def _add_train(commands: Any) -> None:
-    command = commands.add_parser("train", help="train an embedded model again")
-    command.add_argument("objective", choices=OBJECTIVES)
-    command.add_argument("--seed", type=_whole(0), default=0)
-    command.add_argument("--steps", type=_whole(0), help="default: the published budget")
-    command.add_argument("--device", type=_device, default="cpu", help="cpu or cuda")
-    command.add_argument("--out", type=_path, default=Path("_build/training"), metavar="DIR")
-    command.add_argument("--publish", action="store_true", help="put the result into the package")
-    kept = "what was saved lies in {out}; the same command goes on from there"
-    command.set_defaults(run=_train, kept=kept)
+def train(
+    objective: str, seed: int, steps: int | None, device: str, out: Path, publish: bool
+) -> None:
+    """Trains an embedded model, and publishes it or tells how good it is."""
+    import torch
 
-
-def _train(args: argparse.Namespace) -> None:
-    from dataclasses import replace
-
-    from qkutils.store import check_writable
     from qkutils.world.training.architecture import FOLDER
     from qkutils.world.training.config import DEPARTURES, Config
     from qkutils.world.training.evaluate import measure
-    from qkutils.world.training.publish import publish
-    from qkutils.world.training.train import train
+    from qkutils.world.training.publish import publish as put_into_package
+    from qkutils.world.training.train import train as train_or_resume
 
-    _check_device(args.device)
-    checkpoint = args.out / f"{args.objective}-{args.seed}.pt"
-    check_writable(FOLDER / "new.safetensors" if args.publish else checkpoint)
-    config = Config(args.objective, args.seed, **DEPARTURES.get(args.objective, {}))
-    config = config if args.steps is None else replace(config, steps=args.steps)
-    objective, _ = train(config, checkpoint, args.device)
-    if args.publish:
-        print(publish(objective, config))
+    if device.startswith("cuda") and int(device[5:] or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {device}: torch sees no such GPU; leave --device out")
+    checkpoint = out / f"{objective}-{seed}.pt"
+    qk.store.check_writable(FOLDER / "new.safetensors" if publish else checkpoint)
+    changes = DEPARTURES.get(objective, {}) | ({} if steps is None else {"steps": steps})
+    config = Config(objective, seed, **changes)
+    trained, _ = train_or_resume(config, checkpoint, device)
+    if publish:
+        print(put_into_package(trained, config))
     else:
-        print({name: round(value, 4) for name, value in measure(objective.cpu()).items()})
+        print({name: round(value, 4) for name, value in measure(trained.cpu()).items()})

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
-import os
 import re
 import shutil
 import tarfile
 import time
+import tomllib
 import urllib.request
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
-from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from ssl import SSLError
 from urllib.error import HTTPError, URLError
@@ -31,46 +26,20 @@ ATTEMPTS = 5  # in a row without a new byte
 PAUSE = 2.0  # seconds between them
 _CHUNK = 1 << 20
 _CUT_OFF = (URLError, HTTPException, ConnectionError, TimeoutError, SSLError)
-_BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, LZMAError),
-    *(EOFError, RuntimeError),
-)
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Where a data set's archive lies, the page with its terms, and what reads it."""
 
-    urls: tuple[str, ...]
+    urls: list[str]
     page: str
     reader: str
     inside: str = ""  # what to read in the archive, where it is not the top
 
 
-_YORK = "http://data.nvision2.eecs.yorku.ca"
-_MIT = "http://data.csail.mit.edu/places/ADEchallenge"
-_BERKELEY = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping"
-DATASETS = {
-    # The first address is the one in the authors' script, the second is where P3 lies.
-    "o3": Dataset(
-        (f"{_YORK}/data/O3/O3_data.zip", f"{_YORK}/P3O3/data/O3/O3_data.zip"),
-        f"{_YORK}/P3O3/",
-        "odd_one_out",
-    ),
-    "p3": Dataset((f"{_YORK}/P3O3/data/P3/P3_data.zip",), f"{_YORK}/P3O3/", "odd_one_out"),
-    "ade20k": Dataset(
-        (f"{_MIT}/ADEChallengeData2016.zip",),
-        "http://sceneparsing.csail.mit.edu/",
-        "ade20k",
-        "ADEChallengeData2016",
-    ),
-    "bsds500": Dataset(
-        (f"{_BERKELEY}/BSR/BSR_bsds500.tgz",),
-        f"{_BERKELEY}/resources.html",
-        "bsds500",
-        "BSR/BSDS500/data",
-    ),
-}
+_TABLE = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text("utf-8"))
+DATASETS = {name: Dataset(**row) for name, row in _TABLE.items()}
 
 
 def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
@@ -113,46 +82,39 @@ def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
     dataset, folder = DATASETS[options.choice("name", name, DATASETS)], Path(to) / name
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise ValueError(f"sha256={sha256!r}: 64 hexadecimal digits are needed")
+    urls = [url] if url else dataset.urls
+    archive = Path(to) / (PurePosixPath(urlsplit(urls[0]).path).name or f"{name}.archive")
     if folder.is_dir():
         print(f"{folder} is there already; remove it to unpack it again")
     else:
-        urls = (url,) if url else dataset.urls
-        archive = Path(to) / (PurePosixPath(urlsplit(urls[0]).path).name or f"{name}.archive")
-        with store.locked(archive), _room(archive.parent):
-            if not archive.is_file():
-                _download_any(urls, archive, dataset.page)
-            checksum = _check(archive, sha256, urls[0])
-            unpack(archive, folder)
-            store.write(_beside(archive), f"{checksum}  {archive.name}\n")
+        try:
+            with store.locked(archive):
+                _bring(urls, archive, folder, dataset.page, sha256)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            advice = f"the disk of {to} is full; make room and run this again, to go on"
+            raise OSError(error.errno, advice) from error
     inside = folder / dataset.inside
     return inside if inside.is_dir() else folder
 
 
-@contextmanager
-def _room(folder: Path) -> Iterator[None]:
-    """Says in one line that the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise OSError(
-            error.errno, f"the disk of {folder} is full; make room and run this again, to go on"
-        ) from error
-
-
-def _download_any(urls: tuple[str, ...], archive: Path, page: str) -> None:
-    """Downloads from the first address that knows the file."""
+def _bring(urls: list[str], archive: Path, folder: Path, page: str, sha256: str) -> None:
+    """Downloads the archive from the first address that knows it, checks it and unpacks it."""
     told = []
-    for url in urls:
+    for url in [] if archive.is_file() else urls:
         try:
-            return download(url, archive)
+            download(url, archive)
+            break
         except HTTPError as error:
             told.append(f"{url}: {error.code} {error.reason}")
-    raise ConnectionError(
-        f"{'; '.join(told)}\nthe file may have moved: look at {page} and pass its address with "
-        f"--url, or put the file at {archive} and run this again"
-    )
+    if not archive.is_file():
+        advice = f"look at {page} and pass its address with --url, or put the file at {archive}"
+        raise ConnectionError(f"{'; '.join(told)}; it may have moved: {advice}")
+    kept = archive.with_name(f"{archive.name}.sha256")
+    checksum = _check(archive, kept, sha256, urls[0])
+    unpack(archive, folder)
+    store.write(kept, f"{checksum}  {archive.name}\n")
 
 
 def download(url: str, path: Path) -> None:
@@ -170,14 +132,20 @@ def download(url: str, path: Path) -> None:
     while True:
         try:
             _go_on(url, partial)
-            return os.replace(partial, path)
+            partial.replace(path)
+            return
         except _CUT_OFF as error:
             if isinstance(error, HTTPError) and error.code < 500:
                 raise
             failures = 1 if _size(partial) > most else failures + 1
             most = max(most, _size(partial))
             if failures >= ATTEMPTS:
-                raise ConnectionError(_advice(url, partial, path, error)) from error
+                kept = f"{_size(partial)} bytes are kept in {partial}; " if most else ""
+                told = (
+                    f"{urlsplit(url).hostname} can't be reached or breaks off ({error}); {kept}run"
+                )
+                advice = f"this again later, or fetch {url} elsewhere and put it at {path}"
+                raise ConnectionError(f"{told} {advice}") from error
             time.sleep(PAUSE)
 
 
@@ -191,15 +159,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _advice(url: str, partial: Path, path: Path, error: Exception) -> str:
-    kept = f"{_size(partial)} bytes are kept in {partial}; " if _size(partial) else ""
-    return (
-        f"{urlsplit(url).hostname} can't be reached or breaks off ({error}); {kept}run this again "
-        f"later to go on.  Without a network here, fetch {url} elsewhere, put it at {path}, and "
-        "run this again"
-    )
 
 
 def _go_on(url: str, partial: Path) -> None:
@@ -216,53 +175,38 @@ def _go_on(url: str, partial: Path) -> None:
         partial.unlink()
         raise ConnectionError("the kept part does not fit the file on the host") from error
     with response:
-        _append(response, partial, start)
-
-
-def _append(response: HTTPResponse, partial: Path, start: int) -> None:
-    start, total = _extent(response, start)
-    shown = {"unit": "B", "unit_scale": True, "initial": start, "total": total}
-    with open(partial, "ab" if start else "wb") as file, tqdm(desc=partial.stem, **shown) as bar:
-        while chunk := response.read(_CHUNK):
-            file.write(chunk)
-            bar.update(len(chunk))
-    if total is not None and _size(partial) != total:
+        start, total = _extent(response, start)
+        shown = tqdm.wrapattr(response, "read", total, initial=start, desc=partial.stem)
+        with open(partial, "ab" if start else "wb") as file, shown as stream:
+            shutil.copyfileobj(stream, file, _CHUNK)
+    if total not in (None, _size(partial)):
         raise ConnectionError(f"it ended after {_size(partial)} of {total} bytes")
 
 
 def _extent(response: HTTPResponse, start: int) -> tuple[int, int | None]:
     """Where the answer begins in the file, and how long the whole file is, if that is told."""
     if response.status != 206:  # it sends everything again
-        length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdecimal() else None
+        return 0, response.length
     told = response.headers.get("Content-Range", "")
-    part = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", told)
-    if not part or int(part[1]) != start:
+    part = re.fullmatch(rf"bytes {start}-(\d+)/(\d+|\*)", told)
+    if not part:
         raise ConnectionError(f"the host sent another part than asked for ({told})")
-    return start, int(part[2]) + 1 if part[3] == "*" else int(part[3])
+    return start, int(part[1]) + 1 if part[2] == "*" else int(part[2])
 
 
-def _check(archive: Path, known: str, url: str) -> str:
+def _check(archive: Path, kept: Path, known: str, url: str) -> str:
     """Shows the checksum and compares it with the known one, or with that of the last time."""
     with open(archive, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     print(f"{archive}: {archive.stat().st_size} bytes, sha256 {found}")
-    if not known and _beside(archive).is_file():
-        known = _beside(archive).read_text("utf-8").partition(" ")[0]
+    known = known or (kept.read_text("utf-8").partition(" ")[0] if kept.is_file() else "")
     if not known:
         way = "" if url.startswith("https:") else ", and it comes over plain http"
-        print(f"no checksum of it is published{way}: nothing shows that it is what its authors")
-        print(f"made; {_beside(archive)} keeps this one, for the next time")
+        print(f"no checksum of it is published{way}: nothing shows that it is its authors' own")
     elif found != known.lower():
-        raise ValueError(
-            f"{archive}: its sha256 is not {known}, as expected; remove it and fetch it again, or "
-            f"remove {_beside(archive).name} if its authors have changed it"
-        )
+        advice = f"remove it, and also {kept.name} if its authors have changed it"
+        raise ValueError(f"{archive}: its sha256 is not {known}, as expected; {advice}")
     return found
-
-
-def _beside(archive: Path) -> Path:
-    return archive.with_name(archive.name + ".sha256")
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -276,12 +220,12 @@ def unpack(archive: Path, folder: Path) -> None:
     partial.mkdir(parents=True)
     try:
         (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, partial)
-        os.replace(partial, folder)
-    except _BROKEN as error:
-        raise ValueError(
-            f"{archive}: can't be unpacked ({error}); it is no whole archive, so remove it and "
-            "fetch it again"
-        ) from error
+        partial.replace(folder)
+    except Exception as error:  # for a broken archive, its layers raise many unrelated classes
+        if isinstance(error, ValueError) or getattr(error, "errno", None):
+            raise
+        advice = "it is no whole archive, so remove it and fetch it again"
+        raise ValueError(f"{archive}: can't be unpacked ({error}); {advice}") from error
     finally:
         _remove(partial)
 
@@ -290,8 +234,7 @@ def _unzip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as opened:
         members = opened.infolist()
         _check_members(archive, folder, {each.filename: each.file_size for each in members})
-        for each in tqdm(members, f"unpacking {archive.name}"):
-            opened.extract(each, folder)  # a link as a plain file
+        opened.extractall(folder, tqdm(members, f"unpacking {archive.name}"))  # links as files
 
 
 def _untar(archive: Path, folder: Path) -> None:
@@ -300,20 +243,17 @@ def _untar(archive: Path, folder: Path) -> None:
             pass  # to the end, where its checksum is: a broken header would only look like the end
         members = opened.getmembers()
         _check_members(archive, folder, {each.name: each.size for each in members})
-        for each in tqdm(members, f"unpacking {archive.name}"):
-            opened.extract(each, folder, filter="data")  # refuses links that lead outside
+        # The filter refuses links that lead outside.
+        opened.extractall(folder, tqdm(members, f"unpacking {archive.name}"), filter="data")
 
 
 def _check_members(archive: Path, folder: Path, sizes: dict[str, int]) -> None:
     """Raises ValueError where there is nothing to unpack, too much, or something elsewhere."""
-    size, free = sum(sizes.values()), shutil.disk_usage(folder).free
+    size, free, home = sum(sizes.values()), shutil.disk_usage(folder).free, folder.resolve()
     if not size:
         raise ValueError(f"{archive}: is empty; remove it and fetch it again")
     if size > free:
-        raise ValueError(
-            f"{archive}: unpacks to {size} bytes, and {free} are free; make room or name another "
-            "folder"
-        )
+        raise ValueError(f"{archive}: unpacks to {size} bytes, and {free} are free; make room")
     for name in sizes:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        if not (home / name).resolve().is_relative_to(home):
             raise ValueError(f"{archive}: {name!r} leaves its folder; do not use this archive")

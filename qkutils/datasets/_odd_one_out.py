@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from qkutils.datasets._reading import Files, Reading, gather, pair, reading
-from qkutils.pictures._folders import SUFFIXES, check_folder, counts, key_of
+from qkutils.datasets._reading import Part, Reading, reading
+from qkutils.pictures._folders import SUFFIXES, check_folder, counts
 from qkutils.pictures._opening import open_picture, shown
 from qkutils.records import Sample
 
-_MASKS = {"target": ("targ_labels", "targ_images"), "distractor": ("dist_labels", "dist_images")}
 _ON = 128  # masks are JPEG files, whose black and white are approximate
 
 
@@ -56,13 +55,12 @@ def odd_one_out(folder: str | Path, on_error: str = "raise") -> Reading[Sample]:
     (['mugs'], ['distractor', 'target'])
     """
     folder = Path(folder)
-    sets = _sets(folder)
-    paired: dict[str, Files | str] = {}
-    for each in sets:
-        prefix = f"{key_of(each, folder)}/" if len(sets) > 1 else ""
-        files = pair(_folders(each), dict.fromkeys(("image", *_MASKS), SUFFIXES))
-        paired |= {prefix + key: found for key, found in files.items()}
-    return reading(shown(folder.name), paired, _read, on_error)
+    sets = [each for each in _in(folder) if (each / "images").is_dir()]
+    if not sets:
+        told = "name the one that `qkutils datasets fetch o3` made"
+        raise FileNotFoundError(f"{shown(folder)}: holds no folder `images`; {told}")
+    sets = sets[:1] if sets[0] == folder else sets
+    return reading(folder, "images", _PARTS, _sample, on_error, sets)
 
 
 def has_odd_ones(folder: str | Path) -> bool:
@@ -90,8 +88,7 @@ def has_odd_ones(folder: str | Path) -> bool:
     ...     qk.datasets.has_odd_ones(folder)
     False
     """
-    masks = _MASKS["target"]
-    return any((each / name).is_dir() for each in _in(Path(folder)) for name in masks)
+    return any(_PARTS["target"].place(each).is_dir() for each in _in(Path(folder)))
 
 
 def _in(folder: Path) -> list[Path]:
@@ -100,35 +97,8 @@ def _in(folder: Path) -> list[Path]:
     return [folder, *sorted(filter(counts, folder.iterdir()))]
 
 
-def _sets(folder: Path) -> list[Path]:
-    """The folder itself, or those in it that hold pictures."""
-    sets = [each for each in _in(folder) if (each / "images").is_dir()]
-    if not sets:
-        raise FileNotFoundError(
-            f"{shown(folder)}: holds no folder `images`; name the one that `qkutils datasets "
-            "fetch o3` made"
-        )
-    return sets[:1] if sets[0] == folder else sets
-
-
-def _folders(folder: Path) -> dict[str, Path]:
-    found = {"image": folder / "images"}
-    for mask, names in _MASKS.items():
-        here = [folder / name for name in names if (folder / name).is_dir()]
-        if not here:
-            raise FileNotFoundError(
-                f"{shown(folder)}: holds the folder `images`, but no {' or '.join(names)} with the "
-                f"{mask} masks; put it there"
-            )
-        found[mask] = here[0]
-    return found
-
-
-def _read(key: str, files: Files) -> Sample:
-    image, *masks = gather(
-        partial(open_picture, files["image"]), *(partial(_mask, files[name]) for name in _MASKS)
-    )
-    return Sample(key, image, dict(zip(_MASKS, masks, strict=True)))
+def _sample(key: str, image: Any, target: Any, distractor: Any) -> Sample:
+    return Sample(key, image, {"target": target, "distractor": distractor})
 
 
 def _mask(path: Path) -> Bool[np.ndarray, "height width"]:
@@ -136,5 +106,11 @@ def _mask(path: Path) -> Bool[np.ndarray, "height width"]:
     grey, opaque = np.moveaxis(np.asarray(open_picture(path, "RGBA").convert("LA")), -1, 0)
     mask = (grey >= _ON) & (opaque >= _ON)
     if not mask.any():
-        raise ValueError(f"{shown(path)}: the mask is empty, no pixel is {_ON} or brighter")
+        raise ValueError(f"the mask is empty, no pixel is {_ON} or brighter")
     return mask
+
+
+_PARTS = {  # in older copies, the masks lie in the folders that are named second
+    "target": Part(("targ_labels", "targ_images"), SUFFIXES, _mask),
+    "distractor": Part(("dist_labels", "dist_images"), SUFFIXES, _mask),
+}

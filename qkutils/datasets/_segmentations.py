@@ -11,16 +11,14 @@ from jaxtyping import Shaped
 from scipy.io import loadmat
 
 from qkutils import options
-from qkutils.datasets._reading import Files, Reading, gather, pair, reading
-from qkutils.pictures._folders import SUFFIXES, check_folder
-from qkutils.pictures._opening import open_file, open_picture, shown
+from qkutils.datasets._reading import Part, Reading, reading
+from qkutils.pictures._folders import check_folder
+from qkutils.pictures._opening import open_file, shown
 from qkutils.records import Segmented
 
-_CLASSES = (
-    *("sky", "building", "pole", "road", "pavement", "tree"),
-    *("sign", "fence", "car", "pedestrian", "bicyclist"),
-)
-CAMVID = dict(enumerate(_CLASSES))
+LabelMaps = tuple[Shaped[np.ndarray, "height width"], ...]
+_CLASSES = "sky building pole road pavement tree sign fence car pedestrian bicyclist"
+CAMVID = dict(enumerate(_CLASSES.split()))
 _LOSSLESS = {".png", ".bmp", ".gif", ".tif", ".tiff"}
 
 
@@ -74,22 +72,11 @@ def label_maps(
     ...     pictures.keys, pictures[0].labels[0].shape
     (['street'], (48, 64))
     """
-    folder, known = Path(folder), names or {}
     if unlabelled is not None:
         options.count("unlabelled", unlabelled, least=0)
-    paired = pair(
-        _existing(folder, {"image": images, "labels": labels}),
-        {"image": SUFFIXES, "labels": _LOSSLESS},
-    )
-
-    def read(key: str, files: Files) -> Segmented:
-        image, found = gather(
-            partial(open_picture, files["image"]),
-            partial(_labels, files["labels"], unlabelled, known),
-        )
-        return Segmented(key, image, (found,), known)
-
-    return reading(shown(folder.name), paired, read, on_error)
+    read = partial(_labels, unlabelled=unlabelled, names=names or {})
+    parts = {"labels": Part((labels,), _LOSSLESS, read)}
+    return reading(Path(folder), images, parts, partial(Segmented, names=names or {}), on_error)
 
 
 def ade20k(
@@ -143,10 +130,7 @@ def _ade20k_names(path: Path) -> dict[int, str]:
 
 
 def camvid(
-    folder: str | Path,
-    images: str = "images",
-    labels: str = "annotations",
-    on_error: str = "raise",
+    folder: str | Path, images: str = "images", labels: str = "annotations", on_error: str = "raise"
 ) -> Reading[Segmented]:
     """Read CamVid (Brostow et al., 2009) with its eleven classes, 0 to 10; 11 is unlabelled.
 
@@ -251,60 +235,30 @@ def bsds500(folder: str | Path, split: str = "", on_error: str = "raise") -> Rea
     2
     """
     options.choice("split", split, ("", "train", "val", "test"))
-    folder = Path(folder)
-    folders = _existing(folder, {"image": f"images/{split}", "labels": f"groundTruth/{split}"})
-    paired = pair(folders, {"image": SUFFIXES, "labels": {".mat"}})
-    return reading(shown(folder.name), paired, _people, on_error)
+    parts = {"labels": Part((f"groundTruth/{split}",), {".mat"}, _people)}
+    return reading(Path(folder), f"images/{split}", parts, Segmented, on_error)
 
 
-def _people(key: str, files: Files) -> Segmented:
-    image, people = gather(
-        partial(open_picture, files["image"]), partial(_segmentations, files["labels"])
-    )
-    return Segmented(key, image, people)
-
-
-def _existing(folder: Path, names: dict[str, str]) -> dict[str, Path]:
-    check_folder(folder)
-    missing = [shown(folder / name) for name in names.values() if not (folder / name).exists()]
-    if missing:
-        raise FileNotFoundError(f"there is no folder {' and no '.join(missing)}; check the path")
-    return {part: folder / name for part, name in names.items()}
-
-
-def _labels(
-    path: Path, unlabelled: int | None, names: dict[int, str]
-) -> Shaped[np.ndarray, "height width"]:
+def _labels(path: Path, unlabelled: int | None, names: dict[int, str]) -> LabelMaps:
     """Reads a label map's numbers as they are, without the colours of a palette."""
-    with open_file(path) as file:
-        try:
-            with PIL.Image.open(file) as picture:
-                labels = np.asarray(picture)
-        except Exception as error:  # for a broken file, Pillow raises many unrelated classes
-            raise ValueError(f"{shown(path)}: can't be read as a label map ({error})") from error
+    with open_file(path) as file, PIL.Image.open(file) as picture:
+        labels = np.asarray(picture)
     if labels.ndim != 2:
-        raise ValueError(f"{shown(path)}: is in colour; a label map has one number per pixel")
+        raise ValueError("is in colour; a label map has one number per pixel")
     labels = labels if labels.dtype.kind == "f" else labels.astype(np.int64)
     values = set(np.unique(labels).tolist()) - {unlabelled, -1}
     if not values:
-        raise ValueError(f"{shown(path)}: the label map is empty, no pixel has a class")
+        raise ValueError("the label map is empty, no pixel has a class")
     if names and values - names.keys():
-        unknown = sorted(values - names.keys())
-        raise ValueError(f"{shown(path)}: has the values {unknown}, no known classes")
-    return labels if unlabelled is None else np.where(labels == unlabelled, -1, labels)
+        raise ValueError(f"has the values {sorted(values - names.keys())}, no known classes")
+    return (labels if unlabelled is None else np.where(labels == unlabelled, -1, labels),)
 
 
-def _segmentations(path: Path) -> tuple[Shaped[np.ndarray, "height width"], ...]:
+def _people(path: Path) -> LabelMaps:
     """The segmentations of all people in one `.mat` file."""
     with open_file(path) as file:
-        try:
-            people = loadmat(file)["groundTruth"].ravel()
-            found = tuple(each["Segmentation"][0, 0] for each in people)
-        except Exception as error:  # for a broken file, scipy raises many unrelated classes
-            raise ValueError(
-                f"{shown(path)}: can't be read as people's segmentations "
-                f"({type(error).__name__}: {error})"
-            ) from error
+        people = loadmat(file)["groundTruth"].ravel()
+    found = tuple(each["Segmentation"][0, 0] for each in people)
     if not found or any(each.ndim != 2 or not each.size for each in found):
-        raise ValueError(f"{shown(path)}: holds no segmentation")
+        raise ValueError("holds no segmentation")
     return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,7 +57,7 @@ SLIPS = {
     "a list": ("- MODEL\n", 1),
     "a word": ("MODEL\n", 1),
     "two documents": ("MODEL: a\n---\nMODEL: b\n", 2),
-    "a deep nest": ("MODEL: " + "[" * 5000, 1),
+    "a deep nest": ("MODEL: " + "[" * 1000, 1),
     "a Python object": ("MODEL: !!python/object/apply:os.getcwd []\n", 1),
     "an unknown anchor": ("MODEL: *a\n", 1),
     "a number as name": ("MODEL: a\n5: b\n", 2),
@@ -142,24 +140,35 @@ def test_what_is_right_is_taken(collect: Any, tmp_path: Path) -> None:
     assert collect("{}") == {}
 
 
-def written(folder: Path, **environment: str) -> subprocess.CompletedProcess:
-    """Run the tool as Make does."""
-    command = [sys.executable, str(TOOL), str(folder / "out.yaml")]
-    given = {**os.environ, **environment}
-    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True)
+@pytest.fixture
+def write(collect: Any, tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes out.yaml as Make asks for it; gives the file and when it was written last."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("PARAMETERS", raising=False)
+    monkeypatch.setattr(sys, "argv", ["parameters.py", "out.yaml"])
+
+    def run(**environment: str) -> tuple[Path, int]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        tool.main()
+        return tmp_path / "out.yaml", (tmp_path / "out.yaml").stat().st_mtime_ns
+
+    return run
 
 
-def test_the_file_is_rewritten_only_when_it_changes(tmp_path: Path) -> None:
-    out = tmp_path / "out.yaml"
+def test_the_file_is_rewritten_only_when_it_changes(write: Any, tmp_path: Path) -> None:
+    times = []
     for model in ("tiny-dino", "tiny-dino", "tiny-simmim"):
-        before = out.stat().st_mtime_ns if out.exists() else 0
-        done = written(tmp_path, MODEL=model, IMAGES=str(tmp_path))
-        assert done.returncode == 0 and done.stderr == ""
+        out, time = write(MODEL=model, IMAGES=str(tmp_path))
         assert out.read_text() == f"IMAGES: {tmp_path}\nMODEL: {model}\n"
-        assert (out.stat().st_mtime_ns > before) == (before == 0 or model == "tiny-simmim")
+        times.append(time)
+    assert times[0] == times[1] < times[2]
 
 
-def test_a_model_that_cannot_be_had_is_told_before_any_chapter_runs(tmp_path: Path) -> None:
-    done = written(tmp_path, MODEL="tiny-dyno")
-    assert done.returncode == 1 and not (tmp_path / "out.yaml").exists()
-    assert done.stderr.startswith("MODEL=tiny-dyno: ") and done.stderr.count("\n") == 1
+def test_a_model_that_cannot_be_had_is_told_before_any_chapter_runs(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGES", raising=False)
+    with pytest.raises(SystemExit, match="^MODEL=tiny-dyno: .*$") as raised:
+        write(MODEL="tiny-dyno")
+    assert isinstance(raised.value.code, str) and not (tmp_path / "out.yaml").exists()

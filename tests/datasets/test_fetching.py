@@ -9,6 +9,7 @@ import io
 import os
 import random
 import re
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -76,7 +77,7 @@ def host(monkeypatch):
     monkeypatch.setattr(fetching, "PAUSE", 0)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.host = Host(f"http://127.0.0.1:{server.server_port}/O3_data.zip")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server.host
     server.shutdown()
     server.server_close()
@@ -229,21 +230,20 @@ def test_one_fetch_at_a_time(host, tmp_path):
     assert files_in(tmp_path)[0] == "O3_data.zip"  # no lock is left
 
 
-@pytest.mark.parametrize("call", ["write", "extract"])
-def test_a_full_disk_is_told_in_one_line(host, tmp_path, monkeypatch, capsys, call):
+@pytest.mark.parametrize("when", ["downloading", "unpacking"])
+def test_a_full_disk_is_told_in_one_line(host, tmp_path, monkeypatch, capsys, when):
     host.content = O3
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    where = (fetching, "_append") if call == "write" else (zipfile.ZipFile, "extract")
-    monkeypatch.setattr(*where, full)
-    assert fetch(tmp_path, host.url) == 1
-    told = capsys.readouterr().err.strip()
-    assert str(tmp_path) in told.splitlines()[-1]
+    if when == "unpacking":
+        (tmp_path / "O3_data.zip").write_bytes(O3)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", full)
+        assert fetch(tmp_path, host.url) == 1
+    assert str(tmp_path) in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "o3").exists() and not (tmp_path / "o3.partial").exists()
-    monkeypatch.undo()
-    monkeypatch.setattr(fetching, "PAUSE", 0)
     assert fetching.fetch("o3", tmp_path, url=host.url).is_dir()
 
 
@@ -293,7 +293,7 @@ def test_a_file_that_has_moved(host, tmp_path, capsys):
 
 def test_the_second_address_is_tried(host, tmp_path, monkeypatch):
     host.content, host.statuses = O3, [404]
-    both = fetching.Dataset((host.url, host.url), "page", "odd_one_out")
+    both = fetching.Dataset([host.url, host.url], "page", "odd_one_out")
     monkeypatch.setitem(fetching.DATASETS, "o3", both)
     assert fetching.fetch("o3", tmp_path) == tmp_path / "o3" and len(host.asked) == 2
 
