@@ -353,10 +353,9 @@ def _train(args: argparse.Namespace) -> None:
 
     from qkutils.store import check_writable
     from qkutils.world.training.architecture import FOLDER
-    from qkutils.world.training.config import DEPARTURES, Config
     from qkutils.world.training.evaluate import measure
     from qkutils.world.training.publish import publish
-    from qkutils.world.training.train import train
+    from qkutils.world.training.train import DEPARTURES, Config, train
 
     _check_device(args.device)
     checkpoint = args.out / f"{args.objective}-{args.seed}.pt"
