@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from qkutils import models, store
 from qkutils.world.training import architecture, evaluate, objectives, publish, train
 from qkutils.world.training.train import Config
 
-SHORT = Config(steps=6, batch=8, warmup=2)
+SHORT = Config(steps=6, batch=4, warmup=2)
 
 
 class Interrupted(Exception):
@@ -62,11 +63,11 @@ def interrupt_at(monkeypatch, step: int) -> None:
 
 
 def test_a_handful_of_scenes_is_learnt_by_heart(monkeypatch, tmp_path):
-    few = qk.world.make(train.TRAINING_SCENES, 0, 16)
+    few = qk.world.make(train.TRAINING_SCENES, 0, 4)
     world = type("Scenes", (), {"make": staticmethod(lambda *_, **__: few)})
     monkeypatch.setattr(train, "world", world)
-    _, losses = train.train(Config(steps=30, batch=16, warmup=5), tmp_path / "run.pt")
-    assert len(losses) == 30
+    _, losses = train.train(Config(steps=20, batch=4, warmup=5), tmp_path / "run.pt")
+    assert len(losses) == 20
     assert losses[0] > 3 and losses[-1] < losses[0] / 2
 
 
@@ -79,7 +80,7 @@ def test_every_step_sees_new_scenes(monkeypatch, tmp_path):
 
     monkeypatch.setattr(train, "world", type("Scenes", (), {"make": staticmethod(make)}))
     train.train(SHORT, tmp_path / "run.pt")
-    assert asked == [(train.TRAINING_SCENES, 8 * n, 8 * n + 8) for n in range(6)]
+    assert asked == [(train.TRAINING_SCENES, 4 * n, 4 * n + 4) for n in range(6)]
 
 
 @pytest.mark.parametrize("step", [1, 4, 5])
@@ -104,7 +105,7 @@ def test_a_finished_run_is_not_trained_again(unbroken, monkeypatch, tmp_path):
 
 
 def test_another_seed_is_another_run(unbroken, tmp_path):
-    net, losses = train.train(Config(seed=1, steps=1, batch=8), tmp_path / "run.pt")
+    net, losses = train.train(replace(SHORT, seed=1, steps=1), tmp_path / "run.pt")
     assert losses[0] != unbroken[1][0] and not equal(net, unbroken[0])
 
 
@@ -206,7 +207,7 @@ def test_learning_rate_warms_up_and_ends_near_zero():
 
 
 def test_an_untrained_model_guesses_at_chance():
-    found = evaluate.accuracy(architecture.build().eval(), count=256)
+    found = evaluate.accuracy(architecture.build().eval(), count=96)
     for name, options in architecture.QUESTIONS.items():
         assert 1 / options / 3 < found[name] < 3 / options
 
@@ -247,13 +248,12 @@ def test_the_loss_asks_for_kind_and_colour_only_where_something_is_odd():
 
 def test_probes_read_what_features_hold(monkeypatch):
     net = architecture.build()
-    blind = evaluate.probes(net, count=600)
+    blind = evaluate.probes(net, count=100)
     factors = qk.world.draw(evaluate.HELD_OUT_SCENES, 0, 600)
+    bare = SimpleNamespace(image=torch.zeros(600, 3, 1, 1), factors=factors)
     answers = torch.nn.functional.one_hot(evaluate._usual(factors).clamp(min=0), 96).float()
-    batches = iter(answers.split(evaluate.BATCH))
-    monkeypatch.setattr(
-        net, "forward_features", lambda image: next(batches)[:, None].expand(-1, 65, -1)
-    )
+    monkeypatch.setattr(evaluate, "_held_out", lambda count: [bare])
+    monkeypatch.setattr(net, "forward_features", lambda _: answers[:, None].expand(-1, 65, -1))
     told = evaluate.probes(net, count=600)
     assert min(told.values()) > 0.97
     assert max(blind.values()) < 0.9
@@ -262,12 +262,12 @@ def test_probes_read_what_features_hold(monkeypatch):
 def test_masked_error_of_a_perfect_and_of_a_blind_guess(monkeypatch):
     objective = objectives.MaskedPixels(0)
     monkeypatch.setattr(objective, "predict", lambda image, mask: objectives.patches_of(image))
-    found = evaluate.masked_error(objective, count=64)
+    found = evaluate.masked_error(objective, count=8)
     assert found["masked error"] == 0
     assert 0 < found["by interpolation"] < found["by median colour"]
     grey = objectives.MaskedPixels(0)
     monkeypatch.setattr(grey, "predict", lambda image, mask: 0 * objectives.patches_of(image))
-    assert evaluate.masked_error(grey, count=64)["masked error"] > found["by median colour"]
+    assert evaluate.masked_error(grey, count=8)["masked error"] > found["by median colour"]
 
 
 def test_baselines_see_visible_patches_only():
@@ -327,10 +327,10 @@ def test_the_teacher_follows_the_student():
 
 @pytest.mark.parametrize("name", ["supervised", "simmim", "dino"])
 def test_every_objective_learns_and_resumes(monkeypatch, tmp_path, name):
-    few = qk.world.make(train.TRAINING_SCENES, 0, 8)
+    few = qk.world.make(train.TRAINING_SCENES, 0, 4)
     world = type("Scenes", (), {"make": staticmethod(lambda *_, **__: few)})
     monkeypatch.setattr(train, "world", world)
-    config = Config(name, steps=12, batch=8, warmup=2)
+    config = Config(name, steps=3 if name == "dino" else 8, batch=4, warmup=2)
     whole, losses = train.train(config, tmp_path / "whole.pt")
     if name != "dino":  # a teacher that moves makes no promise about so few steps
         assert sum(losses[-3:]) < sum(losses[:3])
@@ -345,8 +345,8 @@ def test_every_objective_learns_and_resumes(monkeypatch, tmp_path, name):
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", cut)
         with pytest.raises(Interrupted):
-            train.train(config, tmp_path / "cut.pt", save_every=5)
-    resumed, again = train.train(config, tmp_path / "cut.pt", save_every=5)
+            train.train(config, tmp_path / "cut.pt", save_every=2)
+    resumed, again = train.train(config, tmp_path / "cut.pt", save_every=2)
     assert again == losses and equal(whole, resumed)
 
 
@@ -431,4 +431,4 @@ def test_every_embedded_model_is_in_the_catalogue_and_fits_todays_world(monkeypa
     monkeypatch.setattr(architecture, "VisionTransformer", VisionTransformer)
     net = architecture.build().eval()
     net.load_state_dict(load_file(publish.FOLDER / "tiny-supervised.safetensors"))
-    assert evaluate.accuracy(net, 128)["odd factor"] > 0.5
+    assert evaluate.accuracy(net, 64)["odd factor"] > 0.5
