@@ -23,7 +23,6 @@ Which = Int[Tensor, " pixel"]
 Points = Float[Tensor, "pixel 2"]
 Rgb = Float[Tensor, "pixel 3"]
 
-SIZES = (1, 4096)  # pixels of a picture's side, the least and the most
 _COLOURS = torch.tensor(list(things.FACTS["colours"].values()))
 _PART_COLOURS = torch.tensor(list(things.FACTS["parts"].values()))
 _SHAPES = ("disc", "box", "triangle", "ring")
@@ -129,7 +128,7 @@ def render(factors: Factors, size: int = 64, device: str | torch.device = "cpu")
     >>> qk.world.render(qk.world.draw(0, 0, 4), size=32).image.shape
     torch.Size([4, 3, 32, 32])
     """
-    size = options.count("size", size, *SIZES)
+    size = options.count("size", size, 1, 4096)
     there = factors.to(device)
     slot, frame, unit = _pixel_frame(there, size)
     image = _background(there.background, size)

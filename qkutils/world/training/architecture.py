@@ -16,9 +16,8 @@ Image = Float[Tensor, "scene 3 h w"]
 
 SIZE, PATCH, HEADS = 64, 8, 4
 PREPROCESSING: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
-METADATA = {  # of a published file: what its tensors can't tell
-    checkpoints.METADATA: json.dumps({"num_heads": HEADS, "config": PREPROCESSING})
-}
+# What the tensors of a published file can't tell.
+METADATA = {checkpoints.METADATA: json.dumps({"num_heads": HEADS, "config": PREPROCESSING})}
 FOLDER = Path(__file__).parents[2] / "weights"
 # What a supervised model is asked of a scene, and how many answers there are.
 QUESTIONS = {"kind": len(KINDS), "colour": len(COLOURS), "odd factor": len(ODD_FACTORS)}

@@ -136,7 +136,6 @@ class SelfDistillation(Objective):
     """Agree with a slowly following teacher about crops of the same scene, as DINO does."""
 
     does = "agree with a slowly following teacher about crops of a scene (DINO)"
-    centre: Tensor
     PROTOTYPES = 512
     STUDENT, TEACHER = 0.1, 0.04  # temperatures; the lower one sharpens the teacher
 
@@ -147,7 +146,7 @@ class SelfDistillation(Objective):
             self.head = Projection(self.net.embed_dim, self.PROTOTYPES)
         self.teacher_net = copy.deepcopy(self.net).requires_grad_(False)
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
-        self.register_buffer("centre", torch.zeros(self.PROTOTYPES))
+        self.centre = nn.Buffer(torch.zeros(self.PROTOTYPES))
 
     def forward(self, batch: Scenes, generator: Generator) -> Float[Tensor, ""]:
         """Cross-entropy of the teacher's view of two large crops with the student's of others."""

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from qkutils import options, store, world
 from qkutils.world.training.objectives import OBJECTIVES, Objective
 
-PRECISIONS = ("float32", "bfloat16")
 TRAINING_SCENES = 1_000_000  # a world seed that nothing else uses
 
 
@@ -77,7 +76,7 @@ def train(
 
 def _check(config: Config, save_every: int) -> None:
     options.choice("objective", config.objective, OBJECTIVES)
-    options.choice("precision", config.precision, PRECISIONS)
+    options.choice("precision", config.precision, ("float32", "bfloat16"))
     options.count("steps", config.steps, int(config.objective != "untrained"))
     options.count("seed", config.seed, 0, 2**31 - 1)  # a step's generator shifts it by 32 bits
     options.count("batch", config.batch)
