@@ -45,7 +45,7 @@ import numpy as np
 import pandas as pd
 
 import qkutils as qk
-from qkutils import views
+from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import tell
 from qkutils.world.training import architecture, evaluate
@@ -173,9 +173,9 @@ bars = [
     ("target hidden", guessed, 0.2, "0.6"),
 ]
 for label, shares, aside, colour in bars:
-    values = np.array(list(shares.values()))
-    error = [abs(values - edge) for edge in evaluate.share_interval(values, 300)]
-    ax.bar(at + aside, values, 0.4, yerr=error, color=colour, label=label)
+    share = statistics.of_shares(list(shares.values()), 300)
+    error = [share.estimate - share.low, share.high - share.estimate]
+    ax.bar(at + aside, share.estimate, 0.4, yerr=error, color=colour, label=label)
 ax.axhline(1 / len(at), ls="--", color="0.4", label="guessing")
 ax.set_xticks(at, qk.world.ODD_FACTORS)
 ax.set(ylabel="share right", xlabel="what is odd", ylim=(0, 1.05))

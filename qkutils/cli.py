@@ -218,9 +218,9 @@ def train(
     import torch
 
     from qkutils.world.training.architecture import FOLDER
-    from qkutils.world.training.config import DEPARTURES, Config
     from qkutils.world.training.evaluate import measure
     from qkutils.world.training.publish import publish as put_into_package
+    from qkutils.world.training.train import DEPARTURES, Config
     from qkutils.world.training.train import train as train_or_resume
 
     if device.startswith("cuda") and int(device[5:] or 0) >= torch.cuda.device_count():

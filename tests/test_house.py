@@ -103,7 +103,6 @@ WITH_EXAMPLES = [
     "views._trends",
     "views._two_dimensional",
     "world._drawing",
-    "world._labels",
     "world._rendering",
 ]
 

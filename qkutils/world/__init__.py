@@ -4,21 +4,21 @@ A scene is a function of `(seed, index)` alone.  Its factors are drawn on the CP
 counter-based generator, so every machine and device renders the same picture.
 """
 
-from qkutils.world._drawing import draw
-from qkutils.world._factors import (
+from qkutils.world._drawing import Factors, draw
+from qkutils.world._rendering import Scenes, make, patch_fractions, render
+from qkutils.world._sampling import labelled, patch_labels, pictures, samples, segmentations
+from qkutils.world._things import (
     ABSENT,
     COLOURS,
     DISTRACTOR,
+    FAMILIES,
     KINDS,
+    NAMED_ON,
     ODD_FACTORS,
     PARTS,
     TARGET,
     TEXTURES,
-    Factors,
 )
-from qkutils.world._labels import FAMILIES, NAMED_ON, labelled, patch_labels
-from qkutils.world._rendering import Scenes, make, patch_fractions, render
-from qkutils.world._sampling import pictures, samples, segmentations
 
 __all__ = [
     "ABSENT",

@@ -26,8 +26,8 @@ PARTS_OF = {
 
 @pytest.fixture(scope="module")
 def large():
-    """Two hundred scenes at twice the usual size, so that shapes have smooth edges."""
-    return qk.world.make(5, 0, 200, size=128, odd=WITH_TARGET)
+    """A hundred and twenty scenes at twice the usual size, so that shapes have smooth edges."""
+    return qk.world.make(5, 0, 120, size=128, odd=WITH_TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_masks_lie_where_the_objects_are(large):
     factors, checked = large.factors, 0
     centres = centres_of(factors) * 2 + 64 - 0.5
     at = factors.target.numpy()
-    for n in np.flatnonzero(factors.kind.numpy()[np.arange(200), at] == KINDS.index("ball")):
+    for n in np.flatnonzero(factors.kind.numpy()[np.arange(120), at] == KINDS.index("ball")):
         y, x = np.nonzero(large.mask(TARGET)[n].numpy())
         np.testing.assert_allclose([x.mean(), y.mean()], centres[n, at[n]], atol=0.3)
         checked += 1
@@ -240,7 +240,7 @@ def test_odd_factors_that_the_world_does_not_have_are_refused(odd):
 def test_patch_fractions_are_shares_of_area(large):
     mask = large.mask(TARGET)
     share = qk.world.patch_fractions(mask, 16)
-    assert share.shape == (200, 8, 8)
+    assert share.shape == (120, 8, 8)
     brute = mask[3, 32:48, 64:80].float().mean()
     assert share[3, 2, 4] == pytest.approx(float(brute))
     torch.testing.assert_close(share.mean((1, 2)), mask.float().mean((1, 2)))
@@ -258,7 +258,7 @@ def test_labels_name_kind_and_colour_of_the_target_and_are_evenly_spread(drawn):
 
 
 def test_size_changes_the_sampling_and_not_the_scene(large):
-    small = qk.world.make(5, 0, 200, size=64, odd=WITH_TARGET)
+    small = qk.world.make(5, 0, 120, size=64, odd=WITH_TARGET)
     halved = torch.nn.functional.avg_pool2d(large.image, 2)
     assert (halved - small.image).abs().mean() < 0.01
     for role in (TARGET, DISTRACTOR):

@@ -1,51 +1,41 @@
 """The one architecture that all embedded models share."""
 
-import qkutils._torchvision
-
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import timm.models.vision_transformer as vit
 import torch
 from jaxtyping import Float
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from qkutils import checkpoints, world
+from qkutils import checkpoints
+from qkutils.world import COLOURS, KINDS, ODD_FACTORS
+
+Image = Float[Tensor, "scene 3 h w"]
 
 SIZE, PATCH, HEADS = 64, 8, 4
-PREPROCESSING = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
-METADATA = {  # of a published file: what its tensors can't tell
-    checkpoints.METADATA: json.dumps({"num_heads": HEADS, "config": PREPROCESSING})
-}
-FOLDER = Path(str(resources.files("qkutils").joinpath("weights")))
-QUESTIONS = {  # what a supervised model is asked of a scene, and how many answers there are
-    "kind": len(world.KINDS),
-    "colour": len(world.COLOURS),
-    "odd factor": len(world.ODD_FACTORS),
-}
+PREPROCESSING: Any = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
+# What the tensors of a published file can't tell.
+METADATA = {checkpoints.METADATA: json.dumps({"num_heads": HEADS, "config": PREPROCESSING})}
+FOLDER = Path(__file__).parents[2] / "weights"
+# What a supervised model is asked of a scene, and how many answers there are.
+QUESTIONS = {"kind": len(KINDS), "colour": len(COLOURS), "odd factor": len(ODD_FACTORS)}
 CLASSES = sum(QUESTIONS.values())
 
 
-def build(seed: int = 0, classes: int = CLASSES) -> vit.VisionTransformer:
+def build(seed: int = 0, classes: int = CLASSES, **options: Any) -> VisionTransformer:
     """A plain timm vision transformer for 64 × 64 pixels with the random weights of this seed.
 
     All layers but the classifier are the same for any number of classes.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = vit.VisionTransformer(
-            img_size=SIZE,
-            patch_size=PATCH,
-            embed_dim=96,
-            depth=8,
-            num_heads=HEADS,
-            num_classes=0,
+        net = VisionTransformer(
+            SIZE, PATCH, embed_dim=96, depth=8, num_heads=HEADS, num_classes=0, **options
         )
         net.reset_classifier(classes)
-    config: Any = PREPROCESSING
-    net.pretrained_cfg = config
+    net.pretrained_cfg = PREPROCESSING
     return net
 
 
@@ -54,6 +44,11 @@ def published_name(objective: str, seed: int) -> str:
     return f"tiny-{objective}" + (f"-s{seed}" if seed else "")
 
 
-def normalise(image: Float[Tensor, "scene 3 h w"]) -> Float[Tensor, "scene 3 h w"]:
+def normalise(image: Image) -> Image:
     """Maps pixel values from [0, 1] to [-1, 1], as the embedded models expect them."""
     return (image - 0.5) / 0.5
+
+
+def logits(net: VisionTransformer, image: Image) -> tuple[Float[Tensor, "scene answer"], ...]:
+    """What a supervised model says to each of its questions."""
+    return net(normalise(image)).split(list(QUESTIONS.values()), 1)

@@ -12,34 +12,11 @@ from safetensors.torch import save
 from qkutils import store
 from qkutils.world.training import architecture
 from qkutils.world.training.architecture import FOLDER
-from qkutils.world.training.config import Config
 from qkutils.world.training.evaluate import measure
-from qkutils.world.training.objectives import OBJECTIVES, MaskedPixels, Objective, Supervised
+from qkutils.world.training.objectives import MaskedPixels, Objective, Supervised
+from qkutils.world.training.train import Config
 
-_CARD = """# {name}
-
-A vision transformer of {parameters:,} parameters for {size} × {size} pixels ({patch} × {patch}
-patches, 8 layers, 4 heads, width 96), trained on the procedural odd-one-out world of
-`qkutils.world`. Objective: {does}. {scenes_seen:,} scenes, each seen once.
-
-| measured on held-out scenes | as trained (float32) | as published (float16) | untrained |
-|---|---|---|---|
-{rows}
-
-The linear probe and the nearest neighbours name the kind and colour that the scene's many like
-objects share, one of 36, from frozen features; chance is 0.028. Errors of masked pixels are mean
-absolute errors in units of half the range from black to white; the two baselines see the same
-visible patches. Kind, colour and odd factor are the questions that a supervised model answers;
-where size, orientation, texture or position is odd, kind and colour are those of all objects, and
-the distractors alone give part of the odd factor away. Chapter 3 measures each odd factor apart,
-and how much of it is right with the target hidden.
-
-Made by `qkutils train {objective} --seed {seed} --publish` with
-{config}.
-
-Intended for this book: to learn and test methods on a network whose world is known exactly.
-Not a model of natural images. Licence: MIT, as the code.
-"""
+CARD = Path(__file__).with_name("card.md").read_text("utf-8")
 
 
 def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path:
@@ -47,31 +24,25 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
     name = architecture.published_name(config.objective, config.seed)
     path = store.check_writable(folder / f"{name}.safetensors")
     objective = objective.cpu().eval()
-    state = objective.net.state_dict()
-    halves = {k: v.detach().half().contiguous() for k, v in state.items()}
+    halves = copy.deepcopy(objective.net).half().state_dict()
     published = copy.deepcopy(objective)
-    published.net.load_state_dict({k: v.float() for k, v in halves.items()})
-    kinds = {Supervised: "supervised", MaskedPixels: "simmim"}
-    asked = next((n for k, n in kinds.items() if isinstance(objective, k)), config.objective)
-    measured = [measure(o) for o in (objective, published, OBJECTIVES[asked](config.seed))]
-    card = _CARD.format(
+    published.net.load_state_dict(halves)
+    plain = next(k for k in (Supervised, MaskedPixels, type(objective)) if isinstance(objective, k))
+    measured = [measure(each) for each in (objective, published, plain(config.seed))]
+    told = pd.DataFrame(measured).map("{:.4f}".format)
+    rows = [f"| {what} | {' | '.join(values)} |" for what, values in told.items()]
+    card = CARD.format(
         name=name,
         does=objective.does,
         parameters=sum(p.numel() for p in objective.net.parameters()),
-        size=architecture.SIZE,
-        patch=architecture.PATCH,
+        net=architecture,
         scenes_seen=config.steps * config.batch,
-        rows="\n".join(_row(key, [m[key] for m in measured]) for key in measured[0]),
-        objective=config.objective,
-        seed=config.seed,
-        config=asdict(config),
+        rows="\n".join(rows),
+        config=config,
+        options=asdict(config),
     )
     store.write(folder / f"{name}.md", card)
     return store.write(path, save(halves, architecture.METADATA))
-
-
-def _row(name: str, values: list[float]) -> str:
-    return f"| {name} | " + " | ".join(f"{value:.4f}" for value in values) + " |"
 
 
 def measured(name: str, folder: Path = FOLDER) -> pd.DataFrame:

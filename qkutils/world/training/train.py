@@ -8,39 +8,42 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from timm.optim import param_groups_weight_decay
 from torch import nn
+from torch.optim import AdamW
 from tqdm import tqdm
 
 from qkutils import options, store, world
-from qkutils.world.training.config import Config
 from qkutils.world.training.objectives import OBJECTIVES, Objective
 
-PRECISIONS = ("float32", "bfloat16")
 TRAINING_SCENES = 1_000_000  # a world seed that nothing else uses
 
 
-def learning_rate(step: int, config: Config) -> float:
-    """Linear warm-up, then half a cosine down to zero at the last step."""
-    warm = min(1.0, (step + 1) / config.warmup)
-    rest = max(0.0, (step - config.warmup) / max(1, config.steps - config.warmup))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * rest))
+@dataclass(frozen=True)
+class Config:
+    """What a run depends on; the budget is `steps × batch` scenes, each seen once."""
+
+    objective: str = "supervised"
+    seed: int = 0
+    steps: int = 4000
+    batch: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 300
+    weight_decay: float = 0.05
+    precision: str = "bfloat16"  # of matrix products; weights and sums stay in float32
 
 
-def optimiser_for(objective: Objective, config: Config) -> torch.optim.Optimizer:
-    """AdamW, with weight decay on whatever has more than one dimension."""
-    trained = [p for p in objective.parameters() if p.requires_grad]
-    matrices = [p for p in trained if p.ndim > 1]
-    others = [p for p in trained if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+# Where a run departs from these: fine-tuning is shorter and gentler than training from nothing.
+DEPARTURES: dict[str, dict] = {
+    "simmim-finetuned": {"steps": 2000, "learning_rate": 5e-4},
+    "simmim-continued": {"steps": 2000, "learning_rate": 5e-4},
+    "untrained": {"steps": 0},
+}
 
 
 def train(
@@ -58,44 +61,42 @@ def train(
             blocks: Any = objective.net.blocks
             for block in blocks:
                 block.attn.fused_attn = False
-        optimiser = optimiser_for(objective, config)
-        losses = _resume(checkpoint, config, objective, optimiser)
+        groups = param_groups_weight_decay(objective, config.weight_decay)
+        optimiser = AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        run = {"objective": objective, "optimiser": optimiser}
+        losses = _resume(checkpoint, config, run)
         bar = tqdm(range(len(losses), config.steps), initial=len(losses), total=config.steps)
         for step in bar:
-            losses.append(_step(step, config, objective, optimiser, device))
+            losses.append(_step(step, config, objective, optimiser))
             bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
             if (step + 1) % save_every == 0 or step + 1 == config.steps:
-                _save(checkpoint, config, objective, optimiser, losses)
+                _save(checkpoint, config, run, losses)
     return objective.eval(), losses
 
 
 def _check(config: Config, save_every: int) -> None:
     options.choice("objective", config.objective, OBJECTIVES)
-    options.choice("precision", config.precision, PRECISIONS)
+    options.choice("precision", config.precision, ("float32", "bfloat16"))
     options.count("steps", config.steps, int(config.objective != "untrained"))
-    options.count("seed", config.seed, 0, 2**31 - 1)  # `chances_of` shifts it by 32 bits
-    for name in ("batch", "warmup"):
-        options.count(name, getattr(config, name))
+    options.count("seed", config.seed, 0, 2**31 - 1)  # a step's generator shifts it by 32 bits
+    options.count("batch", config.batch)
+    options.count("warmup", config.warmup)
     options.number("learning_rate", config.learning_rate, low=0.0)
     options.number("weight_decay", config.weight_decay, 0.0, closed=True)
     options.count("save_every", save_every)
 
 
-def _step(
-    step: int,
-    config: Config,
-    objective: Objective,
-    optimiser: torch.optim.Optimizer,
-    device: str,
-) -> float:
+def _step(step: int, config: Config, objective: Objective, optimiser: AdamW) -> float:
     """One step of the optimiser on scenes of its own; the loss before it."""
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(step, config)
-    which = (step * config.batch, (step + 1) * config.batch)
-    batch = world.make(TRAINING_SCENES, *which, device=device)
+    device = next(objective.parameters()).device
+    first = step * config.batch
+    batch = world.make(TRAINING_SCENES, first, first + config.batch, device=device)
+    chances = torch.Generator().manual_seed((config.seed << 32) + step)  # the same on all devices
     half = config.precision == "bfloat16"
-    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
-        loss = objective(batch, chances_of(step, config))
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        loss = objective(batch, chances)
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
@@ -104,51 +105,36 @@ def _step(
     return loss.item()
 
 
-def chances_of(step: int, config: Config) -> torch.Generator:
-    """The generator of all masks and crops of one step; on the CPU, so that devices agree."""
-    return torch.Generator().manual_seed((config.seed << 32) + step)
+def learning_rate(step: int, config: Config) -> float:
+    """Linear warm-up, then half a cosine down to zero at the last step."""
+    warm = min(1.0, (step + 1) / config.warmup)
+    rest = max(0.0, (step - config.warmup) / max(1, config.steps - config.warmup))
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * rest))
 
 
-def _resume(
-    checkpoint: Path, config: Config, objective: Objective, optimiser: torch.optim.Optimizer
-) -> list[float]:
-    """Restores a run and returns its losses so far; refuses a checkpoint of another config."""
+def _resume(checkpoint: Path, config: Config, run: dict[str, Any]) -> list[float]:
+    """Restores a run and returns its losses so far; refuses what holds no state of this run."""
     if not checkpoint.exists():
         return []
-    data = checkpoint.read_bytes()
+    data = io.BytesIO(checkpoint.read_bytes())
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        run, losses = dict(state["config"]), [float(loss) for loss in state["losses"]]
+        state = torch.load(data, map_location="cpu", weights_only=True)
+        found, losses = dict(state["config"]), [float(loss) for loss in state["losses"]]
+        if found == asdict(config):
+            for name, part in run.items():
+                part.load_state_dict(state[name])
     except Exception as error:  # what a file of another kind raises depends on that kind
         raise ValueError(
-            f"{checkpoint}: is empty, cut short, or no checkpoint of a training "
+            f"{checkpoint}: is empty, cut short, or no checkpoint of this training "
             f"({type(error).__name__}); remove it, or name another file"
         ) from error
-    store.check_identity(checkpoint, run, asdict(config))
-    try:
-        objective.load_state_dict(state["objective"])
-        optimiser.load_state_dict(state["optimiser"])
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{checkpoint}: does not hold this run's weights; remove it, or name another file"
-        ) from error
+    store.check_identity(checkpoint, found, asdict(config))
     return losses
 
 
-def _save(
-    checkpoint: Path,
-    config: Config,
-    objective: Objective,
-    optimiser: torch.optim.Optimizer,
-    losses: list[float],
-) -> None:
+def _save(checkpoint: Path, config: Config, run: dict[str, Any], losses: list[float]) -> None:
     """Writes the run's state, whole or not at all."""
-    state = {
-        "config": asdict(config),
-        "objective": objective.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "losses": losses,
-    }
+    state = {name: part.state_dict() for name, part in run.items()}
     memory = io.BytesIO()  # torch does not say that a disk is full
-    torch.save(state, memory)
+    torch.save({"config": asdict(config), "losses": losses, **state}, memory)
     store.write(checkpoint, memory.getvalue())
