@@ -9,8 +9,8 @@ import xarray as xr
 from tqdm import tqdm
 
 from qkutils import models, options
-from qkutils.atlas._scan import Manner, check, report_faults, scan_shard
-from qkutils.atlas._state import merge
+from qkutils.atlas._scan import Asked, reported, scan_shard
+from qkutils.atlas._whole import merge
 from qkutils.heads import Convention
 from qkutils.pictures._stream import pictures_of
 
@@ -66,21 +66,14 @@ def scan_on(
         from distributed import as_completed
     except ImportError as error:
         raise ImportError("scan_on needs Dask: pip install 'qkutils[dask]'") from error
-    check(k, convention, statistics)
+    asked = Asked(k, convention, statistics, batch_size=batch_size, workers=workers, progress=False)
     options.count("shard_size", shard_size)
-    manner = Manner(batch_size, workers, progress=False)
     keys = pictures_of(images, models.load(model)).keys
     shards = [keys[n : n + shard_size] for n in range(0, len(keys), shard_size)]
-    futures = [
-        client.submit(
-            scan_shard, model, images, shard, k, convention, statistics, manner, pure=False
-        )
-        for shard in shards
-    ]
+    futures = [client.submit(scan_shard, model, images, each, asked, pure=False) for each in shards]
     merged: list[xr.Dataset] = []
     done = as_completed(futures, with_results=True)
     for future, atlas in tqdm(done, total=len(futures), desc="shards"):
         merged = [merge(*merged, atlas)]
         future.release()
-    report_faults(merged[0])
-    return merged[0]
+    return reported(merged[0])

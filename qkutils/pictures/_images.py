@@ -50,7 +50,7 @@ def pictures(source: Source, count: int) -> list[Image.Image]:
     >>> [picture.size for picture in qk.pictures.pictures(qk.world.pictures(0, 0, 8), count=2)]
     [(64, 64), (64, 64)]
     """
-    return [_picture(each) for each in _spread(source, count)]
+    return [_picture(seen(each)) for each in _spread(source, count)]
 
 
 def images(
@@ -90,8 +90,7 @@ def images(
     >>> qk.pictures.images(qk.world.pictures(0, 0, 8), model, count=2).shape
     torch.Size([2, 3, 64, 64])
     """
-    ready = [_image(each, model) for each in _spread(source, count)]
-    return torch.stack(ready)
+    return torch.stack([ready(seen(each), model) for each in _spread(source, count)])
 
 
 def _spread(source: Any, count: Any) -> list:
@@ -102,28 +101,28 @@ def _spread(source: Any, count: Any) -> list:
     elif isinstance(source, Sequence | Tensor) and not isinstance(source, str):
         items = source
     else:
-        raise ValueError(
-            f"source={source!r}: name a folder, or pass a sequence of pictures, such as "
-            "qkutils.world.pictures(0, 0, 16)"
-        )
+        raise ValueError(f"source={source!r}: a folder or a sequence of pictures is needed")
     if len(items) < count:
-        raise ValueError(
-            f"count={count}: the source has {len(items)} pictures; add some, or ask for fewer"
-        )
+        raise ValueError(f"count={count}: the source has {len(items)} pictures; ask for fewer")
     return [items[n * len(items) // count] for n in range(count)]
 
 
+def seen(item: Any) -> Any:
+    """What is seen of one item of a sequence: its tensor, or its picture, upright."""
+    item = getattr(item, "image", item)
+    return upright(item) if isinstance(item, Image.Image) else item
+
+
 def _picture(item: Any) -> Image.Image:
-    picture = getattr(item, "image", item)
-    if not isinstance(picture, Image.Image):
+    if not isinstance(item, Image.Image):
         raise ValueError(
-            f"{type(picture).__name__} is no picture: a PIL image is needed, or a record with an "
-            "`image`"
+            f"{type(item).__name__} is not a picture: a PIL image or a record with one is needed"
         )
-    return upright(picture)
+    return item
 
 
-def _image(item: Any, model: Model) -> Tensor:
+def ready(item: Any, model: Model) -> Float[Tensor, "channel height width"]:
+    """A picture or a tensor as the model takes it; raises ValueError for what it can't take."""
     image = item if isinstance(item, Tensor) else model.transform(_picture(item))
     check_images(model, image[None])
     return image

@@ -14,7 +14,7 @@ from PIL import Image
 import qkutils as qk
 from qkutils import cli
 from qkutils.atlas import _scan
-from qkutils.atlas._scan import Manner, check, one_pass
+from qkutils.atlas._scan import Asked, one_pass
 from qkutils.atlas._state import Atlas
 from qkutils.gauge import prepare
 
@@ -70,7 +70,8 @@ def test_what_is_ranked_again_is_told(images, found):
     # With a single candidate a place, a second pass finds better ones among other modes' pictures.
     assert 0.9 < float(half.from_candidates) < float(found.from_candidates) <= 1
     rough = replace(prepare(qk.load("tiny-supervised"), "exact"), precision=torch.bfloat16)
-    first = one_pass(rough, qk.pictures_of(images, rough.model), 1, (), Manner(progress=False))
+    asked = Asked(k=1, progress=False)
+    first = one_pass(rough, qk.pictures_of(images, rough.model), asked)
     filled = half.image.values >= 0
     own = (half.image.values == first.image.values)[filled].mean()
     assert float(half.from_candidates) == pytest.approx(own, abs=1e-9)
@@ -202,9 +203,9 @@ def test_a_picture_that_fails_in_the_second_pass_is_reported(plain_vit):
         ({"precision": "bfloat16", "overfetch": 0}, "overfetch=0"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_bad_options_are_refused(options, message, unchecked):
     with pytest.raises(ValueError, match=message):
-        check(1, "exact", (), **options)
+        scan("tiny-supervised", [], **options)
 
 
 def test_real_models_lose_next_to_nothing(real_model, real_images):

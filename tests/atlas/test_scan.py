@@ -22,7 +22,7 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import cli
-from qkutils.atlas._state import Atlas, ExactSum, decode, encode
+from qkutils.atlas._state import Atlas, decode, encode, exact
 from qkutils.datasets import Reading, Report
 from qkutils.gauge import prepare, watching
 from qkutils.passes import visit_layers
@@ -395,12 +395,11 @@ def test_an_exact_sum_knows_no_order():
     terms *= torch.tensor([1e-6, 1.0, 1e12], dtype=torch.float64)
     sums = []
     for order in (torch.arange(1000), torch.randperm(1000)):
-        total = ExactSum(torch.zeros(1, 3, 2, dtype=torch.int64))
-        for part in terms[order].split(7):
-            total.add(0, part)
-        sums.append(total.total()[0])
+        words = sum(exact(part).sum(0) for part in terms[order].split(7))
+        sums.append(words)
     assert (sums[0] == sums[1]).all()
-    np.testing.assert_allclose(sums[0], terms.sum(0), rtol=1e-9, atol=1e-6)
+    coarse, fine = sums[0].double().unbind(-1)
+    np.testing.assert_allclose(coarse * 2**10 + fine / 2**30, terms.sum(0), rtol=1e-9, atol=1e-6)
 
 
 class Stop(Exception):
@@ -408,7 +407,7 @@ class Stop(Exception):
 
 
 @pytest.mark.filterwarnings("ignore:2 images can't be read")
-@pytest.mark.parametrize("after", [0, 5, 12, 14])
+@pytest.mark.parametrize("after", [0, 2])
 def test_a_scan_that_was_cut_off_goes_on(atlas, plain_vit, folder, tmp_path, monkeypatch, after):
     qk.atlas.save(atlas, tmp_path / "whole.nc")
     out, note = tmp_path / "new" / "atlas.nc", Atlas.note
@@ -423,19 +422,19 @@ def test_a_scan_that_was_cut_off_goes_on(atlas, plain_vit, folder, tmp_path, mon
         seen.append(1)
         note(*given)
 
-    options = {"statistics": ALL, "out": out, "batch_size": 1, "save_every": 0.0}
+    options = {"statistics": ALL, "out": out, "batch_size": 5, "save_every": 0.0}
     monkeypatch.setattr(Atlas, "note", stop)
     with pytest.raises(Stop):
         scan(plain_vit, folder, k=3, **options)
     assert not out.exists() and out.with_name("atlas.nc.partial").exists() == (after > 0)
     monkeypatch.setattr(Atlas, "note", count)
     result = scan(plain_vit, folder, k=3, **options)
-    assert len(seen) == 15
+    assert len(seen) == 3
     assert result.identical(atlas)
     assert [p.name for p in out.parent.iterdir()] == ["atlas.nc"]
     assert out.read_bytes() == (tmp_path / "whole.nc").read_bytes()
     assert qk.open_atlas(out).identical(atlas)
-    assert scan(plain_vit, folder, k=3, **options).identical(atlas) and len(seen) == 15
+    assert scan(plain_vit, folder, k=3, **options).identical(atlas) and len(seen) == 3
 
 
 SLOW_SCAN = """
