@@ -23,7 +23,7 @@ FORBIDDEN = {
     "book/stored.py": "from qkutils.studies._regions import OBJECTS",
     "statistics.py": "from qkutils import store",
     "modes.py": "def later():\n    from qkutils import attention",
-    "pictures/_images.py": "import matplotlib",
+    "pictures/_stream.py": "import matplotlib",
 }
 
 
@@ -79,7 +79,6 @@ WITH_EXAMPLES = [
     "atlas._maps",
     "atlas._scan",
     "atlas._whole",
-    "pictures._images",
     "pictures._stream",
     "records",
     "statistics",

@@ -67,7 +67,7 @@ def reading(
     finite: list[Tensor] = []
 
     def add(name: str, index: int, terms: Tensor) -> None:
-        sums[name][index] += exact(terms).sum(0)
+        sums[f"{name}_sum"][index] += exact(terms).sum(0)
 
     def visit(index: int, query: Tensor, key: Tensor) -> None:
         layer = layers[index]
@@ -75,7 +75,7 @@ def reading(
         finite.append(atlas.offer(index, numbers, layer, *patches))
         if index == len(layers) - 1:  # all at once: to ask, a GPU has to be waited for
             _refuse_infinite(finite)
-        if "logit_variance" in sums:
+        if "logit_variance_sum" in sums:
             of_modes, of_salience = logit_variances(layer, query.float(), key.float(), scale)
             add("logit_variance", index, of_modes)
             add("salience_variance", index, of_salience)
@@ -87,8 +87,8 @@ def reading(
         for name, each in zip(("sink", "sink_on_prefix"), sinks(attention, prefix), strict=True):
             add(name, index, each)
 
-    tokens = visit_tokens if "direction" in sums else None
-    attention = visit_attention if "sink" in sums else None
+    tokens = visit_tokens if "direction_sum" in sums else None
+    attention = visit_attention if "sink_sum" in sums else None
     with watching(projections, visit, tokens, attention) as forward:
 
         def run(which: list[int], images: Tensor) -> None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from qkutils import models, options, store
 from qkutils.atlas._reading import reading
 from qkutils.atlas._state import PLACES, STATISTICS, Atlas, empty, todo
-from qkutils.atlas._whole import open_atlas, save
+from qkutils.atlas._whole import merge, open_atlas, save
 from qkutils.gauge import Projections, prepare
 from qkutils.heads import CONVENTIONS, Convention
 from qkutils.models import AnyModel
@@ -309,3 +309,67 @@ def scan_shard(model: str, images: str, keys: Sequence[str], asked: Asked) -> xr
     projections = prepare(loaded, asked.convention)
     start = empty(projections, pictures.keys, asked.k, asked.statistics)
     return _filled(projections, pictures, asked, start, None)
+
+
+def scan_on(
+    client: Any,
+    model: str,
+    images: str,
+    *,
+    k: int = 8,
+    convention: Convention = "exact",
+    statistics: Sequence[str] = (),
+    shard_size: int = 1000,
+    batch_size: int = 16,
+    workers: int = 2,
+) -> xr.Dataset:
+    """Scan a folder on the workers of a `distributed.Client`.
+
+    The folder is scanned in shards.  Where a worker dies, another one computes its shard again.
+    Shards merge exactly, so the result is that of one `scan`, as far as the workers' forward passes
+    agree.
+
+    Parameters
+    ----------
+    client
+        A `distributed.Client`.
+    model
+        A name or a file, as the workers see it.
+    images
+        A folder, as the workers see it.
+    k, convention, statistics
+        As for `scan`.
+    shard_size
+        How many pictures a worker gets at a time.
+    batch_size
+        How many images pass the model together.
+    workers
+        How many threads read pictures, on each worker.
+
+    Returns
+    -------
+    xr.Dataset
+        What `scan` gives.
+
+    Raises
+    ------
+    ImportError
+        Where Dask is not installed.
+    ValueError
+        As `scan` does.
+    """
+    try:
+        from distributed import as_completed
+    except ImportError as error:
+        raise ImportError("scan_on needs Dask: pip install 'qkutils[dask]'") from error
+    asked = Asked(k, convention, statistics, batch_size=batch_size, workers=workers, progress=False)
+    options.count("shard_size", shard_size)
+    keys = pictures_of(images, models.load(model)).keys
+    shards = [keys[n : n + shard_size] for n in range(0, len(keys), shard_size)]
+    futures = [client.submit(scan_shard, model, images, each, asked, pure=False) for each in shards]
+    merged: list[xr.Dataset] = []
+    done = as_completed(futures, with_results=True)
+    for future, atlas in tqdm(done, total=len(futures), desc="shards"):
+        merged = [merge(*merged, atlas)]
+        future.release()
+    return reported(merged[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from importlib.metadata import version
 
 import numpy as np
@@ -23,8 +23,9 @@ DIMS = ("layer", "head", "mode", "sign", "rank")
 GEOMETRY = ("grid", "patch_size", "image_size")
 PLACES = ("image", "score", "query_patch", "key_patch")
 OF_PICTURES = ("key", "fault", "digest", "done")  # a digest is "" until the picture was opened
-# What every atlas holds: the dims, the kind as numpy calls it, and what stands for nothing.
-FIELDS: dict[str, tuple[tuple[str, ...], str, object]] = {
+Field = tuple[tuple[str, ...], str, object]  # dims, kind as numpy calls it, what stands for nothing
+FIELDS: dict[str, Field] = {
+    **{name: ((name,), "i", 0) for name in DIMS},
     **dict.fromkeys(PLACES, (DIMS, "i", np.int32(-1))),
     "score": (DIMS, "f", np.float32(np.nan)),
     **dict.fromkeys(("sigma", "cosine"), (DIMS[:3], "f", np.nan)),
@@ -42,9 +43,14 @@ _LAST = 2**32 - 1
 _COARSE, _FINE = 2.0**10, 2.0**30
 
 
-def sums_of(statistics: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The dims of all sums that these statistics need."""
-    return {name: dims for each in statistics for name, dims in SUMS.get(each, {}).items()}
+def fields_of(statistics: Iterable[str]) -> dict[str, Field]:
+    """All that an atlas with these statistics holds."""
+    sums = {
+        f"{name}_sum": ((*dims, "word"), "i", 0)
+        for each in statistics
+        for name, dims in SUMS.get(each, {}).items()
+    }
+    return FIELDS | sums
 
 
 def empty(
@@ -58,19 +64,16 @@ def empty(
     model, layers = projections.model, projections.layers
     sizes = dict(zip((*DIMS[:3], "d_model"), projections.heads.w_q.shape, strict=True))
     sizes |= {"sign": len(SIGNS), "rank": k, "word": 2, "picture": len(keys)}
-    wanted = FIELDS | {
-        f"{name}_sum": ((*dims, "word"), "i", 0) for name, dims in sums_of(statistics).items()
-    }
     fields: dict = {
         name: (dims, np.full([sizes[dim] for dim in dims], value, object if kind == "O" else None))
-        for name, (dims, kind, value) in wanted.items()
+        for name, (dims, kind, value) in fields_of(statistics).items()
     }
     for name in ("sigma", "cosine"):
         each = torch.stack([getattr(layer, name) for layer in layers]).cpu()
         fields[name] = (DIMS[:3], each.numpy())
-    coords: dict = {name: np.arange(sizes[name]) for name in DIMS} | {"sign": list(SIGNS)}
-    coords["key"] = ("picture", np.array(keys, dtype=object))
-    known = xr.Dataset(fields | coords).set_coords(list(coords))
+    fields |= {name: np.arange(sizes[name]) for name in DIMS} | {"sign": list(SIGNS)}
+    fields["key"] = ("picture", np.array(keys, dtype=object))
+    known = xr.Dataset(fields).set_coords([*DIMS, "key"])
     attributes = _attributes(projections, [sizes[name] for name in DIMS], statistics, candidates)
     dtype = str(projections.precision).removeprefix("torch.")
     return with_origin(known.assign_attrs(attributes), model, projections.convention, dtype)
@@ -107,12 +110,18 @@ def todo(atlas: xr.Dataset) -> list[int]:
     return np.flatnonzero(~atlas.done.values & (atlas.fault.values == "")).tolist()
 
 
+def is_sum(name: Hashable) -> bool:
+    """Whether this field of an atlas is a sum of a statistic."""
+    return str(name).endswith("_sum")
+
+
 def with_means(atlas: xr.Dataset) -> xr.Dataset:
     """The same, with the means of the statistics over the images that are done."""
     count, means = int(atlas.done.sum()), {}
-    for name in sums_of(atlas.attrs["statistics"].split()) if count else ():
-        coarse, fine = (atlas[f"{name}_sum"].isel(word=n).astype(float) for n in range(2))
-        means[name] = (coarse * _COARSE + fine / _FINE) / (1 if name == "direction" else count)
+    for name in filter(is_sum, atlas if count else ()):
+        coarse, fine = (atlas[name].isel(word=n).astype(float) for n in range(2))
+        of = 1 if name == "direction_sum" else count
+        means[str(name).removesuffix("_sum")] = (coarse * _COARSE + fine / _FINE) / of
     direction = means.pop("direction", None)
     if direction is not None and count > 1:
         length = (direction**2).sum("d_model")
@@ -158,8 +167,8 @@ class Atlas:
         self.best = encode(held["score"].nan_to_num(0.0), held["image"].long().clamp(min=0))
         self.patches = torch.stack([held["query_patch"], held["key_patch"]], -1).long()
         self.sums = {
-            name: torch.from_numpy(self.known[f"{name}_sum"].values).to(device)
-            for name in sums_of(known.attrs["statistics"].split())
+            name: torch.from_numpy(self.known[name].values).to(device)
+            for name in filter(is_sum, known)
         }
 
     def note(self, batch: Batch) -> None:
@@ -198,9 +207,10 @@ class Atlas:
         score, number = decode(self.best.cpu())
         query, key = self.patches.cpu().int().unbind(-1)
         values = zip(PLACES, (number.int(), score, query, key), strict=True)
-        fields = {name: (DIMS, each.numpy()) for name, each in values}
-        for name, words in self.sums.items():
-            fields[f"{name}_sum"] = (self.known[f"{name}_sum"].dims, words.cpu().numpy())
+        fields: dict = {name: (DIMS, each.numpy()) for name, each in values}
+        fields |= {
+            name: (self.known[name].dims, words.cpu().numpy()) for name, words in self.sums.items()
+        }
         return with_means(self.known.assign(fields))
 
 

@@ -13,12 +13,12 @@ import xarray as xr
 from qkutils import store
 from qkutils.atlas._state import (
     DIMS,
-    FIELDS,
     GEOMETRY,
     OF_PICTURES,
     PLACES,
     SIGNS,
-    sums_of,
+    fields_of,
+    is_sum,
     with_means,
 )
 from qkutils.heads import CONVENTIONS
@@ -92,10 +92,9 @@ def _merged(*atlases: xr.Dataset) -> xr.Dataset:
     joined["image"] = np.concatenate([np.where(n >= 0, own[n], -1) for n, own in pairs], -1)
     best = np.lexsort((joined["image"], -np.nan_to_num(joined["score"])))
     best = best[..., : atlases[0].sizes["rank"]]
-    fields = {name: (DIMS, np.take_along_axis(joined[name], best, -1)) for name in PLACES}
+    fields: dict = {name: (DIMS, np.take_along_axis(joined[name], best, -1)) for name in PLACES}
     fields |= {name: ("picture", joined[name][order]) for name in OF_PICTURES}
-    sums = [name for name in atlases[0] if str(name).endswith("_sum")]
-    fields |= {name: sum(each[name] for each in atlases) for name in sums}
+    fields |= {name: sum(each[name] for each in atlases) for name in filter(is_sum, atlases[0])}
     bare = atlases[0].drop_dims("picture").drop_vars(OF_TWO_PASSES, errors="ignore")
     return with_means(bare.assign(fields).set_coords("key"))
 
@@ -217,10 +216,7 @@ def _faults(atlas: Any, whole: bool) -> Iterator[str]:
 def _missing(atlas: xr.Dataset) -> Iterator[str]:
     """What an atlas has to hold and this does not, or of another kind or over other dims."""
     asked = str(atlas.attrs.get("statistics", "")).split()
-    wanted: dict[str, tuple] = {name: dims_and_kind[:2] for name, dims_and_kind in FIELDS.items()}
-    wanted |= {name: ((name,), "i") for name in DIMS}
-    wanted |= {f"{name}_sum": ((*dims, "word"), "i") for name, dims in sums_of(asked).items()}
-    for name, (dims, kind) in wanted.items():
+    for name, (dims, kind, _) in fields_of(asked).items():
         there = name in atlas and atlas[name].dims == dims
         if not there or atlas[name].dtype.kind.replace("U", "O") != kind:
             yield name
@@ -230,7 +226,7 @@ def _missing(atlas: xr.Dataset) -> Iterator[str]:
     if not isinstance(atlas.attrs.get("identity"), str):
         yield "identity"
     for name, count in ({"shape": len(DIMS)} | dict.fromkeys(GEOMETRY, 2)).items():
-        numbers = np.atleast_1d(atlas.attrs.get(name))
+        numbers = np.atleast_1d(atlas.attrs.get(name, ()))
         if len(numbers) != count or numbers.dtype.kind != "i" or (numbers <= 0).any():
             yield name
 

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import distributed
@@ -22,7 +23,8 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import cli
-from qkutils.atlas._state import Atlas, decode, encode, exact
+from qkutils.atlas._reading import logit_variances, sinks
+from qkutils.atlas._state import Atlas, decode, empty, encode, exact
 from qkutils.datasets import Reading, Report
 from qkutils.gauge import prepare, watching
 from qkutils.passes import visit_layers
@@ -388,6 +390,24 @@ def test_a_code_sorts_by_score_then_by_number():
     back, number = decode(code)
     np.testing.assert_allclose(back[:3], score[:3], rtol=2**-17)
     assert back[3:5].isnan().all() and number.tolist() == [0, 1, 2, -1, -1, 5]
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_what_is_added_on_a_gpu_waits_for_nothing(plain_vit, precision):
+    """Tensors on `meta` have no numbers to wait for, and do not mix with those on the CPU."""
+    projections = prepare(qk.load(plain_vit), "exact")
+    layer = projections.layers[1]
+    met = {n: v.to("meta") for n, v in vars(layer).items() if isinstance(v, torch.Tensor)}
+    layer, at = replace(layer, **met), {"device": "meta", "dtype": precision}
+    atlas = Atlas(empty(projections, list("abcde"), 3, ALL), torch.device("meta"))
+    query, key = torch.zeros(5, 4, 16, 16, **at), torch.zeros(5, 4, 16, 16, **at)
+    numbers = torch.arange(5, device="meta")
+    assert atlas.offer(1, numbers, layer, query, key).device.type == "meta"
+    assert atlas.best.device.type == atlas.patches.device.type == "meta"
+    terms = logit_variances(layer, query.float(), key.float(), 0.25)[0]
+    atlas.sums["logit_variance_sum"][1] += exact(terms).sum(0)
+    on_sinks, _ = sinks(torch.zeros(5, 4, 17, 17, device="meta"), 1)
+    atlas.sums["sink_sum"][1] += exact(on_sinks).sum(0)
 
 
 def test_an_exact_sum_knows_no_order():
