@@ -85,12 +85,13 @@ def _maps(
 ) -> Float[Tensor, "layer image side head mode row column"]:
     """The projections of some images' patches on directions in some layers."""
     found = torch.zeros(len(layers), len(images), *directions.shape[1:4], *model.grid)
+    eps = model.heads.ln_eps
 
     def visit(layer: int, which: slice, x: Tensor) -> None:
         if layer not in layers:
             return
         token = x[:, model.prefix_tokens :].float()
-        token = normalise(token, model.heads.ln_eps) if convention == "exact" else token
+        token = normalise(token, eps) if convention == "exact" else token
         at = layers.index(layer)
         on_modes = torch.einsum("btd,shmd->bshmt", token, directions[at].to(token))
         found[at, which] = on_modes.unflatten(-1, model.grid).cpu()
