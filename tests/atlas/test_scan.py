@@ -470,7 +470,7 @@ def wait(*given):
         print("five are done", flush=True)
         sys.stdin.read()
 Atlas.note = wait
-qk.scan("tiny-supervised", sys.argv[1], 3, out=sys.argv[2], batch_size=1, save_every=0.0)
+qk.scan("tiny-supervised", sys.argv[1], k=3, out=sys.argv[2], batch_size=1, save_every=0.0)
 """
 
 
@@ -704,7 +704,7 @@ def test_shards_on_a_cluster_give_the_same_though_a_worker_is_killed(client, fol
     processes = client.run(os.getpid)
     pool = ThreadPoolExecutor(1)
     found = pool.submit(
-        qk.scan_on, client, "tiny-supervised", str(folder), 3, statistics=ALL, shard_size=2
+        qk.scan_on, client, "tiny-supervised", str(folder), k=3, statistics=ALL, shard_size=2
     )
     busy: list[str] = []
     while not busy and not found.done():
