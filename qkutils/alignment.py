@@ -5,7 +5,6 @@ from __future__ import annotations
 import qkutils._torchvision
 
 import copy
-from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
@@ -67,7 +66,7 @@ def align(
     if masks.ndim != 3 or masks.dtype != bool:
         raise ValueError(
             f"masks of shape {masks.shape} that hold {masks.dtype}: boolean ones are needed, "
-            "[mask, height, width]; a Sample makes its masks boolean"
+            "[mask, height, width]"
         )
     moved = [_move(model, image, mask.astype(np.int32)) for mask in masks]
     empty = np.zeros((0, *model.image_size), dtype=bool)
@@ -123,26 +122,20 @@ def _move(
     if not same_shape(image.size, (width, height)):
         raise ValueError(
             f"a mask of {width} × {height} pixels does not fit a picture of {image.width} × "
-            f"{image.height}: their shapes differ; give the mask that belongs to this picture"
+            f"{image.height}; give the mask that belongs to this picture"
         )
     # At the picture's own size first, so that rounding is the picture's.
     moved = PIL.Image.fromarray(values).resize(image.size, PIL.Image.Resampling.NEAREST)
-    for step in _geometry(model):
-        moved = step(moved)
+    for step in takewhile(lambda step: not isinstance(step, ToTensor), model.transform.transforms):
+        moved = _nearest(model, step)(moved)
     return np.asarray(moved)
-
-
-def _geometry(model: Model) -> list[Callable[[PIL.Image.Image], PIL.Image.Image]]:
-    """The model's resize and crop as they apply to maps of numbers."""
-    before = takewhile(lambda step: not isinstance(step, ToTensor), model.transform.transforms)
-    return [_nearest(model, step) for step in before]
 
 
 def _nearest(model: Model, step: Any) -> Any:
     if not isinstance(step, _GEOMETRY):
         raise ValueError(
             f"{model.name}: its preprocessing has {type(step).__name__}, which masks can't follow; "
-            "use a transform that only resizes and crops"
+            "use one that only resizes and crops"
         )
     step = copy.copy(step)
     if hasattr(step, "interpolation"):

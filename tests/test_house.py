@@ -23,7 +23,7 @@ FORBIDDEN = {
     "book/stored.py": "from qkutils.studies._regions import OBJECTS",
     "statistics.py": "from qkutils import store",
     "modes.py": "def later():\n    from qkutils import attention",
-    "pictures/_images.py": "import matplotlib",
+    "pictures/_stream.py": "import matplotlib",
 }
 
 
@@ -76,11 +76,9 @@ WITH_EXAMPLES = [
     "models",
     "modes",
     "passes",
-    "atlas._galleries",
     "atlas._maps",
     "atlas._scan",
-    "atlas._state",
-    "pictures._images",
+    "atlas._whole",
     "pictures._stream",
     "records",
     "statistics",

@@ -23,7 +23,8 @@ from PIL import Image
 
 import qkutils as qk
 from qkutils import store
-from qkutils.atlas._state import Atlas, check_atlas
+from qkutils.atlas import check_atlas
+from qkutils.atlas._state import Atlas
 from qkutils.records import Sample
 
 

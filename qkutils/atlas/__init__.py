@@ -1,10 +1,8 @@
 """Atlases: the pictures that every mode responds to most, from one pass over a data set."""
 
-from qkutils.atlas._cluster import scan_on
-from qkutils.atlas._galleries import galleries
-from qkutils.atlas._maps import mode_maps, optimal_pictures
-from qkutils.atlas._scan import scan
-from qkutils.atlas._state import check_atlas, merge, open_atlas, save
+from qkutils.atlas._maps import galleries, mode_maps, optimal_pictures
+from qkutils.atlas._scan import scan, scan_on
+from qkutils.atlas._whole import check_atlas, merge, open_atlas, save
 
 __all__ = [
     "check_atlas",

@@ -7,8 +7,9 @@ import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
-from qkutils import models
+from qkutils import models, options
 from qkutils.heads import Convention
 from qkutils.models import AnyModel
 from qkutils.modes import decompose_layer
@@ -17,7 +18,8 @@ from qkutils.pictures import visible
 from qkutils.pictures._stream import Pictures
 from qkutils.provenance import convention_of, with_origin
 
-DIMS = ("image", "mode", "row", "column")
+SIDES = ("query", "key")
+BATCH = 32
 
 
 def mode_maps(
@@ -62,28 +64,44 @@ def mode_maps(
     {'image': 2, 'mode': 24, 'row': 8, 'column': 8}
     """
     loaded = models.load(model)
-    heads = loaded.heads
-    layers, count = heads.w_q.shape[:2]
-    for name, value, limit in (("layer", layer, layers), ("head", head, count)):
-        if not 0 <= value < limit:
-            raise ValueError(f"{name}={value}: {loaded.name} has 0 to {limit - 1}")
-    parts = decompose_layer(heads, layer, convention)
-    sides = {"query": parts["u"][head].float(), "key": parts["v"][head].float()}
-    found: dict[str, list[np.ndarray]] = {side: [] for side in sides}
-
-    def visit(index: int, _: slice, x: Tensor) -> None:
-        if index != layer:
-            return
-        token = x[:, loaded.prefix_tokens :].float()
-        token = normalise(token, heads.ln_eps) if convention == "exact" else token
-        for side, directions in sides.items():
-            on_modes = (token @ directions.mT.to(token)).mT.unflatten(-1, loaded.grid)
-            found[side].append(on_modes.cpu().numpy())
-
-    visit_layers(loaded, images, visit)
-    fields = {side: (DIMS, np.concatenate(values)) for side, values in found.items()}
+    layers, heads = loaded.heads.w_q.shape[:2]
+    options.index("layer", layer, layers)
+    options.index("head", head, heads)
+    parts = decompose_layer(loaded.heads, layer, convention)
+    directions = torch.stack([parts[name][head] for name in ("u", "v")])[None, :, None]
+    found = _maps(loaded, images, [layer], directions, convention)[0, :, :, 0]
+    dims = ("image", "mode", "row", "column")
+    fields = {side: (dims, found[:, n].numpy()) for n, side in enumerate(SIDES)}
     place = {"layer": layer, "head": head}
     return with_origin(xr.Dataset(fields, place), loaded, convention, "float32")
+
+
+def _maps(
+    model: models.Model,
+    images: Float[Tensor, "image channel height width"],
+    layers: list[int],
+    directions: Float[Tensor, "layer side head mode d_model"],
+    convention: Convention,
+) -> Float[Tensor, "layer image side head mode row column"]:
+    """The projections of some images' patches on directions in some layers."""
+    found = torch.zeros(len(layers), len(images), *directions.shape[1:4], *model.grid)
+    eps = model.heads.ln_eps
+
+    def visit(layer: int, which: slice, x: Tensor) -> None:
+        if layer not in layers:
+            return
+        token = x[:, model.prefix_tokens :].float()
+        token = normalise(token, eps) if convention == "exact" else token
+        at = layers.index(layer)
+        on_modes = torch.einsum("btd,shmd->bshmt", token, directions[at].to(token))
+        found[at, which] = on_modes.unflatten(-1, model.grid).cpu()
+
+    visit_layers(model, images, visit)
+    return found
+
+
+def _read(pictures: Pictures, numbers: np.ndarray) -> Float[Tensor, "image channel height width"]:
+    return torch.stack([pictures.read(int(n)) for n in numbers])
 
 
 def optimal_pictures(
@@ -130,23 +148,75 @@ def optimal_pictures(
     loaded = models.load(model)
     place = {"layer": layer, "head": head, "mode": mode}
     chosen = atlas.sel(place)
-    there = (chosen.image >= 0).values  # [sign, rank]
-    numbers = chosen.image.values[there]
-    if len(numbers) == 0:
+    there = chosen.image.values >= 0
+    if not there.any():
         raise ValueError(f"layer {layer}, head {head}, mode {mode}: no picture has both its parts")
-    images = torch.stack([pictures.read(int(n)) for n in numbers])
-    of_head = mode_maps(
-        loaded, images, layer=layer, head=head, convention=convention_of(atlas)
-    ).isel(mode=mode)
-    turn = np.broadcast_to(chosen.sign.values[:, None], there.shape)[there][:, None, None]
-    shown = {"picture": visible(loaded, images)}
-    shown |= {side: of_head[side].values * turn for side in ("query", "key")}
-    dims = {"picture": ("height", "width", "channel"), "query": DIMS[2:], "key": DIMS[2:]}
+    images = _read(pictures, chosen.image.values[there])
+    maps = mode_maps(loaded, images, layer=layer, head=head, convention=convention_of(atlas))
+    turn = chosen.sign.broadcast_like(chosen.image).values[there][:, None, None]
+    of_mode = {side: maps[side].sel(mode=mode).values * turn for side in SIDES}
     fields: dict = {"there": (("sign", "rank"), there)}
-    for name, values in shown.items():
+    for name, values in ({"picture": visible(loaded, images)} | of_mode).items():
         full = np.zeros((*there.shape, *values.shape[1:]), np.float32)
         full[there] = values
-        fields[name] = (("sign", "rank", *dims[name]), full)
+        dims = ("height", "width", "channel") if name == "picture" else ("row", "column")
+        fields[name] = (("sign", "rank", *dims), full)
     attributes = place | {k: float(chosen[k]) for k in ("sigma", "cosine")}
     result = xr.Dataset(fields, {"sign": chosen.sign}, attributes)
     return result.isel(rank=there.any(0))
+
+
+def galleries(
+    model: AnyModel, pictures: Pictures, atlas: xr.Dataset, parts: xr.Dataset
+) -> xr.Dataset:
+    """Map every mode of an atlas on each of its optimal pictures.
+
+    The maps are those of `optimal_pictures`.  Here every picture passes the model only once,
+    however many modes it is shown for.  The maps are multiplied by the sign, so that what the sign
+    selects is positive.  Paper figures 1 and 4.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    pictures
+        The pictures that were scanned, as `pictures_of` gives them.
+    atlas
+        What `scan` gave for this model and these pictures, or a part of it.
+    parts
+        The modes, as `decompose` gives them in the convention of the atlas.
+
+    Returns
+    -------
+    xr.Dataset
+        `query` and `key` over (layer, head, mode, sign, rank, row, column).  They are zero where
+        the atlas has no picture.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model, scenes = qk.load("tiny-supervised"), qk.world.pictures(0, 0, 8)
+    >>> atlas = qk.scan(model, scenes, k=2, progress=False)
+    >>> maps = qk.galleries(model, qk.pictures_of(scenes, model), atlas, qk.decompose(model))
+    >>> dict(maps.sizes)
+    {'layer': 8, 'head': 4, 'mode': 24, 'sign': 2, 'rank': 2, 'row': 8, 'column': 8}
+    """
+    loaded = models.load(model)
+    image = torch.from_numpy(atlas.image.values).long()
+    chosen = parts.sel({name: atlas[name] for name in ("layer", "head", "mode")})
+    directions = torch.stack([torch.from_numpy(chosen[name].values) for name in ("u", "v")], 1)
+    layers, turn = atlas.layer.values.tolist(), torch.tensor(atlas.sign.values)
+    found = torch.zeros(2, *image.shape, *loaded.grid)
+    shown = image[image >= 0].unique()
+    batches = shown.split(BATCH) if len(shown) else ()
+    for numbers in tqdm(batches, desc="galleries", disable=len(batches) < 2):
+        images = _read(pictures, numbers.numpy())
+        maps = _maps(loaded, images, layers, directions, convention_of(atlas))
+        *place, which = (image[..., None] == numbers).nonzero(as_tuple=True)
+        layer, head, mode, sign, _ = place
+        for side in range(2):
+            on_modes = maps[layer, which, side, head, mode]
+            found[side][tuple(place)] = on_modes * turn[sign][:, None, None]
+    dims = (*atlas.image.dims, "row", "column")
+    fields = {side: (dims, values.numpy()) for side, values in zip(SIDES, found, strict=True)}
+    return xr.Dataset(fields, atlas.image.coords, atlas.attrs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,35 +13,41 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models, options, store
-from qkutils.atlas._measures import centre_directions, logit_variances, sinks
-from qkutils.atlas._state import STATISTICS, Atlas, decode, open_atlas, renumber, save
-from qkutils.gauge import Projections, prepare, watching
+from qkutils.atlas._reading import reading
+from qkutils.atlas._state import PLACES, STATISTICS, Atlas, empty, todo
+from qkutils.atlas._whole import merge, open_atlas, save
+from qkutils.gauge import Projections, prepare
 from qkutils.heads import CONVENTIONS, Convention
 from qkutils.models import AnyModel
 from qkutils.pictures._stream import Pictures, batches, digests, pictures_of
 
 Precision = Literal["float32", "bfloat16"]
-
-
 STATES = ("partial", "candidates", "again")  # what stands beside an atlas until it is whole
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How a pass goes over its pictures, which does not change what it finds."""
+class Asked:
+    """What a scan is asked for; from `batch_size` on, it changes nothing in what is found."""
 
+    k: int = 8
+    convention: Convention = "exact"
+    statistics: Sequence[str] = ()
+    precision: Precision = "float32"
+    overfetch: int = 2
     batch_size: int = 16
     workers: int = 2
     save_every: float = 60.0
     progress: bool = True
 
     def __post_init__(self) -> None:
-        options.count("batch_size", self.batch_size)
-        options.count("workers", self.workers)
+        for name in ("k", "overfetch", "batch_size", "workers"):
+            options.count(name, getattr(self, name))
+        options.choice("convention", self.convention, CONVENTIONS)
+        options.choices("statistics", self.statistics, STATISTICS)
+        options.choice("precision", self.precision, get_args(Precision))
         options.number("save_every", self.save_every, 0.0, closed=True)
 
 
@@ -154,85 +159,56 @@ def scan(
     >>> atlas.key.values[best.image].tolist()
     ['00000002', '00000003']
     """
-    check(k, convention, statistics, precision, overfetch)
-    manner = Manner(batch_size, workers, save_every, progress)
+    asked = Asked(
+        k, convention, statistics, precision, overfetch, batch_size, workers, save_every, progress
+    )
     path = None if out is None else Path(out)
     if path is not None and not path.is_file():
         store.check_writable(path)
     loaded = models.load(model)
     pictures = pictures_of(images, loaded, keys)
-    projections = prepare(loaded, convention)
-    if precision == "float32":
-        return one_pass(projections, pictures, k, statistics, manner, path)
-    return _two_passes(projections, pictures, k, statistics, overfetch, manner, path)
-
-
-def check(
-    k: int,
-    convention: str,
-    statistics: Sequence[str],
-    precision: str = "float32",
-    overfetch: int = 1,
-) -> None:
-    """Raises ValueError for options that no scan can have."""
-    options.count("k", k)
-    options.choice("convention", convention, CONVENTIONS)
-    options.choices("statistics", statistics, STATISTICS)
-    options.choice("precision", precision, get_args(Precision))
-    options.count("overfetch", overfetch)
+    passes = one_pass if precision == "float32" else _two_passes
+    return passes(prepare(loaded, convention), pictures, asked, path)
 
 
 def one_pass(
-    projections: Projections,
-    pictures: Pictures,
-    k: int,
-    statistics: Sequence[str] = (),
-    manner: Manner = Manner(),
-    out: Path | None = None,
+    projections: Projections, pictures: Pictures, asked: Asked, out: Path | None = None
 ) -> xr.Dataset:
     """What a single pass over the pictures finds, in the precision of the projections."""
-    empty = Atlas.empty(projections, pictures.keys, k, statistics)
-    run = partial(_run, projections, pictures, manner)
-    return _kept(empty, pictures, manner, out, run)
+    start = empty(projections, pictures.keys, asked.k, asked.statistics)
+    return _kept(start, pictures, asked, out, partial(_filled, projections, pictures, asked))
 
 
 def _two_passes(
-    projections: Projections,
-    pictures: Pictures,
-    k: int,
-    statistics: Sequence[str],
-    overfetch: int,
-    manner: Manner,
-    out: Path | None,
+    projections: Projections, pictures: Pictures, asked: Asked, out: Path | None
 ) -> xr.Dataset:
     """Candidates of every mode in half precision, and all their pictures again in float32."""
-    candidates = f"bfloat16, {overfetch} × {k}"
-    empty = Atlas.empty(projections, pictures.keys, k, statistics, candidates)
-    states = [None if out is None else _beside(out, end) for end in ("candidates", "again")]
+    candidates = f"bfloat16, {asked.overfetch} × {asked.k}"
+    start = empty(projections, pictures.keys, asked.k, asked.statistics, candidates)
+    states = [None if out is None else _beside(out, end) for end in STATES[1:]]
 
-    def run(_: Atlas, __: Path | None) -> Atlas:
+    def run(_: xr.Dataset, __: Path | None) -> xr.Dataset:
         rough = replace(projections, precision=torch.bfloat16)
-        first = one_pass(rough, pictures, overfetch * k, statistics, manner, states[0])
+        more = replace(asked, k=asked.overfetch * asked.k)
+        first = one_pass(rough, pictures, more, states[0])
         chosen = np.unique(first.image.values[first.image.values >= 0])
         some = pictures.some([pictures.keys[n] for n in chosen])
-        return _restored(empty, first, one_pass(projections, some, k, (), manner, states[1]))
+        again = one_pass(projections, some, replace(asked, statistics=()), states[1])
+        return _restored(first, again).assign_attrs(start.attrs)
 
-    return _kept(empty, pictures, manner, out, run)
+    return _kept(start, pictures, asked, out, run)
 
 
-def _restored(empty: Atlas, first: xr.Dataset, again: xr.Dataset) -> Atlas:
+def _restored(first: xr.Dataset, again: xr.Dataset) -> xr.Dataset:
     """The second pass's places among all pictures, with what the first one knows of these."""
-    before, after = Atlas.of(first), Atlas.of(again)
-    number = {key: n for n, key in enumerate(before.keys)}
-    places = torch.tensor([number[key] for key in after.keys])
-    best = renumber(after.best, places)
-    for place, why in zip(places.tolist(), after.faults, strict=True):
-        before.faults[place] = why
-    held = decode(best)[1][..., None].numpy()
-    own = (held == first.image.values[..., None, :]).any(-1)
-    share = own[held[..., 0] >= 0].mean()
-    fixed = empty.fixed.assign(ranked_again=len(places), from_candidates=share)
-    return replace(before, best=best, patches=after.patches, fixed=fixed)
+    number = {key: n for n, key in enumerate(first.key.values)}
+    places = np.array([number[key] for key in again.key.values], dtype=np.int32)
+    image = again.image.copy(data=np.where(again.image >= 0, places[again.image.values], -1))
+    own = (image.values[..., None] == first.image.values[..., None, :]).any(-1)
+    found = first.drop_dims("rank").assign(again[list(PLACES)]).assign(image=image)
+    found.fault.values[places] = again.fault.values
+    share = own[image.values >= 0].mean()
+    return found.assign(ranked_again=len(places), from_candidates=share)
 
 
 def _beside(out: Path, end: str) -> Path:
@@ -240,48 +216,47 @@ def _beside(out: Path, end: str) -> Path:
 
 
 def _kept(
-    empty: Atlas,
+    start: xr.Dataset,
     pictures: Pictures,
-    manner: Manner,
+    asked: Asked,
     out: Path | None,
-    run: Callable[[Atlas, Path | None], Atlas],
+    fill: Callable[[xr.Dataset, Path | None], xr.Dataset],
 ) -> xr.Dataset:
-    """The atlas in a file; `run` makes it whole where it is not, going on from what is there."""
+    """The atlas in a file; `fill` makes it whole where it is not, going on from what is there."""
     if out is None:
-        return _reported(run(empty, None))
-    begun, *states = (_beside(out, end) for end in STATES)
-    atlas = _begun(empty, pictures, manner, out)
-    whole = out.is_file() and not atlas.todo()
-    if whole and not any(state.exists() for state in (begun, *states)):
-        return atlas.dataset()
+        return reported(fill(start, None))
+    states = [_beside(out, end) for end in STATES]
+    atlas = _begun(start, pictures, asked, out)
+    whole = out.is_file() and not todo(atlas)
+    if whole and not any(state.exists() for state in states):
+        return atlas
     with store.locked(out):
         if not whole:
-            start = atlas if out.is_file() else _begun(empty, pictures, manner, begun)
-            atlas = run(start, begun)
-            save(_reported(atlas), out)
-        for state in (begun, *states):
+            if not out.is_file():
+                atlas = _begun(start, pictures, asked, states[0])
+            atlas = reported(fill(atlas, states[0]))
+            save(atlas, out)
+        for state in states:
             state.unlink(missing_ok=True)
-    return atlas.dataset()
+    return atlas
 
 
-def _begun(empty: Atlas, pictures: Pictures, manner: Manner, path: Path) -> Atlas:
+def _begun(start: xr.Dataset, pictures: Pictures, asked: Asked, path: Path) -> xr.Dataset:
     """What an earlier scan left in a file, with the pictures that are mended since to be read.
 
     Raises ValueError where the file is damaged, of another scan, or of other pictures.
     """
     if not path.is_file():
-        return empty
-    stored = open_atlas(path)
-    store.check_identity(path, store.identity_of(stored), store.identity_of(empty.fixed))
-    atlas = Atlas.of(stored)
-    _refuse(path, sorted({*atlas.keys} ^ {*empty.keys}), "are new or missing")
-    read = [n for n, fault in enumerate(atlas.faults) if atlas.done[n] or fault]
-    found = digests(pictures, read, manner.workers)
-    changed = [n for n, digest in found if digest != atlas.digests[n]]
-    whole = [atlas.keys[n] for n in changed if not atlas.faults[n]]
-    _refuse(path, whole, "have changed since")
-    for number in changed:
-        atlas.faults[number], atlas.done[number] = "", False
+        return start
+    atlas = open_atlas(path)
+    store.check_identity(path, store.identity_of(atlas), store.identity_of(start))
+    keys, done, fault = (atlas[name].values for name in ("key", "done", "fault"))
+    _refuse(path, sorted({*keys} ^ {*start.key.values}), "are new or missing")
+    read = np.flatnonzero(done | (fault != "")).tolist()
+    found = digests(pictures, read, asked.workers)
+    changed = [n for n, digest in found.items() if digest != atlas.digest.values[n]]
+    _refuse(path, [keys[n] for n in changed if not fault[n]], "have changed since")
+    fault[changed], done[changed] = "", False
     return atlas
 
 
@@ -293,95 +268,108 @@ def _refuse(path: Path, keys: list[str], why: str) -> None:
         )
 
 
-def _run(
+def _filled(
     projections: Projections,
     pictures: Pictures,
-    manner: Manner,
-    atlas: Atlas,
+    asked: Asked,
+    start: xr.Dataset,
     begun: Path | None,
-) -> Atlas:
-    """Adds every image that is still to be read to the atlas, saving it between batches."""
-    todo = atlas.todo()
-    start = len(atlas.keys) - len(todo)
-    bar = tqdm(total=len(atlas.keys), initial=start, desc="images", disable=not manner.progress)
-    saved = time.monotonic()
+) -> xr.Dataset:
+    """The atlas after every image that was still to be read; it is saved between batches."""
+    rest, saved = todo(start), time.monotonic()
+    atlas, total = Atlas(start, projections.model.device), len(pictures.keys)
+    bar = tqdm(total=total, initial=total - len(rest), desc="images", disable=not asked.progress)
     with bar, reading(projections, atlas) as read:
-        for batch in batches(pictures, todo, manner.batch_size, manner.workers):
+        for batch in batches(pictures, rest, asked.batch_size, asked.workers):
             if batch.images is not None:
-                read(torch.tensor(batch.numbers), batch.images)
+                read(batch.numbers, batch.images)
             atlas.note(batch)
             bar.update(len(batch.digests))
-            if begun is not None and time.monotonic() - saved >= manner.save_every:
+            if begun is not None and time.monotonic() - saved >= asked.save_every:
                 save(atlas.dataset(), begun)
                 saved = time.monotonic()
+    return atlas.dataset()
+
+
+def reported(atlas: xr.Dataset) -> xr.Dataset:
+    """The same, after a warning of images that could not be read; ValueError where none could."""
+    named = zip(atlas.key.values, atlas.fault.values, strict=True)
+    if broken := [f"{key!r} ({why})" for key, why in named if why]:
+        if not atlas.done.any():
+            raise ValueError(f"none of {len(broken)} images can be read, the first {broken[0]}")
+        told = f"{len(broken)} images can't be read and are left out, the first {broken[0]}"
+        warnings.warn(f"{told}; `fault` says why", stacklevel=3)
     return atlas
 
 
-@contextmanager
-def reading(projections: Projections, atlas: Atlas):
-    """A function that runs the model on numbered images and adds them to the atlas."""
-    numbers = torch.empty(0, dtype=torch.int64)
-    prefix = projections.model.prefix_tokens
-
-    def visit(index: int, query: Tensor, key: Tensor) -> None:
-        layer = projections.layers[index]
-        patches = (query[:, :, prefix:], key[:, :, prefix:])
-        atlas.offer(index, numbers.to(query.device), layer, *patches)
-        if "logit_variance" in atlas.sums:
-            scale = projections.heads.scale
-            of_modes, of_salience = logit_variances(layer, query.float(), key.float(), scale)
-            atlas.sums["logit_variance"].add(index, of_modes)
-            atlas.sums["salience_variance"].add(index, of_salience)
-
-    def visit_tokens(index: int, x: Tensor) -> None:
-        atlas.sums["direction"].add(index, centre_directions(projections, x))
-
-    def run(which: Tensor, images: Tensor) -> None:
-        nonlocal numbers
-        numbers = which
-        forward(images)
-
-    def visit_attention(index: int, attention: Tensor) -> None:
-        for name, each in zip(("sink", "sink_on_prefix"), sinks(attention, prefix), strict=True):
-            atlas.sums[name].add(index, each)
-
-    tokens = visit_tokens if "direction" in atlas.sums else None
-    attention = visit_attention if "sink" in atlas.sums else None
-    with watching(projections, visit, tokens, attention) as forward:
-        yield run
-
-
-def _reported(atlas: Atlas) -> xr.Dataset:
-    result = atlas.dataset()
-    report_faults(result)
-    return result
-
-
-def report_faults(atlas: xr.Dataset) -> None:
-    """Warns of images that could not be read; raises ValueError where none could."""
-    named = zip(atlas.key.values, atlas.fault.values, strict=True)
-    broken = [(key, why) for key, why in named if why]
-    if not broken:
-        return
-    first = f"the first {broken[0][0]!r} ({broken[0][1]})"
-    if not atlas.done.any():
-        raise ValueError(f"none of {len(broken)} images can be read, {first}")
-    message = f"{len(broken)} images can't be read and are left out, {first}; `fault` says why"
-    warnings.warn(message, stacklevel=3)
-
-
-def scan_shard(
-    model: str,
-    images: str,
-    keys: Sequence[str],
-    k: int,
-    convention: Convention,
-    statistics: Sequence[str],
-    manner: Manner,
-) -> xr.Dataset:
+def scan_shard(model: str, images: str, keys: Sequence[str], asked: Asked) -> xr.Dataset:
     """The atlas of some pictures of a folder, reported to nobody: one worker's part of a scan."""
     loaded = models.load(model)
     pictures = pictures_of(images, loaded).some(keys)
-    projections = prepare(loaded, convention)
-    atlas = Atlas.empty(projections, pictures.keys, k, statistics)
-    return _run(projections, pictures, manner, atlas, None).dataset()
+    projections = prepare(loaded, asked.convention)
+    start = empty(projections, pictures.keys, asked.k, asked.statistics)
+    return _filled(projections, pictures, asked, start, None)
+
+
+def scan_on(
+    client: Any,
+    model: str,
+    images: str,
+    *,
+    k: int = 8,
+    convention: Convention = "exact",
+    statistics: Sequence[str] = (),
+    shard_size: int = 1000,
+    batch_size: int = 16,
+    workers: int = 2,
+) -> xr.Dataset:
+    """Scan a folder on the workers of a `distributed.Client`.
+
+    The folder is scanned in shards.  Where a worker dies, another one computes its shard again.
+    Shards merge exactly, so the result is that of one `scan`, as far as the workers' forward passes
+    agree.
+
+    Parameters
+    ----------
+    client
+        A `distributed.Client`.
+    model
+        A name or a file, as the workers see it.
+    images
+        A folder, as the workers see it.
+    k, convention, statistics
+        As for `scan`.
+    shard_size
+        How many pictures a worker gets at a time.
+    batch_size
+        How many images pass the model together.
+    workers
+        How many threads read pictures, on each worker.
+
+    Returns
+    -------
+    xr.Dataset
+        What `scan` gives.
+
+    Raises
+    ------
+    ImportError
+        Where Dask is not installed.
+    ValueError
+        As `scan` does.
+    """
+    try:
+        from distributed import as_completed
+    except ImportError as error:
+        raise ImportError("scan_on needs Dask: pip install 'qkutils[dask]'") from error
+    asked = Asked(k, convention, statistics, batch_size=batch_size, workers=workers, progress=False)
+    options.count("shard_size", shard_size)
+    keys = pictures_of(images, models.load(model)).keys
+    shards = [keys[n : n + shard_size] for n in range(0, len(keys), shard_size)]
+    futures = [client.submit(scan_shard, model, images, each, asked, pure=False) for each in shards]
+    merged: list[xr.Dataset] = []
+    done = as_completed(futures, with_results=True)
+    for future, atlas in tqdm(done, total=len(futures), desc="shards"):
+        merged = [merge(*merged, atlas)]
+        future.release()
+    return reported(merged[0])

@@ -1,9 +1,8 @@
 """Pictures: of a folder, a data set, a tensor or a list, as a model takes them."""
 
 from qkutils.pictures._folders import picture_files
-from qkutils.pictures._images import images, pictures, visible
 from qkutils.pictures._opening import in_mode, open_file, open_picture, shown, upright
-from qkutils.pictures._stream import Pictures, batches, pictures_of
+from qkutils.pictures._stream import Pictures, batches, images, pictures, pictures_of, visible
 
 __all__ = [
     "Pictures",

@@ -72,14 +72,8 @@ def picture_files(folder: Path) -> dict[str, Path]:
     for path in files_in(folder, SUFFIXES):
         found[key_of(path, folder)].append(path)
     if not found:
-        raise FileNotFoundError(
-            f"{shown(folder)}: holds no picture ({', '.join(sorted(SUFFIXES))}); name another "
-            "folder"
-        )
-    twins = [key for key, paths in found.items() if paths[1:]]
-    if twins:
-        raise ValueError(
-            f"{shown(folder)}: several files are called {', '.join(map(repr, twins))}, written "
-            "differently; rename all but one of each"
-        )
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise FileNotFoundError(f"{shown(folder)}: holds no picture ({kinds}); name another folder")
+    if twins := ", ".join(repr(key) for key, paths in found.items() if paths[1:]):
+        raise ValueError(f"{shown(folder)}: several files are called {twins}; rename all but one")
     return {key: found[key][0] for key in sorted(found)}

@@ -12,15 +12,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-_TURNS = {  # by the EXIF tag Orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# By the EXIF tag Orientation, from 2 on.
+_TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90"
 
 
 def shown(path: str | Path) -> str:
@@ -52,18 +45,16 @@ def open_picture(file: Path | BytesIO, mode: str = "RGB", name: str = "") -> Ima
 
     Raises ValueError for a file that can't be read, which it calls by its path or `name`.
     """
-    if isinstance(file, Path):
-        name = name or shown(file)
+    name = name or shown(str(file))
     with open_file(file) if isinstance(file, Path) else file as content:
         try:
             with Image.open(content) as picture:
                 return upright(picture, mode)
         except Exception as error:  # for a broken file, Pillow raises many unrelated classes
             unknown = isinstance(error, UnidentifiedImageError)
-            reason = "it is no kind of picture that Pillow knows" if unknown else error
-            raise ValueError(
-                f"{name}: can't be read as a picture ({reason}); remove or mend it"
-            ) from error
+            why = "it is no kind of picture that Pillow knows" if unknown else error
+            told = f"{name}: can't be read as a picture ({why}); remove or mend it"
+            raise ValueError(told) from error
 
 
 def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
@@ -73,10 +64,12 @@ def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
     """
     picture.load()  # which turns a TIFF file already
     try:
-        turn = _TURNS.get(int(picture.getexif().get(ExifTags.Base.Orientation, 1)))
+        turn = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # EXIF of a wrong form raises anything, and the picture is whole
-        turn = None
-    seen = in_mode(picture if turn is None else picture.transpose(turn), mode)
+        turn = 1
+    if 2 <= turn <= 8:
+        picture = picture.transpose(Image.Transpose[_TURNS.split()[turn - 2]])
+    seen = in_mode(picture, mode)
     seen.info.clear()  # or it would be turned again
     return seen
 
@@ -102,7 +95,6 @@ def _eight_bits(values: Shaped[np.ndarray, "height width"]) -> UInt8[np.ndarray,
         white = 255
     if not (low >= 0 and high <= white):  # so is NaN
         raise ValueError(
-            f"it has values from {low:g} to {high:g}; bring whole numbers to 0 … 65535, or "
-            "floating point to 0 … 1"
+            f"it has values from {low:g} to {high:g}; bring them to 0 … 65535 or 0.0 … 1.0"
         )
     return (values / (white / 255)).round().astype(np.uint8)

@@ -16,7 +16,7 @@ import xarray as xr
 
 import qkutils as qk
 from qkutils import models
-from qkutils.atlas._scan import Manner, one_pass
+from qkutils.atlas._scan import Asked, one_pass
 from qkutils.gauge import prepare
 from qkutils.pictures._stream import pictures_of
 
@@ -40,12 +40,12 @@ def main() -> None:
     model = models.load(args.model, device=args.device)
     pictures = pictures_of(args.images or qk.world.samples(0, 0, args.count), model)
     projections = prepare(model, "exact")
-    quiet = Manner(progress=False)
-    wanted = one_pass(projections, pictures, args.k, (), quiet)
+    asked = Asked(k=args.k, progress=False)
+    wanted = one_pass(projections, pictures, asked)
     print(f"{model.name} on {args.device}, {len(pictures.keys)} images, k = {args.k}")
     for overfetch in (1, 2, 4):
         rough = replace(projections, precision=torch.bfloat16)
-        found = one_pass(rough, pictures, overfetch * args.k, (), quiet)
+        found = one_pass(rough, pictures, replace(asked, k=overfetch * args.k))
         again = len(np.unique(found.image.values[found.image.values >= 0])) / len(pictures.keys)
         share = f"{recall(found, wanted):.3%} of the places are among the candidates"
         print(f"  overfetch {overfetch}: {share}, {again:.0%} of the images ranked again")

@@ -1,7 +1,9 @@
 """A scan's reading of every mode against a bare forward pass over the same tensors, in one run.
 
 The model has the size of ViT-B with random weights; only ratios within one run mean anything.
-Bare and reading passes take turns, batch by batch, so that other work on the machine meets both.
+Bare and reading passes take turns, batch by batch, so that other work on the machine meets both;
+the bare ones go through a copy of the network, which nothing watches.  The first batch, on which a
+scan proves that the model attends as its weights say, does not count.
 The half-precision pass is held against a bare pass of the same precision and against one in
 float32; `bench_candidates.py` counts what it misses.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 import qkutils._torchvision
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,8 +23,8 @@ import torch
 from timm.models import create_model
 
 from qkutils import models
-from qkutils.atlas._scan import reading
-from qkutils.atlas._state import Atlas
+from qkutils.atlas._reading import reading
+from qkutils.atlas._state import Atlas, empty
 from qkutils.gauge import prepare
 from qkutils.heads import Convention
 from qkutils.models import Model
@@ -62,22 +65,23 @@ def ratios(
 ) -> list[float]:
     """Time of reading over that of the bare passes before and after it, without the first batch."""
     projections = replace(prepare(model, case[0]), precision=ours_in)
+    net = copy.deepcopy(model.net)
     keys = [f"{n:08d}" for n in range(sum(map(len, batches)))]
-    atlas = Atlas.empty(projections, keys, K, case[1])
+    atlas = Atlas(empty(projections, keys, K, case[1]), model.device)
     rounded = torch.autocast(model.device.type, bare_in, enabled=bare_in != FULL)
     found, start = [], 0
 
     def bare(images: torch.Tensor) -> None:
         with torch.inference_mode(), full_precision(), rounded:
-            model.net(images.to(model.device))
+            net(images.to(model.device))
 
-    for images in batches:
-        numbers = torch.arange(start, start + len(images))
-        start += len(images)
-        before = seconds(model, bare, images)
-        with reading(projections, atlas) as read:  # nothing watches the bare passes
+    with reading(projections, atlas) as read:
+        for images in batches:
+            numbers = list(range(start, start + len(images)))
+            start += len(images)
+            before = seconds(model, bare, images)
             ours = seconds(model, read, numbers, images)
-        found.append(2 * ours / (before + seconds(model, bare, images)))
+            found.append(2 * ours / (before + seconds(model, bare, images)))
     return found[1:]
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import views
-from qkutils.atlas._galleries import galleries
+from qkutils.atlas import galleries
 from qkutils.views import _mode_browser, _shelf
 from qkutils.views import gallery_figures as figures
 
