@@ -321,8 +321,9 @@ def test_offline_and_not_found_says_where_it_looked_and_what_fetches_it(monkeypa
 
 def test_fetched_model_loads_by_name(monkeypatch, fill, tmp_path):
     net = fill(timm.create_model(NAME), seed=6)
-    monkeypatch.setattr(qk.models, "_from_hub", lambda *_: net)
-    path = qk.models.fetch(NAME, tmp_path / "new")
+    with monkeypatch.context() as hub:
+        hub.setattr(timm, "create_model", lambda *_, **__: net)
+        path = qk.models.fetch(NAME, tmp_path / "new")
     assert [p.name for p in path.parent.iterdir()] == [f"{NAME}.safetensors"]
     monkeypatch.setenv("QKUTILS_WEIGHTS", str(path.parent))
     assert torch.equal(outputs(qk.load(NAME).net, 160), outputs(net, 160))
