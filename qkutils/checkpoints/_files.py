@@ -110,10 +110,11 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         with safe_open(path, "pt") as file:
             names = list(file.keys())[: MOST_TENSORS + 1]  # one more is refused anyway
             said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-            if set(said) not in (set(), {"num_heads", "config"}):
+            ours = isinstance(said, dict) and isinstance(said.get("config", {}), dict)
+            if not ours or set(said) not in (set(), {"num_heads", "config"}):
                 raise ValueError(f"its metadata {METADATA!r} is not ours")
             return {name: file.get_tensor(name) for name in names}, said
-    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+    except (SafetensorError, ValueError, AttributeError) as error:
         words = f"not a complete safetensors file ({error}); fetch it again"
         raise ValueError(f"{path}: {words}") from error
 

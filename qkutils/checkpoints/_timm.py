@@ -197,7 +197,7 @@ def _choose(whole: Checkpoint, wanted: str | None) -> str:
         chosen = exact or [prefix for prefix in prefixes if prefix.startswith(f"{wanted}.")]
     if len(chosen) != 1:
         names = ", ".join(repr(prefix.rstrip(".")) for prefix in prefixes)
-        raise ValueError(f"{whole.path}: state_dict={wanted!r}, but it is one of {names}")
+        raise ValueError(f"{whole.path}: pass state_dict= one of {names}, not {wanted!r}")
     return chosen[0]
 
 

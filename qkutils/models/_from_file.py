@@ -95,12 +95,14 @@ def _build(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) -> tuple
     _, heads, _, width = read_heads(net, kind).w_q.shape
     heads = _agreed(path, heads if width == checkpoint.width else None, asked)
     own_size = grid is not None or "pos_embed" in others & tensors.keys()
+    sizes: dict[str, Any] = {}
     if known.alike and others and isinstance(net, VisionTransformer):
-        given |= checkpoint.arguments(heads, grid)
+        sizes = checkpoint.arguments(heads, grid)
     elif own_size:
         embeds = not getattr(net, "no_embed_class", False)
-        given["img_size"], _ = checkpoint.image_size(net.num_prefix_tokens, grid, (embeds,))
-    net = _meta(path, kind, given)
+        sizes["img_size"], _ = checkpoint.image_size(net.num_prefix_tokens, grid, (embeds,))
+    given |= sizes
+    net = _meta(path, kind, given) if sizes else net
     if any(name not in own for name, _ in net.named_buffers()):
         net = timm.create_model(kind, **given)  # meta has no numbers for what no file holds
     return net, own_size
