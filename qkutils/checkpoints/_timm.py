@@ -23,7 +23,6 @@ _FC1 = "blocks.0.mlp.fc1.weight"
 _DIMENSIONS = {EMBED: 4, "pos_embed": 3, _FC1: 2, "reg_token": 3}
 _PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INERT = re.compile("|".join(KINDS["inert"]))
-_IN_TIMM = "load the same weights by their name in timm, or put them into a timm module"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Checkpoint:
         Raises ValueError for more than anyone trains, and for tensors with other dimensions than in
         any vision transformer: both before anything is built.
         """
-        for key in _DIMENSIONS.keys() & self.tensors.keys():
+        for key in (key for key in _DIMENSIONS if key in self.tensors):
             shape = tuple(self.tensors[key].shape)
             if len(shape) != _DIMENSIONS[key] or 0 in shape:
                 raise self.mismatch(f"{key} of shape {shape}")
@@ -95,7 +94,6 @@ class Checkpoint:
             "fc_norm": fc_norm,
             "global_pool": "avg" if fc_norm or "cls_token" not in tensors else "token",
             "num_classes": self.classes,
-            "weight_init": "" if distilled else "skip",  # drawing weights takes a tenth of a second
         }
 
     def image_size(
@@ -156,7 +154,7 @@ class Checkpoint:
         words += f"{sorted(self.tensors)[:3]}; pass a timm module instead"
         for layout in KINDS["layout"]:
             if any(re.search(layout["keys"], key) for key in self.tensors):
-                remedy = layout.get("remedy", _IN_TIMM)
+                remedy = layout.get("remedy", KINDS["remedy"])
                 words = f"the layout of {layout['family']}, which is not read; {remedy}"
                 break
         return ValueError(f"{self.path}: {words}")

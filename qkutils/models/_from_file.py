@@ -18,7 +18,7 @@ import timm
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
-from timm.models import get_pretrained_cfg, is_model, is_model_pretrained
+from timm.models import get_pretrained_cfg, is_model, is_model_in_modules, is_model_pretrained
 from timm.models.vision_transformer import VisionTransformer
 
 from qkutils import checkpoints, options
@@ -119,6 +119,8 @@ def _agreed(path: Path, known: int | None, asked: int | None) -> int:
 
 def _meta(path: Path, kind: str, given: Mapping[str, Any]) -> Any:
     """A timm architecture without memory for its tensors."""
+    if is_model_in_modules(kind, ["vision_transformer", "deit"]) and "distilled" not in kind:
+        given = {**given, "weight_init": "skip"}  # to draw them takes longer than all the rest
     try:
         with torch.device("meta"):
             return timm.create_model(kind, **given)
