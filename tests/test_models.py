@@ -85,6 +85,7 @@ def test_model_passes_through(plain_vit):
     assert qk.load(model) is model
     again = qk.load(model, device="cpu")
     assert isinstance(again, Model) and again.net is model.net
+    assert qk.load(model, device="cpu:0").device.type == "cpu"
 
 
 def distilled() -> VisionTransformerDistilled:

@@ -112,7 +112,7 @@ def _device(device: Any) -> torch.device | None:
     if device is None:
         return None
     text = f"cuda:{device}" if type(device) is int else str(device)
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+    if not re.fullmatch(r"cpu(:0)?|cuda(:\d+)?", text):
         raise ValueError(f"device={device!r}: it is 'cpu' or 'cuda'")
     place = torch.device(text)
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
