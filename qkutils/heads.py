@@ -6,6 +6,7 @@ import qkutils._torchvision
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -18,6 +19,8 @@ from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from qkutils import options
+
 Convention = Literal["paper", "exact"]
 CONVENTIONS: tuple[Convention, ...] = ("paper", "exact")
 
@@ -26,8 +29,10 @@ _PRE_NORM_BLOCKS = (vision_transformer.Block, eva.EvaBlock, beit.Block)
 # Attention that is one softmax of queries times keys: not differential, not multi-query.
 _ONE_SOFTMAX = (Attention, eva.EvaAttention, beit.Attention)
 
-_SEPARATE = ("q_proj", "k_proj", "v_proj")
 _OWN = tuple(os.path.join(*each.__path__, "") for each in (timm, torch))
+
+Folded = Float[Tensor, "head d_head d_model"]  # one layer's
+Salience = Float[Tensor, "layer head d_model"]
 
 
 @dataclass(frozen=True)
@@ -88,20 +93,13 @@ def is_timms(module: nn.Module | type, method: str = "forward") -> bool:
     return code is not None and code.co_filename.startswith(_OWN)
 
 
-def is_exactly(module: nn.Module, kind: type) -> bool:
-    """Whether a module is of this very type, with its weights reparametrised or not."""
-    base = type(module).__mro__[1] if is_parametrized(module) else type(module)
-    return base is kind
-
-
 def _refusal(net: Any, block: Any) -> str | None:
     """Why this block can't be treated, in words; None where it can."""
     attn = getattr(block, "attn", None)
     if type(block) not in _PRE_NORM_BLOCKS or attn is None:
         return f"{type(block).__name__} is not a block that normalises first and then attends"
-    if getattr(attn, "relative_position_bias_table", None) is not None or getattr(
-        net, "rel_pos_bias", None
-    ):
+    shared, own = (net, "rel_pos_bias"), (attn, "relative_position_bias_table")
+    if any(getattr(*where, None) is not None for where in (shared, own)):
         return "relative position bias is not part of the scores that the book derives"
     if getattr(net, "rope", None) is not None or "Rope" in type(attn).__name__:
         return "rotary embeddings turn queries and keys by position: no one matrix is the head"
@@ -114,11 +112,13 @@ def _refusal(net: Any, block: Any) -> str | None:
     for part in (block, attn, block.norm1):
         if not is_timms(type(part)):
             return f"{type(part).__name__}: its forward is not timm's; pass a plain timm module"
-    projections = ("qkv",) if getattr(attn, "qkv", None) is not None else _SEPARATE
-    for part in (*projections, "proj"):
-        if not is_exactly(getattr(attn, part), nn.Linear):
-            kind = type(getattr(attn, part)).__name__
-            return f"attn.{part} is {kind}, not nn.Linear; merge adapters, or undo quantisation"
+    separate = getattr(attn, "qkv", None) is None
+    for part in ("q_proj", "k_proj", "v_proj", "proj") if separate else ("qkv", "proj"):
+        linear = getattr(attn, part)
+        kind = type(linear).__mro__[1] if is_parametrized(linear) else type(linear)
+        if kind is not nn.Linear:  # the very class: another may compute something else
+            name = kind.__name__
+            return f"attn.{part} is {name}, not nn.Linear; merge adapters, or undo quantisation"
     return None
 
 
@@ -126,55 +126,39 @@ def _read_layer(block: Any) -> dict[str, Tensor]:
     """One block's projections per head, biases (zeros where it has none) and LayerNorm."""
     attn, norm = block.attn, block.norm1
     for module in attn.children():
-        _refresh(module)
-    heads = attn.num_heads
-    weights, biases = _fused(attn) if getattr(attn, "qkv", None) is not None else _separate(attn)
-    d_model = weights[0].shape[1]
-    layer = {f"w_{p}": w.view(heads, -1, d_model) for p, w in zip("qkv", weights, strict=True)}
-    layer |= {f"b_{p}": b.view(heads, -1) for p, b in zip("qkv", biases, strict=True)}
-    layer["w_o"] = attn.proj.weight.view(d_model, heads, -1).movedim(1, 0)
+        for hook in module._forward_pre_hooks.values():
+            # torch's older weight norms and pruning renew a weight before each pass.
+            if type(hook).__module__.startswith("torch.nn.utils"):
+                hook(module, ())
+    heads, d_model = attn.num_heads, len(norm.weight)
+    layer = {"w_o": attn.proj.weight.view(d_model, heads, -1).movedim(1, 0)}
+    for name, weight, bias in _projections(attn):
+        layer[f"w_{name}"] = weight.view(heads, -1, d_model)
+        layer[f"b_{name}"] = bias.view(heads, -1)
     shift = norm.bias if norm.bias is not None else torch.zeros_like(norm.weight)
     layer |= {"ln_gain": norm.weight, "ln_shift": shift}
     return {key: tensor.detach() for key, tensor in layer.items()}
 
 
-def _refresh(module: nn.Module) -> None:
-    """Recomputes a weight that torch's older weight norms and pruning renew before each pass."""
-    for hook in module._forward_pre_hooks.values():
-        if type(hook).__module__.startswith("torch.nn.utils"):
-            hook(module, ())
+def _projections(attn: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Weights and biases of queries, keys and values; a missing bias is a bias of zero."""
+    fused = getattr(attn, "qkv", None)
+    for n, name in enumerate("qkv"):
+        linear = getattr(attn, f"{name}_proj") if fused is None else fused
+        weight, bias = linear.weight, linear.bias
+        if fused is not None:  # some models keep the biases of a fused projection apart
+            weight = weight.chunk(3)[n]
+            bias = getattr(attn, f"{name}_bias", None) if bias is None else bias.chunk(3)[n]
+        yield name, weight, weight.new_zeros(len(weight)) if bias is None else bias
 
 
-def _fused(attn: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Weights and biases of a fused projection; some models keep its biases as three parameters."""
-    weight = attn.qkv.weight
-    parts: Any = [getattr(attn, f"{p}_bias", None) for p in "qkv"]
-    bias = attn.qkv.bias
-    if bias is None:
-        missing = any(part is None for part in parts)
-        bias = weight.new_zeros(len(weight)) if missing else torch.cat(parts)
-    return weight.chunk(3), bias.chunk(3)
-
-
-def _separate(attn: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Weights and biases of three projections; a missing bias is a bias of zero."""
-    parts = [getattr(attn, name) for name in _SEPARATE]
-    biases = [
-        p.bias if p.bias is not None else p.weight.new_zeros(p.weight.shape[0]) for p in parts
-    ]
-    return tuple(p.weight for p in parts), tuple(biases)
-
-
-def fold(
-    heads: Heads, layer: int, convention: Convention
-) -> tuple[Float[Tensor, "head d_head d_model"], Float[Tensor, "head d_head d_model"]]:
+def fold(heads: Heads, layer: int, convention: Convention) -> tuple[Folded, Folded]:
     """One layer's W_q and W_k in float64, as they act on the token of this convention.
 
     `paper`: on the raw residual stream x, so as they are.  `exact`: on LayerNorm's normalised
     token z, so with its gain and centring folded in: W diag(g) C.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention={convention!r}: it is one of {', '.join(CONVENTIONS)}")
+    options.choice("convention", convention, CONVENTIONS)
     w_q, w_k = heads.w_q[layer].double(), heads.w_k[layer].double()
     if convention == "paper":
         return w_q, w_k
@@ -187,9 +171,7 @@ def centre(rows: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model
     return rows - rows.mean(-1, keepdim=True)
 
 
-def key_salience(
-    heads: Heads,
-) -> tuple[Float[Tensor, "layer head d_model"], Float[Tensor, "layer head d_model"]]:
+def key_salience(heads: Heads) -> tuple[Salience, Salience]:
     """What every query prefers in a key whatever the query is: κ, as its two parts.
 
     The first comes from the query bias b_q, the second from LayerNorm's shift through W_q; the
@@ -198,6 +180,8 @@ def key_salience(
     w_q, w_k = heads.w_q.double(), heads.w_k.double()
     gain = heads.ln_gain.double()[:, None]
     from_shift = torch.einsum("lhed,ld->lhe", w_q, heads.ln_shift.double())
-    parts = (heads.b_q.double(), from_shift)
-    through_keys = [torch.einsum("lhe,lhed->lhd", part, w_k) for part in parts]
-    return centre(through_keys[0] * gain), centre(through_keys[1] * gain)
+    of_bias, of_shift = (
+        centre(torch.einsum("lhe,lhed->lhd", part, w_k) * gain)
+        for part in (heads.b_q.double(), from_shift)
+    )
+    return of_bias, of_shift

@@ -32,19 +32,13 @@ def convention_of(result: xr.Dataset | xr.DataArray) -> Any:  # one of Conventio
     return str(result.coords["convention"].values)
 
 
-def refuse_foreign(
-    name: str, result: xr.Dataset, model: Model, convention: str | None = None
-) -> None:
+def refuse_foreign(name: str, result: xr.Dataset, model: Model, convention: str = "") -> None:
     """Raise ValueError where a result is of other weights, or of another convention."""
-    found = {key: str(result[key].values) if key in result.coords else "" for key in ORIGIN}
-    if found["fingerprint"] != model.fingerprint:
-        raise ValueError(
-            f"{name}: they come from {found['model'] or 'an unknown model'} (weights "
-            f"{found['fingerprint'] or 'unknown'}), not from {model.name} ({model.fingerprint}); "
-            "give those of this model"
-        )
-    if convention is not None and found["convention"] != convention:
-        raise ValueError(
-            f"{name}: convention {found['convention'] or 'unknown'!r}, {convention!r} is needed; "
-            f"compute them with convention={convention!r}"
-        )
+    found = {key: str(result[key].values) if key in result.coords else "unknown" for key in ORIGIN}
+    needed = {"fingerprint": model.fingerprint, "convention": convention or found["convention"]}
+    for key, wanted in needed.items():
+        if found[key] != wanted:
+            raise ValueError(
+                f"{name}: they come from {found['model']} with {key} {found[key]}; for "
+                f"{model.name} {key} {wanted} is needed: compute them again"
+            )

@@ -73,7 +73,8 @@ def test_what_is_not_there_is_an_attribute_error() -> None:
 WITH_EXAMPLES = [
     "alignment",
     "attention",
-    "models",
+    "models._catalogue",
+    "models._loading",
     "modes",
     "passes",
     "atlas._maps",

@@ -85,6 +85,7 @@ def test_model_passes_through(plain_vit):
     assert qk.load(model) is model
     again = qk.load(model, device="cpu")
     assert isinstance(again, Model) and again.net is model.net
+    assert qk.load(model, device="cpu:0").device.type == "cpu"
 
 
 def distilled() -> VisionTransformerDistilled:
@@ -125,18 +126,6 @@ def test_number_of_heads_is_taken_as_given(make_vit, tmp_path):
     assert torch.equal(outputs(model.net), outputs(net))
 
 
-@pytest.mark.parametrize("wrap", ["bare", "model", "state_dict", "parallel", "old-format"])
-def test_torch_checkpoints_load_however_they_are_wrapped(wrap, make_vit, tmp_path):
-    net, path = make_vit(num_heads=1), tmp_path / "mine.pt"
-    state = net.state_dict()
-    if wrap == "parallel":
-        state = {"model": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}
-    elif wrap in ("model", "state_dict"):
-        state = {wrap: state}
-    torch.save(state, path, _use_new_zipfile_serialization=wrap != "old-format")
-    assert torch.equal(outputs(qk.load(path, num_heads=1).net), outputs(net))
-
-
 @pytest.mark.parametrize("channels", ["RGB", "L"])
 def test_transform_makes_what_the_model_takes(plain_vit, channels):
     model = qk.load(plain_vit)
@@ -172,25 +161,6 @@ def test_every_timm_name_of_the_catalogue_is_a_plain_vision_transformer():
 
 
 # What goes wrong, and what is said about it
-
-
-def test_truncated_safetensors(named):
-    path, _ = named
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(
-        ValueError, match=f"{NAME}.*not a complete safetensors file.*fetch it again"
-    ):
-        qk.load(path)
-
-
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
-def test_truncated_torch_file(make_vit, tmp_path, share):
-    path = tmp_path / "cut.pt"
-    torch.save(make_vit().state_dict(), path)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match=r"cut\.pt: not a complete torch.*fetch it again"):
-        qk.load(path)
 
 
 class Bomb:
@@ -251,32 +221,10 @@ def test_wrong_shapes_in_a_file_are_named(key, make_vit, tmp_path):
         qk.load(path, num_heads=1)
 
 
-def test_positions_that_are_no_square_grid(make_vit, tmp_path):
-    path = tmp_path / "mine.pt"
-    torch.save(make_vit(num_heads=1).state_dict() | {"pos_embed": torch.ones(1, 7, 64)}, path)
-    with pytest.raises(ValueError, match="7 positions.*grid="):
-        qk.load(path, num_heads=1)
-
-
-def test_missing_layer_in_a_file_is_named(make_vit, tmp_path):
-    state = {k: v for k, v in make_vit(num_heads=1).state_dict().items() if ".1.attn" not in k}
-    path = tmp_path / "mine.pt"
-    torch.save(state, path)
-    with pytest.raises(ValueError, match=r"mine\.pt: .*blocks\.1\.attn"):
-        qk.load(path, num_heads=1)
-
-
 def test_file_with_the_tensors_of_another_architecture(make_vit, tmp_path):
     path = written(make_vit(), tmp_path / f"{NAME}.safetensors")
     with pytest.raises(ValueError, match="missing.*of another shape"):
         qk.load(path)
-
-
-@pytest.mark.parametrize("heads", [0, -1, 5])
-def test_number_of_heads_that_does_not_divide_the_width(heads, make_vit, tmp_path):
-    path = written(make_vit(num_heads=1), tmp_path / "mine.safetensors")
-    with pytest.raises(ValueError, match=f"num_heads={heads}: "):
-        qk.load(path, num_heads=heads)
 
 
 def test_missing_file(tmp_path):
@@ -297,11 +245,6 @@ def test_unknown_name_gets_a_suggestion(name, meant):
         qk.load(name)
 
 
-def test_known_model_with_an_unknown_tag_is_refused():
-    with pytest.raises(ValueError, match=r"vit_base_patch16_224\.nothing"):
-        qk.load("vit_base_patch16_224.nothing")
-
-
 def test_paper_names_point_to_loadable_ones():
     with pytest.raises(ValueError, match=r"load it as 'vit_base_patch16_224\.dino'"):
         qk.load("DINO B/16")
@@ -310,19 +253,19 @@ def test_paper_names_point_to_loadable_ones():
 
 
 def test_offline_and_not_found_says_where_it_looked_and_what_fetches_it(monkeypatch, tmp_path):
-    command = r"qkutils fetch vit_small_patch16_224\.dino"
+    command = f"qkutils fetch {NAME}"
     with pytest.raises(FileNotFoundError, match=rf"QKUTILS_WEIGHTS \(not set\).*{command}"):
-        qk.load("vit_small_patch16_224.dino")
+        qk.load(NAME)
     monkeypatch.setenv("QKUTILS_WEIGHTS", str(tmp_path))
-    place = f"{tmp_path}/vit_small_patch16_224.dino.safetensors"
-    with pytest.raises(FileNotFoundError, match=f"not in {place}.*{command}"):
-        qk.load("vit_small_patch16_224.dino")
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/{NAME}.safetensors.*{command}"):
+        qk.load(NAME)
 
 
 def test_fetched_model_loads_by_name(monkeypatch, fill, tmp_path):
     net = fill(timm.create_model(NAME), seed=6)
-    monkeypatch.setattr(qk.models, "_from_hub", lambda *_: net)
-    path = qk.models.fetch(NAME, tmp_path / "new")
+    with monkeypatch.context() as hub:
+        hub.setattr(timm, "create_model", lambda *_, **__: net)
+        path = qk.models.fetch(NAME, tmp_path / "new")
     assert [p.name for p in path.parent.iterdir()] == [f"{NAME}.safetensors"]
     monkeypatch.setenv("QKUTILS_WEIGHTS", str(path.parent))
     assert torch.equal(outputs(qk.load(NAME).net, 160), outputs(net, 160))
@@ -354,13 +297,6 @@ def test_images_that_are_not_finite(plain_vit, images, value):
     spoiled[1, 2, 3, 4] = value
     with pytest.raises(ValueError, match="images hold NaN or infinity"):
         qk.rebuild_attention(plain_vit, spoiled)
-
-
-def test_missing_gpu(plain_vit, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for device in ("cuda", "cuda:1", torch.device("cuda")):
-        with pytest.raises(RuntimeError, match="cuda.*torch sees no GPU; use device='cpu'"):
-            qk.load(plain_vit, device=device)
 
 
 def test_an_embedded_model_is_not_fetched(tmp_path):

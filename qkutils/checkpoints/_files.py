@@ -1,0 +1,151 @@
+"""Checkpoint files: told by their content, and read without running code."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+METADATA = "qkutils"  # where our own safetensors files say what tensors can't
+SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".npz"}
+_SNAPSHOT = ("model.safetensors", "pytorch_model.bin")  # the hub's names, in the order they count
+MOST_TENSORS = 10_000  # far above what anyone trains
+KINDS = tomllib.loads(resources.files(__package__).joinpath("kinds.toml").read_text("utf-8"))
+# How torch's files begin, and how its old ones.
+_ZIP, _OLD = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+def title(path: Path) -> str:
+    """What a file's model is called: the file's name, or its folder's where many are named so."""
+    if path.name in _SNAPSHOT:
+        return path.absolute().parent.name
+    while path.suffix.lower() in SUFFIXES:
+        path = path.with_suffix("")
+    return path.name
+
+
+def in_folder(folder: Path) -> Path:
+    """The checkpoint of a snapshot folder; raises ValueError where there is none, or several."""
+    try:
+        found = [folder / name for name in _SNAPSHOT if (folder / name).exists()]
+        others = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    except PermissionError as error:
+        raise PermissionError(f"{folder}: can't be read; mend its permissions") from error
+    if not found and len(others) != 1:
+        names = ", ".join(p.name for p in others) or "no checkpoint file"
+        raise ValueError(f"{folder}: a folder with {names}; pass one checkpoint file")
+    return (found or others)[0]
+
+
+def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """All tensors of a file by their dotted names, and what our own files say beside them.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+        For a file that is not there or that this user may not read.
+    ValueError
+        For a file that is cut short or of another kind, or made of pickled objects.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError(f"{path}: not a regular file; pass a checkpoint file")
+        with path.open("rb") as file:
+            head = file.read(512)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(f"{path}: there is no such file; check the path") from error
+    except OSError as error:
+        raise type(error)(f"{path}: can't be read; mend its permissions ({error})") from error
+    said: dict[str, Any] = {}
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1e8:
+        found, said = _read_safetensors(path)
+    elif head.startswith((_ZIP, _OLD)):
+        found = _flatten(_read_torch(path, head.startswith(_ZIP)))
+    else:
+        raise ValueError(f"{path}: {_foreign('files', head.decode('latin-1'))}")
+    if not found:
+        raise ValueError(f"{path}: holds no named tensors; save the model's state dict")
+    if len(found) > MOST_TENSORS:
+        more = f"more than the {MOST_TENSORS} tensors that any vision transformer has"
+        raise ValueError(f"{path}: {more}; save the model's state dict alone")
+    return found, said
+
+
+def _foreign(sort: str, text: str) -> str:
+    """What is known of a file's beginning or of an archive's members; empty where nothing is."""
+    found = (words for pattern, words in KINDS[sort].items() if re.match(pattern, text, re.DOTALL))
+    return next(found, "")
+
+
+def _fault_of_zip(path: Path) -> str:
+    """Why an archive is not torch's, or would swell, and what to do; empty where it is fine."""
+    try:
+        with ZipFile(path) as archive:
+            members = archive.infolist()
+    except (BadZipFile, NotImplementedError, OSError, ValueError) as error:
+        return f"not a complete torch checkpoint ({error}); fetch it again"
+    names = [member.filename.rpartition("/")[2] for member in members]
+    packed = any(member.compress_type != ZIP_STORED for member in members)
+    if "data.pkl" not in names or "constants.pkl" in names:
+        other = "a zip archive, no checkpoint; unpack it and load what is inside"
+        return next(filter(None, (_foreign("archives", name) for name in names)), other)
+    if packed or sum(member.file_size for member in members) > path.stat().st_size:
+        return "a packed archive, which torch.save never writes; save the state dict again"
+    return ""
+
+
+def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())[: MOST_TENSORS + 1]  # one more is refused anyway
+            said = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+            ours = isinstance(said, dict) and isinstance(said.get("config", {}), dict)
+            if not ours or set(said) not in (set(), {"num_heads", "config"}):
+                raise ValueError(f"its metadata {METADATA!r} is not ours")
+            return {name: file.get_tensor(name) for name in names}, said
+    except (SafetensorError, ValueError, AttributeError) as error:
+        words = f"not a complete safetensors file ({error}); fetch it again"
+        raise ValueError(f"{path}: {words}") from error
+
+
+def _read_torch(path: Path, zipped: bool) -> object:
+    fault = _fault_of_zip(path) if zipped else ""
+    if fault:
+        raise ValueError(f"{path}: {fault}")
+    mapped = zipped and path.suffix != ".safetensors"  # which torch would not read as its own
+    try:
+        with path.open("rb") as file:
+            source: Any = path if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch's safe unpickler meets foreign bytes with many classes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        words = f"not a complete torch checkpoint ({reason}); fetch it again"
+        wanted = re.search(r"GLOBAL (\S+)", str(error))  # what the file wants to import
+        if wanted:
+            words = f"holds {wanted[1]}: {_foreign('files', _OLD.decode('latin-1'))}"
+        raise ValueError(f"{path}: {words}") from error
+
+
+def _flatten(state: object) -> Tensors:
+    """Every tensor in nested dicts, under its dotted name; each dict once."""
+    found: Tensors = {}
+    seen: set[int] = set()
+    queue: list[tuple[str, object]] = [("", state)]
+    for name, value in queue:  # grows while it is read: the outer dicts come first
+        if isinstance(value, Tensor):
+            found[name] = value
+        elif isinstance(value, dict) and id(value) not in seen:
+            seen.add(id(value))
+            queue += [(f"{name}.{k}" if name else str(k), each) for k, each in value.items()]
+    return found

@@ -1,0 +1,8 @@
+"""Models: the catalogue, and `load`, which takes a name, a file, a folder or a timm module."""
+
+from qkutils.models._catalogue import WEIGHTS_VARIABLE as WEIGHTS_VARIABLE
+from qkutils.models._catalogue import at_hand, catalogue, family
+from qkutils.models._loading import AnyModel, fetch, load
+from qkutils.models._model import Model
+
+__all__ = ["AnyModel", "Model", "at_hand", "catalogue", "family", "fetch", "load"]

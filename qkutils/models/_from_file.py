@@ -1,0 +1,205 @@
+"""A checkpoint's model: built by its tensors and by what else is known of it.
+
+That comes from a name, from a config.json beside the file, or from the file's own metadata.
+"""
+
+from __future__ import annotations
+
+import qkutils._torchvision
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
+from timm.models import get_pretrained_cfg, is_model, is_model_in_modules, is_model_pretrained
+from timm.models.vision_transformer import VisionTransformer
+
+from qkutils import checkpoints, options
+from qkutils.checkpoints import Checkpoint
+from qkutils.heads import read_heads
+from qkutils.models._catalogue import embedded, hint
+from qkutils.models._model import IMAGENET, Model, check_module, model_of
+
+_ARGUMENTS = set(inspect.signature(VisionTransformer).parameters)  # of a config.json's model_args
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a checkpoint beside its tensors."""
+
+    architecture: str = ""  # of timm; none: a plain vision transformer
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)  # preprocessing, in timm's words
+    num_heads: int | None = None
+    assumed: tuple[str, ...] = ()
+    alike: bool = False  # only built alike: all sizes are the file's
+
+
+_UNKNOWN = Known(assumed=("GELU, eps 1e-6, blocks that normalise first", IMAGENET))
+
+
+def model_of_file(
+    path: Path, num_heads: Any = None, grid: Any = None, like: Any = None, state_dict: Any = None
+) -> Model:
+    """The model of a checkpoint file or a snapshot folder."""
+    if num_heads is not None:
+        num_heads = options.count("num_heads", num_heads)
+    if grid is not None:
+        rows, columns = grid if isinstance(grid, tuple | list) and len(grid) == 2 else (grid, None)
+        grid = options.count("grid", rows), options.count("grid", columns)
+    path = checkpoints.in_folder(path) if path.is_dir() else path
+    name = checkpoints.title(path)
+    known = None if like is None else replace(of_known_name("like=", like), alike=True)
+    checkpoint = checkpoints.read(path, state_dict)
+    known = known or _of_file(path, name) or _of_metadata(checkpoint.metadata) or _UNKNOWN
+    if known.config:
+        _check_preprocessing(path, known.config)
+    build = _build if known.architecture else _build_plain
+    net, own_size = build(checkpoint, known, num_heads, grid)
+    left_out = checkpoint.fill(net)
+    net.pretrained_cfg = net.default_cfg = dict(known.config)
+    square = ("a square patch grid",) if own_size and grid is None else ()
+    return model_of(name, net, known.assumed + square, ", ".join(left_out))
+
+
+def _build_plain(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) -> tuple[Any, bool]:
+    """A plain vision transformer, by the shapes of a file, and whether its grid is a guess."""
+    path, tensors = checkpoint.path, checkpoint.tensors
+    if "norm_pre.weight" in tensors:
+        # Such models differ in activation, eps and preprocessing.
+        raise ValueError(f"{path}: a LayerNorm before all blocks, as in CLIP; name its like=")
+    given = checkpoint.arguments(_agreed(path, known.num_heads, asked), grid)
+    kind = "deit_tiny_distilled_patch16_224" if "dist_token" in tensors else "vit_tiny_patch16_224"
+    return _meta(path, kind, given), not known.num_heads
+
+
+def _build(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) -> tuple[Any, bool]:
+    """A timm architecture, and whether in the size of the file's own grid."""
+    path, tensors, kind = checkpoint.path, checkpoint.tensors, known.architecture
+    depth = checkpoint.depth()
+    if known.arguments.get("depth", depth) != depth:
+        raise ValueError(f"{path}: {depth} blocks, but config.json says another depth")
+    given: dict[str, Any] = {**known.arguments, "num_classes": checkpoint.classes}
+    given |= {"global_pool": "avg"} if "fc_norm.weight" in tensors else {}
+    net = _meta(path, kind, given)
+    check_module(kind, net)
+    own = net.state_dict()
+    others = {k for k in own if k not in tensors or own[k].shape != tensors[k].shape}
+    _, heads, _, width = read_heads(net, kind).w_q.shape
+    heads = _agreed(path, heads if width == checkpoint.width else None, asked)
+    own_size = grid is not None or "pos_embed" in others & tensors.keys()
+    sizes: dict[str, Any] = {}
+    if known.alike and others and isinstance(net, VisionTransformer):
+        sizes = checkpoint.arguments(heads, grid)
+    elif own_size:
+        embeds = not getattr(net, "no_embed_class", False)
+        sizes["img_size"], _ = checkpoint.image_size(net.num_prefix_tokens, grid, (embeds,))
+    given |= sizes
+    net = _meta(path, kind, given) if sizes else net
+    if any(name not in own for name, _ in net.named_buffers()):
+        net = timm.create_model(kind, **given)  # meta has no numbers for what no file holds
+    return net, own_size
+
+
+def _agreed(path: Path, known: int | None, asked: int | None) -> int:
+    """The number of heads that is known or asked for; refuses where they differ or both lack."""
+    if known is None and asked is None:
+        raise ValueError(f"{path}: its tensors do not tell the number of heads; pass num_heads=")
+    if known is not None and asked not in (None, known):
+        raise ValueError(f"{path}: num_heads={asked}, but the model has {known}; leave it out")
+    return asked or known or 0
+
+
+def _meta(path: Path, kind: str, given: Mapping[str, Any]) -> Any:
+    """A timm architecture without memory for its tensors."""
+    if is_model_in_modules(kind, ["vision_transformer", "deit"]) and "distilled" not in kind:
+        given = {**given, "weight_init": "skip"}  # to draw them takes longer than all the rest
+    try:
+        with torch.device("meta"):
+            return timm.create_model(kind, **given)
+    except Exception as error:  # whatever an architecture makes of arguments that do not fit
+        raise ValueError(f"{path}: timm can't build its {kind} ({error})") from error
+
+
+def _of_file(path: Path, name: str) -> Known | None:
+    """What a `config.json` beside a file says, else the file's name; refuses where they differ."""
+    said, named = _of_config(path.with_name("config.json")), _of_name(name)
+    if said and named and said.architecture != named.architecture:
+        raise ValueError(f"{path}: config.json is for {said.architecture}; say which with like=")
+    return said or named
+
+
+def _of_metadata(said: dict[str, Any]) -> Known | None:
+    """What our own safetensors files say."""
+    checked = options.count("num_heads", said.get("num_heads", 1))
+    return Known(**said | {"num_heads": checked}) if said else None
+
+
+def of_known_name(what: str, name: Any) -> Known:
+    """What the name of an embedded model or one of timm's tells; ValueError for any other."""
+    known = _of_name(name) if isinstance(name, str) else None
+    if known is None or (known.architecture and "." in name and known.assumed):
+        raise ValueError(f"{what}{name!r}: no name of timm's or of an embedded model{hint(name)}")
+    return known
+
+
+def _of_name(name: str) -> Known | None:
+    """What a name tells: an embedded model's, timm's ARCHITECTURE.TAG, or one with a tag of yours.
+
+    None for any other.
+    """
+    path = embedded(name)
+    if path is not None:
+        return _of_metadata(checkpoints.read(path).metadata)
+    kind, _, tag = name.partition(".")
+    if not is_model(kind):
+        return None
+    try:
+        config = get_pretrained_cfg(name)
+    except RuntimeError:  # timm knows no such tag
+        config, tag = get_pretrained_cfg(kind), ""
+    if config is None:
+        return Known(kind)
+    quick = f"{kind.replace('_clip_', '_clip_quickgelu_')}.{tag}"
+    if tag and "_clip_" in kind and "quickgelu" not in kind and is_model_pretrained(quick):
+        raise ValueError(f"{name!r}: trained with QuickGELU, which {kind} has not; say {quick!r}")
+    assumed = () if tag else (f"preprocessing of timm's {kind}.{config.tag}",)
+    return Known(kind, config=config.to_dict(), assumed=assumed)
+
+
+def _of_config(path: Path) -> Known | None:
+    """What a `config.json` of timm's says; None where there is none, or of another library."""
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text("utf-8"))
+        kind, config = said.get("architecture"), said.get("pretrained_cfg", said)
+        if kind is None:
+            return None
+        arguments, tag = dict(said.get("model_args") or {}), dict(config).get("tag", "")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: not a configuration of timm's ({error}); mend it") from error
+    if not is_model(str(kind)):
+        raise ValueError(f"{path}: timm knows no architecture {kind!r}; pass like=")
+    unknown = sorted(arguments.keys() - _ARGUMENTS)
+    if unknown:
+        raise ValueError(f"{path}: model_args holds {', '.join(unknown)}, no options of a model")
+    _of_name(f"{kind}.{tag}" if tag else kind)  # refuses what timm has under two activations
+    return Known(kind, arguments, config)
+
+
+def _check_preprocessing(where: object, config: Any) -> None:
+    """Raises ValueError for preprocessing from which timm can make no numbers."""
+    try:
+        shown = create_transform(**resolve_data_config(pretrained_cfg=config))
+        if not shown(Image.new("RGB", (8, 8))).isfinite().all():
+            raise ValueError("its mean and std give no numbers")
+    except Exception as error:  # whatever timm makes of it
+        raise ValueError(f"{where}: no preprocessing of timm's ({error}); mend it") from error

@@ -1,0 +1,188 @@
+"""A model: a timm module that is let in, with what is needed to feed it and to read its tokens."""
+
+from __future__ import annotations
+
+import qkutils._torchvision
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.data import create_transform, resolve_model_data_config
+from timm.layers import PatchEmbed
+from torch import Tensor, nn
+from torchvision.transforms import Compose
+
+from qkutils.checkpoints import Grid
+from qkutils.heads import Heads, check_blocks, is_timms, read_heads
+from qkutils.models._catalogue import entries
+
+IMAGENET = "ImageNet preprocessing"
+# Attributes of modules that no output depends on.
+_PASSING = {"training", "fused_attn", "grad_checkpointing", "p", "drop_prob", "weight_init_mode"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A vision transformer in eval mode with what is needed to feed it and to read its tokens."""
+
+    name: str
+    net: Any  # a timm module, whose attributes no type checker can know
+    transform: Compose
+    grid: Grid
+    prefix_tokens: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    _kept: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images it takes, in pixels."""
+        height, width = self.net.patch_embed.img_size
+        return int(height), int(width)
+
+    @property
+    def prefix_names(self) -> list[str]:
+        """What its prefix tokens are called, in their order."""
+        named = {"cls_token": "class token", "dist_token": "distillation token"}
+        names = [text for name, text in named.items() if getattr(self.net, name, None) is not None]
+        registers = [f"register {n}" for n in range(self.prefix_tokens - len(names))]
+        return (names + registers)[: self.prefix_tokens]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.net.parameters()).device
+
+    @property
+    def assumed(self) -> str:
+        """What was assumed when it was loaded, because its file could not tell."""
+        return self.facts.get("assumed", "")
+
+    @property
+    def heads(self) -> Heads:
+        """Its heads, read again only where their weights have changed."""
+        check_blocks(self.net, self.name)
+        parts = [part for block in self.net.blocks for part in (block.attn, block.norm1)]
+        key: list = [_mark(t) for part in parts for t in part.state_dict().values()]
+        key += [[vars(part).get(name) for part in parts] for name in ("num_heads", "scale", "eps")]
+        if self._kept.get("key") != key:
+            _check_finite(self.name, self.net.blocks)
+            self._kept["heads"] = read_heads(self.net, self.name)
+            self._kept["key"] = key
+        return self._kept["heads"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits of what its attention scores depend on."""
+        return self.heads.fingerprint
+
+    @property
+    def identity(self) -> str:
+        """Sixteen hexadecimal digits of all that its outputs for a picture depend on.
+
+        Every tensor, what the architecture has beside tensors, patch grid, and preprocessing.
+        """
+        place = (self.grid, self.prefix_tokens, repr(self.transform))
+        digest = hashlib.sha256(repr((place, *_structure(self.net))).encode())
+        for name, tensor in (*self.net.named_parameters(), *self.net.named_buffers()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+
+def _mark(tensor: Tensor) -> float:
+    """A number that a change of a tensor changes, also one that autograd is not told of."""
+    rows = tensor.detach().float().reshape(len(tensor) if tensor.ndim else 1, -1)
+    down, along = [torch.linspace(1, 2, n, device=rows.device) for n in rows.shape]
+    return float(down.double() @ (rows @ along).double())
+
+
+def _structure(net: nn.Module) -> list[tuple]:
+    """What a network computes beside its tensors: classes, numbers such as eps, and hooks."""
+    found: list[tuple] = []
+    for name, module in net.named_modules():
+        kept = (bool, int, float, str, tuple, type(None))
+        facts = {k: v for k, v in vars(module).items() if isinstance(v, kept) and k[0] != "_"}
+        numbers = sorted((k, repr(v)) for k, v in facts.items() if k not in _PASSING)
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        names = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in hooks]
+        found.append((name, type(module).__qualname__, numbers, names))
+    return found
+
+
+def check_module(name: str, net: Any) -> None:
+    """Raises ValueError for a module that is no plain timm vision transformer as it stands."""
+    for fault in _faults(net):
+        raise ValueError(f"{name} ({type(net).__name__}): {fault}")
+
+
+def _faults(net: Any) -> Iterator[str]:
+    """What is wrong with a module, the gravest first; the later ones hold for what passes these."""
+    if any(hasattr(m, "_orig_mod") or m._compiled_call_impl for m in net.modules()):
+        yield "is compiled; pass the module as it was before"
+    if isinstance(getattr(net, "module", None), nn.Module):
+        yield "wraps a module; pass its `.module`"
+    stem: Any = getattr(net, "patch_embed", None)
+    if getattr(stem, "grid_size", None) is None or not hasattr(net, "blocks"):
+        yield "is not a vision transformer of blocks; pass a plain timm vision transformer"
+    if type(stem) is not PatchEmbed or not isinstance(stem.proj, nn.Conv2d):
+        yield f"{type(stem).__name__} is not timm's PatchEmbed, one convolution over patches"
+    if stem.proj.stride != stem.patch_size:
+        yield "its patches overlap; undo the change of `patch_embed.proj.stride`"
+    for method in ("__call__", "forward", "forward_features", "_pos_embed"):
+        if hasattr(net, method) and not is_timms(type(net), method):
+            yield f"`{method}` is not timm's; load its state dict into timm's class and pass that"
+    for part, module in net.named_modules():
+        if "quantized" in type(module).__module__:
+            yield f"{part} is quantised; pass the module as it was before"
+        for key, value in vars(module).items():
+            if callable(value) and hasattr(type(module), key):
+                yield f"`{key}` of {part or 'it'} was replaced on the instance; pass it as it was"
+
+
+def _check_tensors(name: str, net: nn.Module) -> None:
+    """Raises ValueError for tensors that are not there, not float32, or not finite."""
+    parameters = dict(net.named_parameters())
+    for key, tensor in (parameters | dict(net.named_buffers())).items():
+        if tensor.is_meta:
+            raise ValueError(f"{name}: {key} is on the meta device, without numbers; load weights")
+        if type(tensor) not in (nn.Parameter, Tensor, nn.Buffer) or tensor.is_quantized:
+            raise ValueError(f"{name}: {key} is {type(tensor).__name__}; undo the quantisation")
+        real = tensor.is_floating_point() or tensor.is_complex()
+        if tensor.dtype != torch.float32 and (key in parameters or real):
+            held = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"{name}: {key} is {held}; pass the module as `.float()` makes it")
+    _check_finite(name, net)
+
+
+def _check_finite(name: str, net: nn.Module) -> None:
+    """Raises ValueError for tensors with NaN or infinity."""
+    for key, tensor in (*net.named_parameters(), *net.named_buffers()):
+        floating = tensor.numel() and tensor.is_floating_point()
+        if floating and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise ValueError(f"{name}: {key} holds NaN or infinity; take an undamaged checkpoint")
+
+
+def model_of(name: str, net: Any, assumed: tuple[str, ...] = (), left_out: str = "") -> Model:
+    """Checks a timm module; reads grid, prefix tokens and preprocessing off it, and its heads."""
+    check_module(name, net)
+    _check_tensors(name, net)
+    net.eval().requires_grad_(False)
+    config = resolve_model_data_config(net)
+    if not (getattr(net, "pretrained_cfg", None) or {}).get("mean") and IMAGENET not in assumed:
+        assumed = (*assumed, IMAGENET)
+    config["input_size"] = (3, *net.patch_embed.img_size)  # the module's own, if built otherwise
+    transform = create_transform(**config, is_training=False)
+    table = entries()
+    entry = table.loc[name].to_dict() if name in table.index else {"objective": "unknown"}
+    facts = {"name": name, **entry, "assumed": "; ".join(assumed), "left_out": left_out}
+    prefix = int(getattr(net, "num_prefix_tokens", 0))
+    rows, columns = net.patch_embed.grid_size
+    model = Model(name, net, transform, (rows, columns), prefix, facts)
+    found = model.fingerprint  # reading the heads refuses what the algebra does not cover
+    if entry.get("fingerprint") not in (None, "", found):
+        recorded = f"that name has those with the fingerprint {entry['fingerprint']}"
+        raise ValueError(f"{name}: other weights, {found}; {recorded}: give the file another name")
+    return model
