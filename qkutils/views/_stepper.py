@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from qkutils import options
 from qkutils.views._base import View
+from qkutils.views._page import png
 
 
 class Stepper(View):
@@ -70,15 +70,8 @@ def stepper(
         "label": description,
         "names": [str(name) for name in names],
         "texts": list(alt_texts),
-        "pictures": [_pixels(figure) for figure in figures],
+        "pictures": [png(figure) for figure in figures],
     }
     for figure in figures[1:]:
         figure.clear()
     return Stepper(f"Step through: {description}", data, {"step": 0}, figures[0], alt_texts[0])
-
-
-def _pixels(figure: Figure) -> bytes:
-    """A figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return buffer.getvalue()

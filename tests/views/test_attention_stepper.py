@@ -14,7 +14,7 @@ import qkutils as qk
 from qkutils import views
 from qkutils.records import Sample
 from qkutils.views._attention_stepper import outline
-from qkutils.views._base import colour_map
+from qkutils.views._page import colour_map
 
 NAME, SEED, SIDE, PATCH = "tiny-supervised", 5_000_000, 8, 8
 NAMES = ["target", "distractors", "background", "class token"]

@@ -17,9 +17,9 @@ import torch
 import qkutils as qk
 from qkutils import models, views
 from qkutils.attention import total_variation
-from qkutils.views import _one_image
-from qkutils.views._base import colour_map
-from qkutils.views._page import _bytes
+from qkutils.views import _room
+from qkutils.views._one_image import Taken
+from qkutils.views._page import colour_map, plain
 
 NAME = "tiny-supervised"
 COMPUTE = Path(__file__).parents[1] / "front" / "compute.mjs"
@@ -39,12 +39,6 @@ def images(model):
 @pytest.fixture(scope="module")
 def shown(model, images):
     return views.one_image(model, images[1], pictures=images)
-
-
-@pytest.fixture(scope="module")
-def taken(model, images):
-    """The image with what every head makes of it."""
-    return _one_image._take(model, "", images[1])
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +84,7 @@ def computed(node, tmp_path_factory):
     def compute(view, *asked):
         usual = {"asks": "patch", "patch": 0, "order": "contribution", "salience": True, "kept": 0}
         cases = {"data": view.data, "asked": [usual | one for one in asked]}
-        path.write_text(json.dumps(cases, default=_bytes))
+        path.write_text(json.dumps(cases, default=plain))
         given = {"env": {"QKUTILS_CASES": str(path)}, "stdout": subprocess.PIPE}
         made = subprocess.run([node, COMPUTE], check=True, **given).stdout
         return [{name: np.array(each) for name, each in one.items()} for one in json.loads(made)]
@@ -591,7 +585,7 @@ def test_names_that_are_markup_stay_text(model, images, open_view):
 
 
 def same(a, b):
-    return json.dumps(a, default=_bytes) == json.dumps(b, default=_bytes)
+    return json.dumps(a, default=plain) == json.dumps(b, default=plain)
 
 
 def file_of(picture, form="png"):
@@ -603,7 +597,7 @@ def file_of(picture, form="png"):
 def direct(model, image):
     """One head of an image, as a view made for that image alone would carry it."""
     tensor = image if isinstance(image, torch.Tensor) else model.transform(image)
-    return _one_image._take(model, "", tensor).head(1, 1)
+    return Taken(model, "", tensor).head(1, 1)
 
 
 def test_another_picture_model_and_head(shown, model, images):
@@ -685,7 +679,7 @@ def open_live(browser, tmp_path):
                 view._asked(view, json.loads(content), [])
             except Exception:
                 pass  # the view is to show it
-            return json.dumps(answers[-2], default=_bytes)
+            return json.dumps(answers[-2], default=plain)
 
         path = view.to_html(tmp_path / "live.html")
         text = path.read_text()
@@ -756,7 +750,7 @@ def test_uploads_in_the_browser(model, images, open_live, tmp_path):
 
 
 def weight(view):
-    return len(json.dumps(view.data, default=_bytes))
+    return len(json.dumps(view.data, default=plain))
 
 
 def test_a_small_model_is_carried_whole(shown):
@@ -777,14 +771,6 @@ def test_a_real_model_is_carried_as_far_as_it_fits(real_model, real_images, open
         views.one_image(real_model, real_images[0], layers=range(12), heads=range(3))
 
 
-@pytest.mark.parametrize(
-    "bad", [{"layers": [8]}, {"layers": []}, {"heads": [0, 0]}, {"heads": [-1]}]
-)
-def test_layers_and_heads_that_are_not_there(bad, taken):
-    with pytest.raises(ValueError, match=[*bad][0]):
-        _one_image.carried(taken, bad.get("layers"), bad.get("heads"))
-
-
 def test_a_reader_may_begin_at_any_head(model, images, open_view):
     view = views.one_image(model, images[1], layers=[2, 5], layer=2, head=0)
     assert (view.state["layer"], view.state["head"]) == (2, 0)
@@ -794,10 +780,15 @@ def test_a_reader_may_begin_at_any_head(model, images, open_view):
     assert (only.state["layer"], only.state["head"]) == (5, 3)
 
 
-def test_the_head_to_begin_at_is_carried_where_room_is_short(taken, monkeypatch):
-    monkeypatch.setattr(_one_image, "BUDGET", 12 * 4 * 25 * 65)
+def room(monkeypatch, heads):
+    """Let a page have room for so many heads of the tiny models."""
+    monkeypatch.setattr(_room, "BUDGET", heads * 4 * 25 * 65)
+
+
+def test_the_head_to_begin_at_is_carried_where_room_is_short(model, monkeypatch):
+    room(monkeypatch, 12)
     for layer, head in [(3, 1), (7, 3), (0, 0), (5, 2)]:
-        layers, heads = _one_image.carried(taken, None, None, (layer, head))
+        layers, heads = _room.carried(model, None, None, 6, (layer, head))
         assert layer in layers and head in heads and len(layers) * len(heads) == 12
 
 
@@ -814,12 +805,14 @@ def test_a_beginning_that_is_not_carried_is_refused(bad, said, model, images):
         views.one_image(model, images[1], **bad)
 
 
-def test_room_is_shared_between_layers_and_heads(taken, monkeypatch):
-    for room in (12, 7, 2, 1, 0):
-        monkeypatch.setattr(_one_image, "BUDGET", room * 4 * 25 * 65)
-        layers, heads = _one_image.carried(taken, None, None)
-        assert 1 <= len(layers) * len(heads) <= max(room, 1)
-    assert _one_image.carried(taken, [5], None) == ([5], [0])
+def test_room_is_shared_between_layers_and_heads(model, images, monkeypatch):
+    for heads_that_fit in (12, 7, 2, 1, 0):
+        room(monkeypatch, heads_that_fit)
+        layers, heads = _room.carried(model, None, None, 6)
+        assert 1 <= len(layers) * len(heads) <= max(heads_that_fit, 1)
+    assert _room.carried(model, [5], None, 6) == ([5], [0])
+    with pytest.raises(ValueError, match="2 layers × 3 heads"):
+        views.one_image(model, images[1], layers=[0, 1], heads=[0, 1, 2])
 
 
 def test_a_picture_or_a_patch_that_is_none_is_refused(model, images):

@@ -36,7 +36,7 @@ const REST = 150; // milliseconds; a slider passes many modes
 
 function render(context) {
   const view = new Frame(context);
-  const { sizes, carried, naming } = view.data;
+  const { sizes, naming } = view.data;
   const facts = {};
   for (const [name, sent] of Object.entries(view.data.facts)) facts[name] = unpack(sent);
   const known = {
@@ -55,7 +55,7 @@ function render(context) {
   const drawGallery = pictures(view, known);
   const note = element("p", { class: "qk-note", role: "status" });
   const scale = legend();
-  view.stage.append(note, scale.row, element("p", { class: "qk-note" }, carried));
+  view.stage.append(note, scale.row, element("p", { class: "qk-note" }, cargo(view.data)));
   const tellNames = naming ? disclosure(view, known) : () => {};
 
   const draw = (state) => {
@@ -493,6 +493,23 @@ function number(value) {
 
 function percent(share) {
   return `${Number((100 * share).toPrecision(2))} %`;
+}
+
+// Whose pictures a page without a kernel has.
+function cargo({ gallery, pictures, sizes }) {
+  const some = (name) => {
+    const numbers = gallery[`${name}s`];
+    const last = numbers.at(-1);
+    if (numbers.length === sizes[name]) return `all ${name}s`;
+    if (numbers.length === 1) return `${name} ${last}`;
+    const inTurn = numbers.length > 2 && last - numbers[0] === numbers.length - 1;
+    if (inTurn) return `${name}s ${numbers[0]} to ${last}`;
+    return `${name}s ${numbers.slice(0, -1).join(", ")} and ${last}`;
+  };
+  const whose = ["mode", "head", "layer"].map(some).join(" of ");
+  const [each, different] = [gallery.image.shape.at(-1), Object.keys(pictures).length];
+  const many = `${each} for each sign (${different} different ones)`;
+  return `Carried here: facts of all modes; pictures of ${whose}, ${many}.`;
 }
 
 export default { render };
