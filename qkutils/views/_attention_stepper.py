@@ -13,7 +13,6 @@ from torch import Tensor
 
 from qkutils import alignment, models, options
 from qkutils.attention import attention_of_token, token_factors
-from qkutils.models import AnyModel, Model
 from qkutils.records import Sample, Samples
 from qkutils.studies._regions import OBJECTS, memberships, patch_fractions
 from qkutils.views import _room
@@ -32,7 +31,7 @@ class AttentionStepper(View):
     head = entry()
     patch = entry()
 
-    def __init__(self, model: Model, samples: Samples, *shown: Any) -> None:
+    def __init__(self, model: models.Model, samples: Samples, *shown: Any) -> None:
         """`model` and `samples` answer what the page does not carry."""
         self.model, self.samples = model, samples
         self.sizes, self.tokens = _room.counts(model), {"patch", *model.prefix_names}
@@ -74,7 +73,7 @@ class AttentionStepper(View):
 
 
 def attention_stepper(
-    model: AnyModel,
+    model: models.AnyModel,
     samples: Samples,
     images: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
@@ -138,7 +137,7 @@ def attention_stepper(
 
 
 def _scene(
-    model: Model, sample: Sample, place: int, layers: list[int], heads: list[int]
+    model: models.Model, sample: Sample, place: int, layers: list[int], heads: list[int]
 ) -> dict[str, Any]:
     """A picture, its regions and what its tokens bring, as the browser takes them."""
     fraction = patch_fractions(model, sample)
@@ -163,7 +162,7 @@ def _scene(
 
 
 def _aligned(
-    model: Model, sample: Sample
+    model: models.Model, sample: Sample
 ) -> tuple[Float[Tensor, "3 height width"], Bool[np.ndarray, "object height width"]]:
     """Picture and masks on the model's pixels; what overlaps is the target's, as in the shares."""
     stack = np.stack([sample.masks[name] for name in OBJECTS])
@@ -180,14 +179,14 @@ def outline(mask: Bool[np.ndarray, "height width"]) -> str:
     return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in loop) + "Z" for loop in loops)
 
 
-def _mean_of(model: Model, heads: list[int]) -> str:
+def _mean_of(model: models.Model, heads: list[int]) -> str:
     """What is meant by the mean over heads, where not all of them are carried."""
     some = len(heads) < _room.counts(model)["head"]
     return "mean over heads" + f" {', '.join(map(str, heads))}" * some
 
 
 def _still(
-    model: Model, sample: Sample, layers: list[int], heads: list[int], patch: int
+    model: models.Model, sample: Sample, layers: list[int], heads: list[int], patch: int
 ) -> tuple[Figure, str]:
     """The first state as a figure: picture, attention and shares; and the same in words."""
     pixels, masks = _aligned(model, sample)

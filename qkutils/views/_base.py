@@ -16,8 +16,6 @@ from qkutils.views import _page
 from qkutils.views._origin import needed
 from qkutils.views.figures import DIVERGING, PALETTE, SEQUENTIAL
 
-KEPT = ("data", "state", "look", "code")  # what a page takes from a view
-
 
 def entry() -> traitlets.Any:
     """An entry of a view's state as a trait of its own."""
@@ -107,11 +105,10 @@ class View(anywidget.AnyWidget):
 
     def _take(self, change: Any) -> None:
         """The state follows an entry, or the entry stays what it was."""
-        name, value = change["name"], change["new"]
-        if self.state[name] == value:
-            return
+        name = change["name"]
         try:
-            self.state = self.state | {name: value}
+            if self.state[name] != change["new"]:
+                self.state = self.state | {name: change["new"]}
         except StateError:
             setattr(self, name, self.state[name])
             raise
@@ -138,6 +135,7 @@ class View(anywidget.AnyWidget):
 
     def to_html(self, path: str | Path) -> Path:
         """Write the view, in its present state, as one file that needs nothing else."""
-        values = {name: getattr(self, name) for name in (*KEPT, *self.linked)}
+        kept = ("data", "state", "look", "code", *self.linked)
+        values = {name: getattr(self, name) for name in kept}
         text = _page.page(self.look["title"], self._css, self.still, self._esm, values)
         return store.write(Path(path), text)

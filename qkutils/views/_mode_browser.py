@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
 from qkutils import models, options
 from qkutils.atlas import check_atlas, mode_maps, optimal_pictures
-from qkutils.models import AnyModel
 from qkutils.modes import weighted_cosine
 from qkutils.pictures import Pictures, pictures_of
 from qkutils.provenance import convention_of, refuse_foreign
@@ -85,7 +85,7 @@ class ModeBrowser(View):
 
 
 def mode_browser(
-    model: AnyModel,
+    model: models.AnyModel,
     atlas: xr.Dataset,
     images: Any,
     *,
@@ -154,9 +154,8 @@ def mode_browser(
         part = shelf.fitting(part)
     elif not shelf.fits(part):
         raise ValueError(
-            f"modes={list(modes)}: their pictures need more than the {_shelf.BUDGET / 1e6:.2f} MB "
-            "of a page; name fewer modes, heads= or layers=, or a smaller top=, or leave out "
-            "modes= to carry as many as fit; a notebook computes the others"
+            f"modes={list(modes)} need more than the {_shelf.BUDGET / 1e6:.2f} MB of a page; fewer "
+            "modes, heads=, layers= or a smaller top= fit; without modes=, as many as fit are taken"
         )
     facts = _facts(shelf)
     place = _first(facts, part)
@@ -176,10 +175,7 @@ def _belong(atlas: xr.Dataset, model: models.Model, pictures: Pictures) -> None:
     if list(atlas.attrs["grid"]) != list(model.grid):
         raise ValueError(f"the atlas has a grid of {atlas.attrs['grid']}, not {model.grid} patches")
     if list(atlas.key.values) != pictures.keys:
-        raise ValueError(
-            f"the atlas is of {atlas.sizes['picture']} pictures, not of these "
-            f"{len(pictures.keys)}, or they have other keys; give what was scanned"
-        )
+        raise ValueError("images: the atlas is of others, or their keys are; give what was scanned")
 
 
 def _facts(shelf: Shelf) -> xr.Dataset:
@@ -229,44 +225,27 @@ def _still(facts: xr.Dataset, shelf: Shelf, at: Mapping[str, int]) -> tuple[Figu
 
 
 def _naming(names: Names | None, atlas: xr.Dataset) -> tuple[str | None, _shelf.Names]:
-    """What a reader is offered to be shown, and the rows of facts about every mode's names."""
+    """What a reader is offered to be shown, and what is known of every mode's names."""
     if names is None:
         return None, {}
+    known: _shelf.Names = {}
     if isinstance(names, xr.Dataset):
-        return "measured name", _measured(names, atlas)
-    rows: _shelf.Names = {}
+        for row in _measured(names, atlas).to_dict("records"):
+            known.setdefault(tuple(row.pop(name) for name in PLACE), []).append(row)
+        return "measured name", known
     for key, text in names.items():
         place = dict(zip(PLACE, key, strict=False))
         at = [options.index(f"names: {n}", place.get(n), atlas.sizes[n]) for n in PLACE]
-        rows[tuple(at)] = dict.fromkeys(("1", "-1"), [["name", str(text)]])
-    return "name", rows
+        known[tuple(at)] = [{"text": str(text)}]
+    return "name", known
 
 
-def _measured(names: xr.Dataset, atlas: xr.Dataset) -> _shelf.Names:
-    """Names of both directions: a label of the family that explains most of the projection."""
+def _measured(names: xr.Dataset, atlas: xr.Dataset) -> pd.DataFrame:
+    """Each direction's family, labels and tests, beside random directions that lean as it does."""
     if "fingerprint" not in names.coords:
         raise ValueError("names: they do not say whose they are; give what name_modes returned")
     if names.fingerprint.item() != atlas.fingerprint.item():
-        raise ValueError(
-            f"names are of {names.model.item()}, which has other weights than the atlas's model"
-        )
+        raise ValueError(f"names are of {names.model.item()}: other weights than the atlas is of")
     options.with_fields("names", names, *NAMED)
     table = names[[*NAMED]].sel(null="leaning").to_dataframe(dim_order=[*PLACE, "side"])
-    rows: _shelf.Names = {}
-    for (*place, side), one in zip(table.index, table.itertuples(), strict=True):
-        share = f"{100 * one.share:.0f} %".replace("-", "−")
-        told = (
-            f"(family {one.family}); explained share {share} on other scenes; "
-            f"{_verdict('labels of other scenes', one.p, one.q)}; "
-            f"{_verdict('random directions', one.p_random, one.q_random)}"
-        )
-        of_mode = rows.setdefault(tuple(place), {"1": [], "-1": []})
-        of_mode["1"].append([f"{side} name", f"{one.high} {told}"])
-        of_mode["-1"].append([f"{side} name", f"{one.low} {told}"])
-    return rows
-
-
-def _verdict(what: str, p: float, q: float) -> str:
-    """Whether a name is told from chance; a test that is not passed shows no equality."""
-    known = "told" if q < 0.05 else "not told"
-    return f"{known} from {what} after correction (p = {p:.2g}, corrected {q:.2g})"
+    return table[[*NAMED]].round(7).reset_index()

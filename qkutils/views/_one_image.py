@@ -18,7 +18,6 @@ from torch import Tensor
 
 from qkutils import models, options, studies
 from qkutils.attention import observed_attention, token_factors
-from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose
 from qkutils.pictures import Pictures, open_picture, pictures_of
 from qkutils.views import _room
@@ -33,7 +32,7 @@ _LAYERS = 6  # how many are carried before heads are thinned
 class Taken:
     """One image as one model takes it, with what every head makes of it."""
 
-    def __init__(self, model: Model, name: str, image: Tensor) -> None:
+    def __init__(self, model: models.Model, name: str, image: Tensor) -> None:
         """`name` is the image's."""
         self.model, self.name, self.image = model, name, image
         self.parts = decompose(model, convention="exact")
@@ -121,9 +120,8 @@ class OneImage(View):
         """The last picture, a head, another model, and an upload."""
         own = {"model": self.model.name}
         other = next(name for name in models.at_hand() if name != self.model.name)
-        buffer = io.BytesIO()
-        PIL.Image.new("RGB", (20, 30)).save(buffer, "png")
-        upload = {"upload": base64.b64encode(buffer.getvalue()).decode(), "name": "grey.png"}
+        file = encoded(PIL.Image.new("RGB", (20, 30)))["bytes"]
+        upload = {"upload": base64.b64encode(file).decode(), "name": "grey.png"}
         place = {"image": 0, "layer": 0, "head": 0}
         last = {"image": len(self.pictures.keys) - 1}
         return [own | last, own | place, {"model": other, "image": 0}, own | upload]
@@ -143,7 +141,7 @@ class OneImage(View):
             self.taken = {(name, number): Taken(model, *self._image(model, number))}
         return self.taken[name, number]
 
-    def _image(self, model: Model, number: int) -> tuple[str, Tensor]:
+    def _image(self, model: models.Model, number: int) -> tuple[str, Tensor]:
         """A picture's name and tensor; other models see what this view's own model sees of it."""
         given = len(self.pictures.keys)
         number = options.index("image", number, given + len(self.uploads))
@@ -157,7 +155,7 @@ class OneImage(View):
 
 
 def one_image(
-    model: AnyModel,
+    model: models.AnyModel,
     image: Any,
     pictures: Any = None,
     *,
@@ -209,12 +207,9 @@ def one_image(
     """
     loaded = models.load(model)
     layers, heads = _room.carried(loaded, layers, heads, _LAYERS, (layer, head))
-    room = _room.most_heads(loaded)
-    if len(layers) * len(heads) > room:
-        raise ValueError(
-            f"{len(layers)} layers × {len(heads)} heads: a page carries at most {room} heads of "
-            f"{loaded.name}; name fewer, and ask for the others in a notebook"
-        )
+    if len(layers) * len(heads) > (room := _room.most_heads(loaded)):
+        many = f"{len(layers)} layers × {len(heads)} heads"
+        raise ValueError(f"{many}: a page carries at most {room} heads; name fewer")
     first = pictures_of([image], loaded).read(0)
     rows, columns = loaded.grid
     patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch

@@ -22,7 +22,7 @@ FRAME = 4_000  # of them for names and sizes of arrays
 MOST_MODES = 6
 PLACE = ("layer", "head", "mode")
 OF_PICTURES = ("image", "score", "query_patch", "key_patch")
-Names = dict[tuple[int, ...], dict[str, list[list[str]]]]  # rows of facts, for each sign
+Names = dict[tuple[int, ...], list[dict[str, Any]]]  # what is known of the names of each mode
 
 
 class Shelf:
@@ -65,14 +65,14 @@ class Shelf:
             share = (shown[side] / limit).clip(0, 1)
             made[side] = packed(share.values, "uint8")
             made[f"{side}_limit"] = packed(limit.values, "float32")
-        names = {" ".join(map(str, at)): self.names.get(at, {}) for at in _places(part)}
+        names = {" ".join(map(str, at)): self.names.get(at, []) for at in _places(part)}
         return made | {"names": names}
 
     def fits(self, part: xr.Dataset) -> bool:
         """Whether facts of all modes, and pictures and names of some, fit; base64 adds a third."""
         rows, columns = self.model.grid
         room = BUDGET - FRAME
-        room -= sum(len(str(self.names.get(at, {}))) + 15 for at in _places(part))
+        room -= sum(len(str(self.names.get(at, []))) + 15 for at in _places(part))
         room -= 4 / 3 * (6 * 4 * self.best.sigma.size + part.image.size * (2 * rows * columns + 16))
         for number in _numbers(part):
             sent = self.picture(number)

@@ -59,13 +59,10 @@ def stepper(
     >>> view.state
     {'step': 0}
     """
-    for name, each in {"figures": figures, "names": names, "alt_texts": alt_texts}.items():
-        options.sequence(name, each)
+    given = {"figures": figures, "names": names, "alt_texts": alt_texts}
+    counts = {name: len(options.sequence(name, each)) for name, each in given.items()}
     if not 0 < len(figures) == len(names) == len(alt_texts):
-        raise ValueError(
-            f"{len(figures)} figures, {len(names)} names and {len(alt_texts)} alternative texts: "
-            "give one name and one text for each figure, and at least one figure"
-        )
+        raise ValueError(f"{counts}: give one name and one text for each figure, one or more")
     data = {
         "label": description,
         "names": [str(name) for name in names],

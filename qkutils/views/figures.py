@@ -144,11 +144,11 @@ def spectrum(ax: Axes, sigma: xr.DataArray, cosine: xr.DataArray, colour: str) -
 
 
 def token_map(
-    ax: Axes, values: Map, limit: float = 0.0, title: str = "", cmap: str = DIVERGING, label: str = ""
+    ax: Axes, values: Map, limit: float = 0.0, title: str = "", cmap: str = DIVERGING, bar: str = ""
 ) -> AxesImage:
     """A value per patch of the grid on a scale of ±limit, or from 0 where sequential.
 
-    Without a limit, the scale is that of the values.  A `label` brings a colour bar.
+    Without a limit, the scale is that of the values.  `bar` names a colour bar.
     """
     rows, columns = values.shape
     high = limit or float(abs(values).max())
@@ -156,15 +156,15 @@ def token_map(
     extent = (0, columns, rows, 0)
     drawn = ax.imshow(values, cmap=cmap, vmin=low, vmax=high, extent=extent)
     ax.set(xticks=[], yticks=[], title=title)
-    if label:
-        ax.figure.colorbar(drawn, ax=ax, label=label)
+    if bar:
+        ax.figure.colorbar(drawn, ax=ax, label=bar)
     return drawn
 
 
-def mark_patch(ax: Axes, patch: int, columns: int, colour: str = PALETTE[1]) -> Axes:
+def mark_patch(ax: Axes, patch: int, columns: int) -> Axes:
     """Draws a frame around one patch, counted in reading order."""
-    x, y = patch % columns, patch // columns
-    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=colour, lw=2))
+    corner = (patch % columns, patch // columns)
+    ax.add_patch(Rectangle(corner, 1, 1, fill=False, ec=PALETTE[1], lw=2))
     return ax
 
 
@@ -198,7 +198,7 @@ def plane_and_attention(
     left, right = figure.subplots(1, 2)
     line = np.linspace(-extent, extent, 101)
     place = np.stack(np.meshgrid(line, line[::-1]), -1)
-    field = token_map(left, place @ (token[asking] @ head), most, label="score")
+    field = token_map(left, place @ (token[asking] @ head), most, bar="score")
     field.set_extent((-extent, extent, -extent, extent))
     left.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     left.set(title="score of the ringed token with each place")

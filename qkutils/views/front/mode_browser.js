@@ -427,8 +427,9 @@ function disclosure(view, known) {
     button.setAttribute("aria-expanded", String(Boolean(state.named)));
     place.hidden = !state.named;
     if (!state.named) return tell(place, []);
-    const names = placed(known, state)?.gallery.names[placeKey(state)]?.[state.sign] ?? [];
-    return tell(place, names.length ? names : [["name", "none here for this mode"]]);
+    const names = placed(known, state)?.gallery.names[placeKey(state)] ?? [];
+    const rows = names.map((name) => nameOf(name, state.sign));
+    return tell(place, rows.length ? rows : [["name", "none here for this mode"]]);
   };
 }
 
@@ -493,6 +494,23 @@ function number(value) {
 
 function percent(share) {
   return `${Number((100 * share).toPrecision(2))} %`;
+}
+
+// A given name, or the measured one of a direction.  A test that is not passed shows no equality.
+function nameOf(name, sign) {
+  if (name.text !== undefined) return ["name", name.text];
+  const short = (value) => Number(value.toPrecision(2));
+  const verdict = (what, p, q) =>
+    `${q < 0.05 ? "told" : "not told"} from ${what} after correction ` +
+    `(p = ${short(p)}, corrected ${short(q)})`;
+  const share = (100 * name.share).toFixed(0).replace("-", "−");
+  const said = [
+    `${sign > 0 ? name.high : name.low} (family ${name.family})`,
+    `explained share ${share} % on other scenes`,
+    verdict("labels of other scenes", name.p, name.q),
+    verdict("random directions", name.p_random, name.q_random),
+  ];
+  return [`${name.side} name`, said.join("; ")];
 }
 
 // Whose pictures a page without a kernel has.
