@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import modes, views
+from qkutils.views import _mode_browser
 
 NAN = float("nan")
 NAME = "small"
@@ -277,7 +278,8 @@ def test_names_of_modes_that_there_are_not(model, images, atlas, unchecked):
     for names in ({(0, 0, 99): "x"}, {(0, 0): "x"}, {("a", 0, 0): "x"}):
         with pytest.raises(ValueError, match="names"):
             views.mode_browser(model, atlas, images, modes=[0], names=names)
-    measured = qk.studies.names(model, *qk.world.labelled(model, 4), permutations=1, directions=1)
+    of_model = {"fingerprint": model.fingerprint, "model": NAME}
+    measured = xr.Dataset(dict.fromkeys(_mode_browser.NAMED, 0.0), of_model)
     for bad in (measured.drop_vars("q"), measured.drop_vars("fingerprint")):
         with pytest.raises(ValueError, match="names"):
             views.mode_browser(model, atlas, images, modes=[0], names=bad)
