@@ -369,7 +369,9 @@ pd.DataFrame(rows).T.map("{:.1g}".format)
 # are over four pictures, all heads, and all tokens as queries, prefix tokens too.)
 
 # %% mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed). Black: the model of this page. Colours: real models, computed elsewhere; their provenance stands in the table below."}, "image": {"alt": "Lines over depth: for each model, how much of a token's attention moves without key salience, and without its part from the query bias."}}
-elsewhere = {name: stored.salience(name).total_variation for name in stored.names()}
+elsewhere = {
+    name: stored.read("salience", name).total_variation for name in stored.names()
+}
 fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 black = {"color": "black", "marker": "."}
 for values, style in zip(moved.values(), ["-", "--"], strict=True):
@@ -391,7 +393,7 @@ _ = ax.legend(fontsize=8)
 # %%
 kept = ["images", "fingerprint", "code_version", "computed"]
 rows = {
-    name: {key: stored.salience(name).attrs[key] for key in kept}
+    name: {key: stored.read("salience", name).attrs[key] for key in kept}
     | table.mean("layer").rename(removed="without").to_series().round(3).to_dict()
     for name, table in elsewhere.items()
 }

@@ -261,7 +261,7 @@ names = [name for name in models.at_hand() if name in first_seeds - {model.name}
 curves = {model.name: weighted} | {
     name: qk.weighted_cosine(name, convention="paper") for name in names
 }
-tables = {name: stored.modes(name) for name in stored.names()}
+tables = {name: stored.read("modes", name) for name in stored.names()}
 by_stored = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in tables.items()}
 stored_only = {
     n: v.sel(convention="paper") for n, v in by_stored.items() if n not in curves

@@ -312,7 +312,7 @@ _ = axes[0, 0].legend(fontsize=7)
 # `MODEL` outside the family is drawn too.
 
 # %%
-elsewhere = {n: stored.modes(n).sel(convention="paper") for n in stored.names()}
+elsewhere = {n: stored.read("modes", n).sel(convention="paper") for n in stored.names()}
 real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
 if not any(MODEL in by_seed.values() for by_seed in names.values()):
     real |= {MODEL: qk.weighted_cosine(MODEL, convention="paper")}

@@ -335,7 +335,7 @@ tell(
 # where the dashed line reaches the solid one: there geometry explains the share.
 
 # %% mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models (computed elsewhere): share of *same*, mean over heads, the asking patch left out, on one photograph of O3 and on drawn scenes. Solid: on the true picture. Dashed: the same masks on other pictures."}, "image": {"alt": "For each stored real model a panel with the share of attention on the same object over depth on the true picture and on other pictures, for one photograph and for drawn scenes."}}
-tables = {name: stored.preference(name) for name in stored.names("preference")}
+tables = {name: stored.read("preference", name) for name in stored.names("preference")}
 fig, axes = plt.subplots(
     1, len(tables), figsize=(9, 3.3), sharey=True, layout="constrained"
 )

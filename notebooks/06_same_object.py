@@ -255,7 +255,9 @@ tell(
 # elsewhere, stored with their provenance):
 
 # %% mystnb={"figure": {"name": "fig-camvid", "caption": "The same on photographs of streets (CamVid; computed elsewhere), mean over heads, with 95 % intervals over pictures."}, "image": {"alt": "For each stored real model a panel with three curves over depth: modes, random directions, other masks."}}
-tables = {name: stored.same_object(name) for name in stored.names("same_object")}
+tables = {
+    name: stored.read("same_object", name) for name in stored.names("same_object")
+}
 fig, axes = plt.subplots(
     1, len(tables), figsize=(9, 3.2), sharey=True, layout="constrained"
 )

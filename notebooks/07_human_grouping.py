@@ -179,7 +179,7 @@ pd.DataFrame(rows).T
 # person counts alike. Two real models, computed elsewhere and stored with their provenance:
 
 # %% mystnb={"figure": {"name": "fig-people", "caption": "Real models on BSDS500 (computed elsewhere), pairs at equal displacement, mean over heads, with 95 % intervals over pictures: attention on the own segment minus others on the true picture, on other pictures, and the excess."}, "image": {"alt": "For each stored real model a panel with three curves over depth: own picture, other pictures, and their difference, with interval bands."}}
-tables = {name: stored.grouping(name) for name in stored.names("grouping")}
+tables = {name: stored.read("grouping", name) for name in stored.names("grouping")}
 fig, axes = plt.subplots(
     1, len(tables), figsize=(9, 3.3), sharey=True, layout="constrained"
 )

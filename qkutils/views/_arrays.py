@@ -7,9 +7,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Num, Shaped
+from jaxtyping import Float, Shaped
+from torch import Tensor
 
 from qkutils import options
+from qkutils.models import Model
+from qkutils.pictures import visible
 
 Form = Literal["uint8", "float16", "float32"]
 
@@ -31,15 +34,17 @@ def packed(values: Shaped[np.ndarray, ...], form: Form = "float16") -> dict[str,
     return made | {"bytes": given.astype(form).tobytes()}
 
 
-def encoded(
-    image: PIL.Image.Image | Num[np.ndarray, "height width 3"], smallest: bool = False
-) -> dict[str, Any]:
-    """A picture (values from 0 to 1, or an image) as PNG where it is small, else as JPEG.
+def seen(model: Model, image: Float[Tensor, "3 height width"]) -> PIL.Image.Image:
+    """What a model sees of an image, as a person would."""
+    pixels = 255 * visible(model, image[None])[0]
+    return PIL.Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def encoded(image: PIL.Image.Image, smallest: bool = False) -> dict[str, Any]:
+    """A picture as PNG where it is small, else as JPEG.
 
     `smallest`: as whichever of the two has fewer bytes, with a little less quality.
     """
-    if not isinstance(image, PIL.Image.Image):
-        image = PIL.Image.fromarray((np.clip(image, 0, 1) * 255).round().astype(np.uint8))
     if smallest:
         both = [_saved(image, form, quality=75) for form in ("png", "jpeg")]
         return min(both, key=lambda made: len(made["bytes"]))

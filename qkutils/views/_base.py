@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import re
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
-from matplotlib import colormaps
+from IPython import get_ipython
 from matplotlib.figure import Figure
 
-from qkutils import options
-from qkutils.views._origin import code_of_this_cell
-from qkutils.views._page import write
+from qkutils import options, store
+from qkutils.views import _page
+from qkutils.views._origin import needed
 from qkutils.views.figures import DIVERGING, PALETTE, SEQUENTIAL
-
-FRONT = Path(str(resources.files("qkutils.views").joinpath("front")))
-_IMPORT = re.compile(r'^import \{\s*\w+(?:,\s*\w+)*,?\s*\} from "(\.[\w./]+\.js)";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
-
-
-@cache
-def front_end(name: str) -> str:
-    """The script of a view in one piece: what it imports, each module once, then its own."""
-    found: dict[Path, str] = {}
-    _gather(FRONT / f"{name}.js", found)
-    return "\n".join(found.values())
-
-
-def _gather(path: Path, found: dict[Path, str]) -> None:
-    """Add a module after those it imports; names are shared, so that imports can go."""
-    text = path.read_text("utf-8")
-    for needed in _IMPORT.findall(text):
-        module = (path.parent / needed).resolve()
-        if module not in found:
-            _gather(module, found)
-    plain = _EXPORT.sub("", _IMPORT.sub("", text))
-    rest = re.search(r"^(?:import|export)\b(?! default \{ render \};$).*", plain, re.MULTILINE)
-    if rest:
-        raise ValueError(f"{path.name}: write {rest[0]!r} as a plain named import or export")
-    found[path] = plain
-
-
-@cache
-def colour_map(name: str) -> bytes:
-    """A matplotlib colour map as 256 × 3 bytes, so that pages and figures share their colours."""
-    return (255 * colormaps[name](range(256))[:, :3]).round().astype("uint8").tobytes()
 
 
 def entry() -> traitlets.Any:
@@ -86,15 +48,17 @@ class View(anywidget.AnyWidget):
         self, title: str, data: Mapping, state: Mapping, still: Figure, alternative: str
     ) -> None:
         """`still`: a figure of the first state, for pages without scripts; it is cleared."""
-        self._esm = front_end(self.front)
-        self._css = (FRONT / "view.css").read_text("utf-8")
-        maps = {name: colour_map(name) for name in (SEQUENTIAL, DIVERGING)}
+        self._esm = _page.front_end(self.front)
+        self._css = (_page.FRONT / "view.css").read_text("utf-8")
+        maps = {name: _page.colour_map(name) for name in (SEQUENTIAL, DIVERGING)}
         look = {"title": title, "palette": list(PALETTE), "maps": maps}
-        self.still = still_picture(still, alternative)
+        self.still = _page.still_picture(still, alternative)
         self._entries = set(state)
         self.linked = sorted(self.traits(entry=True))
         linked = {name: state[name] for name in self.linked}
-        super().__init__(data=data, state=state, look=look, code=code_of_this_cell(), **linked)
+        shell = get_ipython()  # the code of the cell that runs now
+        code = needed(shell.user_ns.get("In", [])) if shell else ""
+        super().__init__(data=data, state=state, look=look, code=code, **linked)
         self.observe(self._give, "state")
         for name in self.linked:
             self.observe(self._take, name)
@@ -141,11 +105,10 @@ class View(anywidget.AnyWidget):
 
     def _take(self, change: Any) -> None:
         """The state follows an entry, or the entry stays what it was."""
-        name, value = change["name"], change["new"]
-        if self.state[name] == value:
-            return
+        name = change["name"]
         try:
-            self.state = self.state | {name: value}
+            if self.state[name] != change["new"]:
+                self.state = self.state | {name: change["new"]}
         except StateError:
             setattr(self, name, self.state[name])
             raise
@@ -172,16 +135,7 @@ class View(anywidget.AnyWidget):
 
     def to_html(self, path: str | Path) -> Path:
         """Write the view, in its present state, as one file that needs nothing else."""
-        return write(self, Path(path))
-
-
-def still_picture(figure: Figure, alternative: str) -> str:
-    """A figure as an image element that carries its own pixels."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    figure.clear()
-    pixels = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<img class="qk-still" src="data:image/png;base64,{pixels}" '
-        f'alt="{html.escape(alternative)}" style="max-width: 100%; background: white">'
-    )
+        kept = ("data", "state", "look", "code", *self.linked)
+        values = {name: getattr(self, name) for name in kept}
+        text = _page.page(self.look["title"], self._css, self.still, self._esm, values)
+        return store.write(Path(path), text)

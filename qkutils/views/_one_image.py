@@ -6,39 +6,40 @@ import base64
 import binascii
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 from torch import Tensor
 
 from qkutils import models, options, studies
 from qkutils.attention import observed_attention, token_factors
-from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose
-from qkutils.pictures import Pictures, open_picture, pictures_of, visible
+from qkutils.pictures import Pictures, open_picture, pictures_of
+from qkutils.views import _room
 from qkutils.views import figures as plots
-from qkutils.views._arrays import encoded, packed
+from qkutils.views._arrays import encoded, packed, seen
 from qkutils.views._base import View, entry
+from qkutils.views.figures import Map
 
-BUDGET = 1_000_000  # bytes of numbers on a static page; as text they grow by a third
+_LAYERS = 6  # how many are carried before heads are thinned
 
 
-@dataclass(frozen=True)
 class Taken:
     """One image as one model takes it, with what every head makes of it."""
 
-    model: Model
-    name: str
-    image: Tensor
-    parts: xr.Dataset
-    factors: xr.Dataset
-    attention: xr.DataArray
-    scale: float
+    def __init__(self, model: models.Model, name: str, image: Tensor) -> None:
+        """`name` is the image's."""
+        self.model, self.name, self.image = model, name, image
+        self.parts = decompose(model, convention="exact")
+        self.factors = token_factors(model, image[None], self.parts).isel(image=0)
+        self.attention = observed_attention(model, image[None]).isel(image=0)
+        self.scale = float(model.heads.scale)
+        self.counts = _room.counts(model) | {"mode": self.parts.sizes["mode"]}
 
     def head(self, layer: int, head: int) -> dict[str, Any]:
         """One head as the browser takes it: z·u and z·v of every token, and the rest per mode.
@@ -47,7 +48,7 @@ class Taken:
         """
         at = {"layer": layer, "head": head}
         for name, value in at.items():
-            options.index(name, value, self.parts.sizes[name])
+            options.index(name, value, self.counts[name])
         sigma = self.parts.sigma.sel(at).values
         own = self.factors.isel(at)
         step = np.where(sigma > 0, sigma * self.scale, 1)  # without strength all is 0 already
@@ -59,31 +60,18 @@ class Taken:
         sides = {"query": packed(query), "key": packed(key)}
         return at | sides | small | {"astray": float(apart.max())}
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many layers, heads, modes and patches there are."""
-        sizes = {name: self.parts.sizes[name] for name in ("layer", "head", "mode")}
-        return sizes | {"patch": self.model.grid[0] * self.model.grid[1]}
-
     def front(self, layers: Sequence[int], heads: Sequence[int]) -> dict[str, Any]:
         """What the browser is sent of the image and of some heads."""
         return {
             "model": self.model.name,
             "name": self.name,
-            "picture": encoded(visible(self.model, self.image[None])[0]),
+            "picture": encoded(seen(self.model, self.image)),
             "grid": list(self.model.grid),
             "prefix": self.model.prefix_names,
-            "size": [self.parts.sizes["layer"], self.parts.sizes["head"]],
+            "size": [self.counts["layer"], self.counts["head"]],
             "scale": self.scale,
             "heads": [self.head(layer, head) for layer in layers for head in heads],
         }
-
-
-def _take(model: Model, name: str, image: Tensor) -> Taken:
-    parts = decompose(model, convention="exact")
-    factors = token_factors(model, image[None], parts).isel(image=0)
-    attention = observed_attention(model, image[None]).isel(image=0)
-    return Taken(model, name, image, parts, factors, attention, float(model.heads.scale))
 
 
 class OneImage(View):
@@ -132,9 +120,8 @@ class OneImage(View):
         """The last picture, a head, another model, and an upload."""
         own = {"model": self.model.name}
         other = next(name for name in models.at_hand() if name != self.model.name)
-        buffer = io.BytesIO()
-        PIL.Image.new("RGB", (20, 30)).save(buffer, "png")
-        upload = {"upload": base64.b64encode(buffer.getvalue()).decode(), "name": "grey.png"}
+        file = encoded(PIL.Image.new("RGB", (20, 30)))["bytes"]
+        upload = {"upload": base64.b64encode(file).decode(), "name": "grey.png"}
         place = {"image": 0, "layer": 0, "head": 0}
         last = {"image": len(self.pictures.keys) - 1}
         return [own | last, own | place, {"model": other, "image": 0}, own | upload]
@@ -144,16 +131,17 @@ class OneImage(View):
         taken = self._taken(name, number)
         self.widen(**taken.counts)
         self.tokens |= {*taken.model.prefix_names}
-        return {"image": number, "data": taken.front(*carried(taken, None, None))}
+        carried = _room.carried(taken.model, None, None, _LAYERS)
+        return {"image": number, "data": taken.front(*carried)}
 
     def _taken(self, name: str, number: int) -> Taken:
         """What a model makes of a picture; the last one is kept, for its other heads."""
         if (name, number) not in self.taken:
             model = self.model if name == self.model.name else models.load(name)
-            self.taken = {(name, number): _take(model, *self._image(model, number))}
+            self.taken = {(name, number): Taken(model, *self._image(model, number))}
         return self.taken[name, number]
 
-    def _image(self, model: Model, number: int) -> tuple[str, Tensor]:
+    def _image(self, model: models.Model, number: int) -> tuple[str, Tensor]:
         """A picture's name and tensor; other models see what this view's own model sees of it."""
         given = len(self.pictures.keys)
         number = options.index("image", number, given + len(self.uploads))
@@ -162,13 +150,12 @@ class OneImage(View):
             return name, model.transform(picture)
         image = self.pictures.read(number)
         if model is not self.model:
-            pixels = (255 * visible(self.model, image[None])[0]).round().astype(np.uint8)
-            image = model.transform(PIL.Image.fromarray(pixels))
+            image = model.transform(seen(self.model, image))
         return self.pictures.keys[number], image
 
 
 def one_image(
-    model: AnyModel,
+    model: models.AnyModel,
     image: Any,
     pictures: Any = None,
     *,
@@ -219,36 +206,27 @@ def one_image(
     (3, 1, 36)
     """
     loaded = models.load(model)
-    depth, width = loaded.heads.w_q.shape[:2]
-    for name, values, size in (("layers", layers, depth), ("heads", heads, width)):
-        if values is not None:
-            options.indices(name, values, size)
+    layers, heads = _room.carried(loaded, layers, heads, _LAYERS, (layer, head))
+    if len(layers) * len(heads) > (room := _room.most_heads(loaded)):
+        many = f"{len(layers)} layers × {len(heads)} heads"
+        raise ValueError(f"{many}: a page carries at most {room} heads; name fewer")
     first = pictures_of([image], loaded).read(0)
     rows, columns = loaded.grid
     patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch
     patch = options.index("query_patch", patch, rows * columns)
-    taken = _take(loaded, "the given picture", first)
-    chosen, of_each = carried(taken, layers, heads, (layer, head))
-    start = {"layer": _start("layer", layer, chosen), "head": _start("head", head, of_each)}
-    explained = studies.one_image(
-        loaded, first, layer=start["layer"], head=start["head"], query_patch=patch
-    )
+    start = {"layer": _start("layer", layer, layers), "head": _start("head", head, heads)}
+    at = start | {"query_patch": patch}
+    explained = studies.one_image(loaded, first, **at)  # type: ignore[arg-type]
     kept = min(3, explained.sizes["mode"])
     state = start | {"asks": "patch", "patch": patch, "salience": True, "kept": kept}
     state |= {"order": "contribution", "mode": None}  # none chosen: the first in this order
-    still, alternative = _still(taken, explained, kept)
-    data = taken.front(chosen, of_each)
-    every = _with_first(first, pictures, loaded)
-    return OneImage(taken, every, data, state, still, alternative)
-
-
-def _with_first(first: Tensor, pictures: Any, model: Model) -> Pictures:
-    """The picture that the view begins with, and then the others."""
-    if pictures is None:
-        return Pictures(["the given picture"], lambda _: first)
-    rest = pictures_of(pictures, model)
-    names = ["the given picture", *rest.keys]
-    return Pictures(names, lambda n: rest.read(n - 1) if n else first)
+    taken = Taken(loaded, "the given picture", first)
+    every = Pictures([taken.name], lambda _: first)
+    if pictures is not None:
+        rest = pictures_of(pictures, loaded)
+        every = Pictures([taken.name, *rest.keys], lambda n: rest.read(n - 1) if n else first)
+    data = taken.front(layers, heads)
+    return OneImage(taken, every, data, state, *_still(taken, explained, kept))
 
 
 def _start(name: str, value: int | None, chosen: list[int]) -> int:
@@ -258,45 +236,6 @@ def _start(name: str, value: int | None, chosen: list[int]) -> int:
     if options.count(name, value, 0) not in chosen:
         raise ValueError(f"{name}={value}: the page carries {chosen}; add it to {name}s=")
     return value
-
-
-def carried(
-    taken: Taken,
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | None,
-    start: tuple[int | None, int | None] = (None, None),
-) -> tuple[list[int], list[int]]:
-    """Layers and heads on a page: those asked for, else as many as it holds, evenly spread.
-
-    The spread includes the layer and the head to start with.
-    """
-    depth, width, modes = (taken.parts.sizes[dim] for dim in ("layer", "head", "mode"))
-    room = max(BUDGET // (4 * (modes + 1) * taken.factors.sizes["token"]), 1)
-    if layers is not None:
-        layers = options.indices("layers", layers, depth)
-    if heads is not None:
-        heads = options.indices("heads", heads, width)
-    else:
-        heads = _spread(width, room // (min(depth, 6) if layers is None else len(layers)), start[1])
-    if layers is None:
-        layers = _spread(depth, room // len(heads), start[0])
-    if len(layers) * len(heads) > room:
-        raise ValueError(
-            f"{len(layers)} layers × {len(heads)} heads: a page carries at most {room} heads of "
-            f"{taken.model.name}; name fewer, and ask for the others in a notebook"
-        )
-    return layers, heads
-
-
-def _spread(count: int, room: int, start: int | None) -> list[int]:
-    """All of `count` numbers, or as many as there is room for: at even steps, and `start`."""
-    if room >= count:
-        return list(range(count))
-    found = [round(n) for n in np.linspace(0, count - 1, max(room, 1))]
-    if start is None or start in found or not 0 <= start < count:
-        return found
-    nearest = min(found, key=lambda n: abs(n - start))
-    return sorted({start, *found} - {nearest})
 
 
 def _picture(content: str, name: str) -> PIL.Image.Image:
@@ -317,16 +256,16 @@ def _still(taken: Taken, explained: xr.Dataset, kept: int) -> tuple[Figure, str]
     own = taken.attention.sel(layer=layer, head=head).isel(query=prefix + patch).values
     built = studies.build_up(explained).sel(count=kept).values
     first = explained.isel(mode=0)
-    sides = (first.query_map.values, first.key_map.values)
-    rows = tuple(row[prefix:].reshape(grid) for row in (built, own))
+    sides = [first.query_map.values, first.key_map.values]
+    rows = [row[prefix:].reshape(grid) for row in (built, own)]
     figure = Figure(figsize=(11, 2.6), layout="constrained")
     axes = list(figure.subplots(1, 5))
-    axes[0].imshow(visible(taken.model, taken.image[None])[0], extent=(0, grid[1], grid[0], 0))
+    axes[0].imshow(seen(taken.model, taken.image), extent=(0, grid[1], grid[0], 0))
     axes[0].set(xticks=[], yticks=[], title="the framed patch asks")
     mode = f"M{int(first.mode)}"
-    names = (f"{mode} asks", f"{mode} answers", f"{kept} modes", "the model")
-    _pair(figure, axes[1:3], sides, names[:2], plots.DIVERGING, "projection")
-    _pair(figure, axes[3:], rows, names[2:], plots.SEQUENTIAL, "attention")
+    titles = [f"{mode} asks", f"{mode} answers"], [f"{kept} modes", "the model"]
+    _pair(axes[1:3], sides, titles[0], plots.DIVERGING, "projection")
+    _pair(axes[3:], rows, titles[1], plots.SEQUENTIAL, "attention")
     for ax in axes:
         plots.mark_patch(ax, patch, grid[1])
     return figure, (
@@ -338,16 +277,9 @@ def _still(taken: Taken, explained: xr.Dataset, kept: int) -> tuple[Figure, str]
     )
 
 
-def _pair(
-    figure: Figure,
-    axes: Sequence[Any],
-    maps: Sequence[np.ndarray],
-    names: Sequence[str],
-    colours: str,
-    label: str,
-) -> None:
+def _pair(axes: list[Axes], maps: list[Map], titles: list[str], colours: str, label: str) -> None:
     """Two maps on one scale, with a colour bar."""
     limit = max(float(abs(values).max()) for values in maps)
-    for ax, values, name in zip(axes, maps, names, strict=True):
-        drawn = plots.token_map(ax, values, limit, name, colours)
-    figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)
+    for ax, values, title in zip(axes, maps, titles, strict=True):
+        drawn = plots.token_map(ax, values, limit, title, colours)
+    axes[0].figure.colorbar(drawn, ax=axes, label=label, shrink=0.8)

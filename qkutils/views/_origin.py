@@ -6,31 +6,20 @@ import ast
 from collections.abc import Sequence
 
 
-def code_of_this_cell() -> str:
-    """What the cell that runs now needs, itself included; nothing outside of a notebook."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return ""
-    shell = get_ipython()
-    return needed(shell.user_ns.get("In", [])) if shell else ""
-
-
 def needed(cells: Sequence[str]) -> str:
     """The last cell's last statement, after all statements of these cells that it rests on."""
-    statements = [(node, text) for cell in cells for node, text in _statements(cell)]
-    if not statements:
-        return ""
-    kept = [statements[-1][1]]
-    wanted = _used(statements[-1][0])
-    for node, text in reversed(statements[:-1]):
+    statements = [pair for cell in cells for pair in _statements(cell)]
+    kept: list[str] = []
+    wanted: set[str] = set()
+    for node, text in reversed(statements):
         made = _made(node)
-        if made & wanted:
-            kept.append(text)
-            if isinstance(node, ast.Assign | ast.AnnAssign | ast.Import | ast.ImportFrom):
-                wanted -= made
-            wanted |= _used(node)
-    return "\n".join(reversed(kept)) + "\n"
+        if kept and not made & wanted:
+            continue
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Import | ast.ImportFrom):
+            wanted -= made
+        wanted |= _used(node)
+        kept.append(f"{text}\n")
+    return "".join(reversed(kept))
 
 
 def _statements(cell: str) -> list[tuple[ast.stmt, str]]:

@@ -1,70 +1,87 @@
-"""A view as one file: its script, its data and a few lines that stand in for Jupyter."""
+"""What a browser is given: a script in one piece, colours, a still picture, a page of them all."""
 
 from __future__ import annotations
 
 import base64
 import html
+import io
 import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from qkutils import store
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from qkutils.views._base import View
-
-KEPT = ("data", "state", "look", "code")
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>:root {{ color-scheme: light dark; }}
-{style}</style>
-<main class="qk-page">
-<h1 style="font: 600 1.2rem system-ui, sans-serif">{title}</h1>
-{still}
-<div id="view"></div>
-</main>
-<script type="module">
-{script}
-const values = JSON.parse({values}, (key, value) => {{
-  if (!value || value.$bytes === undefined) return value;
-  return new DataView(Uint8Array.from(atob(value.$bytes), (c) => c.charCodeAt(0)).buffer);
-}});
-const heard = {{}};
-const model = {{
-  get: (name) => values[name],
-  set: (name, value) => {{
-    if (JSON.stringify(values[name]) === JSON.stringify(value)) return; // as in Jupyter
-    values[name] = value;
-    for (const act of heard[`change:${{name}}`] ?? []) act();
-  }},
-  on: (event, act) => (heard[event] ??= []).push(act),
-  save_changes() {{}},
-  send() {{}},
-}};
-render({{ model, el: document.getElementById("view") }});
-</script>
-</html>
-"""
+FRONT = Path(str(resources.files("qkutils.views").joinpath("front")))
+_IMPORT = re.compile(r'^import \{\s*\w+(?:,\s*\w+)*,?\s*\} from "(\.[\w./]+\.js)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
 
 
-def write(view: View, path: Path) -> Path:
-    """Write the page, whole or not at all."""
-    values = {name: getattr(view, name) for name in (*KEPT, *view.linked)}
-    text = _PAGE.format(
-        title=html.escape(view.look["title"]),
-        style=view._css,
-        still=view.still,
-        script=view._esm.replace("</script", r"<\/script"),
-        # a script element ends at the first `</script`, wherever it stands
-        values=json.dumps(json.dumps(values, default=_bytes)).replace("<", r"\u003c"),
+@cache
+def front_end(name: str) -> str:
+    """The script of a view in one piece: what it imports, each module once, then its own."""
+    found: dict[Path, str] = {}
+    _gather(FRONT / f"{name}.js", found)
+    return "\n".join(found.values())
+
+
+def _gather(path: Path, found: dict[Path, str]) -> None:
+    """Add a module after those it imports; names are shared, so that imports can go."""
+    text = path.read_text("utf-8")
+    for needed in _IMPORT.findall(text):
+        module = (path.parent / needed).resolve()
+        if module not in found:
+            _gather(module, found)
+    plain = _EXPORT.sub("", _IMPORT.sub("", text))
+    rest = re.search(r"^(?:import|export)\b(?! default \{ render \};$).*", plain, re.MULTILINE)
+    if rest:
+        raise ValueError(f"{path.name}: write {rest[0]!r} as a plain named import or export")
+    found[path] = plain
+
+
+@cache
+def colour_map(name: str) -> bytes:
+    """A matplotlib colour map as 256 × 3 bytes, so that pages and figures share their colours."""
+    return (255 * colormaps[name](range(256))[:, :3]).round().astype("uint8").tobytes()
+
+
+def png(figure: Figure) -> bytes:
+    """A figure's pixels."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def still_picture(figure: Figure, alternative: str) -> str:
+    """A figure as an image element that carries its own pixels; the figure is cleared."""
+    pixels = base64.b64encode(png(figure)).decode()
+    figure.clear()
+    return (
+        f'<img class="qk-still" src="data:image/png;base64,{pixels}" '
+        f'alt="{html.escape(alternative)}" style="max-width: 100%; background: white">'
     )
-    return store.write(path, text)
 
 
-def _bytes(value: Any) -> dict[str, str]:
+def page(title: str, style: str, still: str, script: str, values: Mapping[str, Any]) -> str:
+    """A view as one file: its script, its data and a few lines that stand in for Jupyter."""
+    parts = {
+        "title": html.escape(title),
+        "style": style,
+        "still": still,
+        "script": script.replace("</script", r"<\/script"),
+        # a script element ends at the first `</script`, wherever it stands
+        "values": json.dumps(json.dumps(values, default=plain)).replace("<", r"\u003c"),
+    }
+    text = (FRONT / "page.html").read_text("utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda marker: parts[marker[1]], text)
+
+
+def plain(value: Any) -> dict[str, str]:
+    """Bytes as JSON carries them."""
     if isinstance(value, bytes | memoryview):
         return {"$bytes": base64.b64encode(value).decode()}
     raise TypeError(f"{type(value).__name__} can't be part of a view")

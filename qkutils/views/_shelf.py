@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import product
+from itertools import product, takewhile
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import xarray as xr
 
-from qkutils import models
-from qkutils.pictures import Pictures, visible
-from qkutils.views._arrays import encoded
+from qkutils.atlas import galleries
+from qkutils.models import Model
+from qkutils.modes import decompose
+from qkutils.pictures import Pictures
+from qkutils.provenance import convention_of
+from qkutils.views._arrays import encoded, packed, seen
 
 BUDGET = 1_450_000  # characters that a view may bring to a page
 SIDE = 96  # pixels of a large picture, as it is sent
 FRAME = 4_000  # of them for names and sizes of arrays
 MOST_MODES = 6
-Named = Callable[..., dict[str, list[list[str]]]]
+PLACE = ("layer", "head", "mode")
+OF_PICTURES = ("image", "score", "query_patch", "key_patch")
+Names = dict[tuple[int, ...], list[dict[str, Any]]]  # what is known of the names of each mode
 
 
 class Shelf:
-    """The pictures of a source as they are sent: in the model's crop, each made only once."""
+    """Modes, their names and pictures as they are sent; pictures in the model's crop, made once."""
 
-    def __init__(self, model: models.Model, pictures: Pictures) -> None:
-        self.model, self.pictures = model, pictures
+    def __init__(self, model: Model, pictures: Pictures, best: xr.Dataset, names: Names) -> None:
+        """`best`: an atlas with as many pictures of a mode as may be sent."""
+        self.model, self.pictures, self.best, self.names = model, pictures, best, names
+        self.parts = decompose(model, convention=convention_of(best))
         self.made: dict[int, dict[str, Any]] = {}
 
     @property
@@ -37,74 +43,61 @@ class Shelf:
         pixels = max(1, SIDE // max(self.model.grid))
         return self.model.grid[0] * pixels, self.model.grid[1] * pixels
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
+    def picture(self, number: int) -> dict[str, Any]:
+        """One picture of the source."""
         if number not in self.made:
-            seen = visible(self.model, self.pictures.read(number)[None])[0]
-            image = PIL.Image.fromarray((seen * 255).round().astype(np.uint8))
+            image = seen(self.model, self.pictures.read(number))
             small = image.resize(self.shape[::-1], PIL.Image.Resampling.LANCZOS)
             self.made[number] = {"key": self.pictures.keys[number]} | encoded(small, smallest=True)
         return self.made[number]
 
+    def sent(self, part: xr.Dataset) -> dict[str, dict[str, Any]]:
+        """Those pictures that some mode responds to most, each once, by number."""
+        return {str(n): self.picture(n) for n in _numbers(part)}
 
-def fitting(whole: xr.Dataset, atlas: xr.Dataset, shelf: Shelf, named: Named) -> xr.Dataset:
-    """As many of the first modes as fit in the budget; else one mode, fewer pictures, layers."""
-    counts = range(1, min(MOST_MODES, whole.sizes["mode"]) + 1)
-    found = None
-    for part in (whole.isel(mode=slice(count)) for count in counts):
-        if not fits(part, atlas, shelf, named):
-            break
-        found = part
-    if found is not None:
-        return found
-    one = whole.isel(mode=slice(1))
-    fewer = [one.isel(rank=slice(n)) for n in range(one.sizes["rank"], 0, -1)]
-    thinner = [fewer[-1].isel(layer=slice(None, None, n)) for n in range(2, one.sizes["layer"])]
-    for part in fewer + thinner:
-        if fits(part, atlas, shelf, named):
-            return part
-    raise ValueError("no choice of modes fits on a page; name a few with modes=, heads=, layers=")
+    def gallery(self, part: xr.Dataset) -> dict[str, Any]:
+        """Some modes' optimal pictures by number, their maps, and the projection of full colour."""
+        shown = galleries(self.model, self.pictures, part, self.parts)
+        made: dict[str, Any] = {f"{name}s": part[name].values.tolist() for name in PLACE}
+        made |= {name: packed(part[name].fillna(0).values, "float32") for name in OF_PICTURES}
+        for side in ("query", "key"):
+            limit = shown[side].max(("sign", "rank", "row", "column")).clip(min=1e-12)
+            share = (shown[side] / limit).clip(0, 1)
+            made[side] = packed(share.values, "uint8")
+            made[f"{side}_limit"] = packed(limit.values, "float32")
+        names = {" ".join(map(str, at)): self.names.get(at, []) for at in _places(part)}
+        return made | {"names": names}
+
+    def fits(self, part: xr.Dataset) -> bool:
+        """Whether facts of all modes, and pictures and names of some, fit; base64 adds a third."""
+        rows, columns = self.model.grid
+        room = BUDGET - FRAME
+        room -= sum(len(str(self.names.get(at, []))) + 15 for at in _places(part))
+        room -= 4 / 3 * (6 * 4 * self.best.sigma.size + part.image.size * (2 * rows * columns + 16))
+        for number in _numbers(part):
+            sent = self.picture(number)
+            room -= 4 / 3 * len(sent["bytes"]) + len(sent["key"]) + 80
+            if room < 0:
+                return False
+        return room >= 0
+
+    def fitting(self, whole: xr.Dataset) -> xr.Dataset:
+        """As many of the first modes as fit; else one mode, and fewer pictures, then layers."""
+        counts = range(1, min(MOST_MODES, whole.sizes["mode"]) + 1)
+        if found := list(takewhile(self.fits, (whole.isel(mode=slice(n)) for n in counts))):
+            return found[-1]
+        one = whole.isel(mode=slice(1))
+        fewer = [one.isel(rank=slice(n)) for n in range(one.sizes["rank"], 0, -1)]
+        thinner = [fewer[-1].isel(layer=slice(None, None, n)) for n in range(2, one.sizes["layer"])]
+        for part in fewer + thinner:
+            if self.fits(part):
+                return part
+        raise ValueError("no choice of modes fits on a page; name a few: modes=, heads=, layers=")
 
 
-def fits(part: xr.Dataset, atlas: xr.Dataset, shelf: Shelf, named: Named) -> bool:
-    """Whether facts of all modes, and pictures and names of some, fit; base64 adds a third."""
-    rows, columns = shelf.model.grid
-    places = product(*(part[name].values.tolist() for name in ("layer", "head", "mode")))
-    room = BUDGET - FRAME - sum(len(str(named(*place))) + 15 for place in places)
-    room -= 4 / 3 * (6 * 4 * atlas.sigma.size + part.image.size * (2 * rows * columns + 16))
-    for number in numbers_of(part):
-        sent = shelf[number]
-        room -= 4 / 3 * len(sent["bytes"]) + len(sent["key"]) + 80
-        if room < 0:
-            return False
-    return room >= 0
-
-
-def numbers_of(part: xr.Dataset) -> list[int]:
-    """Those pictures that some mode responds to most, each once."""
+def _numbers(part: xr.Dataset) -> list[int]:
     return [int(n) for n in np.unique(part.image.values) if n >= 0]
 
 
-def pictures_in(shelf: Shelf, part: xr.Dataset) -> dict[str, Any]:
-    """These pictures as they are sent, by number."""
-    return {str(number): shelf[number] for number in numbers_of(part)}
-
-
-def in_words(part: xr.Dataset, atlas: xr.Dataset, count: int) -> str:
-    """The part of the modes whose pictures a page has, in words."""
-    kept = [(name, [int(n) for n in part[name].values]) for name in ("mode", "head", "layer")]
-    said = [
-        f"all {name}s" if len(values) == atlas.sizes[name] else _listed(name, values)
-        for name, values in kept
-    ]
-    return (
-        f"Carried here: facts of all modes; pictures of {' of '.join(said)}, "
-        f"{part.sizes['rank']} for each sign ({count} different ones)."
-    )
-
-
-def _listed(name: str, values: list[int]) -> str:
-    if len(values) == 1:
-        return f"{name} {values[0]}"
-    if len(values) > 2 and values == list(range(values[0], values[-1] + 1)):
-        return f"{name}s {values[0]} to {values[-1]}"
-    return f"{name}s {', '.join(map(str, values[:-1]))} and {values[-1]}"
+def _places(part: xr.Dataset) -> list[tuple[int, ...]]:
+    return list(product(*(part[name].values.tolist() for name in PLACE)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from qkutils import options
 from qkutils.views._base import View
+from qkutils.views._page import png
 
 
 class Stepper(View):
@@ -59,26 +59,16 @@ def stepper(
     >>> view.state
     {'step': 0}
     """
-    for name, each in {"figures": figures, "names": names, "alt_texts": alt_texts}.items():
-        options.sequence(name, each)
+    given = {"figures": figures, "names": names, "alt_texts": alt_texts}
+    counts = {name: len(options.sequence(name, each)) for name, each in given.items()}
     if not 0 < len(figures) == len(names) == len(alt_texts):
-        raise ValueError(
-            f"{len(figures)} figures, {len(names)} names and {len(alt_texts)} alternative texts: "
-            "give one name and one text for each figure, and at least one figure"
-        )
+        raise ValueError(f"{counts}: give one name and one text for each figure, one or more")
     data = {
         "label": description,
         "names": [str(name) for name in names],
         "texts": list(alt_texts),
-        "pictures": [_pixels(figure) for figure in figures],
+        "pictures": [png(figure) for figure in figures],
     }
     for figure in figures[1:]:
         figure.clear()
     return Stepper(f"Step through: {description}", data, {"step": 0}, figures[0], alt_texts[0])
-
-
-def _pixels(figure: Figure) -> bytes:
-    """A figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return buffer.getvalue()

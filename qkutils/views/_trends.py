@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -110,13 +109,13 @@ def _name(curve: xr.Dataset) -> str:
 
 def _front(curve: xr.Dataset) -> dict[str, Any]:
     """A curve as the browser takes it."""
-    values = curve.weighted_cosine.transpose("convention", "layer", "head").values
-    null = curve.null.transpose("convention", "layer").values if "null" in curve else None
+    dims = ("convention", "layer", "head")
+    null = packed(curve.null.transpose(*dims[:2]).values, "float32") if "null" in curve else None
     return {
         "name": _name(curve),
         "conventions": [str(c) for c in curve.convention.values],
-        "heads": packed(values.astype(np.float32), "float32"),
-        "null": None if null is None else packed(null.astype(np.float32), "float32"),
+        "heads": packed(curve.weighted_cosine.transpose(*dims).values, "float32"),
+        "null": null,
     }
 
 
@@ -124,10 +123,9 @@ def _still(curves: Sequence[xr.Dataset], convention: str) -> Figure:
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     ax = figure.subplots()
     looks = plots.looks([_name(each) for each in curves])
-    for number, curve in enumerate(curves):
-        name = _name(curve)
+    for curve, (name, look) in zip(curves, looks.items(), strict=True):
         values = curve.weighted_cosine.sel(convention=convention)
-        plots.trend(ax, values, name, looks[name], dots=number == 0)
+        plots.trend(ax, values, name, look, dots=curve is curves[0])
     if "null" in curves[0]:
         plots.band(ax, curves[0].null.sel(convention=convention), "random directions (95 %)")
     ax.set_ylabel("weighted cosine")

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from qkutils import options
 from qkutils.views import figures as plots
 from qkutils.views._arrays import packed
 from qkutils.views._base import View
+from qkutils.views.figures import Directions, Points
 
 MOST_TOKENS = 40
 _BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -82,10 +82,9 @@ def two_dimensional(
     if len(labels) != len(points):
         raise ValueError(f"{len(labels)} names for {len(points)} tokens: give one name for each")
     first, second = options.finite("sigma", sigma, ndim=1).tolist()
-    state = {"u0": u0, "v0": v0, "sigma0": first, "sigma1": second}
-    state |= {"mirrored": mirrored, "token": 0}
     strongest = max(STRONGEST, first)
-    state = _checked(state, len(points), strongest)
+    given = {"u0": u0, "v0": v0, "sigma0": first, "sigma1": second, "mirrored": mirrored}
+    state = _checked(given | {"token": 0}, len(points), strongest)
     lengths = np.linalg.norm(points, axis=1)
     usual = math.ceil(strongest * np.mean(lengths**2) - 1e-6)  # a score that few go beyond
     limits = (1.3 * max(lengths.max(), 1.0), float(usual), _most_attention(points, strongest))
@@ -105,51 +104,43 @@ def two_dimensional(
     return Plane("A head with two dimensions", data, state, still, alternative)
 
 
-def _points(tokens: ArrayLike | None) -> Float[np.ndarray, "token 2"]:
+def _points(tokens: ArrayLike | None) -> Points:
     """The tokens as an array; a circle of them where none are given."""
     if tokens is None:
         around = np.linspace(0, 2 * np.pi, 16, endpoint=False)
         return math.sqrt(2) * np.stack([np.cos(around), np.sin(around)], -1)
     points = np.asarray(tokens, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 2 or not 2 <= len(points) <= MOST_TOKENS:
+    rows_of_two = points.ndim == 2 and points.shape[1] == 2 and 2 <= len(points) <= MOST_TOKENS
+    if not rows_of_two or not 0.5 <= np.linalg.norm(points, axis=1).max() <= 4:
         raise ValueError(
-            f"tokens of shape {points.shape}: give from 2 to {MOST_TOKENS} rows of two numbers"
-        )
-    if not np.isfinite(points).all() or not 0.5 <= np.linalg.norm(points, axis=1).max() <= 4:
-        raise ValueError(
-            "tokens share a plane with directions of length 1: scale them so that they are finite "
-            "and the longest has a length from 0.5 to 4"
+            f"tokens of shape {points.shape}: give from 2 to {MOST_TOKENS} rows of two finite "
+            "numbers, the longest with a length from 0.5 to 4, as directions have length 1"
         )
     return points
 
 
 def _checked(state: Mapping[str, Any], count: int, strongest: float) -> dict[str, Any]:
     """The state of a head no stronger than `strongest`, on `count` tokens; else ValueError."""
-    first, second = (
-        options.number(name, state[name], 0, strongest, closed=True)
-        for name in ("sigma0", "sigma1")
-    )
-    if second > first:
-        raise ValueError(f"sigma0={first:g}, sigma1={second:g}: σ₀ ≥ σ₁ has to hold")
-    turned = {n: options.number(n, state[n], -180, 180, closed=True) for n in ("u0", "v0")}
-    return turned | {
-        "sigma0": first,
-        "sigma1": second,
-        "mirrored": options.flag("mirrored", state["mirrored"]),
-        "token": options.index("token", state["token"], count),
+    most = {"u0": 180, "v0": 180, "sigma0": strongest, "sigma1": strongest}
+    least = {"u0": -180, "v0": -180, "sigma0": 0, "sigma1": 0}
+    made: dict[str, Any] = {
+        name: options.number(name, state[name], least[name], most[name], closed=True)
+        for name in most
     }
+    if made["sigma1"] > made["sigma0"]:
+        raise ValueError(f"sigma1={made['sigma1']:g}, more than sigma0: σ₀ ≥ σ₁ has to hold")
+    made["mirrored"] = options.flag("mirrored", state["mirrored"])
+    return made | {"token": options.index("token", state["token"], count)}
 
 
-def _frame(angle: float, mirrored: bool) -> Float[np.ndarray, "2 mode"]:
+def _frame(angle: float, mirrored: bool) -> Directions:
     """A direction at an angle, and the one perpendicular to it, as columns."""
-    turn = math.radians(angle)
+    along, across = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     sense = -1 if mirrored else 1
-    return np.array(
-        [[math.cos(turn), -sense * math.sin(turn)], [math.sin(turn), sense * math.cos(turn)]]
-    )
+    return np.array([[along, -sense * across], [across, sense * along]])
 
 
-def _most_attention(points: Float[np.ndarray, "token 2"], strongest: float) -> float:
+def _most_attention(points: Points, strongest: float) -> float:
     """The largest attention that any head no stronger than this gives to one of these tokens."""
     around = np.radians(np.arange(0, 360, 2))
     longest = np.linalg.norm(points, axis=1).max()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -23,90 +24,153 @@ from qkutils.world import DISTRACTOR, PARTS, TARGET, Scenes
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
+CHANCE: dict[str, Any] = {"color": "0.6", "alpha": 0.3, "lw": 0}
+ZERO: dict[str, Any] = {"color": "0.4", "lw": 0.8}
+RELATIONS = {"same": PALETTE[1], "different": PALETTE[0], "background": PALETTE[6]}
+Look = dict[str, str]  # a colour and a marker
+Map = Num[np.ndarray, "row column"]
+Directions = Float[np.ndarray, "2 mode"]
+Sigma = Float[np.ndarray, " mode"]
+Points = Float[np.ndarray, "token 2"]
+Limits = tuple[float, float, float]
 
 
-def trend(
-    ax: Axes, values: xr.DataArray, label: str, look: dict[str, str], dots: bool = True
-) -> Axes:
+# ---- over depth ----------------------------------------------------------------------------------
+
+
+def _depth(values: xr.DataArray | xr.Dataset) -> xr.DataArray:
+    """From 0, the first layer, to 1, the last."""
+    return values.layer / max(int(values.layer[-1]), 1)
+
+
+def over_depth(ax: Axes, values: xr.DataArray, label: str, look: Look, style: str = "-") -> Axes:
+    """One value per layer as a line over relative depth."""
+    ax.plot(_depth(values), values, style, ms=4.5, lw=1.6, label=label or None, **look)  # type: ignore[arg-type]
+    ax.set_xlabel("depth (layer ÷ last layer)")
+    return ax
+
+
+def trend(ax: Axes, values: xr.DataArray, label: str, look: Look, dots: bool = True) -> Axes:
     """A value per (layer, head) over relative depth: heads as dots, their mean as a line."""
-    depth = values.layer / max(int(values.layer[-1]), 1)
     if dots:
-        for head in values.coords["head"]:
-            ax.plot(depth, values.sel(head=head), ".", color=look["color"], alpha=0.35, ms=4)
+        heads = values.transpose("layer", "head")
+        ax.plot(_depth(values), heads, ".", color=look["color"], alpha=0.35, ms=4)
     return over_depth(ax, values.mean("head"), label, look)
+
+
+def runs(ax: Axes, curves: Sequence[xr.DataArray], look: Look, label: str = "") -> Axes:
+    """Values per layer, or (layer, head), of training runs: a thin line each, their mean thick."""
+    means = [curve.mean([dim for dim in curve.dims if dim != "layer"]) for curve in curves]
+    for mean in means:
+        ax.plot(_depth(mean), mean, color=look["color"], lw=0.8, alpha=0.6)
+    return over_depth(ax, xr.concat(means, "run").mean("run"), label, look)
+
+
+def relations(ax: Axes, values: Sequence[xr.DataArray], area: xr.DataArray | None) -> Axes:
+    """Values per (relation, layer) of several runs; dotted, what an even spread would give."""
+    for (relation, colour), marker in zip(RELATIONS.items(), MARKERS, strict=False):
+        of_relation = [run.sel(relation=relation) for run in values]
+        runs(ax, of_relation, {"color": colour, "marker": marker}, relation)
+        if area is not None:
+            ax.axhline(float(area.sel(relation=relation)), color="0.4", lw=1, ls=":")
+    if area is None:
+        ax.axhline(0, **ZERO)
+    ax.set_xlabel("relative depth")
+    return ax
 
 
 def band(ax: Axes, half_width: xr.DataArray, label: str) -> Axes:
     """A band around zero over relative depth, where chance alone would fall."""
-    depth = half_width.layer / max(int(half_width.layer[-1]), 1)
-    ax.fill_between(
-        depth, -half_width, half_width, color="0.6", alpha=0.3, lw=0, label=label, zorder=0
-    )
-    ax.axhline(0, color="0.4", lw=0.8, zorder=0)
+    ax.fill_between(_depth(half_width), -half_width, half_width, label=label, zorder=0, **CHANCE)
+    ax.axhline(0, zorder=0, **ZERO)
     return ax
 
 
-def cosine_histogram(ax: Axes, cosines: xr.DataArray, half_width: float, colour: str) -> Axes:
-    """How the cosines of modes spread, over the 95 % band of random directions (figure S1)."""
-    ax.axvspan(-half_width, half_width, color="0.6", alpha=0.3, lw=0, label="95 % of random pairs")
-    ax.hist(cosines.values.ravel(), bins=np.linspace(-1, 1, 41).tolist(), color=colour)
+def with_interval(ax: Axes, values: xr.Dataset, label: str, look: Look) -> Axes:
+    """`estimate` per layer as a line over relative depth, from `low` to `high` as a band."""
+    ends = values.low, values.high
+    ax.fill_between(_depth(values), *ends, color=look["color"], alpha=0.2, lw=0)
+    return over_depth(ax, values.estimate, label, look)
+
+
+def before_and_after(ax: Axes, before: xr.DataArray, after: xr.DataArray, look: Look) -> Axes:
+    """Layer means of a network before (open) and after (filled) training on, joined by a line."""
+    first, second, colour = before.mean("head"), after.mean("head"), look["color"]
+    ax.vlines(_depth(before), first, second, color=colour, lw=1.2)
+    for mean, fill, label in ((first, "white", "before"), (second, colour, "after")):
+        ax.plot(_depth(before), mean, "o", mfc=fill, color=colour, label=label, ms=6)
+    return ax
+
+
+def heads_of_runs(
+    curves: Sequence[xr.DataArray], half_width: xr.DataArray, look: Look, title: str
+) -> Figure:
+    """Every head of several training runs over depth, in a figure of its own."""
+    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+    ax = band(figure.subplots(), half_width, "random directions (95 % of heads)")
+    for number, (curve, marker) in enumerate(zip(curves, cycle(MARKERS), strict=False)):
+        aside = 0.012 * (number - (len(curves) - 1) / 2)
+        depth, values = xr.broadcast(_depth(curve) + aside, curve.transpose("layer", "head"))
+        shown = depth.values.ravel(), values.values.ravel()
+        ax.plot(*shown, marker, color=look["color"], ms=4, label=f"seed {number}")
+    ax.set(xlabel="depth (layer ÷ last layer)", ylabel="weighted cosine", title=title)
+    ax.set_ylim(-0.8, 1)
+    ax.legend(fontsize=8)
+    return figure
+
+
+# ---- of modes and heads --------------------------------------------------------------------------
+
+
+def layer_histogram(cosines: xr.DataArray, half_width: float, title: str) -> Figure:
+    """The cosines of one layer's modes over the 95 % band of random directions (figure S1)."""
+    figure = Figure(figsize=(6.5, 3), layout="constrained")
+    ax = figure.subplots()
+    ax.axvspan(-half_width, half_width, label="95 % of random pairs", **CHANCE)
+    ax.hist(cosines.values.ravel(), bins=np.linspace(-1, 1, 41).tolist(), color=PALETTE[0])
     ax.set(xlim=(-1, 1), xlabel="cosine of query and key direction", ylabel="number of modes")
-    return ax
+    ax.set_title(title)
+    ax.legend(fontsize=8)
+    return figure
 
 
 def spectrum(ax: Axes, sigma: xr.DataArray, cosine: xr.DataArray, colour: str) -> Axes:
     """Singular value and cosine of one head's modes, strongest first (figure S2)."""
     ax.bar(sigma.mode, sigma / sigma.max(), color=PALETTE[4], label="σ ÷ largest σ", width=0.8)
     ax.plot(cosine.mode, cosine, "o", color=colour, ms=3.5, label="cosine")
-    ax.axhline(0, color="0.4", lw=0.8)
+    ax.axhline(0, **ZERO)
     ax.set(xlabel="mode", ylim=(-1.05, 1.05))
     return ax
 
 
 def token_map(
-    ax: Axes,
-    values: np.ndarray,
-    limit: float | None = None,
-    title: str = "",
-    cmap: str = DIVERGING,
+    ax: Axes, values: Map, limit: float = 0.0, title: str = "", cmap: str = DIVERGING, bar: str = ""
 ) -> AxesImage:
-    """A value per patch of the grid on a scale of ±limit, or from 0 where sequential."""
+    """A value per patch of the grid on a scale of ±limit, or from 0 where sequential.
+
+    Without a limit, the scale is that of the values.  `bar` names a colour bar.
+    """
     rows, columns = values.shape
     high = limit or float(abs(values).max())
     low = 0 if cmap == SEQUENTIAL else -high
     extent = (0, columns, rows, 0)
     drawn = ax.imshow(values, cmap=cmap, vmin=low, vmax=high, extent=extent)
     ax.set(xticks=[], yticks=[], title=title)
+    if bar:
+        ax.figure.colorbar(drawn, ax=ax, label=bar)
     return drawn
 
 
-def mark_patch(ax: Axes, patch: int, columns: int, colour: str = PALETTE[1]) -> Axes:
+def mark_patch(ax: Axes, patch: int, columns: int) -> Axes:
     """Draws a frame around one patch, counted in reading order."""
-    x, y = patch % columns, patch // columns
-    ax.add_patch(Rectangle((x, y), 1, 1, fill=False, ec=colour, lw=2))
-    return ax
-
-
-def over_depth(
-    ax: Axes, values: xr.DataArray, label: str, look: dict[str, str], style: str = "-"
-) -> Axes:
-    """One value per layer as a line over relative depth."""
-    depth = values.layer / max(int(values.layer[-1]), 1)
-    ax.plot(depth, values, style, ms=4.5, lw=1.6, label=label or None, **look)  # type: ignore[arg-type]
-    ax.set_xlabel("depth (layer ÷ last layer)")
+    corner = (patch % columns, patch // columns)
+    ax.add_patch(Rectangle(corner, 1, 1, fill=False, ec=PALETTE[1], lw=2))
     return ax
 
 
 def shades(count: int) -> list[tuple[float, ...]]:
     """Colours from dark to light for things that have an order, such as layers."""
     return [tuple(colour) for colour in colormaps[SEQUENTIAL](np.linspace(0, 0.9, count))]
-
-
-def _wishes(ax: Axes, token: np.ndarray, head: np.ndarray, scale: float) -> None:
-    """Each token in the plane, with an arrow along the key that it likes best."""
-    wanted = token @ head  # row i is Mᵀ z_i
-    ax.quiver(*token.T, *wanted.T, color="0.45", angles="xy", scale_units="xy", scale=scale)
-    ax.plot(*token.T, ".", color="0.3")
 
 
 def _directions(ax: Axes, u: np.ndarray, v: np.ndarray) -> None:
@@ -121,16 +185,12 @@ def _directions(ax: Axes, u: np.ndarray, v: np.ndarray) -> None:
 
 
 def plane_and_attention(
-    u: Float[np.ndarray, "2 mode"],
-    sigma: Float[np.ndarray, " mode"],
-    v: Float[np.ndarray, "2 mode"],
-    token: Float[np.ndarray, "token 2"],
-    asking: int,
-    limits: tuple[float, float, float],
+    u: Directions, sigma: Sigma, v: Directions, token: Points, asking: int, limits: Limits
 ) -> Figure:
     """A 2-D head: tokens on the score field of the asking one, and all attention.
 
-    `limits` of the axes, the scores and the attention.
+    An arrow goes from each token towards the key that it likes best.  `limits` of the axes, the
+    scores and the attention.
     """
     head = (u * sigma) @ v.T
     extent, most, top = limits
@@ -138,19 +198,20 @@ def plane_and_attention(
     left, right = figure.subplots(1, 2)
     line = np.linspace(-extent, extent, 101)
     place = np.stack(np.meshgrid(line, line[::-1]), -1)
-    field = token_map(left, place @ (token[asking] @ head), most)
+    field = token_map(left, place @ (token[asking] @ head), most, bar="score")
     field.set_extent((-extent, extent, -extent, extent))
     left.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     left.set(title="score of the ringed token with each place")
-    _wishes(left, token, head, 3.0)
+    wanted = token @ head  # row i is Mᵀ z_i
+    left.quiver(*token.T, *wanted.T, color="0.45", angles="xy", scale_units="xy", scale=3)
+    left.plot(*token.T, ".", color="0.3")
     _directions(left, u, v)
     left.plot(*token[asking], "o", mfc="none", mec="black", ms=11, mew=2)
-    figure.colorbar(field, ax=left, label="score")
     scores = token @ head @ token.T / np.sqrt(2)
     weights = np.exp(scores - scores.max(1, keepdims=True))
-    drawn = token_map(right, weights / weights.sum(1, keepdims=True), top, cmap=SEQUENTIAL)
-    right.set(xlabel="token that answers", ylabel="token that asks", title="attention")
-    figure.colorbar(drawn, ax=right, label="attention")
+    rows = weights / weights.sum(1, keepdims=True)
+    token_map(right, rows, top, "attention", SEQUENTIAL, "attention")
+    right.set(xlabel="token that answers", ylabel="token that asks")
     return figure
 
 
@@ -170,23 +231,13 @@ def attention_frame(
     rows, columns = values.shape
     left.imshow(picture, extent=(0, columns, rows, 0))
     left.set(xticks=[], yticks=[], title="the framed patch asks")
-    drawn = token_map(right, values, limit=limit, title=title, cmap=SEQUENTIAL)
+    token_map(right, values, limit, title, SEQUENTIAL, "share of the attention on patches")
     for ax in (left, right):
         mark_patch(ax, patch, columns)
-    figure.colorbar(drawn, ax=right, label="share of the attention on patches")
     return figure
 
 
-def layer_histogram(cosines: xr.DataArray, half_width: float, title: str) -> Figure:
-    """The cosines of one layer's modes over the null band, as a figure of its own."""
-    figure = Figure(figsize=(6.5, 3), layout="constrained")
-    ax = cosine_histogram(figure.subplots(), cosines, half_width, PALETTE[0])
-    ax.set_title(title)
-    ax.legend(fontsize=8)
-    return figure
-
-
-def looks(names: Iterable[str]) -> dict[str, dict[str, str]]:
+def looks(names: Iterable[str]) -> dict[str, Look]:
     """A colour and a marker for each name, so that curves differ by more than their colour."""
     styles = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
     return {name: {"color": c, "marker": m} for name, (c, m) in zip(names, styles, strict=False)}
@@ -217,16 +268,8 @@ def scene_frame(world: Scenes, title: str) -> Figure:
     return figure
 
 
-def runs(ax: Axes, curves: Sequence[xr.DataArray], look: dict[str, str], label: str = "") -> Axes:
-    """Values per (layer, head) of several training runs: a thin line each, their mean thick."""
-    for curve in curves:
-        depth = curve.layer / max(int(curve.layer[-1]), 1)
-        ax.plot(depth, curve.mean("head"), color=look["color"], lw=0.8, alpha=0.6)
-    return over_depth(ax, xr.concat(curves, "run").mean(["run", "head"]), label, look)
-
-
 def replicates(
-    ax: Axes, row: int, values: Sequence[float], interval: xr.Dataset, look: dict[str, str]
+    ax: Axes, row: int, values: Sequence[float], interval: xr.Dataset, look: Look
 ) -> Axes:
     """One number per training run as dots in a row, and the interval of their mean as a bar."""
     ax.plot(values, [row] * len(values), "o", color=look["color"], alpha=0.6, ms=5)
@@ -234,54 +277,6 @@ def replicates(
     if np.isfinite(ends).all():
         ax.plot(ends, [row + 0.2] * 2, color=look["color"], lw=2)
     ax.plot(float(interval.estimate), row + 0.2, look["marker"], color=look["color"], ms=6)
-    return ax
-
-
-def before_and_after(
-    ax: Axes, before: xr.DataArray, after: xr.DataArray, look: dict[str, str]
-) -> Axes:
-    """Layer means of a network before (open) and after (filled) training on, joined by a line."""
-    depth = before.layer / max(int(before.layer[-1]), 1)
-    first, second = before.mean("head"), after.mean("head")
-    ax.vlines(depth, first, second, color=look["color"], lw=1.2)
-    ax.plot(depth, first, "o", mfc="white", color=look["color"], label="before", ms=6)
-    ax.plot(depth, second, "o", color=look["color"], label="after", ms=6)
-    return ax
-
-
-def heads_of_runs(
-    curves: Sequence[xr.DataArray], half_width: xr.DataArray, look: dict[str, str], title: str
-) -> Figure:
-    """Every head of several training runs over depth, in a figure of its own."""
-    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
-    ax = band(figure.subplots(), half_width, "random directions (95 % of heads)")
-    for number, (curve, marker) in enumerate(zip(curves, cycle(MARKERS), strict=False)):
-        depth = np.repeat(curve.layer / int(curve.layer[-1]), curve.sizes["head"])
-        aside = 0.012 * (number - (len(curves) - 1) / 2)
-        values = curve.transpose("layer", "head").values.ravel()
-        ax.plot(depth + aside, values, marker, color=look["color"], ms=4, label=f"seed {number}")
-    ax.set(xlabel="depth (layer ÷ last layer)", ylabel="weighted cosine", title=title)
-    ax.set_ylim(-0.8, 1)
-    ax.legend(fontsize=8)
-    return figure
-
-
-RELATIONS = {"same": PALETTE[1], "different": PALETTE[0], "background": PALETTE[6]}
-
-
-def relations(ax: Axes, runs: Sequence[xr.DataArray], area: xr.DataArray | None) -> Axes:
-    """Values per (relation, layer) of several runs; dotted, what an even spread would give."""
-    for (relation, colour), marker in zip(RELATIONS.items(), MARKERS, strict=False):
-        for run in runs:
-            depth = run.layer / max(int(run.layer[-1]), 1)
-            ax.plot(depth, run.sel(relation=relation), color=colour, lw=0.8, alpha=0.6)
-        mean = xr.concat(runs, "run").mean("run").sel(relation=relation)
-        over_depth(ax, mean, relation, {"color": colour, "marker": marker})
-        if area is not None:
-            ax.axhline(float(area.sel(relation=relation)), color="0.4", lw=1, ls=":")
-    if area is None:
-        ax.axhline(0, color="0.4", lw=0.8)
-    ax.set_xlabel("relative depth")
     return ax
 
 
@@ -296,13 +291,6 @@ def shares_and_even(ax: Axes, names: Sequence[str], shares: np.ndarray, even: np
     ax.set(xlim=(0, 1), xlabel="share of attention")
     ax.legend(fontsize=8, markerscale=0.5, loc="lower right")
     return ax
-
-
-def with_interval(ax: Axes, values: xr.Dataset, label: str, look: dict[str, str]) -> Axes:
-    """`estimate` per layer as a line over relative depth, from `low` to `high` as a band."""
-    depth = values.layer / max(int(values.layer[-1]), 1)
-    ax.fill_between(depth, values.low, values.high, color=look["color"], alpha=0.2, lw=0)
-    return over_depth(ax, values.estimate, label, look)
 
 
 def outlined(ax: Axes, picture: Image, masks: Sequence[Bool[np.ndarray, "height width"]]) -> Axes:
@@ -323,13 +311,13 @@ def heads_by_case(
     """A value per head in several cases, each head a line, in a figure of its own."""
     figure = Figure(figsize=(6, 3), layout="constrained")
     ax = figure.subplots()
-    table = np.stack([each.values for each in values])
-    for head, marker in zip(range(table.shape[1]), cycle(MARKERS), strict=False):
-        colour = PALETTE[head % len(PALETTE)]
-        ax.plot(table[:, head], marker=marker, color=colour, lw=0.8, label=f"head {head}")
-    ax.axhline(0, color="0.4", lw=0.8)
+    table = np.stack([each.values for each in values], 1)
+    styles = looks(f"head {n}" for n in range(len(table)))
+    for of_cases, (head, look) in zip(table, styles.items(), strict=True):
+        ax.plot(of_cases, lw=0.8, label=head, **look)  # type: ignore[arg-type]
+    ax.axhline(0, **ZERO)
     ax.set_xticks(range(len(cases)), list(cases))
     ax.set(title=title, ylim=limits)
-    if table.shape[1] <= 6:
+    if len(table) <= 6:
         ax.legend(fontsize=7)
     return figure

@@ -7,15 +7,12 @@ import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from qkutils.views.figures import DIVERGING, SEQUENTIAL
+from qkutils.views.figures import DIVERGING, SEQUENTIAL, Map
+
+Picture = Float[np.ndarray, "height width 3"]
 
 
-def overlay(
-    picture: Float[np.ndarray, "height width 3"],
-    query: Float[np.ndarray, "row column"],
-    key: Float[np.ndarray, "row column"],
-    limits: tuple[float, float],
-) -> Float[np.ndarray, "height width 3"]:
+def overlay(picture: Picture, query: Map, key: Map, limits: tuple[float, float]) -> Picture:
     """A dim picture under what asks in red, what answers in cyan, and both in white.
 
     Values from zero to the limit make full colour; what is below zero is left dark.

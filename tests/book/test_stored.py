@@ -20,7 +20,7 @@ REFERENCE = {  # weighted cosine per layer, published with the models' weights b
 
 @pytest.mark.parametrize("name", stored.names())
 def test_every_table_is_whole_and_says_where_it_comes_from(name):
-    modes, salience = stored.modes(name), stored.salience(name)
+    modes, salience = stored.read("modes", name), stored.read("salience", name)
     assert dict(modes.sizes) == {"convention": 2, "layer": 12, "head": 3, "mode": 64}
     assert set(salience.removed.values) == {"all", "bias"}
     for table in (modes, salience):
@@ -32,13 +32,13 @@ def test_every_table_is_whole_and_says_where_it_comes_from(name):
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_stored_trends_are_the_reference_ones(name):
-    table = stored.modes(name).sel(convention="paper")
+    table = stored.read("modes", name).sel(convention="paper")
     trend = table.cosine.weighted(table.sigma).mean(["mode"]).mean("head")
     np.testing.assert_allclose(trend, np.array(REFERENCE[name].split(), dtype=float), atol=1e-3)
 
 
 def test_a_real_model_at_hand_gives_what_is_stored(real_model):
-    table = stored.modes(real_model.name)
+    table = stored.read("modes", real_model.name)
     assert real_model.fingerprint == table.attrs["fingerprint"]
     for convention in heads.CONVENTIONS:
         fresh, kept = (
@@ -58,9 +58,9 @@ def test_tables_are_written_and_read_again(tmp_path, monkeypatch, make_vit):
     monkeypatch.setattr(stored, "FOLDER", tmp_path)
     assert stored.names() == [model.name]
     fresh = qk.decompose(model, convention="exact")
-    read = stored.modes(model.name).sel(convention="exact")
+    read = stored.read("modes", model.name).sel(convention="exact")
     np.testing.assert_allclose(read.sigma, fresh.sigma, rtol=1e-6)
-    moved = stored.salience(model.name).total_variation
+    moved = stored.read("salience", model.name).total_variation
     assert ((moved > 0) & (moved < 1)).all()
     assert not list(tmp_path.glob("*.partial"))
 
@@ -72,7 +72,7 @@ def test_shares_are_written_and_read_again(tmp_path, monkeypatch, make_vit):
     stored.store_preference(model, {"several": several, "one": one}, others, tmp_path)
     monkeypatch.setattr(stored, "FOLDER", tmp_path)
     assert stored.names("preference") == [model.name]
-    read = stored.preference(model.name)
+    read = stored.read("preference", model.name)
     assert "one: n = 1, null on 3 photographs" in read.attrs["sets"]
     fresh = qk.studies.relations(qk.studies.odd_one_out(model, several).share).mean(
         ["image", "head"]
@@ -88,4 +88,4 @@ def test_a_model_without_stored_results_is_named():
     with pytest.raises(
         FileNotFoundError, match=r"no stored modes of 'nobody'.*qkutils store nobody"
     ):
-        stored.modes("nobody")
+        stored.read("modes", "nobody")

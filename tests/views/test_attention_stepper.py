@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from PIL import Image
 import qkutils as qk
 from qkutils import views
 from qkutils.records import Sample
+from qkutils.views import _room
 from qkutils.views._attention_stepper import outline
-from qkutils.views._base import colour_map
+from qkutils.views._page import colour_map
 
 NAME, SEED, SIDE, PATCH = "tiny-supervised", 5_000_000, 8, 8
 NAMES = ["target", "distractors", "background", "class token"]
@@ -47,6 +49,18 @@ def one(samples):
 @pytest.fixture
 def page(one, open_view):
     return open_view(one, viewport={"width": 800, "height": 1000})
+
+
+@pytest.fixture(scope="module")
+def small(make_vit):
+    """Two layers with two heads, for as many patches as the tiny models have: no browser needed."""
+    vit = make_vit(img_size=64, depth=2, embed_dim=16, num_heads=2)
+    return replace(qk.load(vit), name="small")
+
+
+@pytest.fixture(scope="module")
+def shown(small, samples):
+    return views.attention_stepper(small, samples, images=[0])
 
 
 def regions_of(sample):
@@ -88,6 +102,8 @@ CHOICES = [(0, 7, 3, 0), (1, 3, None, 63), (3, 4, 2, 20)]
 
 
 def test_shares_are_the_models_own(view, open_view, samples, observed):
+    assert [scene["place"] for scene in view.data["scenes"]] == [0, 1, 2, 3]
+    assert bytes_of(view) <= 1.5e6
     page = open_view(view, viewport={"width": 800, "height": 1000})
     for image, layer, head, patch in CHOICES:
         page.get_by_role("combobox", name="picture").select_option(f"scene-{SEED}-{image}")
@@ -227,10 +243,14 @@ def test_an_outline_has_holes_and_an_empty_mask_none():
     assert outline(ring).count("Z") == 2 and outline(np.zeros((3, 3), bool)) == ""
 
 
-def test_the_still_picture_says_the_first_shares(one, observed, samples):
-    row = observed[0, 0, :, 1 + one.state["patch"]].mean(0) @ regions_of(samples[0])
+def test_the_still_picture_says_the_first_shares(small, shown, samples):
+    named = samples[0].masks
+    pixels, masks = qk.alignment.align(small, samples[0].image, np.stack(list(named.values())))
+    cropped = Sample("", samples[0].image, dict(zip(named, masks.numpy(), strict=True)))
+    own = qk.observed_attention(small, pixels[None]).values[0, 0]
+    row = own[:, 1 + shown.state["patch"]].mean(0) @ regions_of(cropped)
     listed = ", ".join(f"{share:.0%} on {name}" for share, name in zip(row, NAMES, strict=True))
-    assert f"of the framed patch: {listed}." in one.still
+    assert f"of the framed patch: {listed}." in shown.still
 
 
 # ---- with a kernel --------------------------------------------------------------------------
@@ -316,21 +336,23 @@ def test_entries_that_are_linked_and_the_view_follow_each_other(open_live):
     assert page.evaluate("model.get('layer')") == 7
 
 
-def test_requests_are_computed_or_refused(one, samples):
-    found = one.respond({"model": "tiny-dino", "image": 5})["scene"]
-    assert found["model"] == "tiny-dino" and found["name"] == samples[5].key
-    assert found["layers"] == list(range(8)) and found["heads"] == list(range(4))
-    assert found["query"]["shape"] == [8, 4, 65, 24]
-    for trial in one.trials():
-        assert one.respond(trial)["scene"]["model"] == trial["model"]
-    assert one.hello()["images"] == 6 and one.hello()["models"][0] == NAME
+def test_requests_are_computed_or_refused(small, shown, samples, make_vit, monkeypatch):
+    other, load = qk.load(make_vit(img_size=64, embed_dim=24, num_heads=3)), qk.models.load
+    monkeypatch.setattr(qk.models, "load", lambda m: other if m == "tiny-dino" else load(m))
+    monkeypatch.setattr(qk.models, "at_hand", lambda: ["tiny-dino"])
+    found = shown.respond({"model": "tiny-dino", "image": 5})["scene"]
+    assert found["model"] == other.name and found["name"] == samples[5].key
+    assert found["layers"] == list(range(3)) and found["heads"] == list(range(3))
+    assert found["query"]["shape"] == [3, 3, 65, 8]
+    assert all(shown.respond(trial)["scene"] for trial in shown.trials())
+    assert shown.hello() == {"images": 6, "models": ["small", "tiny-dino"]}
     with pytest.raises(ValueError, match="does not compute"):
-        one.respond({"image": 1})
+        shown.respond({"image": 1})
     for bad in (6, -1, 1.5, True, "0", None):
         with pytest.raises(ValueError, match="image"):
-            one.respond({"model": NAME, "image": bad})
+            shown.respond({"model": "small", "image": bad})
     with pytest.raises(ValueError, match="no-such-model"):
-        one.respond({"model": "no-such-model", "image": 0})
+        shown.respond({"model": "no-such-model", "image": 0})
 
 
 def test_without_a_kernel_a_missing_picture_is_explained(open_view, samples):
@@ -373,9 +395,13 @@ def bytes_of(view):
     return len(json.dumps(view.data, default=lambda b: base64.b64encode(b).decode()))
 
 
-def test_default_fits_on_a_page(view):
-    assert [scene["place"] for scene in view.data["scenes"]] == [0, 1, 2, 3]
-    assert bytes_of(view) <= 1.5e6
+@pytest.mark.parametrize(("room", "scenes"), [(16, 4), (8, 2), (3, 1)])
+def test_as_many_pictures_as_fit_are_carried(small, samples, monkeypatch, room, scenes):
+    monkeypatch.setattr(_room, "BUDGET", room * 4 * (8 + 1) * 65)
+    view = views.attention_stepper(small, samples)
+    assert [scene["place"] for scene in view.data["scenes"]] == list(range(scenes))
+    carried = sum(len(scene["layers"]) * len(scene["heads"]) for scene in view.data["scenes"])
+    assert carried <= room
 
 
 def test_a_real_model(real_model, image_folder, open_view):
@@ -457,9 +483,9 @@ def test_names_that_are_markup_stay_text(make_vit, open_view):
         ({"images": [6]}, "images=6"),
     ],
 )
-def test_numbers_that_do_not_exist_are_refused(samples, choice, message):
+def test_numbers_that_do_not_exist_are_refused(small, samples, choice, message):
     with pytest.raises(ValueError, match=message):
-        views.attention_stepper(NAME, samples, **choice)
+        views.attention_stepper(small, samples, **choice)
 
 
 def test_samples_without_masks_are_refused(make_vit):

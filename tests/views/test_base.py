@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 
 import ipywidgets
 import numpy as np
+import PIL.Image
 import pytest
 import traitlets
 from matplotlib.figure import Figure
 
+import qkutils as qk
 from qkutils import options, views
-from qkutils.views import View, _base
-from qkutils.views._arrays import encoded, packed
-from qkutils.views._base import FRONT, entry, front_end
+from qkutils.views import View, _page
+from qkutils.views._arrays import encoded, packed, seen
+from qkutils.views._base import entry
 from qkutils.views._origin import needed
+from qkutils.views._page import FRONT, front_end
 
 
 class Doubling(View):
@@ -105,7 +109,7 @@ def test_scripts_are_those_of_the_views():
     ],
 )
 def test_other_imports_and_exports_are_refused(line, monkeypatch, tmp_path):
-    monkeypatch.setattr(_base, "FRONT", tmp_path)
+    monkeypatch.setattr(_page, "FRONT", tmp_path)
     (tmp_path / "other.js").write_text("export const one = 1;\n")
     (tmp_path / "bad.js").write_text(f"{line}\nexport default {{ render }};\n")
     with pytest.raises(ValueError, match=r"bad\.js"):
@@ -113,7 +117,7 @@ def test_other_imports_and_exports_are_refused(line, monkeypatch, tmp_path):
 
 
 def test_parts_stand_before_those_that_use_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(_base, "FRONT", tmp_path)
+    monkeypatch.setattr(_page, "FRONT", tmp_path)
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep/one.js").write_text(
         'import { two } from "../two.js";\nexport const one = 1 + two;\n'
@@ -177,15 +181,18 @@ def test_numbers_that_a_form_cannot_carry_are_refused(bad):
 
 
 def test_small_pictures_keep_their_pixels_and_large_ones_are_jpeg():
-    import io
+    small = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    made = encoded(PIL.Image.fromarray(small))
+    back = np.asarray(PIL.Image.open(io.BytesIO(made["bytes"])))
+    assert made["type"] == "image/png" and (back == small).all()
+    assert encoded(PIL.Image.new("RGB", (200, 200)))["type"] == "image/jpeg"
 
-    import PIL.Image
 
-    small = np.random.default_rng(0).random((16, 24, 3))
-    made = encoded(small)
-    back = np.asarray(PIL.Image.open(io.BytesIO(made["bytes"]))) / 255
-    assert made["type"] == "image/png" and np.abs(back - small).max() < 0.003
-    assert encoded(np.zeros((200, 200, 3)))["type"] == "image/jpeg"
+def test_a_model_sees_the_pixels_of_its_crop():
+    model = qk.load("tiny-supervised")
+    [picture] = qk.world.pictures(0, 0, 1)
+    shown = np.asarray(seen(model, model.transform(picture)))
+    assert np.abs(shown.astype(int) - np.asarray(picture)).max() <= 1
 
 
 CELLS = [

@@ -51,6 +51,27 @@ def view(model, atlas, pictures):
     return views.mode_browser(model, atlas, pictures, modes=[0, 1, 3])
 
 
+class Small:
+    """A small random model, eight pictures, their atlas, and a view of them: no browser needed."""
+
+    def __init__(self, vit):
+        self.model = qk.load(vit)
+        images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        self.pictures = qk.pictures_of(images, self.model)
+        kind = {"statistics": ["variance"], "progress": False}
+        self.atlas = qk.scan(self.model, self.pictures, k=3, **kind)
+        self.parts = qk.decompose(self.model, convention="exact")
+        self.view = self.make(modes=[0, 1, 3], top=2)
+
+    def make(self, **options):
+        return views.mode_browser(self.model, self.atlas, self.pictures, **options)
+
+
+@pytest.fixture(scope="module")
+def small(make_vit):
+    return Small(make_vit(embed_dim=16, num_heads=2))  # three layers, eight modes
+
+
 START = {"layer": 2, "head": 1, "mode": 1, "sign": 1}
 
 
@@ -403,8 +424,8 @@ def test_gaps_in_an_atlas_are_shown_as_gaps(model, atlas, pictures, open_view):
     assert (pixels(page, 3, ".qk-plain canvas") == 0).all()
 
 
-def test_marks_are_those_of_the_modes(view, parts):
-    sent = view.data["facts"]["mark"]
+def test_marks_are_those_of_the_modes(small):
+    parts, sent = small.parts, small.view.data["facts"]["mark"]
     marks = np.frombuffer(sent["bytes"], np.float32).reshape(sent["shape"])
     np.testing.assert_array_equal(marks % 2, parts.null_mode)
     np.testing.assert_array_equal(marks // 2, parts.degenerate)
@@ -464,20 +485,46 @@ def test_measured_names_are_told_on_demand(named_view, names, open_view):
     assert "query name" not in facts(page) and not page.faults
 
 
-@pytest.mark.parametrize(("q", "known"), [(0.2, "not told"), (0.01, "told")])
-@pytest.mark.parametrize(("q_random", "told"), [(0.3, "not told"), (0.04, "told")])
-def test_a_failed_test_of_a_name_is_not_called_equality(names, atlas, q, known, q_random, told):
+def test_what_is_measured_of_a_name_goes_to_the_page(small):
     at = {"layer": 2, "head": 1, "mode": 1, "side": "key"}
-    changed = names.copy(deep=True)
-    changed.p.loc[at], changed.q.loc[at] = 0.0123, q
-    changed.p_random.loc[at | {"null": "leaning"}] = 0.031
-    changed.q_random.loc[at | {"null": "leaning"}] = q_random
-    changed.q_random.loc[at | {"null": "any"}] = 1 - q_random
-    name, text = _mode_browser._naming(changed, atlas)(2, 1, 1)["1"][1]
-    assert name == "key name" and text.split("; ")[2:] == [
-        f"{known} from labels of other scenes after correction (p = 0.012, corrected {q})",
-        f"{told} from random directions after correction (p = 0.031, corrected {q_random})",
+    sides = {**{d: range(small.parts.sizes[d]) for d in _shelf.PLACE}, "side": ["query", "key"]}
+    shape = [len(labels) for labels in sides.values()]
+    of_sides = {name: (list(sides), np.full(shape, 0.5)) for name in ("share", "p", "q")}
+    of_sides |= {n: (list(sides), np.full(shape, f"a-{n}")) for n in ("family", "high", "low")}
+    by_chance = {n: (["null", *sides], np.full([2, *shape], 0.5)) for n in ("p_random", "q_random")}
+    names = xr.Dataset(of_sides | by_chance, {**sides, "null": ["any", "leaning"]})
+    names = names.assign_coords(fingerprint=small.model.fingerprint, model="x")
+    names.p.loc[at], names.q.loc[at], names.share.loc[at] = 0.0123, 0.2, -0.25
+    names.q_random.loc[at | {"null": "leaning"}] = 0.03
+    kind, known = _mode_browser._naming(names, small.atlas)
+    texts = {name: f"a-{name}" for name in ("family", "high", "low")}
+    numbers = {"share": 0.5, "p": 0.5, "q": 0.5, "p_random": 0.5, "q_random": 0.5}
+    changed = numbers | {"share": -0.25, "p": 0.0123, "q": 0.2, "q_random": 0.03}
+    assert kind == "measured name" and len(known) == 3 * 2 * 8
+    assert known[2, 1, 1] == [
+        {"side": "query"} | texts | numbers,
+        {"side": "key"} | texts | changed,
     ]
+
+
+def test_a_failed_test_of_a_name_is_not_called_equality(view, open_view):
+    texts = {"side": "key", "family": "a-family", "high": "a-high", "low": "a-low", "share": -0.25}
+    passed = {"told": 0.04, "not told": 0.2}
+    before = view.data
+    for known, q in passed.items():
+        for told, q_random in passed.items():
+            name = texts | {"p": 0.0123, "q": q, "p_random": 0.031, "q_random": q_random}
+            gallery = before["gallery"] | {"names": {"2 1 1": [name]}}
+            view.data = before | {"gallery": gallery, "naming": "measured name"}
+            view.state = view.state | START | {"named": True}
+            page = open_view(view)
+            assert facts(page)["key name"].split("; ") == [
+                "a-high (family a-family)",
+                "explained share −25 % on other scenes",
+                f"{known} from labels of other scenes after correction (p = 0.012, corrected {q})",
+                f"{told} from random directions after correction (p = 0.031, corrected {q_random})",
+            ]
+    view.data, view.state = before, view.state | {"named": False}
 
 
 def test_given_names_stay_text(model, atlas, pictures, open_view):
@@ -523,51 +570,55 @@ def size_of(view):
     return len(json.dumps(view.data, default=lambda b: base64.b64encode(b).decode()))
 
 
-def test_each_picture_is_sent_once_and_the_subset_is_named(view, atlas):
+def test_each_picture_is_sent_once_and_the_subset_is_named(page, view, atlas):
     part = atlas.isel(mode=[0, 1, 3], rank=slice(4))["image"].values
-    assert set(view.data["pictures"]) == {str(n) for n in np.unique(part) if n >= 0}
-    assert "modes 0, 1 and 3 of all heads of all layers, 4 for each sign" in view.data["carried"]
+    numbers = [n for n in np.unique(part) if n >= 0]
+    assert set(view.data["pictures"]) == {str(n) for n in numbers}
+    said = page.locator(".qk-note", has_text="Carried here").inner_text()
+    assert said == (
+        "Carried here: facts of all modes; pictures of modes 0, 1 and 3 of all heads of all "
+        f"layers, 4 for each sign ({len(numbers)} different ones)."
+    )
 
 
-def test_layers_heads_and_top_choose_what_is_carried(model, atlas, pictures):
+def test_layers_heads_and_top_choose_what_is_carried(model, atlas, pictures, open_view):
     made = views.mode_browser(model, atlas, pictures, layers=[1, 2, 3], heads=[0], top=2)
-    gallery_ = made.data["gallery"]
-    assert (gallery_["layers"], gallery_["heads"]) == ([1, 2, 3], [0])
-    assert gallery_["image"]["shape"] == [3, 1, 6, 2, 2]
-    assert "modes 0 to 5 of head 0 of layers 1 to 3, 2 for each sign" in made.data["carried"]
+    said = open_view(made).locator(".qk-note", has_text="Carried here").inner_text()
+    assert "modes 0 to 5 of head 0 of layers 1 to 3, 2 for each sign" in said
+    gallery = made.data["gallery"]
+    assert (gallery["layers"], gallery["heads"]) == ([1, 2, 3], [0])
+    assert gallery["image"]["shape"] == [3, 1, 6, 2, 2]
     assert made.state["layer"] in (1, 2, 3) and made.state["head"] == 0
 
 
-def test_fewer_modes_pictures_and_layers_where_bytes_are_short(model, atlas, pictures, monkeypatch):
-    sizes, kept = [], []
-    for budget in (250_000, 130_000, 100_000, 80_000):
+def test_fewer_modes_pictures_and_layers_where_bytes_are_short(small, monkeypatch):
+    shelf, kept = _shelf.Shelf(small.model, small.pictures, small.atlas, {}), []
+    for budget in (30_000, 20_000, 17_000, 13_000):
         monkeypatch.setattr(_shelf, "BUDGET", budget)
-        made = views.mode_browser(model, atlas, pictures)
-        shape = made.data["gallery"]["image"]["shape"]
-        sizes.append(size_of(made) / budget)
-        kept.append((shape[2], shape[4], shape[0]))
-    assert max(sizes) <= 1 and kept == sorted(kept, reverse=True)
-    assert len(set(kept)) > 2
+        sizes = shelf.fitting(small.atlas).sizes
+        kept.append(tuple(sizes[name] for name in ("mode", "rank", "layer")))
+    assert kept == [(6, 3, 3), (2, 3, 3), (1, 2, 3), (1, 1, 2)]
+    assert size_of(small.make()) <= 13_000
     monkeypatch.setattr(_shelf, "BUDGET", 1000)
-    with pytest.raises(ValueError, match="no choice of modes fits"):
-        views.mode_browser(model, atlas, pictures)
+    with pytest.raises(ValueError, match=r"modes=, heads=, layers="):
+        shelf.fitting(small.atlas)
 
 
-def test_facts_of_layers_that_are_not_carried_count_too(model, atlas, pictures, monkeypatch):
-    for budget in (60_000, 70_000, 80_000, 90_000):
+def test_facts_of_layers_that_are_not_carried_count_too(small, monkeypatch):
+    for budget in (16_000, 13_500):
         monkeypatch.setattr(_shelf, "BUDGET", budget)
-        assert size_of(views.mode_browser(model, atlas, pictures, layers=[2], heads=[1])) <= budget
+        assert size_of(small.make(layers=[2], heads=[1])) <= budget
 
 
-def test_modes_that_are_named_have_to_fit(model, atlas, pictures):
-    with pytest.raises(
-        ValueError, match=r"modes=\[0, 1.* more than the 1.45 MB .* name fewer modes"
-    ):
-        views.mode_browser(model, atlas, pictures, modes=range(MODES), top=5)
-    made = views.mode_browser(model, atlas, pictures, modes=range(MODES), heads=[0, 1], top=5)
-    assert made.data["gallery"]["modes"] == list(range(MODES)) and size_of(made) <= 1.45e6
+def test_modes_that_are_named_have_to_fit(small, monkeypatch):
+    monkeypatch.setattr(_shelf, "BUDGET", 25_000)
+    with pytest.raises(ValueError, match=r"modes=\[0, 1.* 0.03 MB "):
+        small.make(modes=range(8))
+    made = small.make(modes=range(8), heads=[0])
+    assert made.data["gallery"]["modes"] == list(range(8)) and size_of(made) <= 25_000
 
 
+@pytest.mark.slow
 def test_an_embedded_model_with_256_scenes_is_light(model):
     source = qk.pictures.images(qk.world.pictures(0, 0, 256), model, 256)
     atlas = qk.scan(model, source, k=4, progress=False)
@@ -598,10 +649,12 @@ def unpacked(sent):
     return values
 
 
-def test_a_mode_that_is_not_carried_is_computed(view, atlas, model, pictures):
-    found = view.respond({"layer": 6, "head": 3, "mode": 20})
-    sent, best = found["gallery"], atlas.sel(layer=6, head=3, mode=20).isel(rank=slice(4))
-    one = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), layer=6, head=3, mode=20)
+def test_a_mode_that_is_not_carried_is_computed(small):
+    at = {"layer": 2, "head": 1, "mode": 6}
+    found = small.view.respond(at)
+    shown = small.atlas.isel(rank=slice(2))
+    sent, best = found["gallery"], shown.sel(at)
+    one = qk.optimal_pictures(small.model, small.pictures, shown, **at)
     np.testing.assert_array_equal(unpacked(sent["image"])[0, 0, 0], best["image"].values)
     np.testing.assert_allclose(unpacked(sent["score"])[0, 0, 0], best.score.values)
     for side in ("query", "key"):
@@ -609,34 +662,35 @@ def test_a_mode_that_is_not_carried_is_computed(view, atlas, model, pictures):
         assert limit == pytest.approx(float(one[side].max()), rel=1e-5)
         share = (one[side] / one[side].max()).clip(0, 1).values
         assert np.abs(unpacked(sent[side])[0, 0, 0] - share).max() < 0.003
-    assert set(found["pictures"]).isdisjoint(view.data["pictures"])
+    assert set(found["pictures"]).isdisjoint(small.view.data["pictures"])
     missing = set(map(str, np.unique(best["image"]))) - {"-1"}
-    assert missing <= set(found["pictures"]) | set(view.data["pictures"])
+    assert missing <= set(found["pictures"]) | set(small.view.data["pictures"])
 
 
-def test_a_mode_is_looked_at_on_any_picture(view, model, pictures):
-    found = view.respond({"layer": 6, "head": 3, "mode": 20, "picture": 7})
-    wanted = qk.mode_maps(model, pictures.read(7)[None], layer=6, head=3).isel(image=0, mode=20)
+def test_a_mode_is_looked_at_on_any_picture(small):
+    found = small.view.respond({"layer": 2, "head": 1, "mode": 6, "picture": 7})
+    image = small.pictures.read(7)[None]
+    wanted = qk.mode_maps(small.model, image, layer=2, head=1).isel(image=0, mode=6)
     got = unpacked(found["maps"])
     for side, values in zip(("query", "key"), got, strict=True):
         np.testing.assert_allclose(values, wanted[side].values.ravel(), atol=1e-5)
-    assert found["pictures"]["7"]["key"] == pictures.keys[7]
+    assert found["pictures"]["7"]["key"] == small.pictures.keys[7]
 
 
-def test_hello_and_trials(view):
-    assert view.hello() == {"pictures": 24}
-    assert all(view.respond(request) for request in view.trials())
+def test_hello_and_trials(small):
+    assert small.view.hello() == {"pictures": 8}
+    assert all(small.view.respond(request) for request in small.view.trials())
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"layer": 8}, "layer=8"), ({"mode": -1}, "mode=-1"), ({"picture": 24}, "picture=24")],
+    [({"layer": 3}, "layer=3"), ({"mode": -1}, "mode=-1"), ({"picture": 8}, "picture=8")],
 )
-def test_requests_for_what_is_not_there_are_refused(view, change, said):
+def test_requests_for_what_is_not_there_are_refused(small, change, said):
     with pytest.raises(ValueError, match=said):
-        view.respond({"layer": 0, "head": 0, "mode": 0} | change)
+        small.view.respond({"layer": 0, "head": 0, "mode": 0} | change)
     with pytest.raises(ValueError, match="does not compute"):
-        view.respond({"layer": 0})
+        small.view.respond({"layer": 0})
 
 
 ANSWERING = """
@@ -748,31 +802,32 @@ def test_an_error_of_the_kernel_is_shown(live):
 # ---- bad input -----------------------------------------------------------------------------------
 
 
-def test_what_does_not_belong_together_is_refused(model, atlas, pictures):
+def test_what_does_not_belong_together_is_refused(small, make_vit):
+    model, atlas, pictures = small.model, small.atlas, small.pictures
     with pytest.raises(ValueError, match="fingerprint|weights"):
-        views.mode_browser("tiny-simmim", atlas, pictures)
+        views.mode_browser(make_vit(3, embed_dim=16, num_heads=2), atlas, pictures)
     with pytest.raises(ValueError, match="mode"):
         views.mode_browser(model, atlas.isel(mode=slice(3)), pictures)
     with pytest.raises(ValueError, match="give what was scanned"):
         views.mode_browser(model, atlas, pictures.some(pictures.keys[:5]))
     others = xr.Dataset(attrs={"fingerprint": "0", "model": "x"})
     with pytest.raises(ValueError, match="names"):
-        views.mode_browser(model, atlas, pictures, modes=[0], names=others)
+        small.make(modes=[0], names=others)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"top": 0}, "top=0"),
-        ({"modes": [24]}, "modes=24"),
+        ({"modes": [8]}, "modes=8"),
         ({"modes": []}, r"modes=\[\]"),
-        ({"layers": [8]}, "layers=8"),
+        ({"layers": [3]}, "layers=3"),
         ({"heads": [-1]}, "heads=-1"),
     ],
 )
-def test_a_subset_that_is_not_there_is_refused(model, atlas, pictures, options, said):
+def test_a_subset_that_is_not_there_is_refused(small, options, said):
     with pytest.raises(ValueError, match=said):
-        views.mode_browser(model, atlas, pictures, **options)
+        small.make(**options)
 
 
 def test_an_atlas_without_statistics_or_pictures(model, atlas, pictures, open_view):

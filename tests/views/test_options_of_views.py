@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import traitlets
@@ -10,14 +12,16 @@ from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import modes, views
+from qkutils.views import _mode_browser
 
 NAN = float("nan")
-NAME = "tiny-supervised"
+NAME = "small"
 
 
 @pytest.fixture(scope="module")
-def model():
-    return qk.load(NAME)
+def model(make_vit):
+    """Three layers with two heads of eight modes, for 4 × 4 patches."""
+    return replace(qk.load(make_vit(embed_dim=16, num_heads=2)), name=NAME)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,7 @@ def every(request):
             "building": lambda: views.one_image(of("model"), of("images")[0], **carried),
             "plane": views.two_dimensional,
             "stepper": lambda: views.stepper([Figure((1, 1)), Figure((1, 1))], *letters),
-            "trends": lambda: views.trends([modes.trend(NAME)]),
+            "trends": lambda: views.trends([modes.trend(of("model"))]),
         }
     )
 
@@ -141,7 +145,7 @@ def test_entries_that_are_unknown_or_missing_are_refused(every, view):
 def test_numpys_numbers_become_plain_ones(every):
     view = every["browser"]
     before = view.state
-    view.state = before | {"layer": np.int64(3), "named": np.True_}
+    view.state = before | {"layer": np.int64(2), "named": np.True_}
     assert type(view.state["layer"]) is int and view.state["named"] is True
     view.state = before
 
@@ -149,11 +153,11 @@ def test_numpys_numbers_become_plain_ones(every):
 def test_what_a_further_model_has_may_then_be_chosen(every, make_vit, samples, monkeypatch):
     """A model that a reader asks for may be deeper than the view's own."""
     shown = [every["attention"], every["building"]]  # made with the view's own model
-    deep = qk.load(make_vit(img_size=64, depth=11, num_heads=8, embed_dim=64, reg_tokens=2))
+    deep = qk.load(make_vit(depth=5, num_heads=4, embed_dim=16, reg_tokens=2))
     monkeypatch.setattr(qk.models, "load", lambda name: deep)
     for view, asks in zip(shown, ("query", "asks"), strict=True):
         before = view.state
-        change = {"layer": 10, "head": 7, asks: deep.prefix_names[-1]}
+        change = {"layer": 4, "head": 3, asks: deep.prefix_names[-1]}
         with pytest.raises(ValueError):
             view.state = before | change
         view.respond({"model": "deep", "image": 0})
@@ -261,7 +265,7 @@ def test_what_is_no_atlas_of_this_model_is_refused(model, images, atlas, uncheck
         "no convention": (atlas.assign_coords(convention="Exact"), "convention"),
         "another grid": (atlas.assign_attrs(grid=[4, 16]), "grid"),
         "fewer modes": (atlas.isel(mode=slice(3)), "mode"),
-        "fewer layers": (atlas.isel(layer=slice(3)), "layer"),
+        "fewer layers": (atlas.isel(layer=slice(2)), "layer"),
     }.values():
         with pytest.raises(ValueError, match=names):
             views.mode_browser(model, bad, images)
@@ -274,14 +278,15 @@ def test_names_of_modes_that_there_are_not(model, images, atlas, unchecked):
     for names in ({(0, 0, 99): "x"}, {(0, 0): "x"}, {("a", 0, 0): "x"}):
         with pytest.raises(ValueError, match="names"):
             views.mode_browser(model, atlas, images, modes=[0], names=names)
-    measured = qk.studies.names(model, *qk.world.labelled(model, 4), permutations=1, directions=1)
+    of_model = {"fingerprint": model.fingerprint, "model": NAME}
+    measured = xr.Dataset(dict.fromkeys(_mode_browser.NAMED, 0.0), of_model)
     for bad in (measured.drop_vars("q"), measured.drop_vars("fingerprint")):
         with pytest.raises(ValueError, match="names"):
             views.mode_browser(model, atlas, images, modes=[0], names=bad)
 
 
-def test_curves_that_are_none(unchecked):
-    good = modes.trend(NAME)
+def test_curves_that_are_none(model, unchecked):
+    good = modes.trend(model)
     for bad in (
         good.drop_vars("weighted_cosine"),
         good.isel(layer=0),

@@ -35,16 +35,22 @@ def as_number(text):
     return float(text.replace("−", "-"))
 
 
-def test_curves_are_those_of_the_library(curves):
-    for name, curve in zip(NAMES, curves, strict=True):
-        for convention in ("paper", "exact"):
-            expected = qk.weighted_cosine(name, convention=convention)
-            found = curve.weighted_cosine.sel(convention=convention)
-            np.testing.assert_allclose(found.values, expected.values, atol=1e-9)
-            parts = qk.decompose(name, convention=convention)
-            one = modes.null_from_strengths(parts.sigma, qk.null_band(name, convention=convention))
-            layer = NormalDist().inv_cdf(0.975) * np.sqrt((one**2).mean("head") / one.sizes["head"])
-            assert np.allclose(curve.null.sel(convention=convention), layer)
+@pytest.fixture(scope="module")
+def vit(make_vit):
+    """A small random model, for what needs no browser."""
+    return make_vit(embed_dim=16, num_heads=2)
+
+
+def test_curves_are_those_of_the_library(vit):
+    curve = modes.trend(vit)
+    for convention in ("paper", "exact"):
+        expected = qk.weighted_cosine(vit, convention=convention)
+        found = curve.weighted_cosine.sel(convention=convention)
+        np.testing.assert_allclose(found.values, expected.values, atol=1e-9)
+        parts = qk.decompose(vit, convention=convention)
+        one = modes.null_from_strengths(parts.sigma, qk.null_band(vit, convention=convention))
+        layer = NormalDist().inv_cdf(0.975) * np.sqrt((one**2).mean("head") / one.sizes["head"])
+        assert np.allclose(curve.null.sel(convention=convention), layer)
 
 
 def test_slider_by_keyboard_reads_each_layer(page, curves):
@@ -79,12 +85,14 @@ def test_pointer_near_a_curve_chooses_it(page, curves):
     assert page.locator(".qk-facts dt").first.inner_text() == "tiny-simmim"
 
 
-def test_a_model_is_added_on_demand(curves):
-    view = views.trends(curves)
+def test_a_model_is_added_on_demand(vit, make_vit, monkeypatch):
+    curve, other = modes.trend(vit), qk.load(make_vit(3, embed_dim=16, num_heads=2))
+    view, load = views.trends([curve.assign_coords(model="tiny-supervised")]), qk.models.load
     assert "tiny-dino" in view.hello()["at_hand"] and NAMES[0] not in view.hello()["at_hand"]
+    monkeypatch.setattr(qk.models, "load", lambda m: other if m == "tiny-dino" else load(m))
     found = view.respond({"model": "tiny-dino"})["curve"]
     values = np.frombuffer(found["heads"]["bytes"], np.float32).reshape(found["heads"]["shape"])
-    assert np.allclose(values[0], qk.weighted_cosine("tiny-dino", convention="paper"), atol=1e-6)
+    assert np.allclose(values[0], qk.weighted_cosine(other, convention="paper"), atol=1e-6)
     with pytest.raises(ValueError, match="does not compute"):
         view.respond({"models": 3})
 
@@ -96,8 +104,9 @@ def test_curves_without_a_null_and_names_that_are_markup(curves, open_view):
     assert page.locator(".qk-controls img").count() == 0 and not page.faults
 
 
-def test_two_curves_of_one_model_are_refused(curves):
+def test_two_curves_of_one_model_are_refused(vit):
+    curve = modes.trend(vit)
     with pytest.raises(ValueError, match="each of another model"):
-        views.trends([curves[0], curves[0]])
+        views.trends([curve, curve])
     with pytest.raises(ValueError, match="one or more"):
         views.trends([])

@@ -28,7 +28,7 @@ function render(context) {
   const shelf = { scenes, shown: null, live: false };
   const controls = addControls(view, shelf);
   const stage = prepareStage(view, shelf);
-  view.tools.append(element("span", {}, view.data.carries));
+  view.tools.append(element("span", {}, cargo(view.data)));
 
   const draw = (state) => {
     const one = lookUp(shelf, state);
@@ -302,6 +302,19 @@ function asks(one, { query, patch }) {
 
 function whereOf(one, { layer, head }) {
   return `layer ${layer}, ${headName(one, head)}`;
+}
+
+// What a page without a kernel has.
+function cargo({ scenes, counts }) {
+  const many = (name, count) => `${name}${count > 1 ? "s" : ""}`;
+  const [{ model, layers, heads }] = scenes;
+  const parts = Object.entries({ layer: layers, head: heads }).map(([name, numbers]) =>
+    numbers.length === counts[name]
+      ? `all ${counts[name]} ${name}s`
+      : `${many(name, numbers.length)} ${numbers.join(", ")} of ${counts[name]}`,
+  );
+  const pictures = `${scenes.length} ${many("picture", scenes.length)}`;
+  return `Carried here, of ${model}: ${[pictures, ...parts].join("; ")}.`;
 }
 
 function headName({ mean }, head) {

@@ -36,7 +36,7 @@ const REST = 150; // milliseconds; a slider passes many modes
 
 function render(context) {
   const view = new Frame(context);
-  const { sizes, carried, naming } = view.data;
+  const { sizes, naming } = view.data;
   const facts = {};
   for (const [name, sent] of Object.entries(view.data.facts)) facts[name] = unpack(sent);
   const known = {
@@ -55,7 +55,7 @@ function render(context) {
   const drawGallery = pictures(view, known);
   const note = element("p", { class: "qk-note", role: "status" });
   const scale = legend();
-  view.stage.append(note, scale.row, element("p", { class: "qk-note" }, carried));
+  view.stage.append(note, scale.row, element("p", { class: "qk-note" }, cargo(view.data)));
   const tellNames = naming ? disclosure(view, known) : () => {};
 
   const draw = (state) => {
@@ -427,8 +427,9 @@ function disclosure(view, known) {
     button.setAttribute("aria-expanded", String(Boolean(state.named)));
     place.hidden = !state.named;
     if (!state.named) return tell(place, []);
-    const names = placed(known, state)?.gallery.names[placeKey(state)]?.[state.sign] ?? [];
-    return tell(place, names.length ? names : [["name", "none here for this mode"]]);
+    const names = placed(known, state)?.gallery.names[placeKey(state)] ?? [];
+    const rows = names.map((name) => nameOf(name, state.sign));
+    return tell(place, rows.length ? rows : [["name", "none here for this mode"]]);
   };
 }
 
@@ -493,6 +494,40 @@ function number(value) {
 
 function percent(share) {
   return `${Number((100 * share).toPrecision(2))} %`;
+}
+
+// A given name, or the measured one of a direction.  A test that is not passed shows no equality.
+function nameOf(name, sign) {
+  if (name.text !== undefined) return ["name", name.text];
+  const short = (value) => Number(value.toPrecision(2));
+  const verdict = (what, p, q) =>
+    `${q < 0.05 ? "told" : "not told"} from ${what} after correction ` +
+    `(p = ${short(p)}, corrected ${short(q)})`;
+  const share = (100 * name.share).toFixed(0).replace("-", "−");
+  const said = [
+    `${sign > 0 ? name.high : name.low} (family ${name.family})`,
+    `explained share ${share} % on other scenes`,
+    verdict("labels of other scenes", name.p, name.q),
+    verdict("random directions", name.p_random, name.q_random),
+  ];
+  return [`${name.side} name`, said.join("; ")];
+}
+
+// Whose pictures a page without a kernel has.
+function cargo({ gallery, pictures, sizes }) {
+  const some = (name) => {
+    const numbers = gallery[`${name}s`];
+    const last = numbers.at(-1);
+    if (numbers.length === sizes[name]) return `all ${name}s`;
+    if (numbers.length === 1) return `${name} ${last}`;
+    const inTurn = numbers.length > 2 && last - numbers[0] === numbers.length - 1;
+    if (inTurn) return `${name}s ${numbers[0]} to ${last}`;
+    return `${name}s ${numbers.slice(0, -1).join(", ")} and ${last}`;
+  };
+  const whose = ["mode", "head", "layer"].map(some).join(" of ");
+  const [each, different] = [gallery.image.shape.at(-1), Object.keys(pictures).length];
+  const many = `${each} for each sign (${different} different ones)`;
+  return `Carried here: facts of all modes; pictures of ${whose}, ${many}.`;
 }
 
 export default { render };
