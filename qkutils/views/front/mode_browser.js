@@ -428,8 +428,8 @@ function disclosure(view, known) {
     place.hidden = !state.named;
     if (!state.named) return tell(place, []);
     const names = placed(known, state)?.gallery.names[placeKey(state)] ?? [];
-    const rows = names.map((name) => nameOf(name, state.sign));
-    return tell(place, rows.length ? rows : [["name", "none here for this mode"]]);
+    const told = names.map((name) => nameOf(name, state.sign));
+    return tell(place, told.length ? told : [["name", "none here for this mode"]]);
   };
 }
 
@@ -514,7 +514,7 @@ function nameOf(name, sign) {
 }
 
 // Whose pictures a page without a kernel has.
-function cargo({ gallery, pictures, sizes }) {
+function cargo({ gallery, pictures: shown, sizes }) {
   const some = (name) => {
     const numbers = gallery[`${name}s`];
     const last = numbers.at(-1);
@@ -525,7 +525,7 @@ function cargo({ gallery, pictures, sizes }) {
     return `${name}s ${numbers.slice(0, -1).join(", ")} and ${last}`;
   };
   const whose = ["mode", "head", "layer"].map(some).join(" of ");
-  const [each, different] = [gallery.image.shape.at(-1), Object.keys(pictures).length];
+  const [each, different] = [gallery.image.shape.at(-1), Object.keys(shown).length];
   const many = `${each} for each sign (${different} different ones)`;
   return `Carried here: facts of all modes; pictures of ${whose}, ${many}.`;
 }
