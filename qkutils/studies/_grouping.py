@@ -95,11 +95,9 @@ def grouping(
     begin = partial(_begin, loaded, factors, weights, laid)
     found = _label(stream(loaded, segmentations, batch_size, begin), laid, list(keys))
     empty = found.same.isnull().all(("layer", "head")).sum("image")
-    said = kept(modes, salience) | {
-        f"pictures without pairs, matching {name}": int(empty.sel(matching=name))
-        for name in MATCHING
-    }
-    said |= {"nulls": nulls, "people": sum(map(len, people))}
+    without = zip(MATCHING, empty.values.tolist(), strict=True)
+    said = {f"pictures without pairs, matching {name}": count for name, count in without}
+    said |= {"nulls": nulls, "people": sum(map(len, people)), **kept(modes, salience)}
     return with_origin(found, loaded, "exact", "float32", **said)
 
 
@@ -145,9 +143,8 @@ def _begin(
     at: slice,
 ) -> Watch:
     """What measures some pictures' means of attention, on their own segments and on the null's."""
-    heads = model.heads
     each = np.stack([[weights(n) for n in row] for row in laid[at].tolist()])
-    weight = torch.from_numpy(each).to(model.device)
+    weight, heads = torch.from_numpy(each).to(model.device), model.heads
 
     def measure(layer: int, x: Tensor) -> Tensor:
         z = normalise(x.float(), heads.ln_eps)
@@ -173,19 +170,14 @@ def _label(
     values: Float[np.ndarray, "picture layer laid matching pairs head"], laid: Laid, keys: list[str]
 ) -> xr.Dataset:
     """Means on each picture itself, and over the other pictures that carry its segments."""
-    on = np.moveaxis(values.astype(np.float64), (2, 4), (0, 1))  # [laid, pairs, picture, …]
-    own, null = on[0], np.zeros_like(on[0])
+    on = values.astype(np.float64).transpose(2, 4, 0, 3, 1, 5)  # [laid, pairs, *_DIMS]
+    null = np.zeros_like(on[0])
     for guests, of in zip(laid[:, 1:].T, on[1:], strict=True):
-        null[:, guests] += of  # which holds every picture once
-    means = {"": own, "null_": null / (len(on) - 1)}
-    fields = {
-        prefix + name: (_DIMS, mean[n].swapaxes(1, 2))
-        for prefix, mean in means.items()
-        for n, name in enumerate(PAIRS)
-    }
-    coords: dict = {"image": keys, "matching": list(MATCHING)}
-    coords |= {"layer": np.arange(values.shape[1]), "head": np.arange(values.shape[-1])}
-    return xr.Dataset(fields, coords)
+        null[:, guests] += of / (len(on) - 1)  # guests hold every picture once
+    means = zip((*PAIRS, *(f"null_{name}" for name in PAIRS)), (*on[0], *null), strict=True)
+    coords: dict = {dim: np.arange(n) for dim, n in zip(_DIMS, null.shape[1:], strict=True)}
+    coords |= {"image": keys, "matching": list(MATCHING)}
+    return xr.Dataset({name: (_DIMS, mean) for name, mean in means}, coords)
 
 
 def pair_bins(grid: tuple[int, int]) -> dict[str, Int[np.ndarray, "patch other"]]:

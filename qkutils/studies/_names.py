@@ -24,16 +24,8 @@ SIDES = ("query", "key")
 NULLS = ("any", "leaning")
 PAIRS = 10  # random pairs of directions for each mode, with its cosine
 TOKEN_BYTES = 2**29  # of the tokens that are kept at once
-OF_MODES = ("layer", "head", "mode")
-OF_SIDES = ("layer", "side", "head", "mode")
-_DIMS = {
-    "same": OF_MODES,
-    "share_of": (*OF_SIDES, "family_name"),
-    "p_random": ("layer", "null", *OF_SIDES[1:]),
-    "random_same": OF_MODES,
-    "random_share": ("layer", "null", "direction"),
-    "random_share_of": ("layer", "null", "family_name"),
-}
+OF_MODES = ("head", "mode")
+OF_SIDES = ("side", *OF_MODES)
 
 Tokens = Float[Tensor, "scene row column d_model"]
 Directions = Float[Tensor, "direction d_model"]
@@ -52,6 +44,9 @@ class Labels:
     fine: LabelMaps
     base: LabelMaps
     coarse: int  # how many coarser labels there are
+
+
+Families = Mapping[str, Labels]
 
 
 def misplaced(fine: LabelMaps, generator: torch.Generator) -> LabelMaps:
@@ -101,9 +96,7 @@ class Namer:
     `x`: tokens, whose mean over the scenes `fit` has to be zero.
     """
 
-    def __init__(
-        self, families: Mapping[str, Labels], x: Tokens, fit: Bool[Tensor, " scene"]
-    ) -> None:
+    def __init__(self, families: Families, x: Tokens, fit: Bool[Tensor, " scene"]) -> None:
         self.families, self.x, halves = [*families.values()], (x[fit], x[~fit]), (fit, ~fit)
         self.names = np.array([*families], object)
         self.cells = [
@@ -147,32 +140,27 @@ class Namer:
         return high, low
 
     def chance(
-        self,
-        directions: Directions,
-        family: FamilyOf,
-        permutations: int,
-        generator: torch.Generator,
+        self, directions: Directions, family: FamilyOf, count: int, generator: torch.Generator
     ) -> PerDirection:
         """How often labels that mean nothing explain as much as the true ones do."""
         reached = torch.ones(len(directions)).to(directions)
         for number in family.unique().tolist():
             of, fitted, fine = family == number, self.means[number], self.tried[number]
             true = explained(self.cells[1][number], fitted, directions[of])
-            for _ in range(permutations):
+            for _ in range(count):
                 other = cells(misplaced(fine, generator), self.x[1], fitted.shape[1])
                 reached[of] += explained(other, fitted, directions[of]) >= true
-        return reached / (permutations + 1)
+        return reached / (count + 1)
 
-    def at_random(self, count: int, generator: torch.Generator) -> list[Directions]:
+    def at_random(self, count: int, generator: torch.Generator) -> Tensor:
         """Directions of any kind, and as many that lean to where the tokens vary (see NULLS)."""
         x = self.x[0]
         chance = torch.randn(2, count, x.shape[-1], generator=generator).to(x)
         # Gᵀx with one normal number per token has the distribution of GᵀR, R being that of x = QR.
-        return [chance[0], chance[1] @ torch.linalg.qr(x.flatten(0, 2), mode="r").R]
+        chance[1] = chance[1] @ torch.linalg.qr(x.flatten(0, 2), mode="r").R
+        return chance
 
-    def random_pairs(
-        self, cosine: Float[Tensor, " mode"], generator: torch.Generator
-    ) -> np.ndarray:
+    def random_pairs(self, cosine: PerDirection, generator: torch.Generator) -> np.ndarray:
         """Share of random leaning pairs with each mode's cosine whose directions have one name."""
         cosine = cosine.repeat(PAIRS)[:, None]
         _, leaning = self.at_random(2 * len(cosine), generator)
@@ -272,24 +260,21 @@ def names(
     generator = torch.Generator().manual_seed(seed)
     found = []
     for layer, x in enumerate(tqdm(_tokens(loaded, images), "layers", parts.sizes["layer"])):
-        namer = Namer(families, x - x[fit].mean((0, 1, 2)), fit)
-        found.append(
-            _name_layer(namer, parts.isel(layer=layer), permutations, directions, generator)
-        )
+        namer, modes = Namer(families, x - x[fit].mean((0, 1, 2)), fit), parts.isel(layer=layer)
+        found.append(_name_layer(namer, modes, permutations, directions, generator))
     labelled = _label(found, parts, list(families))
     return with_origin(labelled, loaded, "exact", "float32", scenes=len(images))
 
 
-def _check(model: Model, images: Tensor, families: Mapping[str, Labels]) -> None:
+def _check(model: Model, images: Tensor, families: Families) -> None:
     """Raise ValueError for pictures and labels that do not belong together."""
     check_images(model, images)
     options.count("number of images", len(images), 4)
+    wanted = (len(images), *model.grid)
     for name, labels in families.items():
-        if tuple(labels.fine.shape) != (len(images), *model.grid):
-            raise ValueError(
-                f"families[{name!r}]: labels of shape {tuple(labels.fine.shape)}, but there are "
-                f"{len(images)} images of {model.grid[0]} × {model.grid[1]} patches"
-            )
+        shape = tuple(labels.fine.shape)
+        if shape != wanted:
+            raise ValueError(f"families[{name!r}]: labels of shape {shape}; {wanted} is needed")
 
 
 def _tokens(model: Model, images: Tensor) -> Iterator[Tokens]:
@@ -316,30 +301,35 @@ def _tokens(model: Model, images: Tensor) -> Iterator[Tokens]:
 
 def _name_layer(
     namer: Namer, modes: xr.Dataset, permutations: int, directions: int, generator: torch.Generator
-) -> dict[str, np.ndarray]:
+) -> xr.Dataset:
     """Names of one layer's modes, and how often labels or directions of chance do as well."""
-    by_chance = [namer.named(each)[1:] for each in namer.at_random(directions, generator)]
+    _, by_chance, of_families = namer.named(namer.at_random(directions, generator).flatten(0, 1))
+    by_chance = by_chance.view(len(NULLS), -1)
     own = torch.from_numpy(np.stack([modes.u, modes.v])).flatten(0, 2).to(namer.x[0])
     cosine = torch.from_numpy(modes.cosine.values).flatten().to(own)
     family, share, outside = namer.named(own)
-    p = namer.chance(own, family, permutations, generator)
     high, low = namer.ends(own, family)
     found = {
-        "share": share,
-        "p": p,
-        "share_of": outside.mT,
-        "p_random": torch.stack([_reached(of, share) for of, _ in by_chance]),
-        "random_share": torch.stack([of for of, _ in by_chance]),
-        "random_share_of": torch.stack([all_of.mean(1) for _, all_of in by_chance]),
+        "family": (OF_SIDES, namer.names[family.cpu().numpy()]),
+        "high": (OF_SIDES, high),
+        "low": (OF_SIDES, low),
+        "same": (OF_MODES, same_names(family, high)),
+        "share": (OF_SIDES, share),
+        "p": (OF_SIDES, namer.chance(own, family, permutations, generator)),
+        "share_of": ((*OF_SIDES, "family_name"), outside.mT),
+        "p_random": (("null", *OF_SIDES), torch.stack([_reached(e, share) for e in by_chance])),
+        "random_same": (OF_MODES, namer.random_pairs(cosine, generator)),
+        "random_share": (("null", "direction"), by_chance),
+        "random_share_of": (
+            ("null", "family_name"),
+            of_families.unflatten(1, by_chance.shape).mean(-1).mT,
+        ),
     }
-    return {
-        "family": namer.names[family.cpu().numpy()],
-        "high": high,
-        "low": low,
-        "same": same_names(family, high),
-        "random_same": namer.random_pairs(cosine, generator),
-        **{name: each.cpu().numpy() for name, each in found.items()},
-    }
+    fields, sizes = {}, {"null": len(NULLS), "side": len(SIDES), **modes.cosine.sizes}
+    for name, (dims, values) in found.items():
+        array = values.cpu().numpy() if isinstance(values, Tensor) else values
+        fields[name] = (dims, array.reshape([sizes.get(dim, -1) for dim in dims]))
+    return xr.Dataset(fields)
 
 
 def _reached(by_chance: Float[Tensor, " random"], share: PerDirection) -> PerDirection:
@@ -348,20 +338,12 @@ def _reached(by_chance: Float[Tensor, " random"], share: PerDirection) -> PerDir
     return (1 + len(by_chance) - below.double()) / (1 + len(by_chance))
 
 
-def _label(
-    found: list[dict[str, np.ndarray]], parts: xr.Dataset, families: list[str]
-) -> xr.Dataset:
-    """All layers' names over (layer, head, mode, side), with both false discovery rates."""
-    coords: dict = {"side": list(SIDES), "family_name": families, "null": list(NULLS)}
-    coords |= {dim: np.arange(parts.sizes[dim]) for dim in OF_MODES}
-    fields = {}
-    for name in found[0]:
-        dims = _DIMS.get(name, OF_SIDES)
-        shape = [len(coords.get(dim, ())) or -1 for dim in dims]
-        fields[name] = (dims, np.stack([layer[name] for layer in found]).reshape(shape))
-    named = xr.Dataset(fields, coords)
-    for name, dims in (("", OF_SIDES), ("_random", ("null", *OF_SIDES))):
-        p = named[f"p{name}"].transpose(*dims)
+def _label(found: list[xr.Dataset], parts: xr.Dataset, families: list[str]) -> xr.Dataset:
+    """All layers' names, with both false discovery rates."""
+    coords = {"side": list(SIDES), "family_name": families, "null": list(NULLS)}
+    named = xr.concat(found, parts.layer).assign_coords(coords | dict(parts.cosine.coords))
+    for name, first in (("", ()), ("_random", ("null",))):
+        p = named[f"p{name}"].transpose(*first, "layer", *OF_SIDES)
         tests = p.values.reshape(-1, named.p.size)
-        named[f"q{name}"] = (dims, false_discovery_control(tests, axis=1).reshape(p.shape))
+        named[f"q{name}"] = p.copy(data=false_discovery_control(tests, axis=1).reshape(p.shape))
     return named.assign({name: parts[name] for name in ("sigma", "cosine")})

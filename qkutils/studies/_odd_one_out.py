@@ -23,18 +23,8 @@ from qkutils.passes import Watch, normalise
 from qkutils.pictures import in_mode
 from qkutils.provenance import with_origin
 from qkutils.records import Records, Samples
-from qkutils.studies._regions import (
-    OBJECTS,
-    REGIONS,
-    Fractions,
-    Layouts,
-    Members,
-    Patches,
-    Query,
-    memberships,
-    query_weights,
-    read_layouts,
-)
+from qkutils.studies import _regions
+from qkutils.studies._regions import OBJECTS, Fractions, Layouts, Members, Patches, Query
 from qkutils.studies._streaming import pairing, refuse_twins, shuffled, stream
 
 Prefix = Literal["left out", "counted"]
@@ -132,10 +122,10 @@ def odd_one_out(
         store.check_writable(path)
     loaded = models.load(model)
     factors = score_factors(loaded, modes, salience)
-    layouts = read_layouts(loaded, samples)
+    layouts = _regions.read_layouts(loaded, samples)
     pictures, laid = _pair(layouts, samples, null_images)
-    member = memberships(layouts.fraction, patches)
-    weight = query_weights(layouts.fraction, member, query)
+    member = _regions.memberships(layouts.fraction, patches)
+    weight = _regions.query_weights(layouts.fraction, member, query)
     keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
     said |= kept(modes, salience)
 
@@ -196,12 +186,7 @@ def _with_prefix(member: Members, prefix_tokens: int) -> Members:
 
 
 def _begin(
-    model: Model,
-    factors: tuple[Tensor, Tensor, Tensor],
-    member: Float[Tensor, "layout key region"],
-    weight: Float[Tensor, "layout object patch"],
-    laid: Int[Tensor, "picture laid"],
-    at: slice,
+    model: Model, factors: tuple, member: Tensor, weight: Tensor, laid: Tensor, at: slice
 ) -> Watch:
     """What measures some pictures' shares, of which only the query rows in need are computed."""
     heads, on = model.heads, laid[at].to(model.device)
@@ -249,8 +234,10 @@ def _label(
         "area": (("image", "region"), area),
         "area_others": (("image", "query", "region"), others),
     }
-    labels = {"image": keys, "query": list(OBJECTS), "region": list(REGIONS)}
-    found = xr.Dataset(fields, labels).reindex(region=[*REGIONS, "prefix"][: values.shape[-1]])
+    labels = {"image": keys, "query": list(OBJECTS), "region": list(_regions.REGIONS)}
+    found = xr.Dataset(fields, labels).reindex(
+        region=[*_regions.REGIONS, "prefix"][: values.shape[-1]]
+    )
     own = values[: len(keys), :, 0]
     for name, mean in (("share", own), ("null_share", _null(values, laid, own))):
         for n, suffix in enumerate(("", "_others")):
@@ -271,11 +258,7 @@ def _null(
 
 
 def _identity(
-    model: Model,
-    asked: dict[str, str],
-    layouts: Layouts,
-    masks: Sequence[np.ndarray],
-    null_images: Sequence[Image.Image],
+    model: Model, asked: dict, layouts: Layouts, masks: Sequence[np.ndarray], null_images: Sequence
 ) -> store.Identity:
     """What the study's numbers depend on, by its parts."""
     pictures = [*layouts.checksum, *(store.digest(in_mode(image)) for image in null_images)]
@@ -354,10 +337,11 @@ def relations(values: xr.DataArray) -> xr.DataArray:
     ['same', 'different', 'background']
     """
     options.with_dims("values", values, "query", "region")
-    means = [
-        sum(values.sel(query=q, region=r, drop=True) for q, r in zip(OBJECTS, on, strict=True)) / 2
-        for on in RELATIONS.values()
-    ]
+    means = []
+    for regions in RELATIONS.values():
+        asked = zip(OBJECTS, regions, strict=True)
+        own, other = (values.sel(query=q, region=r, drop=True) for q, r in asked)
+        means.append((own + other) / 2)
     names = xr.DataArray([*RELATIONS], dims="relation", name="relation")
     return xr.concat(means, names).rename(values.name)
 

@@ -20,7 +20,15 @@ from qkutils.modes import decompose
 from qkutils.passes import Watch, normalise
 from qkutils.provenance import with_origin
 from qkutils.records import Records, Segmentations
-from qkutils.studies._regions import HALF, SMALLEST, Objects, Patches, as_mean, objects_of
+from qkutils.studies._regions import (
+    HALF,
+    SMALLEST,
+    Fractions,
+    Objects,
+    Patches,
+    as_mean,
+    objects_of,
+)
 from qkutils.studies._streaming import check, pairing, stream
 
 CASES = ("modes", "random directions", "other masks", "random directions, other masks")
@@ -28,6 +36,8 @@ SIGNS = (1, -1)
 _GALLERY = ("case", "layer", "head", "mode", "sign")
 _DIMS = ("case", "image", "layer", "head", "mode", "sign")
 
+Masks = Float[Tensor, "picture object patch"]
+Sides = Float[Tensor, "layer row d_model"]
 Ranked = "rank case layer head mode sign"
 
 
@@ -106,33 +116,24 @@ def same_object(
     cover = options.number("cover", cover, SMALLEST, 1, closed=True)
     loaded = models.load(model)
     parts = decompose(loaded, convention=convention)
-    places, keys, objects = _read(loaded, segmentations, instances, cover)
+    places, keys, objects = zip(*_read(loaded, segmentations, instances, cover), strict=True)
     weight = torch.from_numpy(_weights(objects, None if patches == "fraction" else cover))
-    sides = _with_random(parts, torch.Generator().manual_seed(seed))
+    sides = _with_random(parts, seed, loaded.device)
     guests = torch.from_numpy(pairing(keys)[:, 0])
-    begin = partial(
-        _begin,
-        loaded,
-        [side.to(loaded.device) for side in sides],
-        convention,
-        weight.to(loaded.device),
-        guests,
-    )
+    begin = partial(_begin, loaded, sides, convention == "exact", weight, guests)
     pictures = Records(places, lambda place: segmentations[place])
-    found = _label(stream(loaded, pictures, batch_size, begin), parts, keys)
+    found = _label(stream(loaded, pictures, batch_size, begin), parts, list(keys))
     found = found.assign(objects=("image", [len(each.label) for each in objects]))
-    asked = {"k": k, "instances": str(instances), "cover": cover, "patches": patches, "seed": seed}
-    asked |= {
-        "pictures without objects": len(segmentations) - len(places),
-        "objects too small": sum(each.left_out for each in objects),
-    }
+    asked: dict = {"k": k, "instances": str(instances), "cover": cover, "patches": patches}
+    asked |= {"seed": seed, "pictures without objects": len(segmentations) - len(places)}
+    asked["objects too small"] = sum(each.left_out for each in objects)
     return with_origin(found, loaded, convention, "float32", **asked)
 
 
 def _read(
     model: Model, segmentations: Segmentations, instances: bool, cover: float
-) -> tuple[list[int], list[str], list[Objects]]:
-    """Places, keys and objects of all pictures that hold an object."""
+) -> list[tuple[int, str, Objects]]:
+    """Place, key and objects of all pictures that hold an object."""
     kept = []
     for place, segmented in enumerate(tqdm(segmentations, desc="objects")):
         objects = objects_of(model, segmented, instances, cover)
@@ -143,13 +144,10 @@ def _read(
             f"{len(kept)} of {len(segmentations)} pictures hold an object that covers a patch by "
             f"{cover:.0%}; at least two have to"
         )
-    places, keys, objects_by_picture = zip(*kept, strict=True)
-    return list(places), list(keys), list(objects_by_picture)
+    return kept
 
 
-def _weights(
-    objects: Sequence[Objects], cover: float | None
-) -> Float[np.ndarray, "picture object patch"]:
+def _weights(objects: Sequence[Objects], cover: float | None) -> Fractions:
     """Weights that take an object's mean over patches; rows of zeros where there are fewer."""
     most = max(len(each.label) for each in objects)
     weight = np.zeros((len(objects), most, objects[0].share.shape[1]), dtype=np.float32)
@@ -158,31 +156,25 @@ def _weights(
     return as_mean(weight)
 
 
-def _with_random(
-    parts: xr.Dataset, generator: torch.Generator
-) -> list[Float[Tensor, "layer row d_model"]]:
+def _with_random(parts: xr.Dataset, seed: int, device: torch.device) -> list[Sides]:
     """Query and key directions of each layer's modes, and as many random ones, in rows."""
-    sides = []
+    generator, sides = torch.Generator().manual_seed(seed), []
     for own in (torch.from_numpy(parts[side].values).flatten(1, 2) for side in ("u", "v")):
         random = torch.randn(own.shape, generator=generator, dtype=torch.float64)
-        sides.append(torch.cat([own, torch.nn.functional.normalize(random, dim=-1).float()], 1))
+        random = torch.nn.functional.normalize(random, dim=-1).float()
+        sides.append(torch.cat([own, random], 1).to(device))
     return sides
 
 
 def _begin(
-    model: Model,
-    sides: list[Float[Tensor, "layer row d_model"]],
-    convention: Convention,
-    weight: Float[Tensor, "picture object patch"],
-    guests: Int[Tensor, " picture"],
-    at: slice,
+    model: Model, sides: list[Sides], exact: bool, weight: Masks, guests: Tensor, at: slice
 ) -> Watch:
     """What measures some pictures' scores, and the objects by their own masks and by others'."""
-    masks = (weight[at], weight[guests[at].to(weight.device)])
+    masks = [weight[of].to(model.device) for of in (at, guests[at])]
 
     def measure(layer: int, x: Tensor) -> Float[Tensor, "picture field row sign"]:
         x = x[:, model.prefix_tokens :].float()
-        x = normalise(x, model.heads.ln_eps) if convention == "exact" else x
+        x = normalise(x, model.heads.ln_eps) if exact else x
         query, key = (x @ directions[layer].mT for directions in sides)
         best, other = (torch.stack([p.amax(1), -p.amin(1)], -1) for p in (query, key))
         score = (best * other).masked_fill(~((best > 0) & (other > 0)), torch.nan)
@@ -193,8 +185,8 @@ def _begin(
 
 
 def _picked(
-    projection: Float[Tensor, "image patch row"], weight: Float[Tensor, "image object patch"]
-) -> Float[Tensor, "image row sign"]:
+    projection: Float[Tensor, "picture patch row"], weight: Masks
+) -> Float[Tensor, "picture row sign"]:
     """The number of the object with the largest mean projection, and of that with the smallest."""
     mean, missing = weight @ projection, (weight.sum(-1) == 0)[..., None]
     largest = mean.masked_fill(missing, -torch.inf).argmax(1)
