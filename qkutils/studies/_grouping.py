@@ -136,11 +136,7 @@ def grouping_excess(found: xr.Dataset) -> xr.DataArray:
 
 
 def _begin(
-    model: Model,
-    factors: tuple[Tensor, ...],
-    weights: Callable[[int], Pairs],
-    laid: Laid,
-    at: slice,
+    model: Model, factors: tuple, weights: Callable[[int], Pairs], laid: Laid, at: slice
 ) -> Watch:
     """What measures some pictures' means of attention, on their own segments and on the null's."""
     each = np.stack([[weights(n) for n in row] for row in laid[at].tolist()])

@@ -178,7 +178,7 @@ def _pair(
     return Records(places, lambda at: at[0][at[1]]), laid
 
 
-def _with_prefix(member: Members, prefix_tokens: int) -> Members:
+def _with_prefix(member: Members, prefix_tokens: int) -> Float[np.ndarray, "image key with_prefix"]:
     """The same with a further region, to which the prefix tokens belong, and no patch does."""
     member = np.pad(member, ((0, 0), (prefix_tokens, 0), (0, 1)))
     member[:, :prefix_tokens, -1] = 1
@@ -235,9 +235,8 @@ def _label(
         "area_others": (("image", "query", "region"), others),
     }
     labels = {"image": keys, "query": list(OBJECTS), "region": list(_regions.REGIONS)}
-    found = xr.Dataset(fields, labels).reindex(
-        region=[*_regions.REGIONS, "prefix"][: values.shape[-1]]
-    )
+    regions = [*_regions.REGIONS, "prefix"][: values.shape[-1]]
+    found = xr.Dataset(fields, labels).reindex(region=regions)
     own = values[: len(keys), :, 0]
     for name, mean in (("share", own), ("null_share", _null(values, laid, own))):
         for n, suffix in enumerate(("", "_others")):

@@ -23,11 +23,12 @@ from qkutils.records import Sample, Samples, Segmented
 OBJECTS = ("target", "distractor")
 REGIONS = (*OBJECTS, "background")
 HALF = 0.5
-SMALLEST = 1e-6  # share of a patch that is asked of an object
+LEAST = 1e-6  # share of a patch that is asked of an object
 
 Patches = Literal["fraction", "half"]
 Query = Literal["largest", "weighted"]
-Pixels = Int[np.ndarray, "row column"]
+LabelMap = Int[np.ndarray, "height width"]
+Pixels = Int[np.ndarray, "row column"]  # that the model sees
 Fractions = Float[np.ndarray, "image object patch"]
 Members = Float[np.ndarray, "image patch region"]
 
@@ -178,7 +179,7 @@ def objects_of(
     ((12, 64), 2)
     """
     options.flag("instances", instances)
-    cover = options.number("cover", cover, SMALLEST, 1, closed=True)
+    cover = options.number("cover", cover, LEAST, 1, closed=True)
     labels, *others = _label_maps(segmented)
     if others:
         raise ValueError(
@@ -235,7 +236,7 @@ def _label_maps(segmented: Segmented) -> tuple[np.ndarray, ...]:
 
 
 def _objects(
-    model: Model, image: PIL.Image.Image, labels: Pixels, instances: bool, cover: float
+    model: Model, image: PIL.Image.Image, labels: LabelMap, instances: bool, cover: float
 ) -> Objects:
     """What of a label map covers at least one patch by `cover`."""
     number, label = _numbered(_seen(model, image, labels), instances)
@@ -260,7 +261,7 @@ def _numbered(labels: Pixels, instances: bool) -> tuple[Pixels, Int[np.ndarray, 
 # ---- numbers of pixels ---------------------------------------------------------------------------
 
 
-def _seen(model: Model, image: PIL.Image.Image, labels: Pixels) -> Pixels:
+def _seen(model: Model, image: PIL.Image.Image, labels: LabelMap) -> Pixels:
     """A label map on the pixels that the model sees; -1 where a border was added."""
     return align_labels(model, image, labels)[1].numpy()
 

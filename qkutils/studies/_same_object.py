@@ -20,15 +20,7 @@ from qkutils.modes import decompose
 from qkutils.passes import Watch, normalise
 from qkutils.provenance import with_origin
 from qkutils.records import Records, Segmentations
-from qkutils.studies._regions import (
-    HALF,
-    SMALLEST,
-    Fractions,
-    Objects,
-    Patches,
-    as_mean,
-    objects_of,
-)
+from qkutils.studies._regions import HALF, LEAST, Fractions, Objects, Patches, as_mean, objects_of
 from qkutils.studies._streaming import check, pairing, stream
 
 CASES = ("modes", "random directions", "other masks", "random directions, other masks")
@@ -113,10 +105,10 @@ def same_object(
     options.choice("patches", patches, get_args(Patches))
     options.flag("instances", instances)
     k, seed = options.count("k", k), options.seed(seed)
-    cover = options.number("cover", cover, SMALLEST, 1, closed=True)
+    cover = options.number("cover", cover, LEAST, 1, closed=True)
     loaded = models.load(model)
-    parts = decompose(loaded, convention=convention)
     places, keys, objects = zip(*_read(loaded, segmentations, instances, cover), strict=True)
+    parts = decompose(loaded, convention=convention)
     weight = torch.from_numpy(_weights(objects, None if patches == "fraction" else cover))
     sides = _with_random(parts, seed, loaded.device)
     guests = torch.from_numpy(pairing(keys)[:, 0])

@@ -214,10 +214,10 @@ def test_order_of_pictures_and_batches_change_nothing(small):
 
 
 def test_intervals_hold_the_estimate_and_shrink_with_the_pictures_taken(small):
-    samples, widths = pictures(32), []
-    for k in (2, 16):
+    samples, widths = pictures(16), []
+    for k in (2, 8):
         found = qk.studies.same_object(small, samples, k=k)
-        result = qk.studies.probability(found, ["layer", "head"], draws=200).sel(of="modes")
+        result = qk.studies.probability(found, ["layer", "head"], draws=100).sel(of="modes")
         assert result.low <= result.estimate <= result.high
         widths.append(float(result.high - result.low))
     assert widths[1] < widths[0]
