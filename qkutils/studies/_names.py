@@ -275,6 +275,9 @@ def _check(model: Model, images: Tensor, families: Families) -> None:
         shape = tuple(labels.fine.shape)
         if shape != wanted:
             raise ValueError(f"families[{name!r}]: labels of shape {shape}; {wanted} is needed")
+        pairs = torch.stack([labels.fine, labels.base])[:, labels.fine >= 0].unique(dim=1)
+        if len(pairs[0].unique()) < pairs.shape[1]:
+            raise ValueError(f"families[{name!r}]: a label has several bases; it needs one")
 
 
 def _tokens(model: Model, images: Tensor) -> Iterator[Tokens]:

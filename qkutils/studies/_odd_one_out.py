@@ -29,13 +29,10 @@ from qkutils.studies._streaming import pairing, refuse_twins, shuffled, stream
 
 Prefix = Literal["left out", "counted"]
 DIMS = ("image", "layer", "head", "query", "region")
-RELATIONS = {  # the regions that target and distractors ask for
-    "same": OBJECTS,
-    "different": OBJECTS[::-1],
-    "background": ("background", "background"),
-}
+RELATIONS = {"same": OBJECTS, "different": OBJECTS[::-1], "background": ("background",) * 2}
 
 Laid = Int[np.ndarray, "picture laid"]  # the layouts on each picture
+OfLayouts = Float[np.ndarray, "layout layer without_own head object region_or_prefix"]
 Shares = Float[np.ndarray, "picture layer laid without_own head object region_or_prefix"]
 
 
@@ -126,7 +123,7 @@ def odd_one_out(
     pictures, laid = _pair(layouts, samples, null_images)
     member = _regions.memberships(layouts.fraction, patches)
     weight = _regions.query_weights(layouts.fraction, member, query)
-    keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
+    keys = member if prefix == "left out" else _regions.with_prefix(member, loaded.prefix_tokens)
     said |= kept(modes, salience)
 
     def compute(folder: Path | None) -> xr.Dataset:
@@ -140,8 +137,8 @@ def odd_one_out(
 
     asked = said | {"batch_size": str(batch_size)}
     if modes is not None:  # numbers alone don't tell what was done to them
-        arrays = (modes[name].values for name in ("sigma", "u", "v"))
-        asked["modes"] += " " + " ".join(map(store.digest, arrays))
+        for name in ("sigma", "u", "v"):
+            asked["modes"] += " " + store.digest(modes[name].values)
     identity = _identity(loaded, asked, layouts, (keys, weight), null_images)
     return store.resumable(path, identity, compute)
 
@@ -176,13 +173,6 @@ def _pair(
     else:
         laid = np.concatenate([laid, pairing(keys)], 1)
     return Records(places, lambda at: at[0][at[1]]), laid
-
-
-def _with_prefix(member: Members, prefix_tokens: int) -> Float[np.ndarray, "image key with_prefix"]:
-    """The same with a further region, to which the prefix tokens belong, and no patch does."""
-    member = np.pad(member, ((0, 0), (prefix_tokens, 0), (0, 1)))
-    member[:, :prefix_tokens, -1] = 1
-    return member
 
 
 def _begin(
@@ -230,10 +220,8 @@ def _label(
     """The shares of every layout on its own picture, their mean over its null, and the areas."""
     patches, area = member.shape[1], member.mean(1)
     others = (patches * area[:, None] - weight @ member) / (patches - 1)
-    fields: dict = {
-        "area": (("image", "region"), area),
-        "area_others": (("image", "query", "region"), others),
-    }
+    fields: dict = {"area": (("image", "region"), area)}
+    fields["area_others"] = (("image", "query", "region"), others)
     labels = {"image": keys, "query": list(OBJECTS), "region": list(_regions.REGIONS)}
     regions = [*_regions.REGIONS, "prefix"][: values.shape[-1]]
     found = xr.Dataset(fields, labels).reindex(region=regions)
@@ -244,9 +232,7 @@ def _label(
     return found.assign_coords({dim: np.arange(found.sizes[dim]) for dim in ("layer", "head")})
 
 
-def _null(
-    values: Shares, laid: Laid, own: Float[np.ndarray, "layout ..."]
-) -> Float[np.ndarray, "layout ..."]:
+def _null(values: Shares, laid: Laid, own: OfLayouts) -> OfLayouts:
     """Each layout's mean over all pictures that carry it, but for its own."""
     is_null = np.ones_like(laid, dtype=bool)
     is_null[: len(own), 0] = False

@@ -106,6 +106,15 @@ def memberships(fraction: Fractions, patches: Patches = "fraction") -> Members:
     return np.concatenate([fraction, background], 1).swapaxes(1, 2)
 
 
+def with_prefix(
+    member: Members, prefix_tokens: int
+) -> Float[np.ndarray, "image key region_or_prefix"]:
+    """The same with a further region, to which the prefix tokens belong, and no patch does."""
+    member = np.pad(member, ((0, 0), (prefix_tokens, 0), (0, 1)))
+    member[:, :prefix_tokens, -1] = 1
+    return member
+
+
 def query_weights(fraction: Fractions, member: Members, query: Query) -> Fractions:
     """How much each patch counts as the query of target and of distractors; sums to 1.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -255,6 +257,9 @@ def test_labels_of_other_pictures_are_refused(model, scenes):
     images, families = scenes
     with pytest.raises(ValueError, match="families"):
         qk.studies.names(model, images[:4], families)
+    torn = replace(families["part"], base=families["place"].fine)
+    with pytest.raises(ValueError, match=r"families\['part'\]"):
+        qk.studies.names(model, images, {"part": torn})
     with pytest.raises(ValueError, match="not square|square"):
         qk.world.labelled(qk.load(VisionTransformer(img_size=(32, 64), embed_dim=32, num_heads=2)))
 
