@@ -219,6 +219,8 @@ def step_up(p: np.ndarray) -> np.ndarray:
 def test_a_result_is_labelled_and_its_rates_are_controlled(model, names):
     assert dict(names.share.sizes) == {"layer": 2, "side": 2, "head": 2, "mode": 12}
     assert set(np.unique(names.family)) <= set(FAMILIES)
+    ends = [*names.high.values.ravel(), *names.low.values.ravel()]
+    assert all(type(name) is str for name in ends)
     assert (names.q >= names.p).all() and (names.q_random >= names.p_random).all()
     assert float(names.p.min()) == pytest.approx(1 / 20)
     for q, p in ((names.q, names.p), (names.q_random[1], names.p_random[:, 1])):
