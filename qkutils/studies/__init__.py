@@ -1,9 +1,7 @@
 """Studies: what tokens attend to, what modes mean, and what happens without them."""
 
 from qkutils.studies._grouping import grouping, grouping_excess
-from qkutils.studies._labels import Labels
-from qkutils.studies._layouts import Objects, objects_of, segments_of_patches
-from qkutils.studies._names import names
+from qkutils.studies._names import Labels, names
 from qkutils.studies._odd_one_out import (
     area_of_relations,
     late_minus_early,
@@ -12,6 +10,7 @@ from qkutils.studies._odd_one_out import (
     share_excess,
 )
 from qkutils.studies._one_image import build_up, one_image
+from qkutils.studies._regions import Objects, objects_of, segments_of_patches
 from qkutils.studies._removal import relative_change, removal
 from qkutils.studies._same_object import optimal_objects, probability, same_object
 

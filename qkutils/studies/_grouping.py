@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -15,15 +15,19 @@ from tqdm import tqdm
 from qkutils import models, options
 from qkutils.attention import SALIENCE, kept, score_factors, scores
 from qkutils.models import AnyModel, Model
-from qkutils.passes import normalise, streaming
+from qkutils.passes import Watch, normalise
 from qkutils.provenance import with_origin
 from qkutils.records import Segmentations
-from qkutils.studies._layouts import check, pairing, picture_batches, segments_of_patches
+from qkutils.studies._regions import segments_of_patches
+from qkutils.studies._streaming import check, pairing, stream
 
 MATCHING = ("none", "distance", "displacement")
 PAIRS = ("same", "different")
 _AT_HAND = 128  # layouts whose weights are kept, about a megabyte each
 _DIMS = ("image", "matching", "layer", "head")
+
+Laid = Int[np.ndarray, "picture laid"]  # whose segments: its own first, then its guests'
+Pairs = Float[np.ndarray, "matching pairs patch other"]
 
 
 def grouping(
@@ -83,20 +87,18 @@ def grouping(
     options.count("nulls", nulls, 1, len(segmentations) - 1)
     loaded = models.load(model)
     factors = score_factors(loaded, modes, salience)
-    keys, people = _read(loaded, segmentations)
-    guests = pairing(keys, nulls)
-    own, null = _measure(loaded, segmentations, people, guests, factors, batch_size)
-    fields = {name: (_DIMS, own[:, :, n]) for n, name in enumerate(PAIRS)}
-    fields |= {f"null_{name}": (_DIMS, null[:, :, n]) for n, name in enumerate(PAIRS)}
-    coords: dict = {"image": keys, "matching": list(MATCHING)}
-    coords |= {dim: np.arange(own.shape[n]) for dim, n in (("layer", 3), ("head", 4))}
-    without = {
-        f"pictures without pairs, matching {name}": int(np.isnan(own[:, n, 0, 0, 0]).sum())
-        for n, name in enumerate(MATCHING)
-    }
-    without |= {"nulls": nulls, "people": sum(len(labels) for labels in people)}
-    said = kept(modes, salience) | without
-    return with_origin(xr.Dataset(fields, coords), loaded, "exact", "float32", **said)
+    seen = [(segments_of_patches(loaded, s), s.key) for s in tqdm(segmentations, desc="segments")]
+    people, keys = zip(*seen, strict=True)
+    bins = pair_bins(loaded.grid)
+    weights = lru_cache(_AT_HAND)(lambda n: pair_weights(people[n], bins))
+    laid = np.column_stack([np.arange(len(keys)), pairing(keys, nulls)])
+    begin = partial(_begin, loaded, factors, weights, laid)
+    found = _label(stream(loaded, segmentations, batch_size, begin), laid, list(keys))
+    empty = found.same.isnull().all(("layer", "head")).sum("image")
+    without = zip(MATCHING, empty.values.tolist(), strict=True)
+    said = {f"pictures without pairs, matching {name}": count for name, count in without}
+    said |= {"nulls": nulls, "people": sum(map(len, people)), **kept(modes, salience)}
+    return with_origin(found, loaded, "exact", "float32", **said)
 
 
 def grouping_excess(found: xr.Dataset) -> xr.DataArray:
@@ -133,50 +135,19 @@ def grouping_excess(found: xr.Dataset) -> xr.DataArray:
     return (own - null).rename("excess").assign_attrs(found.attrs)
 
 
-def _read(
-    model: Model, segmentations: Segmentations
-) -> tuple[list[str], list[Int[np.ndarray, "_ patch"]]]:
-    """Key and segments of every picture."""
-    seen = [
-        (segmented.key, segments_of_patches(model, segmented))
-        for segmented in tqdm(segmentations, desc="segments")
-    ]
-    keys, people = zip(*seen, strict=True)
-    return list(keys), list(people)
+def _begin(
+    model: Model, factors: tuple, weights: Callable[[int], Pairs], laid: Laid, at: slice
+) -> Watch:
+    """What measures some pictures' means of attention, on their own segments and on the null's."""
+    each = np.stack([[weights(n) for n in row] for row in laid[at].tolist()])
+    weight, heads = torch.from_numpy(each).to(model.device), model.heads
 
+    def measure(layer: int, x: Tensor) -> Tensor:
+        z = normalise(x.float(), heads.ln_eps)
+        logits = scores(z, *(factor[layer] for factor in factors)) * heads.scale
+        return _means(logits, weight, model.prefix_tokens)
 
-def _measure(
-    model: Model,
-    segmentations: Segmentations,
-    people: list[Int[np.ndarray, "_ patch"]],
-    guests: Int[np.ndarray, "picture guest"],
-    factors: tuple[Tensor, Tensor, Tensor],
-    batch_size: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means [layout, matching, same or different, layer, head] on its picture and on others."""
-    query, key, kappa = factors
-    bins = pair_bins(model.grid)
-    weights = lru_cache(_AT_HAND)(lambda n: pair_weights(people[n], bins))
-    shape = (len(people), len(MATCHING), len(PAIRS), *query.shape[:2])
-    own, null = np.empty(shape), np.zeros(shape)
-    heads, places = model.heads, range(len(people))
-    with streaming(model) as run:
-        for which, images in picture_batches(model, segmentations, places, batch_size):
-            laid = np.concatenate([np.array(which)[:, None], guests[which]], 1)
-            each = np.stack([[weights(n) for n in row] for row in laid.tolist()])
-            weight = torch.from_numpy(each).to(model.device)
-            layers: list[Tensor] = []
-
-            def visit(layer: int, x: Tensor, weight=weight, layers=layers) -> None:
-                z = normalise(x.float(), heads.ln_eps)
-                logits = scores(z, query[layer], key[layer], kappa[layer]) * heads.scale
-                layers.append(_means(logits, weight, model.prefix_tokens))
-
-            run(images, visit)
-            values = torch.stack(layers, -2).cpu().double().numpy()
-            own[which] = values[:, 0]
-            np.add.at(null, laid[:, 1:], values[:, 1:])
-    return own, null / guests.shape[1]
+    return measure
 
 
 def _means(
@@ -191,6 +162,20 @@ def _means(
     return torch.einsum("ihqk,igmpqk->igmph", attention, weight)
 
 
+def _label(
+    values: Float[np.ndarray, "picture layer laid matching pairs head"], laid: Laid, keys: list[str]
+) -> xr.Dataset:
+    """Means on each picture itself, and over the other pictures that carry its segments."""
+    on = values.astype(np.float64).transpose(2, 4, 0, 3, 1, 5)  # [laid, pairs, *_DIMS]
+    null = np.zeros_like(on[0])
+    for guests, of in zip(laid[:, 1:].T, on[1:], strict=True):
+        null[:, guests] += of / (len(on) - 1)  # guests hold every picture once
+    means = zip((*PAIRS, *(f"null_{name}" for name in PAIRS)), (*on[0], *null), strict=True)
+    coords: dict = {dim: np.arange(n) for dim, n in zip(_DIMS, null.shape[1:], strict=True)}
+    coords |= {"image": keys, "matching": list(MATCHING)}
+    return xr.Dataset({name: (_DIMS, mean) for name, mean in means}, coords)
+
+
 def pair_bins(grid: tuple[int, int]) -> dict[str, Int[np.ndarray, "patch other"]]:
     """A number for every pair of patches, alike where a matching takes pairs as comparable."""
     row, column = (each.ravel() for each in np.indices(grid))
@@ -202,39 +187,32 @@ def pair_bins(grid: tuple[int, int]) -> dict[str, Int[np.ndarray, "patch other"]
 
 def pair_weights(
     people: Int[np.ndarray, "person patch"], bins: dict[str, Int[np.ndarray, "patch other"]]
-) -> Float[np.ndarray, "matching pairs patch other"]:
+) -> Pairs:
     """Weights of pairs of patches in the mean over same and over different segments.
 
     A bin with s pairs of the same and d of different segments has the weight s·d / (s + d) in both
     means, which is smallest in variance where all pairs vary alike; a bin that lacks one has none.
     Patches in no segment (-1) and a patch with itself are no pair.  NaN where nobody has a bin.
     """
-    matched = [np.stack([_one_person(labels, of) for labels in people]) for of in bins.values()]
-    there = [~np.isnan(each[:, 0, 0, 0]) for each in matched]
-    nobody = np.full(matched[0].shape[1:], np.nan, dtype=np.float32)
-    return np.stack(
-        [
-            each[some].mean(0) if some.any() else nobody
-            for each, some in zip(matched, there, strict=True)
-        ]
-    )
+    means = []
+    for of in bins.values():
+        each = [w for labels in people if (w := _one_person(labels, of)) is not None]
+        nobody = np.full((len(PAIRS), *of.shape), np.nan, dtype=np.float32)
+        means.append(np.mean(each, 0) if each else nobody)
+    return np.stack(means)
 
 
 def _one_person(
     labels: Int[np.ndarray, " patch"], bins: Int[np.ndarray, "patch other"]
-) -> Float[np.ndarray, "pairs patch other"]:
+) -> Float[np.ndarray, "pairs patch other"] | None:
+    """One person's weights; None where no bin has pairs of both kinds."""
     named = labels >= 0
     pair = named[:, None] & named & ~np.eye(len(labels), dtype=bool)
     alike = labels[:, None] == labels
     kinds = (pair & alike, pair & ~alike)
     same, different = (np.bincount(bins[kind], minlength=bins.max() + 1) for kind in kinds)
-    both = (same > 0) & (different > 0)
-    if not both.any():
-        return np.full((len(kinds), *bins.shape), np.nan, dtype=np.float32)
-    weight = np.where(both, same * different / np.maximum(same + different, 1), 0)
-    weight /= weight.sum()
-    parts = [
-        kind * (weight / np.maximum(count, 1))[bins]
-        for kind, count in zip(kinds, (same, different), strict=True)
-    ]
-    return np.stack(parts).astype(np.float32)
+    weight = same * different / np.maximum(same + different, 1)
+    if not weight.any():
+        return None
+    of_pair = [(weight / weight.sum() / np.maximum(n, 1))[bins] for n in (same, different)]
+    return np.stack([kind * w for kind, w in zip(kinds, of_pair, strict=True)]).astype(np.float32)

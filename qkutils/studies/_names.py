@@ -11,6 +11,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 from scipy.stats import false_discovery_control
 from torch import Tensor
+from torch.nn.functional import normalize, one_hot
 from tqdm import tqdm
 
 from qkutils import models, options
@@ -18,83 +19,75 @@ from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose
 from qkutils.passes import check_images, normalise, visit_layers
 from qkutils.provenance import with_origin
-from qkutils.studies._labels import Labels, misplaced, some
 
 SIDES = ("query", "key")
 NULLS = ("any", "leaning")
 PAIRS = 10  # random pairs of directions for each mode, with its cosine
 TOKEN_BYTES = 2**29  # of the tokens that are kept at once
-OF_SIDES = ("layer", "side", "head", "mode")
-_DIMS = {
-    "same": ("layer", "head", "mode"),
-    "share_of": (*OF_SIDES, "family_name"),
-    "p_random": ("layer", "null", *OF_SIDES[1:]),
-    "random_same": ("layer", "head", "mode"),
-    "random_share": ("layer", "null", "direction"),
-    "random_share_of": ("layer", "null", "family_name"),
-}
+OF_MODES = ("head", "mode")
+OF_SIDES = ("side", *OF_MODES)
 
 Tokens = Float[Tensor, "scene row column d_model"]
 Directions = Float[Tensor, "direction d_model"]
+PerDirection = Float[Tensor, " direction"]
+FamilyOf = Int[Tensor, " direction"]
+Cells = tuple[Float[Tensor, "label d_model"], Float[Tensor, "label 1"]]
+Means = Float[Tensor, "2 label d_model"]
+LabelMaps = Int[Tensor, "scene row column"]
 
 
 @dataclass(frozen=True)
-class Means:
-    """The mean token of each label's patches, in one half of the scenes."""
+class Labels:
+    """A label for every patch of every scene, −1 for none, beside the coarser one it refines."""
 
-    fine: Float[Tensor, "label d_model"]
-    base: Float[Tensor, "coarse d_model"]
+    names: tuple[str, ...]
+    fine: LabelMaps
+    base: LabelMaps
+    coarse: int  # how many coarser labels there are
 
 
-def _cells(
-    label: Int[Tensor, " patch"], x: Float[Tensor, "patch d_model"], count: int
-) -> tuple[Float[Tensor, "label d_model"], Float[Tensor, "label 1"]]:
+Families = Mapping[str, Labels]
+
+
+def misplaced(fine: LabelMaps, generator: torch.Generator) -> LabelMaps:
+    """The labels of other scenes at the same places: the same labels, which mean nothing here.
+
+    A scene's labels stay together, so that the patches of one object do not count as many cases,
+    and where they stand stays, so that a projection of mere place gains nothing.  Places, which are
+    alike in all scenes, are moved round the grid instead, in each scene by another step.
+    """
+    count, rows, columns = fine.shape
+    if (fine != fine[:1]).any():
+        return fine[torch.randperm(count, generator=generator)]
+    down, right = (torch.randint(n, (count, 1, 1), generator=generator) for n in (rows, columns))
+    row = (torch.arange(rows)[:, None] + down) % rows
+    column = (torch.arange(columns) + right) % columns
+    return fine[torch.arange(count)[:, None, None], row, column]
+
+
+def cells(fine: LabelMaps, x: Tokens, count: int) -> Cells:
     """Sum and number of the tokens with each label."""
-    hot = torch.nn.functional.one_hot(label + 1, count + 1)[:, 1:].to(x)
-    return hot.mT @ x, hot.sum(0)[:, None]
+    hot = one_hot(fine.flatten() + 1, count + 1)[:, 1:].to(x)
+    return hot.mT @ x.flatten(0, 2), hot.sum(0)[:, None]
 
 
-def means(labels: Labels, x: Tokens) -> Means:
-    """Fits the mean of every label; zero, which is the mean of all, for a label not seen."""
-    flat = x.flatten(0, 2)
-    out = []
-    for side, count in ((labels.fine, len(labels.names)), (labels.base, labels.coarse)):
-        where = side.where(labels.fine >= 0, -1).flatten()
-        total, number = _cells(where, flat, count)
-        out.append(total / number.clamp(min=1))
-    return Means(*out)
+def means(labels: Labels, of: Cells) -> Means:
+    """The mean of every label, and of its base; zero, the mean of all, for one not seen."""
+    there = labels.fine >= 0
+    base = labels.base.new_zeros(len(labels.names))
+    base[labels.fine[there]] = labels.base[there]
+    alike = (base[:, None] == base).to(of[0])
+    return torch.stack([t / n.clamp(min=1) for t, n in (of, [alike @ each for each in of])])
 
 
-def explained(
-    labels: Labels, fitted: Means, x: Tokens, directions: Directions
-) -> Float[Tensor, " direction"]:
+def explained(of: Cells, fitted: Means, directions: Directions) -> PerDirection:
     """By how much the labels' fitted means lessen the squared error that their base's leave.
 
     It is that of the projections x·d, whose sums and means are the projections of the tokens'.
     """
-    flat, where = x.flatten(0, 2), labels.fine.flatten()
-    gain = torch.zeros(len(directions)).to(x)
-    sides = ((labels.fine, fitted.fine, 1), (labels.base, fitted.base, -1))
-    for side, mean, sign in sides:
-        total, number = _cells(side.flatten().where(where >= 0, -1), flat, len(mean))
-        total, mean = total @ directions.mT, mean @ directions.mT
-        gain += sign * (2 * total * mean - number * mean.square()).sum(0)
-    return gain
-
-
-def extremes(
-    labels: Labels, fitted: Means, directions: Directions
-) -> tuple[np.ndarray, np.ndarray]:
-    """Names of the labels, among those seen, with the highest and the lowest mean over the base."""
-    seen = torch.bincount(labels.fine.flatten() + 1, minlength=len(labels.names) + 1)[1:] > 0
-    base_of = labels.fine.new_zeros(len(labels.names))
-    there = labels.fine >= 0
-    base_of[labels.fine[there]] = labels.base[there]
-    over = (fitted.fine - fitted.base[base_of]) @ directions.mT
-    names = np.array(labels.names, object)
-    high = over.where(seen[:, None], -torch.inf).argmax(0)
-    low = over.where(seen[:, None], torch.inf).argmin(0)
-    return names[high.cpu().numpy()], names[low.cpu().numpy()]
+    total, number = of[0] @ directions.mT, of[1]
+    fine, base = fitted @ directions.mT
+    return (2 * total * (fine - base) - number * (fine.square() - base.square())).sum(0)
 
 
 class Namer:
@@ -103,99 +96,82 @@ class Namer:
     `x`: tokens, whose mean over the scenes `fit` has to be zero.
     """
 
-    def __init__(
-        self, families: Mapping[str, Labels], x: Tokens, fit: Bool[Tensor, " scene"]
-    ) -> None:
-        self.families, self.x = tuple(families), (x[fit], x[~fit])
-        self.labels = [
-            (some(labels, fit).to(x.device), some(labels, ~fit).to(x.device))
-            for labels in families.values()
+    def __init__(self, families: Families, x: Tokens, fit: Bool[Tensor, " scene"]) -> None:
+        self.families, self.x, halves = [*families.values()], (x[fit], x[~fit]), (fit, ~fit)
+        self.names = np.array([*families], object)
+        self.cells = [
+            [cells(of.fine[half].to(x.device), x[half], len(of.names)) for of in self.families]
+            for half in halves
         ]
-        self.means = [means(labels, self.x[0]) for labels, _ in self.labels]
+        self.means = [means(*each) for each in zip(self.families, self.cells[0], strict=True)]
+        self.tried = [of.fine[~fit].to(x.device) for of in self.families]
 
-    def shares(
-        self, directions: Directions
-    ) -> tuple[Float[Tensor, "family direction"], Float[Tensor, "family direction"]]:
+    def shares(self, directions: Directions) -> list[Float[Tensor, "family direction"]]:
         """Share of each projection's variance over patches that each family of labels explains.
 
         On the scenes of the fit, and on the others, which it has not seen: there a share can be
         below zero.
         """
         results = []
-        for half, x in enumerate(self.x):
+        for x, of in zip(self.x, self.cells, strict=True):
             flat = x.flatten(0, 2)
             whole = ((directions @ (flat.mT @ flat)) * directions).sum(1)
-            gains = [
-                explained(labels[half], fitted, x, directions)
-                for labels, fitted in zip(self.labels, self.means, strict=True)
-            ]
-            results.append(torch.stack(gains) / whole)
-        return results[0], results[1]
+            both = zip(of, self.means, strict=True)
+            results.append(torch.stack([explained(*each, directions) for each in both]) / whole)
+        return results
 
     def named(
         self, directions: Directions
-    ) -> tuple[
-        Int[Tensor, " direction"], Float[Tensor, " direction"], Float[Tensor, "family direction"]
-    ]:
+    ) -> tuple[FamilyOf, PerDirection, Float[Tensor, "family direction"]]:
         """Each direction's family, chosen by the fit; its share, and all shares, elsewhere."""
         inside, outside = self.shares(directions)
         family = inside.argmax(0)
         return family, outside.gather(0, family[None])[0], outside
 
-    def ends(
-        self, directions: Directions, family: Int[Tensor, " direction"]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The labels at both ends of each direction, in the family that names it."""
-        high, low = np.empty(len(directions), object), np.empty(len(directions), object)
-        for of, number in self._of_each(family):
-            labels, fitted = self.labels[number][0], self.means[number]
-            high[of.cpu()], low[of.cpu()] = extremes(labels, fitted, directions[of])
+    def ends(self, directions: Directions, family: FamilyOf) -> tuple[np.ndarray, np.ndarray]:
+        """The labels with the highest and the lowest mean over the base, in the naming family."""
+        high, low = np.empty((2, len(directions)), object)
+        for number in family.unique().tolist():
+            of, names = family == number, np.array(self.families[number].names, object)
+            fine, base = self.means[number] @ directions[of].mT
+            over, seen, where = fine - base, self.cells[0][number][1] > 0, of.cpu().numpy()
+            high[where] = names[over.where(seen, -torch.inf).argmax(0).cpu().numpy()]
+            low[where] = names[over.where(seen, torch.inf).argmin(0).cpu().numpy()]
         return high, low
 
     def chance(
-        self,
-        directions: Directions,
-        family: Int[Tensor, " direction"],
-        permutations: int,
-        generator: torch.Generator,
-    ) -> Float[Tensor, " direction"]:
+        self, directions: Directions, family: FamilyOf, count: int, generator: torch.Generator
+    ) -> PerDirection:
         """How often labels that mean nothing explain as much as the true ones do."""
         reached = torch.ones(len(directions)).to(directions)
-        for of, number in self._of_each(family):
-            labels, fitted, some_of = self.labels[number][1], self.means[number], directions[of]
-            true = explained(labels, fitted, self.x[1], some_of)
-            for _ in range(permutations):
-                other = misplaced(labels, generator)
-                reached[of] += explained(other, fitted, self.x[1], some_of) >= true
-        return reached / (permutations + 1)
-
-    def _of_each(self, family: Int[Tensor, " direction"]) -> Iterator[tuple[Tensor, int]]:
-        """Which directions each family names, and its number, where it names any."""
         for number in family.unique().tolist():
-            yield (family == number).nonzero().flatten(), number
+            of, fitted, fine = family == number, self.means[number], self.tried[number]
+            true = explained(self.cells[1][number], fitted, directions[of])
+            for _ in range(count):
+                other = cells(misplaced(fine, generator), self.x[1], fitted.shape[1])
+                reached[of] += explained(other, fitted, directions[of]) >= true
+        return reached / (count + 1)
 
-    def at_random(self, count: int, generator: torch.Generator) -> list[Directions]:
+    def at_random(self, count: int, generator: torch.Generator) -> Tensor:
         """Directions of any kind, and as many that lean to where the tokens vary (see NULLS)."""
         x = self.x[0]
         chance = torch.randn(2, count, x.shape[-1], generator=generator).to(x)
         # Gᵀx with one normal number per token has the distribution of GᵀR, R being that of x = QR.
-        return [chance[0], chance[1] @ torch.linalg.qr(x.flatten(0, 2), mode="r").R]
+        chance[1] = chance[1] @ torch.linalg.qr(x.flatten(0, 2), mode="r").R
+        return chance
 
-    def random_pairs(
-        self, cosine: Float[Tensor, " mode"], generator: torch.Generator
-    ) -> np.ndarray:
+    def random_pairs(self, cosine: PerDirection, generator: torch.Generator) -> np.ndarray:
         """Share of random leaning pairs with each mode's cosine whose directions have one name."""
         cosine = cosine.repeat(PAIRS)[:, None]
         _, leaning = self.at_random(2 * len(cosine), generator)
-        first, other = torch.nn.functional.normalize(leaning, dim=-1).chunk(2)
-        other = other - (other * first).sum(-1, keepdim=True) * first
-        other = torch.nn.functional.normalize(other, dim=-1)
+        first, other = normalize(leaning, dim=-1).chunk(2)
+        other = normalize(other - (other * first).sum(-1, keepdim=True) * first, dim=-1)
         both = torch.cat([first, cosine * first + (1 - cosine**2).clamp(min=0).sqrt() * other])
         family = self.named(both)[0]
         return same_names(family, self.ends(both, family)[0]).reshape(PAIRS, -1).mean(0)
 
 
-def same_names(family: Int[Tensor, " direction"], high: np.ndarray) -> np.ndarray:
+def same_names(family: FamilyOf, high: np.ndarray) -> np.ndarray:
     """Whether the names of the first half of some directions are those of the second."""
     families, ends = np.split(family.cpu().numpy(), 2), np.split(high, 2)
     return (families[0] == families[1]) & (ends[0] == ends[1])
@@ -279,29 +255,29 @@ def names(
     directions = options.count("directions", directions)
     loaded = models.load(model)
     _check(loaded, images, families)
-    count = len(images)
-    fit = torch.arange(count) < count // 2
-    parts = decompose(loaded, convention="exact")
+    fit = torch.arange(len(images)) < len(images) // 2
+    parts = decompose(loaded)
     generator = torch.Generator().manual_seed(seed)
     found = []
     for layer, x in enumerate(tqdm(_tokens(loaded, images), "layers", parts.sizes["layer"])):
-        namer = Namer(families, x - x[fit].mean((0, 1, 2)), fit)
-        of_layer = parts[["u", "v", "cosine"]].isel(layer=layer)
-        found.append(_name_layer(namer, of_layer, permutations, directions, generator))
-    labelled = _label(found, parts, tuple(families))
-    return with_origin(labelled, loaded, "exact", "float32", scenes=count)
+        namer, modes = Namer(families, x - x[fit].mean((0, 1, 2)), fit), parts.isel(layer=layer)
+        found.append(_name_layer(namer, modes, permutations, directions, generator))
+    labelled = _label(found, parts, list(families))
+    return with_origin(labelled, loaded, "exact", "float32", scenes=len(images))
 
 
-def _check(model: Model, images: Tensor, families: Mapping[str, Labels]) -> None:
+def _check(model: Model, images: Tensor, families: Families) -> None:
     """Raise ValueError for pictures and labels that do not belong together."""
     check_images(model, images)
     options.count("number of images", len(images), 4)
+    wanted = (len(images), *model.grid)
     for name, labels in families.items():
-        if tuple(labels.fine.shape) != (len(images), *model.grid):
-            raise ValueError(
-                f"families[{name!r}]: labels of shape {tuple(labels.fine.shape)}, but there are "
-                f"{len(images)} images of {model.grid[0]} × {model.grid[1]} patches"
-            )
+        shape = tuple(labels.fine.shape)
+        if shape != wanted:
+            raise ValueError(f"families[{name!r}]: labels of shape {shape}; {wanted} is needed")
+        pairs = torch.stack([labels.fine, labels.base])[:, labels.fine >= 0].unique(dim=1)
+        if len(pairs[0].unique()) < pairs.shape[1]:
+            raise ValueError(f"families[{name!r}]: a label has several bases; it needs one")
 
 
 def _tokens(model: Model, images: Tensor) -> Iterator[Tokens]:
@@ -327,59 +303,50 @@ def _tokens(model: Model, images: Tensor) -> Iterator[Tokens]:
 
 
 def _name_layer(
-    namer: Namer,
-    modes: xr.Dataset,
-    permutations: int,
-    directions: int,
-    generator: torch.Generator,
-) -> dict[str, np.ndarray]:
+    namer: Namer, modes: xr.Dataset, permutations: int, directions: int, generator: torch.Generator
+) -> xr.Dataset:
     """Names of one layer's modes, and how often labels or directions of chance do as well."""
-    by_chance = [namer.named(each)[1:] for each in namer.at_random(directions, generator)]
-    sides = (torch.from_numpy(modes[side].values).flatten(0, 1) for side in ("u", "v"))
-    own = torch.cat(list(sides)).to(namer.x[0])
+    _, by_chance, of_families = namer.named(namer.at_random(directions, generator).flatten(0, 1))
+    by_chance = by_chance.view(len(NULLS), -1)
+    own = torch.from_numpy(np.stack([modes.u, modes.v])).flatten(0, 2).to(namer.x[0])
     cosine = torch.from_numpy(modes.cosine.values).flatten().to(own)
     family, share, outside = namer.named(own)
-    p = namer.chance(own, family, permutations, generator)
     high, low = namer.ends(own, family)
-    return {
-        "family": np.array(namer.families, object)[family.cpu().numpy()],
-        "high": high,
-        "low": low,
-        "same": same_names(family, high),
-        "share": share.cpu().numpy(),
-        "p": p.cpu().numpy(),
-        "share_of": outside.T.cpu().numpy(),
-        "random_same": namer.random_pairs(cosine, generator),
-        "p_random": np.stack([_reached(of, share) for of, _ in by_chance]),
-        "random_share": np.stack([of.cpu().numpy() for of, _ in by_chance]),
-        "random_share_of": np.stack([all_of.mean(1).cpu().numpy() for _, all_of in by_chance]),
+    found = {
+        "family": (OF_SIDES, namer.names[family.cpu().numpy()]),
+        "high": (OF_SIDES, high),
+        "low": (OF_SIDES, low),
+        "same": (OF_MODES, same_names(family, high)),
+        "share": (OF_SIDES, share),
+        "p": (OF_SIDES, namer.chance(own, family, permutations, generator)),
+        "share_of": ((*OF_SIDES, "family_name"), outside.mT),
+        "p_random": (("null", *OF_SIDES), torch.stack([_reached(e, share) for e in by_chance])),
+        "random_same": (OF_MODES, namer.random_pairs(cosine, generator)),
+        "random_share": (("null", "direction"), by_chance),
+        "random_share_of": (
+            ("null", "family_name"),
+            of_families.unflatten(1, by_chance.shape).mean(-1).mT,
+        ),
     }
+    fields, sizes = {}, {"null": len(NULLS), "side": len(SIDES), **modes.cosine.sizes}
+    for name, (dims, values) in found.items():
+        array = values.cpu().numpy() if isinstance(values, Tensor) else values
+        fields[name] = (dims, array.reshape([sizes.get(dim, -1) for dim in dims]))
+    return xr.Dataset(fields)
 
 
-def _reached(
-    by_chance: Float[Tensor, " random"], share: Float[Tensor, " direction"]
-) -> Float[np.ndarray, " direction"]:
+def _reached(by_chance: Float[Tensor, " random"], share: PerDirection) -> PerDirection:
     """How often random directions reach each direction's share; itself counts as one."""
     below = torch.searchsorted(by_chance.sort().values, share)
-    return (1 + len(by_chance) - below.cpu().numpy()) / (1 + len(by_chance))
+    return (1 + len(by_chance) - below.double()) / (1 + len(by_chance))
 
 
-def _label(
-    found: list[dict[str, np.ndarray]], parts: xr.Dataset, families: tuple[str, ...]
-) -> xr.Dataset:
-    """All layers' names over (layer, head, mode, side), with both false discovery rates."""
-    sizes = {d: parts.sizes[d] for d in ("layer", "head", "mode")}
-    sizes |= {"side": 2, "null": len(NULLS), "family_name": len(families), "direction": -1}
-    fields: dict = {}
-    for name in found[0]:
-        dims = _DIMS.get(name, OF_SIDES)
-        values = np.stack([layer[name] for layer in found])
-        fields[name] = (dims, values.reshape([sizes[d] for d in dims]))
-    shape = fields["p"][1].shape
-    controlled = false_discovery_control(fields["p"][1].ravel()).reshape(shape)
-    each = [false_discovery_control(fields["p_random"][1][:, n].ravel()) for n in range(len(NULLS))]
-    fields["q"] = (OF_SIDES, controlled)
-    fields["q_random"] = (("null", *OF_SIDES), np.stack(each).reshape(len(NULLS), *shape))
-    coords: dict = {"side": list(SIDES), "family_name": list(families), "null": list(NULLS)}
-    coords |= {d: np.arange(parts.sizes[d]) for d in ("layer", "head", "mode")}
-    return xr.Dataset(fields, coords).assign({k: parts[k] for k in ("sigma", "cosine")})
+def _label(found: list[xr.Dataset], parts: xr.Dataset, families: list[str]) -> xr.Dataset:
+    """All layers' names, with both false discovery rates."""
+    coords = {"side": list(SIDES), "family_name": families, "null": list(NULLS)}
+    named = xr.concat(found, parts.layer).assign_coords(coords | dict(parts.cosine.coords))
+    for name, first in (("", ()), ("_random", ("null",))):
+        p = named[f"p{name}"].transpose(*first, "layer", *OF_SIDES)
+        tests = p.values.reshape(-1, named.p.size)
+        named[f"q{name}"] = p.copy(data=false_discovery_control(tests, axis=1).reshape(p.shape))
+    return named.assign({name: parts[name] for name in ("sigma", "cosine")})

@@ -3,63 +3,37 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from qkutils import models, options, statistics, store
 from qkutils.attention import SALIENCE, kept, score_factors, scores_of_queries
 from qkutils.models import AnyModel, Model
-from qkutils.passes import Watch, normalise, streaming
+from qkutils.passes import Watch, normalise
+from qkutils.pictures import in_mode
 from qkutils.provenance import with_origin
-from qkutils.records import Samples
-from qkutils.studies._regions import (
-    OBJECTS,
-    REGIONS,
-    Layouts,
-    Patches,
-    Query,
-    areas,
-    memberships,
-    query_weights,
-    read_layouts,
-    shuffled,
-)
+from qkutils.records import Records, Samples
+from qkutils.studies import _regions
+from qkutils.studies._regions import OBJECTS, Fractions, Layouts, Members, Patches, Query
+from qkutils.studies._streaming import pairing, refuse_twins, shuffled, stream
 
 Prefix = Literal["left out", "counted"]
 DIMS = ("image", "layer", "head", "query", "region")
-RELATIONS = ("same", "different", "background")
+RELATIONS = {"same": OBJECTS, "different": OBJECTS[::-1], "background": ("background",) * 2}
 
-
-@dataclass(frozen=True)
-class _Jobs:
-    """The pictures that go through the model, and the layouts that are laid on each."""
-
-    pictures: list[Callable[[], Image.Image]]
-    layout: Int[np.ndarray, "picture laid"]
-    is_null: Bool[np.ndarray, "picture laid"]
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """What turns tokens into shares: the heads' factors, and every layout on the keys."""
-
-    model: Model
-    factors: tuple[Tensor, Tensor, Tensor]
-    member: Float[Tensor, "layout key region"]
-    weight: Float[Tensor, "layout object patch"]
+Laid = Int[np.ndarray, "picture laid"]  # the layouts on each picture
+OfLayouts = Float[np.ndarray, "layout layer without_own head object region_or_prefix"]
+Shares = Float[np.ndarray, "picture layer laid without_own head object region_or_prefix"]
 
 
 def odd_one_out(
@@ -134,9 +108,10 @@ def odd_one_out(
     >>> bool(abs(shares.share.sum("region") - 1).max() < 1e-5)
     True
     """
-    kinds = {"query": (query, Query), "patches": (patches, Patches), "prefix": (prefix, Prefix)}
     said = {
-        name: options.choice(name, value, get_args(kind)) for name, (value, kind) in kinds.items()
+        "query": options.choice("query", query, get_args(Query)),
+        "patches": options.choice("patches", patches, get_args(Patches)),
+        "prefix": options.choice("prefix", prefix, get_args(Prefix)),
     }
     batch_size = options.count("batch_size", batch_size)
     _check_pictures(samples, null_images)
@@ -144,25 +119,26 @@ def odd_one_out(
         store.check_writable(path)
     loaded = models.load(model)
     factors = score_factors(loaded, modes, salience)
-    layouts = read_layouts(loaded, samples)
-    jobs = _pair(layouts, samples, null_images)
-    member = memberships(layouts.fraction, patches)
-    weight = query_weights(layouts.fraction, member, query)
-    keys = member if prefix == "left out" else _with_prefix(member, loaded.prefix_tokens)
-    tensors = (torch.from_numpy(a).to(loaded.device) for a in (keys, weight))
-    reader = _Reader(loaded, factors, *tensors)
+    layouts = _regions.read_layouts(loaded, samples)
+    pictures, laid = _pair(layouts, samples, null_images)
+    member = _regions.memberships(layouts.fraction, patches)
+    weight = _regions.query_weights(layouts.fraction, member, query)
+    keys = member if prefix == "left out" else _regions.with_prefix(member, loaded.prefix_tokens)
     said |= kept(modes, salience)
 
     def compute(folder: Path | None) -> xr.Dataset:
-        values = _measure(reader, jobs, batch_size, folder)
-        found = _label(values, jobs, layouts, member, weight)
-        counts = _counts(layouts, weight)
+        on_keys, asking = (torch.from_numpy(each).to(loaded.device) for each in (keys, weight))
+        begin = partial(_begin, loaded, factors, on_keys, asking, torch.from_numpy(laid))
+        values = stream(loaded, pictures, batch_size, begin, folder)
+        found = _label(values, laid, layouts.keys, member, weight)
+        counts = {f"left out: {reason}": count for reason, count in layouts.left_out.items()}
+        counts["distractor too small"] = int(np.isnan(weight[:, 1, 0]).sum())
         return with_origin(found, loaded, "exact", "float32", **said, **counts)
 
     asked = said | {"batch_size": str(batch_size)}
     if modes is not None:  # numbers alone don't tell what was done to them
-        arrays = (modes[name].values for name in ("sigma", "u", "v"))
-        asked["modes"] += " " + " ".join(map(store.digest, arrays))
+        for name in ("sigma", "u", "v"):
+            asked["modes"] += " " + store.digest(modes[name].values)
     identity = _identity(loaded, asked, layouts, (keys, weight), null_images)
     return store.resumable(path, identity, compute)
 
@@ -175,86 +151,44 @@ def _check_pictures(samples: Samples, null_images: Sequence[Image.Image]) -> Non
             raise ValueError(f"null_images: number {n} is {type(picture).__name__}, not a picture")
 
 
-def _pair(layouts: Layouts, samples: Samples, null_images: Sequence[Image.Image]) -> _Jobs:
+def _pair(
+    layouts: Layouts, samples: Samples, null_images: Sequence[Image.Image]
+) -> tuple[Records, Laid]:
     """Each layout on its own picture, and for the null on another, which its key decides.
 
-    Without `null_images` a picture carries its own layout and that of the sample before it in an
-    order that has nothing to do with the order given, so that no picture is needed twice.
+    Without `null_images` a picture carries its own layout, then that of another sample, so that no
+    picture is needed twice.
     """
-    count, order = len(layouts.keys), shuffled(layouts.keys)
-
-    def of_sample(place: int) -> Callable[[], Image.Image]:
-        return lambda: samples[place].image
-
-    def of_null(place: int) -> Callable[[], Image.Image]:
-        return lambda: null_images[place]
-
-    own = [of_sample(place) for place in layouts.place.tolist()]
+    count, keys = len(layouts.keys), layouts.keys
+    places: list[tuple[Sequence, int]] = [(samples, place) for place in layouts.place.tolist()]
+    laid = np.arange(count)[:, None]
     if len(null_images):
-        turn = shuffled([str(_checksum(image)) for image in null_images])
-        pairs = range(max(count, len(turn)))
-        null = [of_null(turn[n % len(turn)]) for n in pairs]
-        layout = np.array([*range(count), *(order[n % count] for n in pairs)])[:, None]
-        return _Jobs(own + null, layout, np.arange(len(layout))[:, None] >= count)
-    if count == 1:
-        raise ValueError(
-            "one sample can be studied, and its null needs another picture: pass null_images, a "
-            "list of pictures on which its masks are laid"
-        )
-    guest = np.empty(count, dtype=np.int64)
-    guest[np.roll(order, -1)] = order
-    layout = np.stack([np.arange(count), guest], 1)
-    return _Jobs(own, layout, np.tile([False, True], (count, 1)))
+        refuse_twins(keys)
+        turn = shuffled([str(zlib.crc32(image.tobytes())) for image in null_images])
+        pairs = np.arange(max(count, len(turn)))
+        places += [(null_images, turn[n % len(turn)]) for n in pairs]
+        laid = np.concatenate([laid, np.array(shuffled(keys))[pairs % count, None]])
+    elif count == 1:
+        raise ValueError("null_images: one sample can be studied, and its null needs a picture")
+    else:
+        laid = np.concatenate([laid, pairing(keys)], 1)
+    return Records(places, lambda at: at[0][at[1]]), laid
 
 
-def _checksum(image: Image.Image) -> int:
-    return zlib.crc32(image.tobytes())
+def _begin(
+    model: Model, factors: tuple, member: Tensor, weight: Tensor, laid: Tensor, at: slice
+) -> Watch:
+    """What measures some pictures' shares, of which only the query rows in need are computed."""
+    heads, on = model.heads, laid[at].to(model.device)
+    rows, weight = _needed(weight[on])
+    member, rows = member[on], rows + model.prefix_tokens
 
-
-def _with_prefix(
-    member: Float[np.ndarray, "layout patch region"], prefix_tokens: int
-) -> Float[np.ndarray, "layout key region_or_prefix"]:
-    """The same with a further region, to which the prefix tokens belong, and no patch does."""
-    member = np.pad(member, ((0, 0), (prefix_tokens, 0), (0, 1)))
-    member[:, :prefix_tokens, -1] = 1
-    return member
-
-
-def _measure(
-    reader: _Reader, jobs: _Jobs, batch_size: int, folder: Path | None
-) -> Float[np.ndarray, "picture laid without_own layer head object region"]:
-    """Shares for all pictures, batch by batch; each batch is kept in the folder, if any."""
-    count, done = len(jobs.pictures), []
-    with tqdm(total=count, desc="images") as bar, streaming(reader.model) as run:
-        for start in range(0, count, batch_size):
-            which = slice(start, start + batch_size)
-            file = None if folder is None else folder / f"{start}.npy"
-            done.append(store.kept(file, partial(_batch, reader, jobs, which, run)))
-            bar.update(len(done[-1]))
-    return np.concatenate(done)
-
-
-def _batch(
-    reader: _Reader, jobs: _Jobs, which: slice, run: Callable[[Tensor, Watch], None]
-) -> Float[np.ndarray, "picture laid without_own layer head object region"]:
-    """Shares for some pictures, of which only the query rows that are needed are computed."""
-    model, heads = reader.model, reader.model.heads
-    images = torch.stack(
-        [model.transform(picture().convert("RGB")) for picture in jobs.pictures[which]]
-    )
-    laid = torch.from_numpy(jobs.layout[which]).to(model.device)
-    member, weight = reader.member[laid], reader.weight[laid]
-    rows, weight = _needed(weight)
-    layers: list[Tensor] = []
-
-    def visit(layer: int, x: Tensor) -> None:
+    def measure(layer: int, x: Tensor) -> Tensor:
         z = normalise(x.float(), heads.ln_eps)
-        at = rows + model.prefix_tokens
-        logits = scores_of_queries(z, at, *(f[layer] for f in reader.factors)) * heads.scale
-        layers.append(_shares(logits, at, member, weight))
+        logits = scores_of_queries(z, rows, *(factor[layer] for factor in factors)) * heads.scale
+        return _shares(logits, rows, member, weight)
 
-    run(images, visit)
-    return torch.stack(layers, 3).cpu().numpy()
+    return measure
 
 
 def _needed(
@@ -281,52 +215,38 @@ def _shares(
 
 
 def _label(
-    values: Float[np.ndarray, "picture laid without_own layer head object region_or_prefix"],
-    jobs: _Jobs,
-    layouts: Layouts,
-    member: Float[np.ndarray, "layout patch region"],
-    weight: Float[np.ndarray, "layout object patch"],
+    values: Shares, laid: Laid, keys: list[str], member: Members, weight: Fractions
 ) -> xr.Dataset:
     """The shares of every layout on its own picture, their mean over its null, and the areas."""
-    area, area_others = areas(member, weight)
-    fields: dict = {
-        "area": (("image", "region"), area),
-        "area_others": (("image", "query", "region"), area_others),
-    }
-    labels = {"image": layouts.keys, "query": list(OBJECTS), "region": list(REGIONS)}
-    found = xr.Dataset(fields, labels).reindex(region=[*REGIONS, "prefix"][: values.shape[-1]])
-    for name, null in (("share", False), ("null_share", True)):
-        mean = _mean_per_layout(values[jobs.is_null == null], jobs.layout[jobs.is_null == null])
+    patches, area = member.shape[1], member.mean(1)
+    others = (patches * area[:, None] - weight @ member) / (patches - 1)
+    fields: dict = {"area": (("image", "region"), area)}
+    fields["area_others"] = (("image", "query", "region"), others)
+    labels = {"image": keys, "query": list(OBJECTS), "region": list(_regions.REGIONS)}
+    regions = [*_regions.REGIONS, "prefix"][: values.shape[-1]]
+    found = xr.Dataset(fields, labels).reindex(region=regions)
+    own = values[: len(keys), :, 0]
+    for name, mean in (("share", own), ("null_share", _null(values, laid, own))):
         for n, suffix in enumerate(("", "_others")):
-            found[name + suffix] = (DIMS, mean[:, n])
+            found[name + suffix] = (DIMS, mean[:, :, n])
     return found.assign_coords({dim: np.arange(found.sizes[dim]) for dim in ("layer", "head")})
 
 
-def _mean_per_layout(
-    values: Float[np.ndarray, "laid ..."], layout: Int[np.ndarray, " laid"]
-) -> Float[np.ndarray, "layout ..."]:
-    times = np.bincount(layout)
-    total = np.zeros((len(times), *values.shape[1:]), dtype=np.float32)
-    np.add.at(total, layout, values)
-    return total / times.reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32)
-
-
-def _counts(layouts: Layouts, weight: Float[np.ndarray, "layout object patch"]) -> dict[str, int]:
-    """How many samples were left out, and why; how many have no distractor that can be a query."""
-    left_out = {f"left out: {reason}": count for reason, count in layouts.left_out.items()}
-    without = int(np.isnan(weight[:, OBJECTS.index("distractor"), 0]).sum())
-    return left_out | {"distractor too small": without}
+def _null(values: Shares, laid: Laid, own: OfLayouts) -> OfLayouts:
+    """Each layout's mean over all pictures that carry it, but for its own."""
+    is_null = np.ones_like(laid, dtype=bool)
+    is_null[: len(own), 0] = False
+    total = np.zeros_like(own)
+    np.add.at(total, laid[is_null], values.swapaxes(1, 2)[is_null])
+    times = np.bincount(laid[is_null]).astype(np.float32)
+    return total / times.reshape(-1, *[1] * (total.ndim - 1))
 
 
 def _identity(
-    model: Model,
-    asked: dict[str, str],
-    layouts: Layouts,
-    masks: Sequence[np.ndarray],
-    null_images: Sequence[Image.Image],
+    model: Model, asked: dict, layouts: Layouts, masks: Sequence[np.ndarray], null_images: Sequence
 ) -> store.Identity:
     """What the study's numbers depend on, by its parts."""
-    pictures = [*layouts.checksum, *(store.digest(image.convert("RGB")) for image in null_images)]
+    pictures = [*layouts.checksum, *(store.digest(in_mode(image)) for image in null_images)]
     return {
         "model": model.identity,
         "preprocessing": repr(model.transform),
@@ -402,14 +322,13 @@ def relations(values: xr.DataArray) -> xr.DataArray:
     ['same', 'different', 'background']
     """
     options.with_dims("values", values, "query", "region")
-    target, distractor = (values.sel(query=q, drop=True) for q in OBJECTS)
-    pairs = {
-        "same": (target.sel(region="target"), distractor.sel(region="distractor")),
-        "different": (target.sel(region="distractor"), distractor.sel(region="target")),
-        "background": (target.sel(region="background"), distractor.sel(region="background")),
-    }
-    means = [(a.drop_vars("region") + b.drop_vars("region")) / 2 for a, b in pairs.values()]
-    return xr.concat(means, pd.Index(pairs, name="relation")).rename(values.name)
+    means = []
+    for regions in RELATIONS.values():
+        asked = zip(OBJECTS, regions, strict=True)
+        own, other = (values.sel(query=q, region=r, drop=True) for q, r in asked)
+        means.append((own + other) / 2)
+    names = xr.DataArray([*RELATIONS], dims="relation", name="relation")
+    return xr.concat(means, names).rename(values.name)
 
 
 def area_of_relations(shares: xr.Dataset) -> xr.DataArray:

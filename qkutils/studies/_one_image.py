@@ -10,15 +10,21 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from qkutils import models
+from qkutils import models, options
 from qkutils.heads import Convention, Heads, key_salience
 from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose_layer
 from qkutils.passes import normalise, visit_layers
-from qkutils.pictures._stream import pictures_of
+from qkutils.pictures import pictures_of
 from qkutils.provenance import with_origin
 
 ORDERS = ("contribution", "sigma")
+
+Token = Float[Tensor, "token d_model"]
+PerToken = Float[Tensor, " token"]
+PerMode = Float[Tensor, " mode"]
+Queries = Float[Tensor, "query mode"]
+Keys = Float[Tensor, "key mode"]
 
 
 def one_image(
@@ -84,40 +90,41 @@ def one_image(
     1.0
     """
     loaded = models.load(model)
-    heads = loaded.heads
-    _check(loaded, heads, layer, head, query_patch, order)
-    x = _token(loaded, image, layer)
+    heads, prefix = loaded.heads, loaded.prefix_tokens
+    options.index("layer", layer, heads.w_q.shape[0])
+    options.index("head", head, heads.w_q.shape[1])
+    options.choice("order", order, ORDERS)
+    if query_patch is not None:
+        options.index("query_patch", query_patch, loaded.grid[0] * loaded.grid[1])
     parts = {name: each[head] for name, each in decompose_layer(heads, layer, convention).items()}
-    token = x if convention == "paper" else normalise(x, heads.ln_eps)
-    query, key = token @ parts["u"].mT, token @ parts["v"].mT
-    salience, constant = torch.zeros(len(x)).double(), torch.zeros(len(x)).double()
+    token = _token(loaded, image, layer)
+    salience = constant = torch.zeros_like(token[:, 0])
     if convention == "exact":
+        token = normalise(token, heads.ln_eps)
         kappa = torch.stack(key_salience(heads)).sum(0)[layer, head]
         salience, constant = token @ kappa, _constant(heads, layer, head, token)
-    prefix = loaded.prefix_tokens
+    query, key, sigma = token @ parts["u"].mT, token @ parts["v"].mT, parts["sigma"]
     asked = slice(prefix, None) if query_patch is None else [prefix + query_patch]
     asking = query[asked]
-    logit = heads.scale * parts["sigma"][:, None] * asking.mean(0)[:, None] * key.mT
-    share, salience_share = shares(asking * parts["sigma"], key, salience)
+    share, salience_share = shares(asking * sigma, key, salience)
+    on_grid = ("mode", "row", "column")
     fields = {
-        "sigma": ("mode", parts["sigma"]),
+        "sigma": ("mode", sigma),
         "cosine": ("mode", parts["cosine"]),
-        "contribution": ("mode", _contribution(asking, key[prefix:]) * parts["sigma"]),
+        "contribution": ("mode", _contribution(asking, key[prefix:]) * sigma),
         "share": ("mode", share),
-        "query_map": (("mode", "row", "column"), query[prefix:].mT.unflatten(1, loaded.grid)),
-        "key_map": (("mode", "row", "column"), key[prefix:].mT.unflatten(1, loaded.grid)),
-        "logit": (("mode", "token"), logit),
+        "query_map": (on_grid, query[prefix:].mT.unflatten(1, loaded.grid)),
+        "key_map": (on_grid, key[prefix:].mT.unflatten(1, loaded.grid)),
+        "logit": (("mode", "token"), heads.scale * (asking.mean(0) * sigma)[:, None] * key.mT),
         "salience": ("token", heads.scale * salience),
         "salience_share": ((), salience_share),
         "constant": ((), heads.scale * constant[asked].mean()),
     }
+    arrays = {name: (dims, values.cpu().numpy()) for name, (dims, values) in fields.items()}
+    found = xr.Dataset(arrays, {"mode": np.arange(len(share))})
+    ordered = found.isel(mode=np.argsort(-found[order].values, kind="stable"))
     place: dict[str, Any] = {"layer": layer, "head": head, "order": order}
     place |= {} if query_patch is None else {"query_patch": query_patch}
-    result = xr.Dataset(
-        {name: (dims, values.cpu().numpy()) for name, (dims, values) in fields.items()},
-        {"mode": np.arange(len(share))},
-    )
-    ordered = result.isel(mode=np.argsort(-result[order].values, kind="stable"))
     return with_origin(ordered, loaded, convention, **place)
 
 
@@ -161,23 +168,7 @@ def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
     return xr.DataArray(rows, {"count": np.arange(len(rows))}, ("count", "token"), "attention")
 
 
-def _check(
-    model: Model, heads: Heads, layer: int, head: int, query_patch: int | None, order: str
-) -> None:
-    layers, count = heads.w_q.shape[:2]
-    patches = model.grid[0] * model.grid[1]
-    for name, value, limit in (
-        ("layer", layer, layers),
-        ("head", head, count),
-        ("query_patch", query_patch or 0, patches),
-    ):
-        if not 0 <= value < limit:
-            raise ValueError(f"{name}={value}: {model.name} has 0 to {limit - 1}")
-    if order not in ORDERS:
-        raise ValueError(f"order={order!r}: it is one of {', '.join(ORDERS)}")
-
-
-def _token(model: Model, image: Any, layer: int) -> Float[Tensor, "token d_model"]:
+def _token(model: Model, image: Any, layer: int) -> Token:
     """The residual stream of one image at a layer's input, in float64."""
     kept: list[Tensor] = []
 
@@ -189,34 +180,23 @@ def _token(model: Model, image: Any, layer: int) -> Float[Tensor, "token d_model
     return kept[0]
 
 
-def _constant(
-    heads: Heads, layer: int, head: int, token: Float[Tensor, "token d_model"]
-) -> Float[Tensor, " token"]:
+def _constant(heads: Heads, layer: int, head: int, token: Token) -> PerToken:
     """What a query adds to its logits for all keys alike, which the softmax does not see."""
-    w_q, w_k, b_q, b_k, gain, shift = (
-        each.double()
-        for each in (
-            *(getattr(heads, name)[layer, head] for name in ("w_q", "w_k", "b_q", "b_k")),
-            heads.ln_gain[layer],
-            heads.ln_shift[layer],
-        )
-    )
+    names = ("w_q", "w_k", "b_q", "b_k")
+    w_q, w_k, b_q, b_k = (getattr(heads, name)[layer, head].double() for name in names)
+    gain, shift = heads.ln_gain[layer].double(), heads.ln_shift[layer].double()
     return ((token * gain + shift) @ w_q.mT + b_q) @ (w_k @ shift + b_k)
 
 
-def _contribution(
-    query: Float[Tensor, "query mode"], key: Float[Tensor, "patch mode"]
-) -> Float[Tensor, " mode"]:
+def _contribution(query: Queries, key: Keys) -> PerMode:
     """The larger, over both signs, of the product of the two largest projections."""
     both = [(s * query).amax(0).clamp(min=0) * (s * key).amax(0).clamp(min=0) for s in (1, -1)]
     return torch.maximum(*both)
 
 
 def shares(
-    query: Float[Tensor, "query mode"],
-    key: Float[Tensor, "token mode"],
-    salience: Float[Tensor, " token"],
-) -> tuple[Float[Tensor, " mode"], Float[Tensor, ""]]:
+    query: Queries, key: Keys, salience: Float[Tensor, " key"]
+) -> tuple[PerMode, Float[Tensor, ""]]:
     """Each term's covariance over keys with the whole logit, over the whole's variance."""
     key, salience = key - key.mean(0), salience - salience.mean()
     whole = query @ key.mT + salience

@@ -88,19 +88,14 @@ def _check(projections: Projections, layer: int, head: int, directions: Tensor) 
     layers, heads, modes, _ = projections.heads.w_q.shape
     options.index("layer", layer, layers)
     options.index("head", head, heads)
-    if not isinstance(directions, Tensor) or directions.ndim != 2 or len(directions) == 0:
-        raise ValueError("directions: a tensor [direction, mode] with at least one is needed")
+    fits = isinstance(directions, Tensor) and directions.shape[1:] == (modes,)
+    if not fits or not len(directions):
+        raise ValueError(f"directions: a tensor [direction, mode] of {modes} modes is needed")
     length = directions.norm(dim=-1)
-    if directions.shape[1] != modes or not ((length > 0) & (length < 1 + 1e-5)).all():
-        raise ValueError(
-            f"directions of {directions.shape[1]} numbers and lengths {length.min():.3g} to "
-            f"{length.max():.3g}: {modes} coordinates on u and lengths above 0, up to 1, are needed"
-        )
+    if not ((length > 0) & (length < 1 + 1e-5)).all():
+        raise ValueError(f"directions: lengths above 0, up to 1 are needed, not {length.tolist()}")
     if projections.layers[layer].rows is not None:
-        raise ValueError(
-            f"layer {layer} of {projections.model.name} has null modes, or does not show its "
-            "queries and keys; choose another layer or model"
-        )
+        raise ValueError(f"layer={layer}: it has null modes, or hides its queries; choose another")
 
 
 def _without(
@@ -108,7 +103,7 @@ def _without(
 ) -> tuple[Float[Tensor, "image output"], float, float]:
     """The answers while a head misses a direction; how far its attention moves, what is taken."""
     queries: list[Tensor] = []
-    measured: list[Tensor] = []
+    found: list[float] = []
 
     def change(at: int, query: Tensor) -> Tensor:
         if at != layer:
@@ -119,16 +114,15 @@ def _without(
         return changed
 
     def measure(at: int, key: Tensor) -> None:
-        if at != layer:
-            return
-        before, after = (q @ key[:, head].mT * projections.heads.scale for q in queries)
-        measured.append((before.softmax(-1) - after.softmax(-1)).abs().sum(-1).mean() / 2)
-        measured.append((before - after).var(-1, correction=0).mean())
+        if at == layer:
+            before, after = (q @ key[:, head].mT * projections.heads.scale for q in queries)
+            moved = (before.softmax(-1) - after.softmax(-1)).abs().sum(-1).mean() / 2
+            found.extend((float(moved), float((before - after).var(-1, correction=0).mean())))
 
     parameters = projections.parameters
     with watching(projections.model, change=change, keys=measure, parameters=parameters) as run:
         output = run(images).float()
-    moved, taken = (float(each) for each in measured)
+    moved, taken = found
     return output, moved, taken
 
 

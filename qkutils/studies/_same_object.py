@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -17,36 +17,20 @@ from qkutils import models, options, statistics
 from qkutils.heads import CONVENTIONS, Convention
 from qkutils.models import AnyModel, Model
 from qkutils.modes import decompose
-from qkutils.passes import normalise, streaming
-from qkutils.provenance import ORIGIN, with_origin
-from qkutils.records import Segmentations
-from qkutils.studies._layouts import (
-    HALF,
-    SMALLEST,
-    Objects,
-    check,
-    objects_of,
-    pairing,
-    picture_batches,
-)
-from qkutils.studies._regions import Patches
+from qkutils.passes import Watch, normalise
+from qkutils.provenance import with_origin
+from qkutils.records import Records, Segmentations
+from qkutils.studies._regions import HALF, LEAST, Fractions, Objects, Patches, as_mean, objects_of
+from qkutils.studies._streaming import check, pairing, stream
 
 CASES = ("modes", "random directions", "other masks", "random directions, other masks")
 SIGNS = (1, -1)
-_DIMS = ("case", "image", "layer", "head", "mode", "sign")
 _GALLERY = ("case", "layer", "head", "mode", "sign")
+_DIMS = ("case", "image", "layer", "head", "mode", "sign")
 
-
-@dataclass(frozen=True)
-class _Reader:
-    """Directions of modes and random ones, side by side in rows, and objects as weights."""
-
-    model: Model
-    query: Float[Tensor, "layer row d_model"]
-    key: Float[Tensor, "layer row d_model"]
-    ln_eps: float | None  # None where the raw residual stream is projected
-    weight: Float[Tensor, "picture object patch"]
-    there: Bool[Tensor, "picture object"]
+Masks = Float[Tensor, "picture object patch"]
+Sides = Float[Tensor, "layer row d_model"]
+Ranked = "rank case layer head mode sign"
 
 
 def same_object(
@@ -121,30 +105,27 @@ def same_object(
     options.choice("patches", patches, get_args(Patches))
     options.flag("instances", instances)
     k, seed = options.count("k", k), options.seed(seed)
-    cover = options.number("cover", cover, SMALLEST, 1, closed=True)
+    cover = options.number("cover", cover, LEAST, 1, closed=True)
     loaded = models.load(model)
+    places, keys, objects = zip(*_read(loaded, segmentations, instances, cover), strict=True)
     parts = decompose(loaded, convention=convention)
-    places, keys, objects = _read(loaded, segmentations, instances, cover)
-    reader = _reader(
-        loaded, parts, _weights(objects, None if patches == "fraction" else cover), seed
-    )
-    guests = pairing(keys)[:, 0]
-    found = _label(_measure(reader, segmentations, places, guests, batch_size), parts, keys)
-    counts = [len(each.label) for each in objects]
-    asked = {"k": k, "instances": str(instances), "cover": cover, "patches": patches, "seed": seed}
-    asked |= {
-        "pictures without objects": len(segmentations) - len(places),
-        "objects too small": sum(each.left_out for each in objects),
-    }
-    return with_origin(
-        found.assign(objects=("image", counts)), loaded, convention, "float32", **asked
-    )
+    weight = torch.from_numpy(_weights(objects, None if patches == "fraction" else cover))
+    sides = _with_random(parts, seed, loaded.device)
+    guests = torch.from_numpy(pairing(keys)[:, 0])
+    begin = partial(_begin, loaded, sides, convention == "exact", weight, guests)
+    pictures = Records(places, lambda place: segmentations[place])
+    found = _label(stream(loaded, pictures, batch_size, begin), parts, list(keys))
+    found = found.assign(objects=("image", [len(each.label) for each in objects]))
+    asked: dict = {"k": k, "instances": str(instances), "cover": cover, "patches": patches}
+    asked |= {"seed": seed, "pictures without objects": len(segmentations) - len(places)}
+    asked["objects too small"] = sum(each.left_out for each in objects)
+    return with_origin(found, loaded, convention, "float32", **asked)
 
 
 def _read(
     model: Model, segmentations: Segmentations, instances: bool, cover: float
-) -> tuple[list[int], list[str], list[Objects]]:
-    """Places, keys and objects of all pictures that hold an object."""
+) -> list[tuple[int, str, Objects]]:
+    """Place, key and objects of all pictures that hold an object."""
     kept = []
     for place, segmented in enumerate(tqdm(segmentations, desc="objects")):
         objects = objects_of(model, segmented, instances, cover)
@@ -155,125 +136,68 @@ def _read(
             f"{len(kept)} of {len(segmentations)} pictures hold an object that covers a patch by "
             f"{cover:.0%}; at least two have to"
         )
-    places, keys, objects_by_picture = zip(*kept, strict=True)
-    return list(places), list(keys), list(objects_by_picture)
+    return kept
 
 
-def _weights(
-    objects: Sequence[Objects], cover: float | None
-) -> Float[np.ndarray, "picture object patch"]:
+def _weights(objects: Sequence[Objects], cover: float | None) -> Fractions:
     """Weights that take an object's mean over patches; rows of zeros where there are fewer."""
     most = max(len(each.label) for each in objects)
     weight = np.zeros((len(objects), most, objects[0].share.shape[1]), dtype=np.float32)
     for picture, each in enumerate(objects):
         weight[picture, : len(each.label)] = each.share if cover is None else each.share >= cover
-    return weight / np.maximum(weight.sum(-1, keepdims=True), np.finfo(np.float32).tiny)
+    return as_mean(weight)
 
 
-def _reader(
-    model: Model, parts: xr.Dataset, weight: Float[np.ndarray, "picture object patch"], seed: int
-) -> _Reader:
-    generator = torch.Generator().manual_seed(seed)
-
-    def with_random(side: str) -> Float[Tensor, "layer row d_model"]:
-        own = torch.from_numpy(parts[side].values).flatten(1, 2)
-        random = torch.nn.functional.normalize(
-            torch.randn(own.shape, generator=generator, dtype=torch.float64), dim=-1
-        )
-        return torch.cat([own, random.float()], 1).to(model.device)
-
-    exact = parts.convention == "exact"
-    weights = torch.from_numpy(weight).to(model.device)
-    return _Reader(
-        model,
-        with_random("u"),
-        with_random("v"),
-        model.heads.ln_eps if exact else None,
-        weights,
-        weights.sum(-1) > 0,
-    )
+def _with_random(parts: xr.Dataset, seed: int, device: torch.device) -> list[Sides]:
+    """Query and key directions of each layer's modes, and as many random ones, in rows."""
+    generator, sides = torch.Generator().manual_seed(seed), []
+    for own in (torch.from_numpy(parts[side].values).flatten(1, 2) for side in ("u", "v")):
+        random = torch.randn(own.shape, generator=generator, dtype=torch.float64)
+        random = torch.nn.functional.normalize(random, dim=-1).float()
+        sides.append(torch.cat([own, random], 1).to(device))
+    return sides
 
 
-def _measure(
-    reader: _Reader,
-    segmentations: Segmentations,
-    places: list[int],
-    guests: Int[np.ndarray, " picture"],
-    batch_size: int,
-) -> dict[str, Tensor]:
-    """Score and objects, each [case, picture, layer, row, sign], batch by batch."""
-    batches: list[dict[str, Tensor]] = []
-    start = 0
-    model = reader.model
-    with streaming(model) as run:
-        for which, images in picture_batches(model, segmentations, places, batch_size):
-            at = torch.arange(start, start + len(which))
-            layers: list[dict[str, Tensor]] = []
-            laid = [at.to(model.device), torch.from_numpy(guests)[at].to(model.device)]
+def _begin(
+    model: Model, sides: list[Sides], exact: bool, weight: Masks, guests: Tensor, at: slice
+) -> Watch:
+    """What measures some pictures' scores, and the objects by their own masks and by others'."""
+    masks = [weight[of].to(model.device) for of in (at, guests[at])]
 
-            def visit(layer: int, x: Tensor, laid=laid, layers=layers) -> None:
-                layers.append(_one_layer(reader, layer, x, laid))
+    def measure(layer: int, x: Tensor) -> Float[Tensor, "picture field row sign"]:
+        x = x[:, model.prefix_tokens :].float()
+        x = normalise(x, model.heads.ln_eps) if exact else x
+        query, key = (x @ directions[layer].mT for directions in sides)
+        best, other = (torch.stack([p.amax(1), -p.amin(1)], -1) for p in (query, key))
+        score = (best * other).masked_fill(~((best > 0) & (other > 0)), torch.nan)
+        picked = [_picked(p, objects) for objects in masks for p in (query, key)]
+        return torch.stack([score, *picked], 1)
 
-            run(images, visit)
-            batches.append({n: torch.stack([one[n] for one in layers], 2) for n in layers[0]})
-            start += len(which)
-    return {name: torch.cat([batch[name] for batch in batches], 1) for name in batches[0]}
-
-
-def _one_layer(
-    reader: _Reader, layer: int, x: Float[Tensor, "image token d_model"], laid: list[Tensor]
-) -> dict[str, Tensor]:
-    """Score and objects of one layer, each [case, image, row, sign]."""
-    x = x[:, reader.model.prefix_tokens :].float()
-    x = x if reader.ln_eps is None else normalise(x, reader.ln_eps)
-    sides = [x @ directions[layer].mT for directions in (reader.query, reader.key)]
-    largest = [torch.stack([side.amax(1), -side.amin(1)], -1) for side in sides]
-    product = largest[0] * largest[1]
-    positive = (largest[0] > 0) & (largest[1] > 0)
-    score = product.masked_fill(~positive, torch.nan)
-    rows = score.shape[1] // 2  # the first half are the modes
-    out = {"score": torch.stack([score[:, :rows], score[:, rows:]] * 2).cpu()}
-    for name, side in zip(("query_object", "key_object"), sides, strict=True):
-        own, other = (_picked(side, reader.weight[at], reader.there[at]) for at in laid)
-        cases = [own[:, :rows], own[:, rows:], other[:, :rows], other[:, rows:]]
-        out[name] = torch.stack(cases).to("cpu", torch.int16)
-    return out
+    return measure
 
 
 def _picked(
-    projection: Float[Tensor, "image patch row"],
-    weight: Float[Tensor, "image object patch"],
-    there: Bool[Tensor, "image object"],
-) -> Int[Tensor, "image row sign"]:
-    """The object with the largest mean projection, and the one with the smallest."""
-    mean, missing = weight @ projection, ~there[..., None]
+    projection: Float[Tensor, "picture patch row"], weight: Masks
+) -> Float[Tensor, "picture row sign"]:
+    """The number of the object with the largest mean projection, and of that with the smallest."""
+    mean, missing = weight @ projection, (weight.sum(-1) == 0)[..., None]
     largest = mean.masked_fill(missing, -torch.inf).argmax(1)
-    return torch.stack([largest, mean.masked_fill(missing, torch.inf).argmin(1)], -1)
+    return torch.stack([largest, mean.masked_fill(missing, torch.inf).argmin(1)], -1).float()
 
 
-def _label(values: dict[str, Tensor], parts: xr.Dataset, keys: list[str]) -> xr.Dataset:
-    heads = (parts.sizes["head"], parts.sizes["mode"])
-    fields = {name: (_DIMS, each.unflatten(3, heads).numpy()) for name, each in values.items()}
+def _label(
+    values: Float[np.ndarray, "image layer field row sign"], parts: xr.Dataset, keys: list[str]
+) -> xr.Dataset:
+    """Scores and objects by case: modes and random directions, on own masks and on others'."""
+    shape = (*values.shape[:3], 2, parts.sizes["head"], parts.sizes["mode"], len(SIGNS))
+    score, *picked = np.moveaxis(values.reshape(shape), (2, 3), (0, 1))
+    fields = {
+        "score": (_DIMS, np.concatenate([score, score])),
+        "query_object": (_DIMS, np.concatenate(picked[::2]).astype(np.int16)),
+        "key_object": (_DIMS, np.concatenate(picked[1::2]).astype(np.int16)),
+    }
     coords = {"case": list(CASES), "image": keys, "sign": list(SIGNS)}
     return xr.Dataset(fields, coords).assign(sigma=parts.sigma)
-
-
-def _top(found: xr.Dataset, count: int) -> xr.Dataset:
-    """The `count` pictures with the largest score of every mode and sign, as dimension `rank`."""
-    fields = found[["score", "query_object", "key_object"]].transpose("image", *_GALLERY)
-    score = np.where(np.isnan(fields.score), -np.inf, fields.score)
-    order = np.argsort(-score, axis=0, kind="stable")[:count]
-    taken = {
-        str(name): (("rank", *_GALLERY), np.take_along_axis(each.values, order, 0))
-        for name, each in fields.items()
-    }
-    top = xr.Dataset(taken, {dim: fields[dim] for dim in _GALLERY} | _origin(found))
-    same = (top.query_object == top.key_object).where(top.score.notnull())
-    return top.assign(same=same, place=(("rank", *_GALLERY), order))
-
-
-def _origin(found: xr.Dataset) -> dict[str, xr.DataArray]:
-    return {name: found[name] for name in ORIGIN if name in found.coords}
 
 
 def optimal_objects(found: xr.Dataset) -> xr.Dataset:
@@ -308,6 +232,17 @@ def optimal_objects(found: xr.Dataset) -> xr.Dataset:
     """
     options.with_fields("found", found, "score", "query_object", "key_object")
     return _top(found, found.attrs["k"])
+
+
+def _top(found: xr.Dataset, count: int) -> xr.Dataset:
+    """The `count` pictures with the largest score of every mode and sign, as dimension `rank`."""
+    fields = found[["score", "query_object", "key_object"]].transpose("image", *_GALLERY)
+    score = fields.score.fillna(-np.inf).values
+    order = np.argsort(-score, axis=0, kind="stable")[:count]
+    place = xr.DataArray(order, dims=("rank", *_GALLERY))
+    top = fields.drop_vars("image").isel(image=place)
+    same = (top.query_object == top.key_object).where(top.score.notnull())
+    return top.assign(same=same, place=place)
 
 
 def probability(
@@ -369,13 +304,13 @@ def probability(
     drawn = rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=draws)
     times = tqdm([np.ones(pictures, dtype=np.int64), *drawn], desc="draws", leave=False)
     values = np.stack([_weighted(place, same, weight, np.append(each, 0), k) for each in times])
-    dims = ("draw", "case", "layer", "head")
-    cases = xr.DataArray(values, {dim: top[dim] for dim in dims[1:]}, dims)
-    cases = _excesses(cases, over)
-    parts = zip(("low", "high"), statistics.ends(cases[1:].values), strict=True)
-    fields = {"estimate": cases[0]} | {name: cases[0].copy(data=part) for name, part in parts}
+    coords = found.score.isel(image=0, mode=0, sign=0, drop=True).coords
+    cases = xr.DataArray(values, coords, ("draw", "case", "layer", "head"))
+    cases = _with_excesses(cases.mean(over))
+    low, high = (cases[0].copy(data=end) for end in statistics.ends(cases[1:].values))
+    fields = {"estimate": cases[0], "low": low, "high": high}
     interval = {"over": "image", "count": pictures, "draws": draws, "level": statistics.LEVEL}
-    return xr.Dataset(fields, _origin(found), found.attrs | interval)
+    return xr.Dataset(fields, attrs=found.attrs | interval)
 
 
 def _mode_weights(found: xr.Dataset) -> Float[np.ndarray, "case layer head mode"]:
@@ -385,8 +320,8 @@ def _mode_weights(found: xr.Dataset) -> Float[np.ndarray, "case layer head mode"
 
 
 def _weighted(
-    place: Int[np.ndarray, "rank case layer head mode sign"],
-    same: Bool[np.ndarray, "rank case layer head mode sign"],
+    place: Int[np.ndarray, Ranked],
+    same: Bool[np.ndarray, Ranked],
     weight: Float[np.ndarray, "case layer head mode"],
     times: Int[np.ndarray, " picture"],
     k: int,
@@ -405,14 +340,14 @@ def _weighted(
         return (share * weight).sum(-1) / weight.sum(-1)
 
 
-def _excesses(cases: xr.DataArray, over: Sequence[str]) -> xr.DataArray:
+def _with_excesses(cases: xr.DataArray) -> xr.DataArray:
     """The cases, and what the modes have more than the nulls, along `of`, after `draw`."""
-    mean = cases.mean(list(over))
-    modes, random, other, random_other = (mean.sel(case=case, drop=True) for case in CASES)
-    beyond = {
+    of = {case: cases.sel(case=case, drop=True) for case in CASES}
+    modes, random, other, both = of.values()
+    of |= {
         "excess over random directions": modes - random,
         "excess over other masks": modes - other,
-        "excess over both": (modes - other) - (random - random_other),
+        "excess over both": (modes - other) - (random - both),
     }
-    labelled = [each.assign_coords(case=name) for name, each in beyond.items()]
-    return xr.concat([mean, *labelled], "case").rename(case="of").transpose("draw", ...)
+    names = xr.DataArray([*of], dims="of", name="of")
+    return xr.concat([*of.values()], names).transpose("draw", "of", ...)

@@ -168,7 +168,7 @@ def test_shares_of_real_models_are_those_of_timms_own_attention(real_model, opti
     ("modes", "salience"), [(slice(3), ("bias",)), ([0, 5], ()), (None, ("shift",))]
 )
 def test_shares_of_a_choice_of_modes_are_those_of_rebuilt_attention(plain_vit, modes, salience):
-    model, samples = qk.load(plain_vit), noise_samples(4)
+    model, samples = qk.load(plain_vit), noise_samples(3)
     modes = None if modes is None else qk.decompose(model, convention="exact").isel(mode=modes)
 
     def rebuilt(image):
@@ -319,7 +319,7 @@ def test_attention_by_distance_alone_has_no_excess_over_the_null(make_vit, conte
 def test_attention_by_colour_has_excess_over_the_null(make_vit):
     seen = torch.eye(3)[[0, 0, 1, 1, 2, 2]] * torch.tensor([1, -1.0])[[0, 1] * 3][:, None]
     asks = torch.cat([2 * torch.ones(6), torch.zeros(18)])
-    found = qk.studies.odd_one_out(made_up_vit(make_vit, seen, UNREAD, asks), coloured_samples(60))
+    found = qk.studies.odd_one_out(made_up_vit(make_vit, seen, UNREAD, asks), coloured_samples(40))
     for others in (False, True):
         assert excess_on_own(found, others).low > 0.05
 
@@ -449,7 +449,7 @@ def test_unknown_options_are_refused_before_a_picture_is_read(
 
 def test_samples_that_do_not_fit_are_refused_by_name(plain_vit):
     first, second = noise_samples(2)
-    with pytest.raises(ValueError, match="one sample .* null_images"):
+    with pytest.raises(ValueError, match="null_images: one sample"):
         qk.studies.odd_one_out(plain_vit, [first])
     with pytest.raises(ValueError, match="'noise-0' occur more than once"):
         qk.studies.odd_one_out(plain_vit, [first, first])
@@ -494,7 +494,7 @@ def test_scenes_come_as_samples_with_their_masks():
             assert (sample.masks[name] == world.mask(role)[at].numpy()).mean() > 0.999
         assert sample.masks["target"].any()
     assert samples[-1].key == samples[69].key
-    assert len({sample.key for sample in samples}) == 70
+    assert len({sample.key for sample in samples[60:]}) == 10
     with pytest.raises(IndexError):
         samples[70]
     with pytest.raises(ValueError, match="stop="):
@@ -504,8 +504,8 @@ def test_scenes_come_as_samples_with_their_masks():
 
 
 def test_the_embedded_world_is_studied():
-    found = qk.studies.odd_one_out("tiny-supervised", qk.world.samples(seed=0, start=0, stop=24))
-    assert found.sizes["image"] + found.attrs["left out: target too small"] == 24
+    found = qk.studies.odd_one_out("tiny-supervised", qk.world.samples(seed=0, start=0, stop=6))
+    assert found.sizes["image"] + found.attrs["left out: target too small"] == 6
     assert found.sizes["layer"] == 8 and found.share.notnull().all()
 
 

@@ -110,7 +110,7 @@ def test_the_relative_change_is_one_where_answers_are_all_the_mean(plain_vit, im
     [
         (3, 0, unit(16, 0), "layer=3"),
         (0, 4, unit(16, 0), "head=4"),
-        (0, 0, unit(15, 0), "15 numbers"),
+        (0, 0, unit(15, 0), "directions: .* 16 modes"),
         (0, 0, 2 * unit(16, 0), "lengths above 0, up to 1"),
         (0, 0, 0 * unit(16, 0), "lengths above 0, up to 1"),
     ],
