@@ -14,8 +14,8 @@ from torch import Tensor
 from qkutils import passes
 from qkutils.heads import Convention, Heads, fold, key_salience
 from qkutils.models import Model
-from qkutils.modes import decompose_layer
 from qkutils.passes import Watch, normalise
+from qkutils.svd import decompose_layer
 
 PerMode = Float[Tensor, "head mode"]
 Turns = Float[Tensor, "side head mode d_head"]  # queries', then keys'

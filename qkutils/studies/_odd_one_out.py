@@ -163,7 +163,7 @@ def odd_one_out(
     if modes is not None:  # numbers alone don't tell what was done to them
         arrays = (modes[name].values for name in ("sigma", "u", "v"))
         asked["modes"] += " " + " ".join(map(store.digest, arrays))
-    identity = _identity(loaded, asked, layouts, (keys, weight), null_images)
+    identity = partial(_identity, loaded, asked, layouts, (keys, weight), null_images)
     return store.resumable(path, identity, compute)
 
 
