@@ -88,14 +88,6 @@ def test_one_run_tells_nothing():
     assert statistics.verdict(alone, 1, "weighted cosine").startswith(CANNOT_BE_TOLD)
 
 
-def test_shares_have_wilsons_interval():
-    found = statistics.of_shares([0.0, 0.25, 1.0], 20)
-    z2 = stats.norm.ppf(0.975) ** 2
-    centre = (np.array([0, 5, 20]) + z2 / 2) / (20 + z2)
-    np.testing.assert_allclose((found.low + found.high) / 2, centre, atol=1e-12)
-    np.testing.assert_allclose(found.estimate, [0, 0.25, 1])
-
-
 def test_a_difference_of_intervals_is_as_wide_as_both():
     found = statistics.difference(
         statistics.interval(0.5, 0.4, 0.6), statistics.interval(0.2, 0.15, 0.3)
@@ -201,8 +193,6 @@ CASES = {
     "heads and images": lambda: statistics.late_minus_early(NONSENSE.expand_dims(head=2)),
     "a head of NaN": lambda: statistics.late(per_head(np.full((3, 2), np.nan))),
     "too few weights": lambda: statistics.over_depth(NONSENSE, [1.0]),
-    "a share above 1": lambda: statistics.of_shares([1.2], 10),
-    "no cases": lambda: statistics.of_shares([0.5], 0),
     "no such measure": lambda: statistics.verdict(statistics.interval(0, 0, 0), 1, "cosine"),
     "direction 2": lambda: statistics.verdict(statistics.interval(0, 0, 0), 2, "grouping"),
     "direction True": lambda: statistics.verdict(statistics.interval(0, 0, 0), True, "grouping"),
