@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from qkutils import models, options
 from qkutils.heads import fold, key_salience
 from qkutils.models import AnyModel, Model
-from qkutils.passes import normalise, visit_layers
+from qkutils.passes import What, normalise, visit_layers
 from qkutils.provenance import refuse_foreign, with_origin
 
 DIMS = ("layer", "image", "head", "query", "key")
@@ -266,7 +265,7 @@ def _per_layer(
     model: Model,
     images: Images,
     compute: Callable[[int, Tensor], dict[str, Tensor]],
-    of: Literal["tokens", "attention"] = "tokens",
+    of: What = "tokens",
 ) -> dict[str, np.ndarray]:
     """What is computed of each layer's tokens or attention, over (layer, image, …), by name."""
     found: dict[str, np.ndarray] = {}

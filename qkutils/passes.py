@@ -18,6 +18,7 @@ from qkutils.models import Model
 MISS_LIMIT = 1e-3  # of a layer's largest value: far above rounding, far below any change of use
 
 Watch = Callable[[int, Tensor], Any]
+What = Literal["tokens", "queries", "keys", "attention"]
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def watching(
 
 
 @contextmanager
-def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
+def streaming(model: Model, what: What = "tokens") -> Iterator[Callable[[Tensor, Watch], None]]:
     """Yield a function that runs the model on images and hands each layer's tokens to a visitor.
 
     It is one pass over many batches, so that only the first of them is checked: see `watching`.
@@ -117,12 +118,14 @@ def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
     ----------
     model
         What `load` gave.
+    what
+        Which of the watches of `watching` the visitor is.
 
     Yields
     ------
     Callable
-        It takes images and a visitor.  It calls the visitor with each layer and its residual stream
-        [image, token, d_model] at the block's input.
+        It takes images and a visitor.  It calls the visitor with each layer and its tokens, or
+        what else is asked for.
 
     Raises
     ------
@@ -149,7 +152,8 @@ def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
         visitor = visit
         forward(images)
 
-    with watching(model, tokens=hand_on) as forward:
+    watch: Any = {what: hand_on}
+    with watching(model, **watch) as forward:
         yield run
 
 
@@ -158,7 +162,7 @@ def visit_layers(
     images: Float[Tensor, "image channel height width"],
     visit: Callable[[int, slice, Tensor], None],
     batch_size: int = 32,
-    what: Literal["tokens", "queries", "keys", "attention"] = "tokens",
+    what: What = "tokens",
 ) -> None:
     """Run the model on images and call a visitor for each layer and batch.
 
@@ -191,17 +195,15 @@ def visit_layers(
     >>> len(found), found[0]
     (8, torch.Size([2, 65, 96]))
     """
-    which = slice(0, 0)
-
-    def hand_on(layer: int, values: Tensor) -> None:
-        visit(layer, which, values)
-
     check_images(model, images)
-    watch: Any = {what: hand_on}
-    with watching(model, **watch) as forward:
+    with streaming(model, what) as run:
         for start in range(0, len(images), batch_size):
             which = slice(start, min(start + batch_size, len(images)))
-            forward(images[which])
+            run(images[which], partial(_visit_at, visit, which))
+
+
+def _visit_at(visit: Callable, which: slice, layer: int, values: Tensor) -> None:
+    visit(layer, which, values)
 
 
 class _Hooks(ExitStack):
