@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,14 +13,17 @@ from torch import Tensor
 from qkutils import models, options
 from qkutils.heads import fold, key_salience
 from qkutils.models import AnyModel, Model
-from qkutils.passes import check_images, normalise, visit_layers, watching
+from qkutils.passes import What, normalise, visit_layers
 from qkutils.provenance import refuse_foreign, with_origin
 
 DIMS = ("layer", "image", "head", "query", "key")
 SALIENCE = ("bias", "shift")
-BATCH = 32
 
 Images = Float[Tensor, "image channel height width"]
+Factor = Float[Tensor, "head rank d_model"]
+Factors = Float[Tensor, "layer head rank d_model"]
+Salience = Float[Tensor, "layer head d_model"]
+Tokens = Float[Tensor, "image token d_model"]
 
 
 def rebuild_attention(
@@ -66,15 +69,14 @@ def rebuild_attention(
     loaded = models.load(model)
     heads = loaded.heads
     query, key, kappa = score_factors(loaded, modes, salience)
-    out = _empty(loaded, images)
 
-    def visit(layer: int, which: slice, x: Tensor) -> None:
+    def attend(layer: int, x: Tensor) -> dict[str, Tensor]:
         z = normalise(x.float(), heads.ln_eps)
         logits = scores(z, query[layer], key[layer], kappa[layer]) * heads.scale
-        out[layer, which] = logits.softmax(-1).cpu().numpy()
+        return {"attention": logits.softmax(-1)}
 
-    visit_layers(loaded, images, visit)
-    return with_origin(_label(out), loaded, "exact", "float32", **kept(modes, salience))
+    found = _label(_per_layer(loaded, images, attend)["attention"])
+    return with_origin(found, loaded, "exact", "float32", **kept(modes, salience))
 
 
 def kept(modes: xr.Dataset | None, salience: Sequence[str]) -> dict[str, str]:
@@ -119,21 +121,18 @@ def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = No
     {'layer': 8, 'image': 1, 'head': 4, 'token': 65, 'rank': 24}
     """
     loaded = models.load(model)
-    check_images(loaded, images)
     heads, scale = loaded.heads, loaded.heads.scale
     query, key, kappa = score_factors(loaded, modes)
-    found: dict[str, list] = {"query": [], "key": [], "salience": []}
 
-    def visit(layer: int, _: slice, x: Tensor) -> None:
+    def bring(layer: int, x: Tensor) -> dict[str, Tensor]:
         z = normalise(x.float(), heads.ln_eps)[:, None]
-        sides = {"query": z @ (query[layer] * scale).mT, "key": z @ key[layer].mT}
-        sides["salience"] = (z @ (kappa[layer] * scale)[..., None])[..., 0]
-        for name, side in sides.items():
-            found[name].append((layer, side.cpu()))
+        prefers = (z @ (kappa[layer] * scale)[..., None])[..., 0]
+        asks, offers = z @ (query[layer] * scale).mT, z @ key[layer].mT
+        return {"query": asks, "key": offers, "salience": prefers}
 
-    visit_layers(loaded, images, visit)
     dims = ("layer", "image", "head", "token", "rank")
-    fields = {name: (dims[: 3 + side[0][1].ndim - 2], _stack(side)) for name, side in found.items()}
+    found = _per_layer(loaded, images, bring)
+    fields = {name: (dims[: values.ndim], values) for name, values in found.items()}
     return with_origin(xr.Dataset(fields), loaded, "exact", "float32", **kept(modes, SALIENCE))
 
 
@@ -172,19 +171,9 @@ def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
     return made.transpose("layer", "image", "head", "key")
 
 
-def _stack(parts: Sequence[tuple[int, Tensor]]) -> np.ndarray:
-    """Values per (layer, image, …) from pieces of a layer and some images, in their order."""
-    layers = range(1 + max(layer for layer, _ in parts))
-    return torch.stack([torch.cat([v for at, v in parts if at == n]) for n in layers]).numpy()
-
-
 def score_factors(
     model: Model, modes: xr.Dataset | None = None, salience: Sequence[str] = SALIENCE
-) -> tuple[
-    Float[Tensor, "layer head rank d_model"],
-    Float[Tensor, "layer head rank d_model"],
-    Float[Tensor, "layer head d_model"],
-]:
+) -> tuple[Factors, Factors, Salience]:
     """A, B and κ of every head: query i scores key j with (A z_i)·(B z_j) + κ·z_j, before scaling.
 
     Without modes A and B are the head's own projections, LayerNorm folded in; else they are the
@@ -209,27 +198,21 @@ def score_factors(
 
 def check_modes(model: Model, modes: xr.Dataset) -> None:
     """Raise ValueError where these are not modes of all heads of this model as it computes."""
-    needed = ("u", "sigma", "v")
-    if not isinstance(modes, xr.Dataset) or not set(needed) <= set(modes.data_vars):
-        raise ValueError(
-            f"modes: {type(modes).__name__}; give what decompose(model) gave, or some modes of it "
-            "by modes.isel(mode=...)"
-        )
+    needed = {"u", "sigma", "v"}
+    if not isinstance(modes, xr.Dataset) or not needed <= set(modes.data_vars):
+        kind = type(modes).__name__
+        raise ValueError(f"modes: {kind}; give what decompose(model) gave, or some modes of it")
     refuse_foreign("modes", modes, model, "exact")
     sizes = dict(zip(("layer", "head"), model.heads.w_q.shape[:2], strict=True))
     there = {name: modes.sizes.get(name) for name in sizes}
     if there != sizes or "mode" not in modes.sizes:
         raise ValueError(f"modes: {there}, but the model has {sizes}; choose among modes only")
-    numbers = modes.mode.values.tolist()
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"modes: {numbers}; each mode once")
+    if not modes.get_index("mode").is_unique:
+        raise ValueError(f"modes: {modes.mode.values.tolist()}; each mode once")
 
 
 def scores(
-    z: Float[Tensor, "image token d_model"],
-    query: Float[Tensor, "head rank d_model"],
-    key: Float[Tensor, "head rank d_model"],
-    kappa: Float[Tensor, "head d_model"],
+    z: Tokens, query: Factor, key: Factor, kappa: Float[Tensor, "head d_model"]
 ) -> Float[Tensor, "image head query key"]:
     """(A z_i)·(B z_j) + κ·z_j for every pair of tokens, before scaling."""
     z = z[:, None]
@@ -237,10 +220,10 @@ def scores(
 
 
 def scores_of_queries(
-    z: Float[Tensor, "image token d_model"],
+    z: Tokens,
     rows: Int[Tensor, "image row"],
-    query: Float[Tensor, "head rank d_model"],
-    key: Float[Tensor, "head rank d_model"],
+    query: Factor,
+    key: Factor,
     kappa: Float[Tensor, "head d_model"],
 ) -> Float[Tensor, "image head row token"]:
     """Scores of a few query tokens on all keys, before scaling.
@@ -274,24 +257,28 @@ def observed_attention(model: AnyModel, images: Images) -> xr.DataArray:
     True
     """
     loaded = models.load(model)
-    out = _empty(loaded, images)
-    which = slice(0, 0)
-
-    def keep(layer: int, attention: Tensor) -> None:
-        out[layer, which] = attention.float().cpu().numpy()
-
-    with watching(loaded, attention=keep) as forward:
-        for start in range(0, len(images), BATCH):
-            which = slice(start, min(start + BATCH, len(images)))
-            forward(images[which])
-    return with_origin(_label(out), loaded, "observed", "float32")
+    found = _per_layer(loaded, images, lambda _, seen: {"attention": seen.float()}, "attention")
+    return with_origin(_label(found["attention"]), loaded, "observed", "float32")
 
 
-def _empty(model: Model, images: Images) -> np.ndarray:
-    check_images(model, images)
-    layers, per_layer = model.heads.w_q.shape[:2]
-    tokens = model.grid[0] * model.grid[1] + model.prefix_tokens
-    return np.empty((layers, len(images), per_layer, tokens, tokens), dtype=np.float32)
+def _per_layer(
+    model: Model,
+    images: Images,
+    compute: Callable[[int, Tensor], dict[str, Tensor]],
+    of: What = "tokens",
+) -> dict[str, np.ndarray]:
+    """What is computed of each layer's tokens or attention, over (layer, image, …), by name."""
+    found: dict[str, np.ndarray] = {}
+
+    def visit(layer: int, which: slice, values: Tensor) -> None:
+        for name, part in compute(layer, values).items():
+            if name not in found:
+                size = (len(model.net.blocks), len(images), *part.shape[1:])
+                found[name] = np.empty(size, dtype=np.float32)
+            found[name][layer, which] = part.cpu().numpy()
+
+    visit_layers(model, images, visit, what=of)
+    return found
 
 
 def _label(values: np.ndarray) -> xr.DataArray:

@@ -14,8 +14,11 @@ from torch import Tensor
 from qkutils import passes
 from qkutils.heads import Convention, Heads, fold, key_salience
 from qkutils.models import Model
-from qkutils.modes import decompose_layer
 from qkutils.passes import Watch, normalise
+from qkutils.svd import decompose_layer
+
+PerMode = Float[Tensor, "head mode"]
+Turns = Float[Tensor, "side head mode d_head"]  # queries', then keys'
 
 GAUGE_LIMIT = 1e-9  # of the largest √σ: how well a change of basis must give the modes
 
@@ -29,13 +32,13 @@ class Layer:
     keys with `salience`, summed over modes, is κ·z.
     """
 
-    sigma: Float[Tensor, "head mode"]
-    cosine: Float[Tensor, "head mode"]
+    sigma: PerMode
+    cosine: PerMode
     rows: Float[Tensor, "row d_model"] | None
-    root: Float[Tensor, "head mode"]
-    query_offset: Float[Tensor, "head mode"]
-    key_offset: Float[Tensor, "head mode"]
-    salience: Float[Tensor, "head mode"]
+    root: PerMode
+    query_offset: PerMode
+    key_offset: PerMode
+    salience: PerMode
 
 
 @dataclass(frozen=True)
@@ -69,76 +72,66 @@ def prepare(model: Model, convention: Convention) -> Projections:
         parts = decompose_layer(heads, index, convention)
         turns = _turns(heads, index, parts) if _turnable(block.attn, convention) else None
         root, rows = torch.ones_like(parts["sigma"]), None
-        offsets = [torch.zeros_like(root)] * 2
+        offsets = torch.zeros_like(torch.stack([root, root]))
         if turns is None:
-            rows = torch.cat([parts["u"], parts["v"]]).flatten(0, 1)
+            rows = torch.cat([parts["u"], parts["v"]]).flatten(0, 1).float().to(model.device)
         else:
-            root, offsets = parts["sigma"].sqrt(), _constants(heads, index, turns)
-            parameters |= _turned_parameters(block.attn, heads, index, turns)
+            root = parts["sigma"].sqrt()
+            changed, offsets = _turned(block.attn, heads, index, turns)
+            parameters |= {f"blocks.{index}.attn.{name}": each for name, each in changed.items()}
         salience = torch.einsum("hmd,hd->hm", parts["v"], kappa[index]) / root
         met = [each.float().to(model.device) for each in (root, *offsets, salience)]
-        rows = None if rows is None else rows.float().to(model.device)
         layers.append(Layer(parts["sigma"], parts["cosine"], rows, *met))
     return Projections(model, heads, convention, layers, parameters)
 
 
 def _turnable(attn: Any, convention: Convention) -> bool:
-    """Whether the attention hands its finished queries and keys through modules we can watch."""
-    return convention == "exact" and hasattr(attn, "q_norm") and hasattr(attn, "k_norm")
+    """Whether the queries and keys can be watched, and come from weights that can be replaced.
+
+    Weights that are computed from others, by a weight norm or by pruning, can't.
+    """
+    watched = hasattr(attn, "q_norm") and hasattr(attn, "k_norm")
+    names = [n for n, _ in attn.named_parameters() if n.startswith(("qkv.", "q_proj.", "k_proj."))]
+    plain = all(name.partition(".")[2] in ("weight", "bias") for name in names)
+    return convention == "exact" and watched and plain
 
 
-def _turns(heads: Heads, layer: int, parts: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+def _turns(heads: Heads, layer: int, parts: dict[str, Tensor]) -> Turns | None:
     """The d_head × d_head matrices of the change of basis; None where there is no exact one."""
     if parts["null_mode"].any():
         return None
-    w_q, w_k = fold(heads, layer, "exact")
+    folded = torch.stack(fold(heads, layer, "exact"))
     root = parts["sigma"].sqrt()[..., None]
-    basis, triangle = torch.linalg.qr(w_q.mT)
-    wanted = (root * parts["u"]) @ basis
-    query = torch.linalg.solve_triangular(triangle, wanted.mT, upper=True).mT
-    key = torch.linalg.inv(query).mT
-    miss = torch.maximum(
-        (query @ w_q - root * parts["u"]).abs().amax(), (key @ w_k - root * parts["v"]).abs().amax()
-    )
-    return (query, key) if miss <= GAUGE_LIMIT * root.amax() else None
+    wanted = root * torch.stack([parts["u"], parts["v"]])
+    basis, triangle = torch.linalg.qr(folded[0].mT)
+    query = torch.linalg.solve_triangular(triangle, (wanted[0] @ basis).mT, upper=True).mT
+    turns = torch.stack([query, torch.linalg.inv(query).mT])
+    miss = (turns @ folded - wanted).abs().amax()
+    return turns if miss <= GAUGE_LIMIT * root.amax() else None
 
 
-def _constants(heads: Heads, layer: int, turns: tuple[Tensor, Tensor]) -> list[Tensor]:
-    """What LayerNorm's shift and the biases add to every turned query and key."""
+def _turned(
+    attn: Any, heads: Heads, layer: int, turns: Turns
+) -> tuple[dict[str, Tensor], Float[Tensor, "side head mode"]]:
+    """The attention's parameters after the change of basis, by their names in it.
+
+    Also what LayerNorm's shift and the biases add to every turned query and key.
+    """
+    w = torch.stack([heads.w_q[layer], heads.w_k[layer]]).double()
+    b = torch.stack([heads.b_q[layer], heads.b_k[layer]]).double()
+    weights, biases = (turns @ w).flatten(1, 2), (turns @ b[..., None]).flatten(1)
+    new = {"q_bias": biases[0], "k_bias": biases[1]}
+    for kind, sides in (("weight", weights), ("bias", biases)):
+        new |= {f"qkv.{kind}": sides.flatten(0, 1)}
+        new |= {f"q_proj.{kind}": sides[0], f"k_proj.{kind}": sides[1]}
+    olds = dict([*attn.named_parameters(), *attn.named_buffers()])
+    changed = {  # values, which follow queries and keys in one parameter, stay
+        name: torch.cat([new[name], old[len(new[name]) :].double()]).to(old)
+        for name, old in olds.items()
+        if name in new
+    }
     shift = heads.ln_shift[layer].double()
-    parts = zip(turns, (heads.w_q, heads.w_k), (heads.b_q, heads.b_k), strict=True)
-    return [
-        torch.einsum("hme,he->hm", turn, w[layer].double() @ shift + b[layer].double())
-        for turn, w, b in parts
-    ]
-
-
-def _turned_parameters(
-    attn: Any, heads: Heads, layer: int, turns: tuple[Tensor, Tensor]
-) -> dict[str, Tensor]:
-    """The attention's parameters after the change of basis, by their names in the model."""
-    weights = [
-        (turn @ w[layer].double()).flatten(0, 1)
-        for turn, w in zip(turns, (heads.w_q, heads.w_k), strict=True)
-    ]
-    biases = [
-        torch.einsum("hme,he->hm", turn, b[layer].double()).flatten()
-        for turn, b in zip(turns, (heads.b_q, heads.b_k), strict=True)
-    ]
-    out: dict[str, Tensor] = {}
-    for name, old in [*attn.named_parameters(), *attn.named_buffers()]:
-        kind = name.rsplit(".", 1)[-1].rsplit("_", 1)[-1]
-        new = weights if kind == "weight" else biases
-        if name in ("qkv.weight", "qkv.bias"):
-            changed = torch.cat([*new, old[2 * len(new[0]) :].double()])
-        elif name in ("q_proj.weight", "q_proj.bias", "q_bias"):
-            changed = new[0]
-        elif name in ("k_proj.weight", "k_proj.bias", "k_bias"):
-            changed = new[1]
-        else:
-            continue
-        out[f"blocks.{layer}.attn.{name}"] = changed.to(old)
-    return out
+    return changed, (turns @ (w @ shift + b)[..., None])[..., 0]
 
 
 @contextmanager
@@ -154,25 +147,23 @@ def watching(
     the residual stream at each block's input, `attention` each layer's attention.
     """
     asked: list[Tensor] = []
+    projected = [layer.rows is not None for layer in projections.layers]
 
     def at_tokens(layer: int, x: Tensor) -> None:
         if tokens is not None:
             tokens(layer, x)
-        if projections.layers[layer].rows is not None:
+        if projected[layer]:
             visit(layer, *_projected(projections, layer, x))
 
-    def at_queries(layer: int, query: Tensor) -> None:
-        if projections.layers[layer].rows is None:
-            asked.append(query)
-
     def at_keys(layer: int, key: Tensor) -> None:
-        if projections.layers[layer].rows is None:
-            visit(layer, asked.pop(), key)
+        query = asked.pop()
+        if not projected[layer]:
+            visit(layer, query, key)
 
     with passes.watching(
         projections.model,
         tokens=at_tokens,
-        queries=at_queries,
+        queries=lambda _, query: asked.append(query),
         keys=at_keys,
         attention=attention,
         parameters=projections.parameters,

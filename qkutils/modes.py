@@ -1,23 +1,19 @@
-"""Modes: the singular value decomposition of every head's W_qᵀW_k, without ever forming it."""
+"""Modes: strengths, directions and cosines of all heads of a model, and their null bands."""
 
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
-import scipy.linalg
 import torch
 import xarray as xr
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from qkutils import models, options
-from qkutils.heads import CONVENTIONS, Convention, Heads, centre, fold
+from qkutils.heads import CONVENTIONS, Convention, centre, fold
 from qkutils.models import AnyModel, Model
 from qkutils.provenance import with_origin
-
-RESIDUAL_LIMIT = 1e-9  # of σ₁: far above rounding in float64, far below anything we report
-_FLOAT32 = torch.finfo(torch.float32).eps
+from qkutils.svd import closed_form, decompose_layer
 
 
 def decompose(model: AnyModel, *, convention: Convention = "exact") -> xr.Dataset:
@@ -62,148 +58,21 @@ def decompose(model: AnyModel, *, convention: Convention = "exact") -> xr.Datase
     loaded = _loaded(model, convention)
     heads = loaded.heads
     layers = [decompose_layer(heads, layer, convention) for layer in range(len(heads.w_q))]
-    dims = ("layer", "head", "mode")
-    fields: dict = {
-        key: (dims, torch.stack([layer[key] for layer in layers]).cpu().numpy())
-        for key in ("sigma", "cosine", "null_mode", "degenerate")
-    }
-    for key in ("u", "v"):
-        vectors = torch.stack([layer[key].float() for layer in layers])
-        fields[key] = ((*dims, "d_model"), vectors.cpu().numpy())
-    residual = torch.stack([layer["residual"] for layer in layers]).max().item()
-    found = xr.Dataset(fields, _coordinates(heads))
-    return with_origin(found, loaded, convention, residual=residual)
+    dims = ("layer", "head", "mode", "d_model")
+    fields: dict = {}
+    for name in ("sigma", "cosine", "null_mode", "degenerate", "u", "v"):
+        parts = [layer[name].float() if name in "uv" else layer[name] for layer in layers]
+        values = torch.stack(parts).cpu().numpy()
+        fields[name] = (dims[: values.ndim], values)
+    coords = {dim: np.arange(n) for dim, n in zip(dims, heads.w_q.shape[:3], strict=False)}
+    residual = max(float(layer["residual"].max()) for layer in layers)
+    return with_origin(xr.Dataset(fields, coords), loaded, convention, residual=residual)
 
 
 def _loaded(model: AnyModel, convention: Convention) -> Model:
     """The model; ValueError for a convention that there is not, before anything is read."""
     options.choice("convention", convention, CONVENTIONS)
     return models.load(model)
-
-
-def _coordinates(heads: Heads) -> dict[str, np.ndarray]:
-    return {
-        name: np.arange(n)
-        for name, n in zip(("layer", "head", "mode"), heads.w_q.shape[:3], strict=True)
-    }
-
-
-def decompose_layer(heads: Heads, layer: int, convention: Convention) -> dict[str, Tensor]:
-    """What `decompose` says of one layer, all in float64."""
-    w_q, w_k = fold(heads, layer, convention)
-    u, sigma, v, residual = verified_svd(w_q, w_k)
-    if not (residual <= RESIDUAL_LIMIT).all():
-        bad = (~(residual <= RESIDUAL_LIMIT)).nonzero().flatten().tolist()
-        raise ArithmeticError(
-            f"{heads.name}, layer {layer}, heads {bad}: the decomposition misses the head by "
-            f"{residual.max():.1e} of its largest singular value; please report this checkpoint"
-        )
-    u, v = fix_signs(u, v)
-    return {
-        "u": u,
-        "v": v,
-        "sigma": sigma,
-        "cosine": (u * v).sum(-1),
-        "residual": residual,
-        **_unreliable(sigma),
-    }
-
-
-def _unreliable(sigma: Float[Tensor, "head mode"]) -> dict[str, Bool[Tensor, "head mode"]]:
-    """Modes that rounding of float32 weights alone would lose (null) or turn (degenerate)."""
-    largest = sigma[..., :1]
-    null_mode = sigma <= sigma.shape[-1] * _FLOAT32 * largest
-    gap = sigma[..., :-1] - sigma[..., 1:]
-    infinite = torch.full_like(largest, torch.inf)
-    nearest = torch.minimum(torch.cat([infinite, gap], -1), torch.cat([gap, infinite], -1))
-    return {"null_mode": null_mode, "degenerate": nearest <= 100 * _FLOAT32 * largest}
-
-
-def verified_svd(
-    w_q: Float[Tensor, "head d_head d_model"], w_k: Float[Tensor, "head d_head d_model"]
-) -> tuple[
-    Float[Tensor, "head mode d_model"],
-    Float[Tensor, "head mode"],
-    Float[Tensor, "head mode d_model"],
-    Float[Tensor, " head"],
-]:
-    """u, σ, v of every head's W_qᵀW_k, and how far they miss it, as a share of σ₁.
-
-    The fast route (Cholesky factors of the Gram matrices) serves almost every head.  It loses
-    accuracy where a projection is nearly rank-deficient: such heads take the slow, safe route
-    (Householder QR and LAPACK's gesvd), so that no head depends on the fast one being right.
-    """
-    u, sigma, v = cholesky_svd(w_q, w_k)
-    residual = residual_of(w_q, w_k, u, sigma, v)
-    for head in (~(residual <= RESIDUAL_LIMIT)).nonzero().flatten().tolist():
-        one = slice(head, head + 1)
-        u[head], sigma[head], v[head] = safe_svd(w_q[head], w_k[head])
-        residual[one] = residual_of(w_q[one], w_k[one], u[one], sigma[one], v[one])
-    return u, sigma, v, residual
-
-
-def cholesky_svd(
-    w_q: Float[Tensor, "head d_head d_model"], w_k: Float[Tensor, "head d_head d_model"]
-) -> tuple[
-    Float[Tensor, "head mode d_model"],
-    Float[Tensor, "head mode"],
-    Float[Tensor, "head mode d_model"],
-]:
-    """u, σ, v of W_qᵀW_k from thin factors: W_qᵀ = Q L_qᵀ with L_q L_qᵀ = W_q W_qᵀ, and so for W_k.
-
-    Heads whose Gram matrix has no Cholesky factor come back as NaN.
-    """
-    (l_q, bad_q), (l_k, bad_k) = (torch.linalg.cholesky_ex(w @ w.mT) for w in (w_q, w_k))
-    bad = (bad_q != 0) | (bad_k != 0)
-    eye = torch.eye(w_q.shape[1], dtype=w_q.dtype, device=w_q.device)
-    l_q, l_k = (torch.where(bad[:, None, None], eye, factor) for factor in (l_q, l_k))
-    a, sigma, b = torch.linalg.svd(l_q.mT @ l_k)
-    u = torch.linalg.solve_triangular(l_q.mT, a, upper=True).mT @ w_q
-    v = torch.linalg.solve_triangular(l_k.mT, b.mT, upper=True).mT @ w_k
-    sigma = sigma.masked_fill(bad[:, None], torch.nan)
-    return u, sigma, v
-
-
-def safe_svd(
-    w_q: Float[Tensor, "d_head d_model"], w_k: Float[Tensor, "d_head d_model"]
-) -> tuple[Float[Tensor, "mode d_model"], Float[Tensor, " mode"], Float[Tensor, "mode d_model"]]:
-    """u, σ, v of one head by Householder QR and gesvd, which holds for any rank."""
-    (q_q, r_q), (q_k, r_k) = (torch.linalg.qr(w.mT) for w in (w_q, w_k))
-    core = (r_q @ r_k.mT).cpu().numpy()
-    parts = scipy.linalg.svd(core, lapack_driver="gesvd")
-    a, sigma, b = (torch.from_numpy(np.ascontiguousarray(p)).to(w_q.device) for p in parts)
-    return (q_q @ a).mT, sigma, (q_k @ b.mT).mT
-
-
-def residual_of(
-    w_q: Float[Tensor, "head d_head d_model"],
-    w_k: Float[Tensor, "head d_head d_model"],
-    u: Float[Tensor, "head mode d_model"],
-    sigma: Float[Tensor, "head mode"],
-    v: Float[Tensor, "head mode d_model"],
-) -> Float[Tensor, " head"]:
-    """How far u, σ, v miss a head: the larger of two errors, each zero for an exact decomposition.
-
-    Orthonormality of u and v to each other; and ‖(W_qᵀW_k − Σ σ u vᵀ) X‖ for eight fixed random
-    columns X, as a share of σ₁, which estimates the Frobenius norm without forming the matrix.
-    """
-    eye = torch.eye(w_q.shape[1], dtype=w_q.dtype, device=w_q.device)
-    skew = torch.stack([(m @ m.mT - eye).abs().amax((-1, -2)) for m in (u, v)]).amax(0)
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.randn(w_q.shape[-1], 8, dtype=w_q.dtype, generator=generator).to(w_q.device)
-    miss = w_q.mT @ (w_k @ probe) - u.mT @ (sigma[..., None] * (v @ probe))
-    size = miss.flatten(1).norm(dim=-1) / 8**0.5
-    largest = sigma[..., 0].clamp(min=torch.finfo(sigma.dtype).tiny)
-    return torch.maximum(skew, size / largest)
-
-
-def fix_signs(
-    u: Float[Tensor, "head mode d_model"], v: Float[Tensor, "head mode d_model"]
-) -> tuple[Float[Tensor, "head mode d_model"], Float[Tensor, "head mode d_model"]]:
-    """Turns each mode so that u's largest component is positive, as scikit-learn does."""
-    largest = u.gather(-1, u.abs().argmax(-1, keepdim=True))
-    sign = torch.where(largest < 0, -1.0, 1.0).to(u.dtype)
-    return u * sign, v * sign
 
 
 def weighted_cosine(model: AnyModel, *, convention: Convention = "exact") -> xr.DataArray:
@@ -214,11 +83,8 @@ def weighted_cosine(model: AnyModel, *, convention: Convention = "exact") -> xr.
 
     Parameters
     ----------
-    model
-        A name, a file, a timm module, or what `load` gave.
-    convention
-        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
-        they act on the raw residual stream, as in the paper.
+    model, convention
+        As `decompose` takes them.
 
     Returns
     -------
@@ -238,24 +104,18 @@ def weighted_cosine(model: AnyModel, *, convention: Convention = "exact") -> xr.
     [0.16, 0.05, 0.15, 0.05, 0.02, -0.05, 0.11, -0.03]
     """
     loaded = _loaded(model, convention)
-    heads = loaded.heads
-    values = [
-        _closed_form(*fold(heads, layer, convention)).cpu().numpy()
-        for layer in range(len(heads.w_q))
-    ]
-    coords = {k: v for k, v in _coordinates(heads).items() if k != "mode"}
-    found = xr.DataArray(np.stack(values), coords, ("layer", "head"), "weighted_cosine")
-    return with_origin(found, loaded, convention)
+    folded = [fold(loaded.heads, n, convention) for n in range(len(loaded.net.blocks))]
+    values = torch.stack([closed_form(*sides) for sides in folded]).cpu().numpy()
+    return _labelled("weighted_cosine", values, loaded, convention)
 
 
-def _closed_form(
-    w_q: Float[Tensor, "head d_head d_model"], w_k: Float[Tensor, "head d_head d_model"]
-) -> Float[Tensor, " head"]:
-    """tr(M)/‖M‖_* of every head; 0 for a head that is zero."""
-    r_q, r_k = (torch.linalg.qr(w.mT, mode="r").R for w in (w_q, w_k))
-    nuclear = torch.linalg.svdvals(r_q @ r_k.mT).sum(-1)
-    trace = (w_q * w_k).sum((-1, -2))
-    return trace / nuclear.clamp(min=torch.finfo(nuclear.dtype).tiny)
+def _labelled(
+    name: str, values: np.ndarray, model: Model, convention: Convention, **attributes: Any
+) -> xr.DataArray:
+    """Values over (layer), or over (layer, head), that say where they come from."""
+    coords = {dim: np.arange(n) for dim, n in zip(("layer", "head"), values.shape, strict=False)}
+    found = xr.DataArray(values, coords, [*coords], name)
+    return with_origin(found, model, convention, **attributes)
 
 
 def null_band(
@@ -270,11 +130,8 @@ def null_band(
 
     Parameters
     ----------
-    model
-        A name, a file, a timm module, or what `load` gave.
-    convention
-        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
-        they act on the raw residual stream, as in the paper.
+    model, convention
+        As `decompose` takes them.
     level
         The share of cosines inside the band, between 0 and 1.
 
@@ -304,9 +161,8 @@ def null_band(
         total, fourth = squared.sum(1), (squared**2).sum(1)
         spread = (fourth * (1 - 2 / d_model) + (total / d_model) ** 2).sqrt()
         spread = spread / (total * (1 - 1 / d_model))
-    coords = {"layer": np.arange(layers), "level": level}
-    width = _reach(level) * spread.cpu().numpy()
-    return with_origin(xr.DataArray(width, coords, ("layer",), "null_band"), loaded, convention)
+    width = _labelled("null_band", _reach(level) * spread.cpu().numpy(), loaded, convention)
+    return width.assign_coords(level=level)
 
 
 def _reach(level: float) -> float:
@@ -324,11 +180,8 @@ def null_weighted_cosine(
 
     Parameters
     ----------
-    model
-        A name, a file, a timm module, or what `load` gave.
-    convention
-        `exact`: the modes act on LayerNorm's normalised token, as the model computes.  `paper`:
-        they act on the raw residual stream, as in the paper.
+    model, convention
+        As `decompose` takes them.
     draws
         How many heads are drawn, at least 2.
     seed
@@ -358,12 +211,11 @@ def null_weighted_cosine(
     shape = (2, draws, d_head, d_model)
     w_q, w_k = torch.randn(shape, generator=generator, dtype=torch.float64)
     if convention == "paper":
-        spread = np.full(layers, _closed_form(w_q, w_k).std())
+        spread = np.full(layers, closed_form(w_q, w_k).std())
     else:
         gains = loaded.heads.ln_gain.double().cpu()
-        spread = np.array([_closed_form(centre(w_q * g), centre(w_k * g)).std() for g in gains])
-    found = xr.DataArray(spread, {"layer": np.arange(layers)}, ("layer",), "null_sd")
-    return with_origin(found, loaded, convention, draws=draws, seed=seed)
+        spread = np.array([closed_form(centre(w_q * g), centre(w_k * g)).std() for g in gains])
+    return _labelled("null_sd", spread, loaded, convention, draws=draws, seed=seed)
 
 
 def null_from_strengths(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray:

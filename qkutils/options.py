@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,22 +24,27 @@ def choices(name: str, values: Any, options: Iterable[Any], least: int = 0) -> t
     """Several different ones of the options; ValueError where it is no list of them."""
     known = list(options)
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) < least:
-        few = f"{name}={values!r}: a list is needed, of {', '.join(map(repr, known))}"
-        raise ValueError(few + (f", with {least} or more" if least else ""))
+        of = ", ".join(map(repr, known))
+        raise ValueError(f"{name}={values!r}: a list of {least} or more is needed, of {of}")
     chosen = tuple(choice(name, value, known) for value in values)
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"{name}={values!r}: each of them once")
     return chosen
 
 
-def count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """A whole number from `least` to `most`; ValueError for any other value, and for True."""
+def _read(convert: Callable[[Any], Any], value: Any) -> Any:
+    """What a value is as a number; None where it is none, and for text and True."""
     try:
-        whole = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        whole = None
-    if whole is None or whole < least or (most is not None and whole > most):
-        span = f"{least} or more" if most is None else f"from {least} to {most}"
+        return None if isinstance(value, bool | str | bytes) else convert(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def count(name: str, value: Any, least: int = 1, most: float | int = math.inf) -> int:
+    """A whole number from `least` to `most`; ValueError for any other value, and for True."""
+    whole = _read(operator.index, value)
+    if whole is None or not least <= whole <= most:
+        span = f"{least} or more" if most == math.inf else f"from {least} to {most}"
         raise ValueError(f"{name}={value!r}: a whole number {span} is needed")
     return whole
 
@@ -75,12 +80,9 @@ def number(
 
     `closed`: both ends are allowed, too.
     """
-    try:
-        real = math.nan if isinstance(value, bool | str | bytes) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        real = math.nan
-    inside = low <= real <= high if closed else low < real < high
-    if not (math.isfinite(real) and inside):
+    real = _read(float, value)
+    inside = real is not None and (low <= real <= high if closed else low < real < high)
+    if not (inside and math.isfinite(real)):
         ends = "from {:g} to {:g}" if closed else "between {:g} and {:g}"
         raise ValueError(f"{name}={value!r}: a number {ends.format(low, high)} is needed")
     return real
@@ -93,13 +95,11 @@ def flag(name: str, value: Any) -> bool:
 
 def finite(name: str, values: Any, ndim: int | None = None) -> np.ndarray:
     """Values as an array of float64; ValueError where there is none, or one that is not finite."""
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.array(np.nan)
-    if not array.size or not np.isfinite(array).all() or ndim not in (None, array.ndim):
-        shape = "" if ndim is None else f" in {ndim} dimension{'s' * (ndim > 1)}"
-        raise ValueError(f"{name}: one or more finite numbers{shape} are needed")
+    array = _read(lambda each: np.asarray(each, np.float64), values)
+    if array is None or not array.size or not np.isfinite(array).all():
+        raise ValueError(f"{name}: one or more finite numbers are needed")
+    if ndim not in (None, array.ndim):
+        raise ValueError(f"{name}: numbers in {ndim} dimensions are needed, not {array.ndim}")
     return array
 
 
@@ -113,17 +113,18 @@ def sequence(name: str, values: Any) -> Any:
 
 def with_dims(name: str, values: Any, *dims: str) -> Any:
     """Labelled values; ValueError where they lack one of these dimensions."""
-    return _with(name, values, "dimension", dims, getattr(values, "dims", ()))
+    return _with(name, values, dims, "dims")
 
 
 def with_fields(name: str, found: Any, *fields: str) -> Any:
     """A Dataset; ValueError where it lacks one of these fields."""
-    return _with(name, found, "field", fields, getattr(found, "data_vars", ()))
+    return _with(name, found, fields, "data_vars")
 
 
-def _with(name: str, values: Any, what: str, needed: Iterable[str], there: Iterable) -> Any:
+def _with(name: str, values: Any, needed: Sequence[str], kind: str) -> Any:
+    there = [*getattr(values, kind, ())]
     missing = [each for each in needed if each not in there]
     if missing:
         has = f"has {', '.join(map(str, there))}" if there else f"is {type(values).__name__}"
-        raise ValueError(f"{name}: {what} {', '.join(missing)} is missing; it {has}")
+        raise ValueError(f"{name}: {', '.join(missing)} is missing; it {has}")
     return values

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from qkutils.models import Model
 MISS_LIMIT = 1e-3  # of a layer's largest value: far above rounding, far below any change of use
 
 Watch = Callable[[int, Tensor], Any]
+What = Literal["tokens", "queries", "keys", "attention"]
 
 
 @contextmanager
@@ -75,23 +76,32 @@ def watching(
     (8, torch.Size([1, 4, 65, 65]))
     """
     check = change is None and precision == torch.float32
-    with ExitStack() as stack:
+    seen: set[int] = set()
+    with _Hooks() as hooks:
         for layer, block in enumerate(model.net.blocks):
-            watches = {"q_norm": change or _silent(queries), "k_norm": _silent(keys)}
-            stack.enter_context(_hooked(model, layer, block, tokens, watches))
-        seen = stack.enter_context(_showing(model, attention)) if attention else None
+            q_norm, k_norm = (getattr(block.attn, name, None) for name in ("q_norm", "k_norm"))
+            hooks.on_input(block, layer, partial(_refuse_other_tokens, model))
+            hooks.on_input(block, layer, tokens)
+            hooks.on_output(q_norm, layer, queries)
+            hooks.on_output(q_norm, layer, change, replaces=True)
+            hooks.on_output(k_norm, layer, keys)
+            if attention is not None:  # the fused kernel never shows it
+                hooks.callback(setattr, block.attn, "fused_attn", block.attn.fused_attn)
+                block.attn.fused_attn = False
+                hooks.on_input(block.attn.attn_drop, layer, attention)
+                hooks.on_input(block.attn.attn_drop, layer, lambda at, _: seen.add(at))
 
         def forward(images: Tensor) -> Tensor:
             nonlocal check
             check_images(model, images)
+            seen.clear()
+            given, on_device = dict(parameters or {}), images.to(model.device)
             rounded = torch.autocast(model.device.type, precision, precision != torch.float32)
-            with torch.inference_mode(), full_precision(), rounded, ExitStack() as first:
-                if check:
-                    first.enter_context(_proving(model))
-                given = dict(parameters or {})
-                out = functional_call(model.net, given, (images.to(model.device),))
+            proof = _proving(model) if check else nullcontext()
+            with torch.inference_mode(), full_precision(), rounded, proof:
+                out = functional_call(model.net, given, (on_device,))
             check = False
-            if seen is not None:
+            if attention is not None:
                 _refuse_unseen(model, seen)
             return out
 
@@ -99,7 +109,7 @@ def watching(
 
 
 @contextmanager
-def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
+def streaming(model: Model, what: What = "tokens") -> Iterator[Callable[[Tensor, Watch], None]]:
     """Yield a function that runs the model on images and hands each layer's tokens to a visitor.
 
     It is one pass over many batches, so that only the first of them is checked: see `watching`.
@@ -108,12 +118,14 @@ def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
     ----------
     model
         What `load` gave.
+    what
+        Which of the watches of `watching` the visitor is.
 
     Yields
     ------
     Callable
-        It takes images and a visitor.  It calls the visitor with each layer and its residual stream
-        [image, token, d_model] at the block's input.
+        It takes images and a visitor.  It calls the visitor with each layer and its tokens, or
+        what else is asked for.
 
     Raises
     ------
@@ -130,17 +142,18 @@ def streaming(model: Model) -> Iterator[Callable[[Tensor, Watch], None]]:
     >>> sizes[0], sizes[-1], len(sizes)
     (4, 2, 16)
     """
-    visitor: list[Watch] = []
+    visitor: Watch
 
     def hand_on(layer: int, x: Tensor) -> None:
-        visitor[0](layer, x)
+        visitor(layer, x)
 
-    with watching(model, tokens=hand_on) as forward:
+    def run(images: Tensor, visit: Watch) -> None:
+        nonlocal visitor
+        visitor = visit
+        forward(images)
 
-        def run(images: Tensor, visit: Watch) -> None:
-            visitor[:] = [visit]
-            forward(images)
-
+    watch: Any = {what: hand_on}
+    with watching(model, **watch) as forward:
         yield run
 
 
@@ -149,6 +162,7 @@ def visit_layers(
     images: Float[Tensor, "image channel height width"],
     visit: Callable[[int, slice, Tensor], None],
     batch_size: int = 32,
+    what: What = "tokens",
 ) -> None:
     """Run the model on images and call a visitor for each layer and batch.
 
@@ -159,10 +173,12 @@ def visit_layers(
     images
         As the model takes them.
     visit
-        Called with the layer, the slice of the images that are in the batch, and x, the residual
-        stream [image, token, d_model] at the block's input.
+        Called with the layer, the slice of the images that are in the batch, and what is asked for.
     batch_size
         How many images pass the model together.
+    what
+        One of the watches of `watching`.  `tokens` is the residual stream [image, token, d_model]
+        at the block's input.
 
     Raises
     ------
@@ -180,132 +196,85 @@ def visit_layers(
     (8, torch.Size([2, 65, 96]))
     """
     check_images(model, images)
-    with streaming(model) as run:
+    with streaming(model, what) as run:
         for start in range(0, len(images), batch_size):
             which = slice(start, min(start + batch_size, len(images)))
             run(images[which], partial(_visit_at, visit, which))
 
 
-def _silent(watch: Watch | None) -> Watch | None:
-    """The same, giving nothing back, so that a hook changes nothing."""
-    return None if watch is None else lambda layer, values: watch(layer, values) and None
+def _visit_at(visit: Callable, which: slice, layer: int, values: Tensor) -> None:
+    visit(layer, which, values)
 
 
-def _visit_at(visit: Callable, which: slice, layer: int, x: Tensor) -> None:
-    visit(layer, which, x)
+class _Hooks(ExitStack):
+    """Watches on modules, which are called with their layer and go when the context ends."""
 
+    def on_input(self, module: nn.Module, layer: int, watch: Watch | None) -> None:
+        """Hand on what a module gets, which nothing that the watch gives back changes."""
+        if watch is None:
+            return
 
-@contextmanager
-def _hooked(
-    model: Model,
-    layer: int,
-    block: Any,
-    tokens: Watch | None,
-    watches: Mapping[str, Watch | None],
-) -> Iterator[None]:
-    """Watch one block: its number of tokens always, the rest as asked for."""
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            watch(layer, args[0])
 
-    def before(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        _refuse_other_tokens(model, layer, args[0])
-        if tokens is not None:
-            tokens(layer, args[0])
+        self.enter_context(module.register_forward_pre_hook(hook))
 
-    handles = [block.register_forward_pre_hook(before)]
-    for name, watch in watches.items():
-        if watch is not None and hasattr(block.attn, name):
-            hand_on = partial(_hand_on, watch, layer)
-            handles.append(getattr(block.attn, name).register_forward_hook(hand_on))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def on_output(
+        self, module: nn.Module | None, layer: int, watch: Watch | None, replaces: bool = False
+    ) -> None:
+        """Hand on what a module gives, where it is there; what the watch gives may replace it."""
+        if module is None or watch is None:
+            return
 
+        def hook(_: nn.Module, __: Any, out: Tensor) -> Tensor | None:
+            given = watch(layer, out)
+            return given if replaces else None
 
-def _hand_on(watch: Watch, layer: int, _: nn.Module, __: Any, out: Tensor) -> Any:
-    return watch(layer, out)
+        self.enter_context(module.register_forward_hook(hook))
 
 
 def _refuse_other_tokens(model: Model, layer: int, x: Tensor) -> None:
     rows, columns = model.grid
     if x.ndim != 3 or x.shape[1] != model.prefix_tokens + rows * columns:
         raise ValueError(
-            f"{model.name}, layer {layer}: tokens of shape {tuple(x.shape)}, but {rows} × "
-            f"{columns} patches and {model.prefix_tokens} prefix tokens are expected; without "
-            "prompts, masking or dropped patches, and with `num_prefix_tokens` set, it can be "
-            "treated"
-        )
-
-
-@contextmanager
-def _showing(model: Model, attention: Watch) -> Iterator[list[int]]:
-    """Hand on each layer's attention, which the fused kernel never shows; list the layers seen."""
-    seen: list[int] = []
-
-    def keep(layer: int, weights: Tensor) -> None:
-        seen.append(layer)
-        attention(layer, weights)
-
-    blocks = list(model.net.blocks)
-    fused = [block.attn.fused_attn for block in blocks]
-    handles = [
-        block.attn.attn_drop.register_forward_pre_hook(partial(_keep_all, keep, n))
-        for n, block in enumerate(blocks)
-    ]
-    try:
-        for block in blocks:
-            block.attn.fused_attn = False
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-        for block, was in zip(blocks, fused, strict=True):
-            block.attn.fused_attn = was
-
-
-def _keep_all(keep: Watch, layer: int, _: nn.Module, args: tuple) -> None:
-    keep(layer, args[0])
-
-
-def _refuse_unseen(model: Model, seen: list[int]) -> None:
-    """Raise ValueError where a layer never showed its attention; start anew for the next images."""
-    missing = set(range(len(model.net.blocks))) - set(seen)
-    seen.clear()
-    if missing:
-        raise ValueError(
-            f"{model.name}, layers {sorted(missing)}: the forward pass never shows its attention; "
-            "its attention is computed by other code than timm's: pass a plain timm module"
+            f"{model.name}, layer {layer}: tokens of {tuple(x.shape)}, not {rows} × {columns} "
+            f"patches and {model.prefix_tokens} prefix tokens; undo prompts, masking and dropped "
+            "patches, or set `num_prefix_tokens`"
         )
 
 
 @contextmanager
 def _proving(model: Model) -> Iterator[None]:
-    """Check after one pass that each layer's heads gave what their weights say on its first image.
+    """Check in one pass that each layer's heads give what their weights say on its first image.
 
     Compared is what the heads read from the values, before the output projection: it depends on
     queries, keys, values and the softmax, and every kernel shows it.
     """
-    given: dict[int, Tensor] = {}
-    read: dict[int, Tensor] = {}
-    handles = []
-    for layer, block in enumerate(model.net.blocks):
-        after = getattr(block.attn, "norm", None) or block.attn.proj
-        for module, into in ((block, given), (after, read)):
-            keep = partial(_keep_first, into, layer)
-            handles.append(module.register_forward_pre_hook(keep))
-    try:
+    heads, wanted = model.heads, dict[int, Tensor]()
+    proved: set[int] = set()
+
+    def predict(layer: int, x: Tensor) -> None:
+        wanted[layer] = _reading(heads, layer, x[:1].float())
+
+    def compare(layer: int, found: Tensor) -> None:
+        x = wanted.pop(layer, None)
+        if x is None or x.shape != found[:1].shape:
+            return
+        miss = float((found[:1] - x).abs().max() / x.abs().max().clamp(min=1e-30))
+        if not miss <= MISS_LIMIT:
+            raise ValueError(
+                f"{model.name}, layer {layer}: it attends otherwise than its weights say (by "
+                f"{miss:.2g} of the largest value); merge adapters into the weights, remove masks, "
+                "or pass the plain timm module"
+            )
+        proved.add(layer)
+
+    with _Hooks() as hooks:
+        for layer, block in enumerate(model.net.blocks):
+            hooks.on_input(block, layer, predict)
+            hooks.on_input(getattr(block.attn, "norm", None) or block.attn.proj, layer, compare)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
-    heads = model.heads
-    for layer, x in given.items():
-        wanted = _reading(heads, layer, x)
-        _refuse_other_attention(model.name, layer, read.get(layer), wanted)
-
-
-def _keep_first(into: dict[int, Tensor], layer: int, _: nn.Module, args: tuple) -> None:
-    into[layer] = args[0][:1].float()
+    _refuse_unseen(model, proved)
 
 
 def _reading(
@@ -322,18 +291,13 @@ def _reading(
     return (attention @ value).transpose(1, 2).flatten(2)
 
 
-def _refuse_other_attention(name: str, layer: int, found: Tensor | None, wanted: Tensor) -> None:
-    if found is None or found.shape != wanted.shape:
+def _refuse_unseen(model: Model, seen: set[int]) -> None:
+    """Raise ValueError where the pass never came to what only timm's own attention does."""
+    missing = sorted(set(range(len(model.net.blocks))) - seen)
+    if missing:
         raise ValueError(
-            f"{name}, layer {layer}: its attention is computed by other code than timm's; pass a "
-            "plain timm module"
-        )
-    miss = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
-    if not miss <= MISS_LIMIT:
-        raise ValueError(
-            f"{name}, layer {layer}: it attends otherwise than its weights say (by {miss:.2g} of "
-            "the largest value).  Is an adapter, a mask or another forward at work?  Merge it into "
-            "the weights, or pass the plain timm module"
+            f"{model.name}, layers {missing}: other code than timm's computes its attention, and "
+            "hides it; pass a plain timm module"
         )
 
 
@@ -342,17 +306,16 @@ def check_images(model: Model, images: Any) -> None:
     if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
         kind = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ValueError(
-            f"images: {kind}; at least one image is needed, as a tensor [image, channel, height, "
-            "width]; model.transform makes it from a picture"
+            f"images: {kind}; a tensor [image, channel, height, width] of at least one is needed; "
+            "model.transform makes it from a picture"
         )
     wanted = (model.net.patch_embed.proj.weight.shape[1], *model.image_size)
     if tuple(images.shape[1:]) != wanted or images.dtype != torch.float32:
         raise ValueError(
             f"images of {tuple(images.shape[1:])} numbers in {images.dtype}: {model.name} takes "
-            f"{wanted} (channel, height, width) in torch.float32; model.transform resizes, crops "
-            "and normalises"
+            f"{wanted} (channel, height, width) in torch.float32, as model.transform gives them"
         )
-    if not images.isfinite().all():
+    if not torch.stack(images.aminmax()).isfinite().all():
         raise ValueError("images hold NaN or infinity; look at how they were read")
 
 

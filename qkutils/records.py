@@ -28,7 +28,9 @@ class Sample:
 
     def __post_init__(self) -> None:
         masks = {name: _mask(self, name, values) for name, values in self.masks.items()}
-        _check_one_size(self.key, masks)
+        if len({mask.shape for mask in masks.values()}) > 1:
+            sizes = " and ".join(f"{name} mask of {mask.shape}" for name, mask in masks.items())
+            raise ValueError(f"{self.key!r}: {sizes} pixels; bring all to one size")
         object.__setattr__(self, "masks", masks)
 
 
@@ -99,18 +101,15 @@ def _plane(record: Sample | Segmented, what: str, values: np.ndarray) -> np.ndar
     """One number for each pixel, in the shape of the record's picture; ValueError for others."""
     if not isinstance(record.image, PIL.Image.Image):
         raise ValueError(f"{record.key!r}: {type(record.image).__name__} is no PIL image")
-    found = np.asarray(values)
+    found, named = np.asarray(values), f"{record.key!r}: {what}"
     if found.ndim != 2 or not found.size or found.dtype.kind not in "biuf":
         raise ValueError(
-            f"{record.key!r}: {what} has the shape {found.shape} and holds {found.dtype}; one "
-            "number for each pixel is needed, [height, width]"
+            f"{named} has the shape {found.shape} and holds {found.dtype}; one number for each "
+            "pixel is needed, [height, width]"
         )
     if not same_shape(record.image.size, found.shape[::-1]):
-        width, height = record.image.size
-        raise ValueError(
-            f"{record.key!r}: {what} of {found.shape[1]} × {found.shape[0]} pixels does not fit "
-            f"the picture of {width} × {height}; give the one that belongs to this picture"
-        )
+        sizes = "{1} × {0} pixels does not fit the picture of {2} × {3}"
+        raise ValueError(f"{named} of {sizes.format(*found.shape, *record.image.size)}")
     return found
 
 
@@ -133,14 +132,7 @@ def _whole(segmented: Segmented, values: np.ndarray) -> np.ndarray:
         whole = found.astype(np.int32)
     if (whole != found).any() or whole.min() < -1:
         raise ValueError(
-            f"{segmented.key!r}: the label map has values that are no whole numbers from -1 to "
+            f"{segmented.key!r}: label map has values that are no whole numbers from -1 to "
             f"{np.iinfo(np.int32).max}; give each segment such a number"
         )
     return whole
-
-
-def _check_one_size(key: str, masks: dict[str, np.ndarray]) -> None:
-    sizes = {name: f"{mask.shape[1]} × {mask.shape[0]}" for name, mask in masks.items()}
-    if len(set(sizes.values())) > 1:
-        told = " and ".join(f"{name} mask of {size}" for name, size in sizes.items())
-        raise ValueError(f"{key!r}: {told} pixels; bring all to one size")

@@ -6,8 +6,8 @@ whatever dimensions are left; one number has none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,25 +19,23 @@ LEVEL = 0.95
 FEWEST_IMAGES = 20
 NONE_LARGER, HOLDS, CONTRADICTED = "none larger than", "holds", "contradicted"
 CANNOT_BE_TOLD, NOT_RUN = "cannot be told", "not run here"
-MARGINS = MappingProxyType(
-    {
-        "weighted cosine": 0.05,
-        "share of attention": 0.02,
-        "same object": 0.05,
-        "grouping": 0.10,
-        "explained share": 0.02,
-        "attention moved": 0.02,
-        "accuracy": 0.02,
-        "correlation": 0.10,
-    }
-)
+MARGINS: Mapping[str, float] = {
+    "weighted cosine": 0.05,
+    "share of attention": 0.02,
+    "same object": 0.05,
+    "grouping": 0.10,
+    "explained share": 0.02,
+    "attention moved": 0.02,
+    "accuracy": 0.02,
+    "correlation": 0.10,
+}
 
 
 # ---- estimates with their intervals --------------------------------------------------------------
 
 
-def interval(estimate: float, low: float, high: float) -> xr.Dataset:
-    """One number with the ends of its interval."""
+def interval(estimate: Any, low: Any, high: Any) -> xr.Dataset:
+    """One number, or labelled numbers, with the ends of their interval."""
     return xr.Dataset({"estimate": estimate, "low": low, "high": high}, attrs={"level": LEVEL})
 
 
@@ -81,10 +79,8 @@ def bootstrap(
     there = np.isfinite(flat)
     least = int(there.sum(0).min(initial=len(flat)))
     if least < 2 or not flat.size:
-        raise ValueError(
-            f"{values.name or 'values'}: an interval over {over} needs at least two with a value; "
-            f"there are {least}"
-        )
+        named = values.name or "values"
+        raise ValueError(f"{named}: {least} with a value over {over}; an interval needs two")
     count = len(flat)
     picked = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
     present = picked @ there.astype(np.float64)
@@ -142,13 +138,10 @@ def of_shares(shares: Sequence[float], count: int) -> xr.Dataset:
     options.count("count", count)
     if values.min() < 0 or values.max() > 1:
         raise ValueError(f"shares={shares!r}: each lies between 0 and 1")
-    found = [
-        stats.binomtest(round(share * count), count).proportion_ci(LEVEL, method="wilson")
-        for share in values.tolist()
-    ]
-    parts = {"estimate": values, "low": [e.low for e in found], "high": [e.high for e in found]}
-    attributes = {"over": "case", "count": count, "level": LEVEL}
-    return xr.Dataset({name: ("share", each) for name, each in parts.items()}, attrs=attributes)
+    tests = [stats.binomtest(round(share * count), count) for share in values.tolist()]
+    limits = np.array([each.proportion_ci(LEVEL, method="wilson") for each in tests])
+    found = interval(*(("share", part) for part in (values, *limits.T)))
+    return found.assign_attrs(over="case", count=count)
 
 
 def difference(one: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
@@ -157,12 +150,8 @@ def difference(one: xr.Dataset, other: xr.Dataset) -> xr.Dataset:
     However the two hang together, the standard deviation of a difference is at most the sum of
     theirs; so the interval holds at least what both of them hold.
     """
-    parts = {
-        "estimate": one.estimate - other.estimate,
-        "low": one.low - other.high,
-        "high": one.high - other.low,
-    }
-    return xr.Dataset(parts, attrs=one.attrs)
+    found = interval(one.estimate - other.estimate, one.low - other.high, one.high - other.low)
+    return found.assign_attrs(one.attrs)
 
 
 def mean(found: xr.Dataset, over: str) -> xr.Dataset:
@@ -170,9 +159,8 @@ def mean(found: xr.Dataset, over: str) -> xr.Dataset:
 
     As for a `difference`: the mean of half widths is enough, however the estimates hang together.
     """
-    return options.with_fields("found", found, "estimate", "low", "high").mean(
-        over, keep_attrs=True
-    )
+    options.with_fields("found", found, "estimate", "low", "high")
+    return found.mean(over, keep_attrs=True)
 
 
 # ---- over depth: contrasts fixed beforehand ------------------------------------------------------
@@ -247,10 +235,8 @@ def over_depth(
         of_image = values.transpose("image", "layer").dot(xr.DataArray(weights, dims="layer"))
         return bootstrap(of_image, "image", draws, seed)
     if set(values.dims) != {"layer", "head"}:
-        raise ValueError(
-            f"values over {', '.join(map(str, values.dims))}: (image, layer) or (layer, head) are "
-            "needed; take the mean over the others"
-        )
+        needed = "(image, layer) or (layer, head) are needed; take the mean over the others"
+        raise ValueError(f"values over {values.dims}: {needed}")
     table = options.finite("values", values.transpose("layer", "head").values)
     draws, seed = options.count("draws", draws, 2), options.seed(seed)
     heads = table.shape[1]

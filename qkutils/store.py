@@ -37,33 +37,28 @@ def writing(path: str | Path) -> Iterator[Path]:
 
     Raises OSError, in a sentence that names file and remedy, where it can't be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
-    _make_folder(path)
-    try:
+    with _beside(Path(path)) as temporary:
         yield temporary
         os.replace(temporary, path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name for a temporary file, which is removed in the end; where it fails, `path` is named."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
     except OSError as error:
-        if error.errno not in _FULL and error.filename not in (temporary, str(temporary)):
+        full = error.errno in _FULL
+        if not full and str(error.filename) not in map(str, (temporary, *path.parents)):
             raise
-        raise _unwritable(path, error) from error
+        remedy = "make room on the disk" if full else "choose a folder that can be written"
+        told = f"{path}: can't be written ({error.strerror}); {remedy}, or name another place"
+        raise type(error)(told) from error
     finally:
         if os.path.lexists(temporary):
             temporary.unlink()
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> OSError:
-    """The error in one sentence with its remedy, and of its own class."""
-    full = "make room on the disk, or name another place"
-    remedy = full if error.errno in _FULL else "name a file in a folder that can be written"
-    return type(error)(f"{path}: can't be written ({error.strerror}); {remedy}")
 
 
 def write(path: str | Path, content: bytes | str) -> Path:
@@ -81,13 +76,8 @@ def check_writable(path: str | Path) -> Path:
         raise IsADirectoryError(f"{path}: is a folder; name a file in it")
     if path.exists() and not path.is_file():
         raise OSError(f"{path}: is no regular file; name another")
-    trial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.writing")
-    _make_folder(path)
-    try:
+    with _beside(path) as trial:
         trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
     return path
 
 
@@ -121,7 +111,7 @@ def locked(path: str | Path) -> Iterator[None]:
 def save(path: str | Path, dataset: xr.Dataset) -> Path:
     """Writes a labelled result as netCDF, and returns where."""
     # Through memory: the library that writes netCDF crashes where the disk is full.
-    content = _each_text(dataset, _UNFIT, lambda found: f"\\u{ord(found[0]):04x}")
+    content = _each_text(dataset, lambda text: _UNFIT.sub(_escape, text))
     return write(path, bytes(content.to_netcdf(engine="h5netcdf")))
 
 
@@ -131,36 +121,26 @@ def load(path: str | Path) -> xr.Dataset:
     try:
         found = xr.load_dataset(io.BytesIO(data), engine="h5netcdf", phony_dims="sort")
     except Exception as error:  # a damaged file raises whatever the layers under it raise
-        raise ValueError(
-            f"{path}: {_what(data)}; remove it, or name another file ({type(error).__name__})"
-        ) from error
-    return _each_text(found, _ESCAPED, lambda found: chr(int(found[1], 16)))
+        what = "is damaged or cut short" if data.startswith(b"\x89HDF") else "holds no result"
+        told = f"{path}: {what}; remove it, or name another file ({type(error).__name__})"
+        raise ValueError(told) from error
+    return _each_text(found, lambda text: _ESCAPED.sub(lambda code: chr(int(code[1], 16)), text))
 
 
-def _what(data: bytes) -> str:
-    if not data:
-        return "is empty"
-    if data.startswith(b"\x89HDF"):
-        return "is damaged or cut short"
-    return "is no result of this library, but a file of another kind"
+def _escape(found: re.Match) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
-def _each_text(
-    dataset: xr.Dataset, pattern: re.Pattern, change: Callable[[re.Match], str]
-) -> xr.Dataset:
-    """The same with a pattern replaced in every text, of variables and of attributes."""
-    attributes = {
-        name: pattern.sub(change, value) if isinstance(value, str) else value
-        for name, value in dataset.attrs.items()
+def _each_text(dataset: xr.Dataset, change: Callable[[str], str]) -> xr.Dataset:
+    """The same with every text changed, of variables and of attributes."""
+    said = {name: change(v) if isinstance(v, str) else v for name, v in dataset.attrs.items()}
+    texts = {
+        name: values.copy(data=np.vectorize(change, otypes=[object])(values.values))
+        for name, values in dataset.variables.items()
+        if values.dtype.kind in "OU"
     }
-    changed = {}
-    for name, values in dataset.variables.items():
-        if values.dtype.kind not in "OU" or not any(map(pattern.search, values.values.flat)):
-            continue
-        texts = np.array([pattern.sub(change, text) for text in values.values.flat], object)
-        changed[name] = values.copy(data=texts.reshape(values.shape))
-    of_coordinates = {name: each for name, each in changed.items() if name in dataset.coords}
-    return dataset.assign(changed).assign_coords(of_coordinates).assign_attrs(attributes)
+    coords = {name: values for name, values in texts.items() if name in dataset.coords}
+    return dataset.assign(texts).assign_coords(coords).assign_attrs(said)
 
 
 def digest(content: Any) -> str:
@@ -224,25 +204,27 @@ def check_identity(path: Path, found: Identity, wanted: Identity) -> None:
 
 
 def resumable(
-    path: str | Path | None, identity: Identity, compute: Callable[[Path | None], xr.Dataset]
+    path: str | Path | None,
+    identity: Callable[[], Identity],
+    compute: Callable[[Path | None], xr.Dataset],
 ) -> xr.Dataset:
     """The result in a netCDF file; where there is none yet, computes and writes it.
 
     `compute` gets a folder for its parts (see `kept`), or None where nothing is to be written.  The
-    folder goes when the result is whole.  `identity` names model, preprocessing, options and
-    pictures: raises ValueError where the file holds the result of others.
+    folder goes when the result is whole.  `identity` tells model, preprocessing, options and
+    pictures, and is only asked where there is a file: raises ValueError where that is of others.
     """
     if path is None:
         return compute(None)
-    path = Path(path)
+    path, wanted = Path(path), identity()
     if path.is_file():
         found = load(path)
-        check_identity(path, identity_of(found), identity)
+        check_identity(path, identity_of(found), wanted)
         return found
     with locked(path):
-        folder = path.with_name(f"{path.name}.{digest(identity)}")
+        folder = path.with_name(f"{path.name}.{digest(wanted)}")
         folder.mkdir(exist_ok=True)
-        result = compute(folder).assign_attrs(identity=in_words(identity))
+        result = compute(folder).assign_attrs(identity=in_words(wanted))
         save(path, result)
         for parts in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 32}"):
             shutil.rmtree(parts)

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 import qkutils as qk
 from qkutils import modes as modes_module
+from qkutils import svd
 
 CONVENTIONS = ("paper", "exact")
 REFERENCE = {
@@ -171,8 +172,8 @@ def nearly_dependent(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_nearly_dependent_rows_take_the_safe_route_and_come_out_right(own_vit, monkeypatch):
     set_head(own_vit, 1, 2, *nearly_dependent())
-    calls, safe = [], modes_module.safe_svd
-    monkeypatch.setattr(modes_module, "safe_svd", lambda *w: calls.append(w) or safe(*w))
+    calls, safe = [], svd.safe_svd
+    monkeypatch.setattr(svd, "safe_svd", lambda *w: calls.append(w) or safe(*w))
     modes = qk.decompose(own_vit, convention="paper")
     assert len(calls) == 1
     w_q, w_k = nearly_dependent()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, prune, weight_norm
 
 import qkutils as qk
 from qkutils.passes import check_images, visit_layers, watching
@@ -139,6 +141,20 @@ def test_a_change_of_timms_own_code_is_seen(
         visit_layers(model, images, lambda *_: None)
     with pytest.raises(ValueError, match="layer"):
         qk.observed_attention(model, images)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("renew", [parametrizations.weight_norm, weight_norm, prune.identity])
+def test_weights_that_are_computed_from_others_are_scanned_as_plain_ones(
+    make_vit: Callable, images: torch.Tensor, renew: Callable, bias: bool
+) -> None:
+    net = make_vit(seed=3, qkv_bias=bias)
+    wanted = qk.scan(net, images, k=1, progress=False)
+    for block in net.blocks:
+        renew(block.attn.qkv, "weight")
+    found = qk.scan(net, images, k=1, progress=False)
+    np.testing.assert_allclose(found.score, wanted.score, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", PLAIN)

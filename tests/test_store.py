@@ -182,13 +182,13 @@ def test_a_result_is_computed_once_and_its_parts_go(tmp_path):
         return xr.Dataset({"a": 1})
 
     with pytest.raises(KeyboardInterrupt):
-        store.resumable(path, study_of(1), compute)
+        store.resumable(path, lambda: study_of(1), compute)
     (tmp_path / f"{path.name}.{store.digest(study_of(2))}").mkdir()  # of a run with other options
-    result = store.resumable(path, study_of(1), compute)
+    result = store.resumable(path, lambda: study_of(1), compute)
     assert asked == [0, 1, "stopped", 2] and names(tmp_path) == ["result.nc"]
-    assert store.resumable(path, study_of(1), compute).identical(result) and len(asked) == 4
+    assert store.resumable(path, lambda: study_of(1), compute).identical(result) and len(asked) == 4
     with pytest.raises(ValueError, match="result.nc.*other query"):
-        store.resumable(path, study_of(2), compute)
+        store.resumable(path, lambda: study_of(2), compute)
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])

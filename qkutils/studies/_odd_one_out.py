@@ -137,9 +137,9 @@ def odd_one_out(
 
     asked = said | {"batch_size": str(batch_size)}
     if modes is not None:  # numbers alone don't tell what was done to them
-        for name in ("sigma", "u", "v"):
-            asked["modes"] += " " + store.digest(modes[name].values)
-    identity = _identity(loaded, asked, layouts, (keys, weight), null_images)
+        arrays = (modes[name].values for name in ("sigma", "u", "v"))
+        asked["modes"] += " " + " ".join(map(store.digest, arrays))
+    identity = partial(_identity, loaded, asked, layouts, (keys, weight), null_images)
     return store.resumable(path, identity, compute)
 
 

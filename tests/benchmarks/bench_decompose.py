@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qkutils import modes
+from qkutils import svd
 
 SAMPLE = 6  # heads that the full-matrix route decomposes; the rest is scaled
 
@@ -38,7 +38,7 @@ def seconds(function: Callable[[], object], repeats: int = 3) -> float:
 
 def ours(w_q: Tensor, w_k: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """What `decompose` does to every layer: modes in float64, each verified against its head."""
-    return [modes.verified_svd(q.double(), k.double()) for q, k in zip(w_q, w_k, strict=True)]
+    return [svd.verified_svd(q.double(), k.double()) for q, k in zip(w_q, w_k, strict=True)]
 
 
 def full_matrix(w_q: Tensor, w_k: Tensor) -> list[np.ndarray]:

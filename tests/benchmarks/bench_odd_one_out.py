@@ -21,7 +21,7 @@ from qkutils.passes import full_precision
 from qkutils.records import Sample
 from qkutils.studies import _regions
 
-IMAGES, BATCH, ROUNDS = 32, 32, 5
+IMAGES, BATCH, ROUNDS = 128, 32, 3
 
 
 def bare(model: Model, samples: list[Sample]) -> None:
