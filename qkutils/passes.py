@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
+from math import isfinite
 from typing import Any, Literal
 
 import torch
@@ -261,7 +262,9 @@ def _proving(model: Model) -> Iterator[None]:
         if x is None or x.shape != found[:1].shape:
             return
         miss = float((found[:1] - x).abs().max() / x.abs().max().clamp(min=1e-30))
-        if not miss <= MISS_LIMIT:
+        if not isfinite(miss):
+            raise ArithmeticError(f"{model.name}, layer {layer}: numbers that are not finite")
+        if miss > MISS_LIMIT:
             raise ValueError(
                 f"{model.name}, layer {layer}: it attends otherwise than its weights say (by "
                 f"{miss:.2g} of the largest value); merge adapters into the weights, remove masks, "

@@ -590,7 +590,7 @@ def test_bad_images_are_refused(plain_vit, tmp_path):
 def test_projections_that_are_not_finite_are_refused(make_vit):
     net = make_vit(seed=10)
     net.blocks[0].register_forward_hook(lambda _, __, x: x * torch.inf)
-    with pytest.raises(ArithmeticError, match="layer 1: projections that are not finite"):
+    with pytest.raises(ArithmeticError, match="layer 1.*not finite"):
         scan(net, random_images(2))
 
 

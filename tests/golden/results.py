@@ -163,7 +163,7 @@ def of_world() -> Iterator[tuple[str, Any]]:
     yield "accuracy", evaluate.accuracy(models.load("tiny-supervised").net, 64)
     for kind in ("modes", "salience", "preference", "same_object", "grouping"):
         for name in stored.names(kind):
-            yield f"stored.{kind}.{name}", getattr(stored, kind)(name)
+            yield f"stored.{kind}.{name}", stored.read(kind, name)
     yield "at_hand", "\n".join(sorted(n for n in models.catalogue().index if "tiny" in n))
 
 

@@ -521,7 +521,7 @@ def test_images_without_a_value_do_not_count_in_an_interval():
     values = np.array([1.0, np.nan, 3, np.nan, 5, 7])
     found = statistics.bootstrap(xr.DataArray(values, dims="image"))
     assert found.estimate == 4 and 1 <= found.low < found.high <= 7
-    with pytest.raises(ValueError, match="at least two .* there are 1"):
+    with pytest.raises(ValueError, match="values: 1 "):
         statistics.bootstrap(xr.DataArray(values[:2], dims="image"))
 
 

@@ -450,7 +450,7 @@ def test_results_are_stored_and_read_again(tmp_path, monkeypatch, small):
     stored.store_same_object(small, pictures(5), "noise", tmp_path)
     stored.store_grouping(small, pictures(5, 2), "noise", tmp_path)
     monkeypatch.setattr(stored, "FOLDER", tmp_path)
-    same, grouped = stored.same_object(small.name), stored.grouping(small.name)
+    same, grouped = stored.read("same_object", small.name), stored.read("grouping", small.name)
     assert same.attrs["images"] == grouped.attrs["images"] == "5 of noise"
     assert list(same["head"].values) == ["0", "1", "all"]
     fresh = qk.studies.same_object(small, pictures(5), convention="paper")
@@ -468,13 +468,13 @@ def test_results_are_stored_and_read_again(tmp_path, monkeypatch, small):
 
 @pytest.mark.parametrize("name", stored.names())
 def test_stored_tables_are_whole_and_say_where_they_come_from(name):
-    same, grouped = stored.same_object(name), stored.grouping(name)
+    same, grouped = stored.read("same_object", name), stored.read("grouping", name)
     assert dict(same.sizes) == {"of": 7, "layer": 12, "head": 4}
     assert dict(grouped.sizes) == {"of": 3, "matching": 3, "layer": 12, "head": 4}
     for table, source in ((same, "CamVid"), (grouped, "BSDS500")):
         assert {"model", "fingerprint", "convention", "computed", "level"} <= set(table.attrs)
         assert source in table.attrs["images"]
-        assert table.attrs["fingerprint"] == stored.modes(name).attrs["fingerprint"]
+        assert table.attrs["fingerprint"] == stored.read("modes", name).attrs["fingerprint"]
         assert ((table.low <= table.estimate) & (table.estimate <= table.high)).mean() > 0.95
 
 
