@@ -76,8 +76,8 @@ def align(
 
 def align_labels(
     model: Model, image: PIL.Image.Image, labels: Int[np.ndarray, "height width"]
-) -> tuple[Float[Tensor, "3 rows columns"], Int[Tensor, "rows columns"]]:
-    """Bring a picture and its label map, of any size, onto the pixels that the model sees.
+) -> Int[Tensor, "rows columns"]:
+    """Bring a picture's label map, of any size, onto the pixels that the model sees.
 
     Parameters
     ----------
@@ -90,9 +90,8 @@ def align_labels(
 
     Returns
     -------
-    tuple
-        The picture as a tensor [channel, row, column], and the labels as whole numbers [row,
-        column].  A label is -1 where a border was added.
+    Tensor
+        The labels as whole numbers [row, column].  A label is -1 where a border was added.
 
     Raises
     ------
@@ -106,12 +105,12 @@ def align_labels(
     >>> from PIL import Image
     >>> left = np.repeat([[1, 2]], 50, axis=1).repeat(100, axis=0)
     >>> model, picture = qk.load("tiny-supervised"), Image.new("RGB", (100, 100))
-    >>> _, labels = qk.alignment.align_labels(model, picture, left)
+    >>> labels = qk.alignment.align_labels(model, picture, left)
     >>> labels.shape, labels.unique().tolist()
     (torch.Size([64, 64]), [1, 2])
     """
     shifted = _move(model, image, labels.astype(np.int32) + 1)  # borders are filled with 0
-    return model.transform(in_mode(image)), torch.from_numpy(shifted.astype(np.int64) - 1)
+    return torch.from_numpy(shifted.astype(np.int64) - 1)
 
 
 def _move(

@@ -68,7 +68,7 @@ def test_the_size_of_a_mask_does_not_move_it(make_vit, mode, scale):
 def test_pixels_are_the_ones_that_nearest_neighbour_picks(make_vit):
     model = model_with(make_vit, crop_pct=0.5)  # short side 64, the middle 32 × 32 of it
     labels = np.arange(128 * 256, dtype=np.int32).reshape(128, 256)
-    _, moved = qk.alignment.align_labels(model, PIL.Image.new("RGB", (256, 128)), labels)
+    moved = qk.alignment.align_labels(model, PIL.Image.new("RGB", (256, 128)), labels)
     rows, columns = np.arange(16, 48) * 2 + 1, np.arange(48, 80) * 2 + 1
     assert (moved.numpy() == labels[np.ix_(rows, columns)]).all()
 
@@ -76,7 +76,7 @@ def test_pixels_are_the_ones_that_nearest_neighbour_picks(make_vit):
 def test_labels_are_never_mixed_and_borders_have_none(make_vit):
     model = model_with(make_vit, crop_mode="border", crop_pct=1.0)
     labels = np.where(np.arange(60)[None] < 30, 3, 11) * np.ones((20, 1), dtype=int)
-    _, moved = qk.alignment.align_labels(model, PIL.Image.new("RGB", (60, 20)), labels)
+    moved = qk.alignment.align_labels(model, PIL.Image.new("RGB", (60, 20)), labels)
     assert set(moved.unique().tolist()) == {-1, 3, 11}
     assert (moved[:5] == -1).all() and (moved[-5:] == -1).all() and (moved[14:18] >= 0).all()
     assert moved.dtype == torch.int64
@@ -90,10 +90,8 @@ def test_the_picture_is_what_the_model_would_get_alone(make_vit):
     assert torch.equal(pixels, model.transform(picture))
     assert masks.shape == (0, *model.image_size)
     grey = picture.convert("L")
-    assert torch.equal(
-        qk.alignment.align_labels(model, grey, np.zeros((50, 70), dtype=np.int16))[0],
-        model.transform(grey.convert("RGB")),
-    )
+    pixels, _ = qk.alignment.align(model, grey, np.zeros((0, 50, 70), dtype=bool))
+    assert torch.equal(pixels, model.transform(grey.convert("RGB")))
 
 
 def test_a_mask_of_another_picture_is_refused(make_vit):

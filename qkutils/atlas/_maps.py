@@ -16,7 +16,8 @@ from qkutils.modes import decompose_layer
 from qkutils.passes import normalise, visit_layers
 from qkutils.pictures import visible
 from qkutils.pictures._stream import Pictures
-from qkutils.provenance import convention_of, with_origin
+from qkutils.provenance import convention_of, refuse_foreign, with_origin
+from qkutils.store import digest
 
 SIDES = ("query", "key")
 BATCH = 32
@@ -100,8 +101,17 @@ def _maps(
     return found
 
 
-def _read(pictures: Pictures, numbers: np.ndarray) -> Float[Tensor, "image channel height width"]:
-    return torch.stack([pictures.read(int(n)) for n in numbers])
+def _read(
+    pictures: Pictures, atlas: xr.Dataset, numbers: np.ndarray
+) -> Float[Tensor, "image channel height width"]:
+    """Pictures of an atlas; raises ValueError for one that is not what was scanned."""
+    images = []
+    for number, key in zip(numbers.tolist(), atlas.key.values[numbers], strict=True):
+        item = pictures.item(number) if pictures.keys[number : number + 1] == [key] else b""
+        if digest(item) != atlas.digest.values[number]:
+            raise ValueError(f"pictures: {key!r} is not what was scanned; give those of the scan")
+        images.append(pictures.decode(number, item))
+    return torch.stack(images)
 
 
 def optimal_pictures(
@@ -133,7 +143,8 @@ def optimal_pictures(
     Raises
     ------
     ValueError
-        Where the atlas has no picture for this mode.
+        Where the atlas has no picture for this mode, and for an atlas of another model or of other
+        pictures.
 
     Examples
     --------
@@ -146,12 +157,13 @@ def optimal_pictures(
     (2, 2, 64, 64, 3)
     """
     loaded = models.load(model)
+    refuse_foreign("atlas", atlas, loaded)
     place = {"layer": layer, "head": head, "mode": mode}
     chosen = atlas.sel(place)
     there = chosen.image.values >= 0
     if not there.any():
         raise ValueError(f"layer {layer}, head {head}, mode {mode}: no picture has both its parts")
-    images = _read(pictures, chosen.image.values[there])
+    images = _read(pictures, atlas, chosen.image.values[there])
     maps = mode_maps(loaded, images, layer=layer, head=head, convention=convention_of(atlas))
     turn = chosen.sign.broadcast_like(chosen.image).values[there][:, None, None]
     of_mode = {side: maps[side].sel(mode=mode).values * turn for side in SIDES}
@@ -192,6 +204,11 @@ def galleries(
         `query` and `key` over (layer, head, mode, sign, rank, row, column).  They are zero where
         the atlas has no picture.
 
+    Raises
+    ------
+    ValueError
+        For an atlas of another model or of other pictures.
+
     Examples
     --------
     >>> import qkutils as qk
@@ -202,6 +219,7 @@ def galleries(
     {'layer': 8, 'head': 4, 'mode': 24, 'sign': 2, 'rank': 2, 'row': 8, 'column': 8}
     """
     loaded = models.load(model)
+    refuse_foreign("atlas", atlas, loaded)
     image = torch.from_numpy(atlas.image.values).long()
     chosen = parts.sel({name: atlas[name] for name in ("layer", "head", "mode")})
     directions = torch.stack([torch.from_numpy(chosen[name].values) for name in ("u", "v")], 1)
@@ -210,7 +228,7 @@ def galleries(
     shown = image[image >= 0].unique()
     batches = shown.split(BATCH) if len(shown) else ()
     for numbers in tqdm(batches, desc="galleries", disable=len(batches) < 2):
-        images = _read(pictures, numbers.numpy())
+        images = _read(pictures, atlas, numbers.numpy())
         maps = _maps(loaded, images, layers, directions, convention_of(atlas))
         *place, which = (image[..., None] == numbers).nonzero(as_tuple=True)
         layer, head, mode, sign, _ = place

@@ -81,7 +81,8 @@ def patch_fractions(model: Model, sample: Sample) -> Float[np.ndarray, "object p
             f"sample {sample.key!r} has masks {sorted(sample.masks)}; it needs {', '.join(OBJECTS)}"
         )
     target, distractor = (sample.masks[name] for name in OBJECTS)
-    number = _seen(model, sample.image, np.where(target, 0, np.where(distractor, 1, -1)))
+    labels = np.where(target, 0, np.where(distractor, 1, -1))
+    number = align_labels(model, sample.image, labels).numpy()
     return _patch_shares(number, len(OBJECTS), model.grid)
 
 
@@ -248,7 +249,7 @@ def _objects(
     model: Model, image: PIL.Image.Image, labels: LabelMap, instances: bool, cover: float
 ) -> Objects:
     """What of a label map covers at least one patch by `cover`."""
-    number, label = _numbered(_seen(model, image, labels), instances)
+    number, label = _numbered(align_labels(model, image, labels).numpy(), instances)
     share = _patch_shares(number, len(label), model.grid)
     kept = share.max(1, initial=0) >= cover
     new = np.append(np.where(kept, kept.cumsum() - 1, -1), -1)  # the last: pixels of no object
@@ -268,11 +269,6 @@ def _numbered(labels: Pixels, instances: bool) -> tuple[Pixels, Int[np.ndarray, 
 
 
 # ---- numbers of pixels ---------------------------------------------------------------------------
-
-
-def _seen(model: Model, image: PIL.Image.Image, labels: LabelMap) -> Pixels:
-    """A label map on the pixels that the model sees; -1 where a border was added."""
-    return align_labels(model, image, labels)[1].numpy()
 
 
 def _patch_shares(

@@ -47,6 +47,29 @@ def test_optimal_pictures_have_the_scores_of_the_atlas(plain_vit, scan):
         assert where == int(stored.query_patch[0, 0])
 
 
+@pytest.mark.parametrize("other", ["pictures", "keys", "fewer", "model"])
+def test_an_atlas_of_other_pictures_or_of_another_model_is_refused(
+    make_vit, plain_vit, scan, other
+):
+    pictures, atlas = scan
+    model = make_vit(seed=2) if other == "model" else plain_vit
+    keys = [f"{n:08d}" for n in range(9)]
+    given = {
+        "pictures": torch.ones(9, 3, 32, 32),
+        "keys": torch.stack([pictures.read(n) for n in range(9)]),
+        "fewer": torch.stack([pictures.read(0)]),
+    }.get(other, pictures)
+    if other == "keys":
+        keys = keys[::-1]
+    named = None if other in ("model", "fewer") else keys
+    given = qk.pictures_of(given, qk.load(plain_vit), keys=named)
+    input_named = "atlas" if other == "model" else "pictures"
+    with pytest.raises(ValueError, match=input_named):
+        qk.optimal_pictures(model, given, atlas, 0, 0, 0)
+    with pytest.raises(ValueError, match=input_named):
+        qk.galleries(model, given, atlas, qk.decompose(plain_vit))
+
+
 def test_empty_ranks_are_not_there(plain_vit, scan):
     pictures, atlas = scan
     emptied = atlas.copy(deep=True)
