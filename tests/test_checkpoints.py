@@ -639,6 +639,7 @@ def test_embedded_files_say_what_their_tensors_cannot():
     assert "mean=tensor([0.5000" in repr(model.transform)
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_real_files_of_another_kind_are_the_same_model(wrapped, tmp_path):
     folder = os.environ.get("QKUTILS_WEIGHTS") or "nowhere"
