@@ -38,7 +38,7 @@
 # %% tags=["parameters"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder of pictures; empty: scenes of the embedded world
+# IMAGES: a folder of pictures; empty: drawn scenes, or photographs where the model was trained on them
 IMAGES = ""
 # The head that this chapter takes apart
 LAYER = 2
@@ -46,8 +46,6 @@ HEAD = 0
 
 # %%
 import timeit
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,8 +56,7 @@ import xarray as xr
 import qkutils as qk
 from qkutils import attention, models, passes, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored
-from qkutils.book import tell
+from qkutils.book import pictures_for, stored, tell
 
 # %% [markdown]
 # ## A model and what it sees
@@ -70,8 +67,7 @@ from qkutils.book import tell
 
 # %%
 model = qk.load(MODEL)
-drawn = qk.world.pictures(0, 0, 8, size=model.image_size[0])
-images = qk.pictures.images(IMAGES or drawn, model, count=8)
+images = qk.pictures.images(IMAGES or pictures_for(model, 8), model, count=8)
 pictures = qk.pictures.visible(model, images)
 weights = model.heads  # every layer's W_q, W_k, biases and LayerNorm, stacked
 layers, per_layer, d_head, d_model = weights.w_q.shape
@@ -549,8 +545,8 @@ def moved_without_b_q(batch):
 
 
 # %%
-count = min(24, len(qk.pictures.picture_files(Path(IMAGES)))) if IMAGES else 24
-source = IMAGES or qk.world.pictures(0, 0, count)
+source = IMAGES or pictures_for(model, 24)
+count = min(24, len(qk.pictures_of(source, model).keys))
 several = qk.pictures.images(source, model, count).split(4)
 of_bias = statistics.bootstrap(xr.concat(map(moved_without_b_q, several), "image"))
 tell(

@@ -37,7 +37,8 @@
 # %% tags=["parameters"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder of pictures, for the one section that needs them; empty: drawn scenes
+# IMAGES: a folder of pictures, for the one section that needs them; empty: drawn scenes,
+# or photographs where the model was trained on them
 IMAGES = ""
 
 # %%
@@ -49,8 +50,7 @@ import torch
 import qkutils as qk
 from qkutils import heads, models, modes, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored
-from qkutils.book import tell
+from qkutils.book import pictures_for, stored, tell
 
 # %% [markdown]
 # ## One number for a head
@@ -397,8 +397,7 @@ _ = ax.legend(fontsize=7, handlelength=4)
 # :::
 
 # %%
-drawn = qk.world.pictures(0, 0, 64, size=model.image_size[0])
-pictures = qk.pictures_of(IMAGES or qk.pictures.images(drawn, model, 64), model)
+pictures = qk.pictures_of(IMAGES or pictures_for(model, 64), model)
 every = max(len(pictures.keys) // 64, 1)
 pictures = pictures.some(pictures.keys[::every])
 alike = {

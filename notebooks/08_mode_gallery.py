@@ -37,7 +37,8 @@
 # %% tags=["parameters"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder of pictures, all of which are scanned; empty: drawn scenes
+# IMAGES: a folder of pictures, all of which are scanned; empty: drawn scenes,
+# or photographs where the model was trained on them
 IMAGES = ""
 # How many scenes are drawn, for the galleries and for the names
 COUNT = 256
@@ -52,7 +53,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
-from qkutils.book import tell
+from qkutils.book import is_embedded, pictures_for, tell
 
 # %% [markdown]
 # ## One mode, one picture
@@ -63,14 +64,16 @@ from qkutils.book import tell
 
 # %%
 model = qk.load(MODEL)
-drawn = qk.world.pictures(0, 0, COUNT, size=model.image_size[0])
-source = IMAGES or qk.pictures.images(drawn, model, COUNT)
-pictures = qk.pictures_of(source, model)
+pictures = qk.pictures_of(IMAGES or pictures_for(model, COUNT), model)
 one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 3, 2, 0
 of_head = qk.mode_maps(model, one, layer=LAYER, head=HEAD)  # convention exact
 two = of_head.isel(image=0, mode=MODE)
-tell(model=model.name, scanned=len(pictures.keys), drawn="" if IMAGES else "drawn")
+tell(
+    model=model.name,
+    scanned=len(pictures.keys),
+    drawn="" if IMAGES or not is_embedded(model) else "drawn",
+)
 ask, answer = two["query"].values > 0, two["key"].values > 0
 both = int((ask & answer).sum())
 tell(patches=ask.size, do_both=both, ask_only=int(ask.sum()) - both)
@@ -289,7 +292,7 @@ draw(rings)
 # :::
 
 # %%
-embedded = model.facts.get("source") == "embedded"
+embedded = is_embedded(model)
 subject = model if embedded else qk.load("tiny-supervised")
 names = qk.studies.names(subject, *qk.world.labelled(subject, COUNT))
 instead = f"(It stands in for {model.name}: the labels are those of drawn scenes.)"

@@ -36,7 +36,8 @@
 # %% tags=["parameters"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder of pictures, of which one is taken apart; empty: drawn scenes
+# IMAGES: a folder of pictures, of which one is taken apart; empty: drawn scenes,
+# or photographs where the model was trained on them
 IMAGES = ""
 # Which picture, counted from 0 in the order of the file names
 PICTURE = 3
@@ -53,7 +54,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
-from qkutils.book import tell
+from qkutils.book import pictures_for, tell
 
 # %% [markdown]
 # ## Who asks?
@@ -64,9 +65,7 @@ from qkutils.book import tell
 
 # %%
 model = qk.load(MODEL)
-drawn = qk.world.pictures(0, 0, COUNT, size=model.image_size[0])
-source = IMAGES or qk.pictures.images(drawn, model, COUNT)
-pictures = qk.pictures_of(source, model)
+pictures = qk.pictures_of(IMAGES or pictures_for(model, COUNT), model)
 image = pictures.read(PICTURE % len(pictures.keys))
 picture = qk.pictures.visible(model, image[None])[0]
 true = qk.observed_attention(model, image[None]).isel(image=0)

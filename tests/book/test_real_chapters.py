@@ -27,6 +27,17 @@ def odd_folder(images: Path, folder: Path) -> Path:
     return folder
 
 
+def run(chapter: Path, folder: Path, **parameters: str) -> str:
+    """All outputs of a chapter that was executed with these parameters."""
+    given, out = folder / "parameters.yaml", folder / "out.ipynb"
+    given.write_text(yaml.safe_dump(parameters))
+    tool = ROOT / "book" / "_tools" / "run_chapter.py"
+    command = [sys.executable, tool, chapter, out, "--parameters", given]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return str([cell.get("outputs") for cell in nbformat.read(out, 4).cells])
+
+
 @pytest.mark.chapter
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
@@ -35,13 +46,13 @@ def test_chapter_runs_on_a_real_model_and_real_images(chapter, tmp_path, real_mo
     source = images / "imagenet-sample"
     if "odd_one" in chapter.stem:
         source = odd_folder(images, tmp_path / "odd")
-    parameters = tmp_path / "parameters.yaml"
-    parameters.write_text(yaml.safe_dump({"MODEL": real_model.name, "IMAGES": str(source)}))
-    out = tmp_path / "out.ipynb"
-    tool = ROOT / "book" / "_tools" / "run_chapter.py"
-    command = [sys.executable, tool, chapter, out, "--parameters", parameters]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    outputs = str([cell.get("outputs") for cell in nbformat.read(out, 4).cells])
+    outputs = run(chapter, tmp_path, MODEL=real_model.name, IMAGES=str(source))
     if "world" not in chapter.stem:  # there a stand-in names the odd object
         assert real_model.name in outputs
+
+
+@pytest.mark.chapter
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.stem[:2] == "09"], ids=["09"])
+def test_without_images_a_real_model_sees_the_photographs(chapter, tmp_path, real_model):
+    assert "clock" in run(chapter, tmp_path, MODEL=real_model.name)  # the picture of that number
