@@ -29,6 +29,7 @@ def main() -> None:
         atlas = qk.scan(model, images, k=2, out=Path(folder) / "atlas.nc", progress=False)
         assert qk.open_atlas(Path(folder) / "atlas.nc").identical(atlas)
     assert qk.studies.odd_one_out(model, samples).sizes["image"] == 4
+    assert min(qk.datasets.photographs()[0].image.size) == 256
     shown = subprocess.run(
         [Path(sys.executable).with_name("qkutils"), "models"], capture_output=True, text=True
     )
