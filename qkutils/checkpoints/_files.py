@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -19,7 +20,9 @@ Tensors = dict[str, Tensor]
 
 METADATA = "qkutils"  # where our own safetensors files say what tensors can't
 SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar", ".npz"}
-_SNAPSHOT = ("model.safetensors", "pytorch_model.bin")  # the hub's names, in the order they count
+_WHOLE = ("model.safetensors", "pytorch_model.bin")  # the hub's names, in the order they count
+_INDEX = ".index.json"  # lists the files of a checkpoint in parts
+_SNAPSHOT = (*_WHOLE, *(name + _INDEX for name in _WHOLE))
 MOST_TENSORS = 10_000  # far above what anyone trains
 KINDS = tomllib.loads(resources.files(__package__).joinpath("kinds.toml").read_text("utf-8"))
 # How torch's files begin, and how its old ones.
@@ -68,8 +71,12 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
     except OSError as error:
         raise type(error)(f"{path}: can't be read; mend its permissions ({error})") from error
     said: dict[str, Any] = {}
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1e8:
+    if path.name in _SNAPSHOT and path.name.endswith(_INDEX):
+        found = _read_parts(path)
+    elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1e8:
         found, said = _read_safetensors(path)
+    elif head.startswith(_ZIP) and _holds_arrays(path):
+        found = _read_arrays(path)
     elif head.startswith((_ZIP, _OLD)):
         found = _flatten(_read_torch(path, head.startswith(_ZIP)))
     else:
@@ -103,6 +110,45 @@ def _fault_of_zip(path: Path) -> str:
     if packed or sum(member.file_size for member in members) > path.stat().st_size:
         return "a packed archive, which torch.save never writes; save the state dict again"
     return ""
+
+
+def _read_parts(path: Path) -> Tensors:
+    """The tensors of all files that an index lists, which lie beside it."""
+    try:
+        names = sorted(set(json.loads(path.read_text("utf-8"))["weight_map"].values()))
+        if not names or any(Path(name).name != name or name.endswith(_INDEX) for name in names):
+            raise ValueError("it names files of other folders, or none")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not the index of a checkpoint ({error}); fetch it again"
+        ) from error
+    parts = [read_tensors(path.with_name(name))[0] for name in names]
+    return {name: tensor for part in parts for name, tensor in part.items()}
+
+
+def _holds_arrays(path: Path) -> bool:
+    """Whether an archive is NumPy's: all its members are arrays."""
+    try:
+        with ZipFile(path) as archive:
+            members = archive.infolist()
+    except (BadZipFile, NotImplementedError, OSError, ValueError):
+        return False
+    return bool(members) and all(member.filename.endswith(".npy") for member in members)
+
+
+def _read_arrays(path: Path) -> Tensors:
+    """The arrays of a NumPy archive, which may be packed to no less than a quarter."""
+    try:
+        with ZipFile(path) as archive:
+            if sum(m.file_size for m in archive.infolist()) > 4 * path.stat().st_size:
+                raise ValueError("it would swell when it is unpacked")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {
+                name: torch.from_numpy(arrays[name]) for name in arrays.files[: MOST_TENSORS + 1]
+            }
+    except Exception as error:  # numpy and zipfile meet damaged files with many classes
+        words = f"not a complete NumPy archive ({error}); fetch it again"
+        raise ValueError(f"{path}: {words}") from error
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""timm's layout: the one vision transformer of a file, told by names and shapes of its tensors."""
+"""The one vision transformer of a file, told by names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qkutils.checkpoints._clip import OPENAI, TRANSFORMERS
+from qkutils.checkpoints._dinov2 import DINOV2
 from qkutils.checkpoints._files import KINDS, Tensors, read_tensors
+from qkutils.checkpoints._google import GOOGLE
+from qkutils.checkpoints._layouts import EMBED, TIMM, Layout
+from qkutils.checkpoints._transformers import VIT
 
 Grid = tuple[int, int]
 
+LAYOUTS = (DINOV2, TIMM, VIT, TRANSFORMERS, OPENAI, GOOGLE)  # in the order in which they are tried
 MOST_BLOCKS = 500  # far above what anyone trains
-EMBED = "patch_embed.proj.weight"  # every vision transformer in timm's layout has one
 _FC1 = "blocks.0.mlp.fc1.weight"
 _DIMENSIONS = {EMBED: 4, "pos_embed": 3, _FC1: 2, "reg_token": 3}
 _PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -27,12 +32,17 @@ _INERT = re.compile("|".join(KINDS["inert"]))
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of one vision transformer, as its file has them, and what else the file says."""
+    """The tensors of one vision transformer under timm's names, and what else its file says.
+
+    `metadata` is what our own files say, `told` what its layout tells.
+    """
 
     path: Path
     tensors: Tensors
     left_out: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    layout: Layout = TIMM
+    told: dict[str, Any] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -150,13 +160,15 @@ class Checkpoint:
 
     def mismatch(self, reason: str) -> ValueError:
         """What is wrong with the tensors, with the name of their layout where that is known."""
-        words = f"not a vision transformer in timm's layout: {reason}; first keys are "
-        words += f"{sorted(self.tensors)[:3]}; pass a timm module instead"
-        for layout in KINDS["layout"]:
-            if any(re.search(layout["keys"], key) for key in self.tensors):
-                remedy = layout.get("remedy", KINDS["remedy"])
-                words = f"the layout of {layout['family']}, which is not read; {remedy}"
-                break
+        for family in KINDS["layout"]:
+            if any(re.search(family["keys"], key) for key in self.tensors):
+                remedy = family.get("remedy", KINDS["remedy"])
+                words = f"the layout of {family['family']}, which is not read; {remedy}"
+                return ValueError(f"{self.path}: {words}")
+        near = (each for each in LAYOUTS if any(map(each.knows, self.tensors)))
+        layout = self.layout if self.layout is not TIMM else next(near, TIMM)
+        words = f"no vision transformer in the layout of {layout.name}: {reason}; first keys are"
+        words += f" {sorted(self.tensors)[:3]}; pass a timm module instead"
         return ValueError(f"{self.path}: {words}")
 
 
@@ -169,27 +181,36 @@ def read(path: Path, state_dict: str | None = None) -> Checkpoint:
         For a file that is not there or that this user may not read.
     ValueError
         For a file that is cut short or of another kind, made of pickled objects, or that holds no
-        vision transformer in timm's layout, or several.
+        vision transformer in a layout that is known, or several.
     """
     found, metadata = read_tensors(path)
-    prefix = _choose(Checkpoint(path, found), state_dict)
+    layout = next((each for each in LAYOUTS if each.prefixes(found)), TIMM)
+    prefix = _choose(Checkpoint(path, found), layout, state_dict)
     inside = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
     outside = {_beside(key, prefix) for key in found if not key.startswith(prefix)}
-    unknown = [name for name in outside if not _INERT.fullmatch(name)]
+    inert = re.compile(f"{_INERT.pattern}|{layout.beside}")
+    unknown = [name for name in outside if not inert.fullmatch(name)]
     if unknown and state_dict is None:
         raise ValueError(
             f"{path}: beside the transformer it holds {_few(unknown)}, which may change what it "
             f"computes; if not, pass state_dict={prefix.rstrip('.')!r}"
         )
-    return Checkpoint(path, inside, tuple(sorted(outside)), metadata)
+    told = layout.tell(inside)
+    try:
+        inside = layout.in_timm(inside)
+    except (KeyError, IndexError, RuntimeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path}: no whole model in the layout of {layout.name} ({said})"
+        ) from error
+    return Checkpoint(path, inside, tuple(sorted(outside)), metadata, layout, told)
 
 
-def _choose(whole: Checkpoint, wanted: str | None) -> str:
+def _choose(whole: Checkpoint, layout: Layout, wanted: str | None) -> str:
     """The prefix of the one state dict in a file, or of the one that is wanted."""
-    keys = [key for key in whole.tensors if f".{key}".endswith(f".{EMBED}")]
-    prefixes = chosen = sorted(key.removesuffix(EMBED) for key in keys)
+    prefixes = chosen = layout.prefixes(whole.tensors)
     if not prefixes:
-        raise whole.mismatch(f"no tensor is called {EMBED}")
+        raise whole.mismatch("its patch projection is missing")
     if wanted is not None:
         exact = [prefix for prefix in prefixes if prefix.rstrip(".") == wanted]
         chosen = exact or [prefix for prefix in prefixes if prefix.startswith(f"{wanted}.")]

@@ -22,10 +22,11 @@ from timm.models import get_pretrained_cfg, is_model, is_model_in_modules, is_mo
 from timm.models.vision_transformer import VisionTransformer
 
 from qkutils import checkpoints, options
-from qkutils.checkpoints import Checkpoint
+from qkutils.checkpoints import Checkpoint, Grid
 from qkutils.heads import read_heads
 from qkutils.models._catalogue import embedded, hint
 from qkutils.models._model import IMAGENET, Model, check_module, model_of
+from qkutils.models._transformers import said_of_model, said_of_pictures
 
 _ARGUMENTS = set(inspect.signature(VisionTransformer).parameters)  # of a config.json's model_args
 
@@ -38,8 +39,10 @@ class Known:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)  # preprocessing, in timm's words
     num_heads: int | None = None
+    grid: Grid | None = None
     assumed: tuple[str, ...] = ()
     alike: bool = False  # only built alike: all sizes are the file's
+    square: bool = False  # that its patch grid is square is no guess
 
 
 _UNKNOWN = Known(assumed=("GELU, eps 1e-6, blocks that normalise first", IMAGENET))
@@ -58,7 +61,11 @@ def model_of_file(
     name = checkpoints.title(path)
     known = None if like is None else replace(of_known_name("like=", like), alike=True)
     checkpoint = checkpoints.read(path, state_dict)
-    known = known or _of_file(path, name) or _of_metadata(checkpoint.metadata) or _UNKNOWN
+    known = known or _of_file(path, name) or _of_metadata(checkpoint.metadata)
+    if known is None and checkpoint.layout.silent:
+        asked = "put its config.json beside it, or name a model that is built alike with like="
+        raise ValueError(f"{path}: the layout of {checkpoint.layout.name}; {asked}")
+    known = known or (Known(**checkpoint.told) if checkpoint.told else _UNKNOWN)
     if known.config:
         _check_preprocessing(path, known.config)
     build = _build if known.architecture else _build_plain
@@ -72,12 +79,13 @@ def model_of_file(
 def _build_plain(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) -> tuple[Any, bool]:
     """A plain vision transformer, by the shapes of a file, and whether its grid is a guess."""
     path, tensors = checkpoint.path, checkpoint.tensors
-    if "norm_pre.weight" in tensors:
+    if "norm_pre.weight" in tensors and not known.arguments:
         # Such models differ in activation, eps and preprocessing.
         raise ValueError(f"{path}: a LayerNorm before all blocks, as in CLIP; name its like=")
-    given = checkpoint.arguments(_agreed(path, known.num_heads, asked), grid)
+    given = checkpoint.arguments(_agreed(path, known.num_heads, asked), grid or known.grid)
+    given |= known.arguments
     kind = "deit_tiny_distilled_patch16_224" if "dist_token" in tensors else "vit_tiny_patch16_224"
-    return _meta(path, kind, given), not known.num_heads
+    return _meta(path, kind, given), not (known.square or known.grid)
 
 
 def _build(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) -> tuple[Any, bool]:
@@ -139,7 +147,7 @@ def _of_file(path: Path, name: str) -> Known | None:
 def _of_metadata(said: dict[str, Any]) -> Known | None:
     """What our own safetensors files say."""
     checked = options.count("num_heads", said.get("num_heads", 1))
-    return Known(**said | {"num_heads": checked}) if said else None
+    return Known(**said | {"num_heads": checked}, square=True) if said else None
 
 
 def of_known_name(what: str, name: Any) -> Known:
@@ -175,17 +183,20 @@ def _of_name(name: str) -> Known | None:
 
 
 def _of_config(path: Path) -> Known | None:
-    """What a `config.json` of timm's says; None where there is none, or of another library."""
+    """What a config.json of timm's or transformers' says; None where there is none of theirs."""
     if not path.is_file():
         return None
     try:
         said = json.loads(path.read_text("utf-8"))
+        if "model_type" in said:
+            return _of_transformers(path, said)
         kind, config = said.get("architecture"), said.get("pretrained_cfg", said)
         if kind is None:
             return None
         arguments, tag = dict(said.get("model_args") or {}), dict(config).get("tag", "")
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path}: not a configuration of timm's ({error}); mend it") from error
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        words = f"not a configuration of timm's or transformers' ({error}); mend it"
+        raise ValueError(f"{path}: {words}") from error
     if not is_model(str(kind)):
         raise ValueError(f"{path}: timm knows no architecture {kind!r}; pass like=")
     unknown = sorted(arguments.keys() - _ARGUMENTS)
@@ -193,6 +204,15 @@ def _of_config(path: Path) -> Known | None:
         raise ValueError(f"{path}: model_args holds {', '.join(unknown)}, no options of a model")
     _of_name(f"{kind}.{tag}" if tag else kind)  # refuses what timm has under two activations
     return Known(kind, arguments, config)
+
+
+def _of_transformers(path: Path, said: Mapping[str, Any]) -> Known:
+    """What a transformers folder says, with the preprocessing where it is there."""
+    beside = path.with_name("preprocessor_config.json")
+    if not beside.is_file():
+        return Known(**said_of_model(said), assumed=(IMAGENET,))
+    config = said_of_pictures(json.loads(beside.read_text("utf-8")))
+    return Known(**said_of_model(said), config=config)
 
 
 def _check_preprocessing(where: object, config: Any) -> None:

@@ -38,7 +38,7 @@ def load(
 
     A name is looked for among the embedded models, then as NAME.safetensors in the folder that
     QKUTILS_WEIGHTS names, then on the hub through timm.  What a file's tensors can't tell comes
-    from `like`, from a `config.json` of timm's beside it, or from its name where that is timm's;
+    from `like`, from a `config.json` of timm's or transformers' beside it, or from its name;
     what is assumed beyond that stands in `facts["assumed"]`.
 
     Parameters
