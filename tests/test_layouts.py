@@ -88,6 +88,12 @@ def test_a_folder_of_transformers(theirs, tmp_path):
     agrees(model, theirs)
 
 
+def test_a_folder_may_be_called_as_a_model_of_timms(fill, tmp_path):
+    theirs = fill(MADE["vit"](), 1)
+    theirs.save_pretrained(tmp_path / "test_vit")
+    agrees(qk.load(tmp_path / "test_vit"), theirs)
+
+
 def test_a_folder_in_parts(theirs, tmp_path):
     theirs.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1

@@ -139,7 +139,7 @@ def _meta(path: Path, kind: str, given: Mapping[str, Any]) -> Any:
 def _of_file(path: Path, name: str) -> Known | None:
     """What a `config.json` beside a file says, else the file's name; refuses where they differ."""
     said, named = _of_config(path.with_name("config.json")), _of_name(name)
-    if said and named and said.architecture != named.architecture:
+    if said and named and said.architecture not in ("", named.architecture):
         raise ValueError(f"{path}: config.json is for {said.architecture}; say which with like=")
     return said or named
 
@@ -188,7 +188,7 @@ def _of_config(path: Path) -> Known | None:
         return None
     try:
         said = json.loads(path.read_text("utf-8"))
-        if "model_type" in said:
+        if "model_type" in said and "architecture" not in said:
             return _of_transformers(path, said)
         kind, config = said.get("architecture"), said.get("pretrained_cfg", said)
         if kind is None:
