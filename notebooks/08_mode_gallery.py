@@ -69,11 +69,8 @@ one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 3, 2, 0
 of_head = qk.mode_maps(model, one, layer=LAYER, head=HEAD)  # convention exact
 two = of_head.isel(image=0, mode=MODE)
-tell(
-    model=model.name,
-    scanned=len(pictures.keys),
-    drawn="" if IMAGES or not is_embedded(model) else "drawn",
-)
+drawn = "drawn" if is_embedded(model) and not IMAGES else ""
+tell(model=model.name, scanned=len(pictures.keys), drawn=drawn)
 ask, answer = two["query"].values > 0, two["key"].values > 0
 both = int((ask & answer).sum())
 tell(patches=ask.size, do_both=both, ask_only=int(ask.sum()) - both)
