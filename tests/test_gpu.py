@@ -1,4 +1,4 @@
-"""What a GPU gives is what the CPU gives: every public result, up to float32's rounding."""
+"""What a GPU gives is what the CPU gives, up to rounding: modes, attention, atlases, studies."""
 
 from __future__ import annotations
 
