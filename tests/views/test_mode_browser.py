@@ -693,6 +693,7 @@ def test_requests_for_what_is_not_there_are_refused(small, change, said):
         small.view.respond({"layer": 0})
 
 
+DAY = 86_400.0  # seconds
 ANSWERING = """
   async send({ id, request }) {
     const found = JSON.parse(await askPython(JSON.stringify({ id, request })), (_, value) =>
@@ -724,6 +725,7 @@ def live(view, browser, tmp_path):
         return json.dumps(answers[0], default=lambda b: {"$bytes": base64.b64encode(b).decode()})
 
     page.expose_function("askPython", answer)
+    page.clock.install(time=0)
     page.goto(path.as_uri())
     page.get_by_label("one more picture").wait_for()
     yield page
@@ -732,8 +734,10 @@ def live(view, browser, tmp_path):
 
 def test_a_kernel_computes_a_mode_when_the_slider_rests_on_it(live, atlas, model, pictures):
     live.locator("input[type=range]").focus()
+    live.clock.pause_at(DAY)  # however slow the machine: no rest between two presses
     for _ in range(4):
         live.keyboard.press("ArrowRight")
+    live.clock.resume()
     settle(live, atlas, START | {"mode": 5})
     assert live.asked[1:] == [{"layer": 2, "head": 1, "mode": 5}]
     found = qk.optimal_pictures(model, pictures, atlas.isel(rank=slice(4)), layer=2, head=1, mode=5)
