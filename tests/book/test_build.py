@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -105,3 +106,17 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         assert told.returncode == 1 and f"PORT={port}:" in told.stderr
         assert told.stderr.count("\n") == 1
     assert run(tmp_path, *tool("serve.py", port, "--check")).returncode == 0
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/example/book"])
+def test_pages_link_to_the_repository_where_its_address_is_known(tmp_path, address):
+    staged = tmp_path / "stage"
+    environment = os.environ | {"REPOSITORY": address}
+    subprocess.run(tool("stage.py", staged), cwd=ROOT, env=environment, check=True)
+    (staged / "_toc.yml").write_text("format: jb-book\nroot: book/notation\n")
+    build = [Path(sys.executable).with_name("jupyter-book"), "build", "--quiet", staged]
+    subprocess.run(build, env=environment, check=True, capture_output=True)
+    page = (staged / "_build" / "html" / "book" / "notation.html").read_text()
+    links = {link for link in re.findall(r'href="([^"]+)"', page) if "com/example/" in link}
+    assert ({address} <= links) == bool(links) == bool(address)
+    assert any(link.startswith(f"{address}/issues/new") for link in links) == bool(address)
