@@ -89,7 +89,7 @@ def read_heads(net: Any, name: str) -> Heads:
 
 def is_timms(module: nn.Module | type, method: str = "forward") -> bool:
     """Whether a method is timm's or torch's own, and not one that was put in its place."""
-    code = getattr(getattr(module, method), "__code__", None)
+    code = getattr(getattr(module, method, None), "__code__", None)
     return code is not None and code.co_filename.startswith(_OWN)
 
 

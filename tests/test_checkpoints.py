@@ -352,6 +352,18 @@ def test_wrappers_and_prefixes(prefix, nested, state, make_vit, saved):
     assert torch.equal(answers(model.net), answers(make_vit(num_heads=2, depth=2)))
 
 
+@pytest.mark.parametrize("wrap", [lambda s: [s], lambda s: (3, s), lambda s: {"models": [{}, s]}])
+def test_state_dicts_in_lists(wrap, state, make_vit, saved):
+    others = {"optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}]}
+    for given in (wrap(state), wrap(state | others), wrap(state | {"history": [torch.ones(1)]})):
+        model = qk.load(saved(given), num_heads=2)
+        assert torch.equal(answers(model.net), answers(make_vit(num_heads=2, depth=2)))
+    refused(saved([state, dict(state)]), "'0'", "'1'", num_heads=2)
+    loop = [state]
+    loop.append(loop)
+    assert qk.load(saved(loop), num_heads=2, state_dict="0").heads
+
+
 TWINS = (
     ("model", "model_ema"), ("state_dict", "state_dict_ema"), ("student", "teacher"),
     ("encoder", "target_encoder"), ("base_encoder", "momentum_encoder"),
@@ -379,6 +391,7 @@ EXTRAS = {
     "head.last_layer.weight_v": (8, 64), "decoder_embed.weight": (8, 64),
     "decoder_blocks.0.norm1.weight": (8,), "decoder_pos_embed": (1, 17, 8), "decoder.0.bias": (8,),
     "attn_pool.q.weight": (8, 64), "dino_head.0.bias": (8,), "fc.bias": (8,),
+    "aux_head.bias": (8,), "prototypes.weight": (8, 64), "n_averaged": (),
 }  # fmt: skip
 
 
@@ -426,6 +439,7 @@ KINDS = {
     "tar.pth": (b"data.pkl" + bytes(249) + b"ustar" + bytes(300), "tar"),
     "empty.safetensors": (b"", "empty"),
     "text.pth": (b"some text\n", "not a checkpoint"),
+    "net.onnx.pth": (b"\x08\x07\x12\x07pytorch", "save it as one"),
     "picture.bin": (b"\x89PNG\r\n\x1a\n", "not a checkpoint"),
     "array.npy.bin": (b"\x93NUMPY\x01\x00", "NumPy"),
     "short.safetensors": (b"\x10\x00\x00\x00\x00\x00\x00\x00{}", "safetensors"),
@@ -457,6 +471,13 @@ def test_suffixes_do_not_count(make_vit, state, tmp_path, saved):
     save_file(state, other)
     for path in (torch_file, other, saved(state, "old.bin", _use_new_zipfile_serialization=False)):
         assert torch.equal(answers(qk.load(path, num_heads=2).net), answers(net))
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save])
+def test_a_path_that_is_not_utf8_is_named(save, state, tmp_path):
+    save(state, tmp_path / "mine.pth")
+    os.rename(tmp_path / "mine.pth", os.fsencode(tmp_path) + b"/caf\xe9.pth")
+    refused(tmp_path / "caf\udce9.pth", "rename", num_heads=2)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999])

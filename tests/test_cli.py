@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -197,6 +198,22 @@ def test_names_that_are_no_unicode(folder, capsys) -> None:
     arguments = [*SCAN, "--images", "gr\udcfcn", "--out", "gr\udcfcn.nc"]
     assert cli.main(arguments) == 0
     assert "gr\\udcfcn.nc" in capsys.readouterr().out
+
+
+def test_a_file_with_a_tag_of_ones_own_is_scanned(folder, capsys) -> None:
+    save_file(timm.create_model("test_vit").state_dict(), folder / "test_vit.mine.safetensors")
+    assert cli.main([*SCAN, "--model", "test_vit.mine.safetensors", "--k", "1"]) == 0
+    assert "test_vit.mine" in capsys.readouterr().out
+
+
+def test_neither_a_home_nor_a_locale_is_needed(folder) -> None:
+    os.rename(folder / "pictures", folder / "grün")
+    command = [sys.executable, "-m", "qkutils", *SCAN, "--k", "1", "--images", "grün"]
+    paths = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(qk.__file__).parents[1])}
+    given = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1", **paths}
+    done = subprocess.run(command, capture_output=True, env=given)
+    assert done.returncode == 0, done.stderr
+    assert qk.open_atlas(folder / "a.nc").done.all()
 
 
 def test_a_training_is_resumed_and_told(folder, capsys, monkeypatch) -> None:

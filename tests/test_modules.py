@@ -13,7 +13,7 @@ from timm.layers import Attention, PatchEmbed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import qkutils as qk
 
@@ -42,6 +42,26 @@ class Bare(nn.Module):
 
     def forward(self, x):
         return self.inner(x)
+
+
+class Transparent(Bare):
+    """A wrapper that hands on every attribute."""
+
+    forward = nn.Module.forward
+
+    def __getattr__(self, name):
+        return super().__getattr__(name) if name == "inner" else getattr(self.inner, name)
+
+
+class Apply(nn.Module):
+    """A module with a function as its attribute."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
 
 
 class Mine(nn.Linear):
@@ -158,8 +178,9 @@ class Other(nn.Module):
 def test_classes_that_may_have_other_tokens_are_refused(kind):
     with pytest.raises(ValueError, match=kind.__name__):
         qk.load(kind(**SMALL))
-    with pytest.raises(ValueError, match="Other"):
-        qk.load(Other())
+    for net in (Other(), Transparent(VisionTransformer(**SMALL))):
+        with pytest.raises(ValueError, match=type(net).__name__):
+            qk.load(net)
 
 
 def test_a_subclass_that_changes_nothing_is_let_in(images):
@@ -212,6 +233,36 @@ def test_meta_and_quantised_modules_are_refused(make_vit):
         quantised = torch.ao.quantization.quantize_dynamic(make_vit(), kinds, dtype=torch.qint8)
         with pytest.raises(ValueError, match="quantis|attn.qkv"):
             qk.load(quantised)
+
+
+@pytest.mark.parametrize("change", [nn.Module.half, nn.Module.bfloat16, nn.Module.double, "meta"])
+def test_a_loaded_model_that_was_changed_is_refused(change, make_vit, images):
+    model = qk.load(make_vit())
+    model.net.to("meta") if change == "meta" else change(model.net)
+    for run in (qk.decompose, lambda model: qk.observed_attention(model, images)):
+        with pytest.raises(ValueError, match=r"cls_token.*(float\(\)|meta)"):
+            run(model)
+
+
+def test_tensors_that_are_not_plain_are_refused(make_vit):
+    net = make_vit()
+    net.head.weight = nn.Parameter(net.head.weight.to_sparse())
+    with pytest.raises(ValueError, match=r"head\.weight.*sparse"):
+        qk.load(net)
+    net.head = nn.LazyLinear(7)
+    with pytest.raises(ValueError, match=r"head\.weight.*Uninitialized"):
+        qk.load(net)
+
+
+def test_the_default_number_format_changes_nothing(make_vit, images):
+    net = make_vit()
+    expected = qk.observed_attention(net, images)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again, rebuilt = qk.observed_attention(net, images), qk.rebuild_attention(net, images)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (again == expected).all() and float(abs(rebuilt - expected).max()) < 1e-5
 
 
 BAD = ("cls_token", "blocks.1.mlp.fc2.bias", "head.weight", "blocks.0.attn.qkv.weight")
@@ -348,7 +399,26 @@ def normed(net, norm):
     return net
 
 
+class PlusLowRank(nn.Module):
+    """An adapter as a parametrization, which torch adds to the weight before each pass."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.more = nn.Parameter(torch.ones(len(weight), 1) @ weight[:1].detach())
+
+    def forward(self, weight):
+        return weight + self.more
+
+
+def adapted(net):
+    for block in net.blocks:
+        qkv = block.attn.qkv
+        parametrize.register_parametrization(qkv, "weight", PlusLowRank(qkv.weight))
+    return net
+
+
 HOOKED = {
+    "adapter": adapted,
     "weight norm": lambda net: normed(net, parametrizations.weight_norm),
     "older weight norm": lambda net: normed(net, torch.nn.utils.weight_norm),
     "spectral norm": lambda net: normed(net, parametrizations.spectral_norm),
@@ -434,6 +504,8 @@ def test_the_identity_depends_on_all_that_outputs_depend_on(make_vit):
     changes = (
         lambda net: setattr(net.blocks[0].norm2, "eps", 1e-3),
         lambda net: setattr(net.blocks[0].mlp, "act", nn.ReLU()),
+        lambda net: setattr(net.blocks[0].mlp, "act", Apply(torch.relu)),
+        lambda net: setattr(net.blocks[0].mlp, "act", Apply(torch.tanh)),
         lambda net: setattr(net, "pretrained_cfg", {"mean": (0.5,) * 3}),
         lambda net: setattr(net, "pretrained_cfg", {"mean": (0.485, 0.456, 0.406), "crop_pct": 1}),
         lambda net: net.blocks[0].register_forward_hook(lambda *_: None),

@@ -481,6 +481,13 @@ def test_a_study_is_known_by_all_that_it_depends_on(plain_vit, make_vit, tmp_pat
         qk.studies.odd_one_out(model, of, path=path, **options)
 
 
+def test_a_study_of_names_that_are_no_utf8_is_kept(plain_vit, tmp_path):
+    path, of = tmp_path / os.fsdecode(b"study\xe9.nc"), samples()
+    of[1] = replace(of[1], key="caf\udce9")
+    found = qk.studies.odd_one_out(plain_vit, of, path=path)
+    assert qk.studies.odd_one_out(plain_vit, of, path=path).identical(found)
+
+
 def test_where_a_study_can_not_be_written_nothing_is_read(plain_vit, tmp_path):
     with pytest.raises(OSError, match=tmp_path.name):
         qk.studies.odd_one_out(plain_vit, [], path=tmp_path)

@@ -86,7 +86,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
             raise Wrong(f"{file}, line 1: a parameters file holds `name: value` lines")
         where = places(root, str(file))
         return loader.construct_document(root), where
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line if mark else text.count("\n", 0, getattr(error, "position", 0))
         problem = getattr(error, "problem", None) or str(error).split("\n")[0]
@@ -144,11 +144,8 @@ def check_one(where: str, chapter: str, known: dict[str, Any], name: str, value:
         has = ", ".join(known) or "none"
         raise Wrong(f"{where}: {chapter} has no such parameter: {name} (it has: {has})")
     if not fits(value, known[name]):
-        needed = KINDS[type(known[name])]
-        is_now = KINDS.get(type(value), type(value).__name__)
-        raise Wrong(
-            f"{where}: {name}: {reprlib.repr(value)} is {is_now}, but {chapter} needs {needed}"
-        )
+        needed = f"{KINDS[type(known[name])]}, such as {known[name]!r}"
+        raise Wrong(f"{where}: {name}: {reprlib.repr(value)} won't do; {chapter} needs {needed}")
 
 
 def fits(value: Any, default: Any) -> bool:

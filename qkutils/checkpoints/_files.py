@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import tomllib
@@ -66,6 +67,8 @@ def read_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
             raise ValueError(f"{path}: not a regular file; pass a checkpoint file")
         with path.open("rb") as file:
             head = file.read(512)
+        if "\ufffd" in os.fsencode(path).decode("utf-8", "replace"):  # torch can't open it
+            raise ValueError(f"{path}: its path is not UTF-8; rename the file or its folder")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(f"{path}: there is no such file; check the path") from error
     except OSError as error:
@@ -147,7 +150,7 @@ def _read_arrays(path: Path) -> Tensors:
                 name: torch.from_numpy(arrays[name]) for name in arrays.files[: MOST_TENSORS + 1]
             }
     except Exception as error:  # numpy and zipfile meet damaged files with many classes
-        words = f"not a complete NumPy archive ({error}); fetch it again"
+        words = f"no whole NumPy archive of numbers ({error}); fetch or save it again"
         raise ValueError(f"{path}: {words}") from error
 
 
@@ -184,14 +187,19 @@ def _read_torch(path: Path, zipped: bool) -> object:
 
 
 def _flatten(state: object) -> Tensors:
-    """Every tensor in nested dicts, under its dotted name; each dict once."""
+    """Every named tensor in nested dicts and lists, by its dotted name; each of these once."""
     found: Tensors = {}
     seen: set[int] = set()
     queue: list[tuple[str, object]] = [("", state)]
     for name, value in queue:  # grows while it is read: the outer dicts come first
         if isinstance(value, Tensor):
             found[name] = value
-        elif isinstance(value, dict) and id(value) not in seen:
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
-            queue += [(f"{name}.{k}" if name else str(k), each) for k, each in value.items()]
+            inside = value.items() if isinstance(value, dict) else enumerate(value)
+            queue += [
+                (f"{name}.{k}" if name else str(k), each)
+                for k, each in inside
+                if isinstance(value, dict) or not isinstance(each, Tensor)
+            ]
     return found

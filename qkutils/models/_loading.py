@@ -20,7 +20,7 @@ from qkutils import checkpoints, store
 from qkutils.checkpoints import Grid
 from qkutils.models._catalogue import WEIGHTS_VARIABLE, embedded, entries
 from qkutils.models._from_file import model_of_file, of_known_name
-from qkutils.models._model import Model, check_module, model_of
+from qkutils.models._model import Model, check_module, check_tensors, model_of
 
 AnyModel = str | Path | nn.Module | Model
 
@@ -83,6 +83,7 @@ def load(
         loaded = model_of_file(path, **given)
     elif isinstance(model, Model):
         check_module(model.name, model.net)
+        check_tensors(model.name, model.net)
         model.net.eval()
         loaded = model
     elif isinstance(model, nn.Module):

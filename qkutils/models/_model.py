@@ -95,7 +95,7 @@ class Model:
 def _mark(tensor: Tensor) -> float:
     """A number that a change of a tensor changes, also one that autograd is not told of."""
     rows = tensor.detach().float().reshape(len(tensor) if tensor.ndim else 1, -1)
-    down, along = [torch.linspace(1, 2, n, device=rows.device) for n in rows.shape]
+    down, along = [torch.linspace(1, 2, n, out=rows.new_empty(n)) for n in rows.shape]
     return float(down.double() @ (rows @ along).double())
 
 
@@ -104,8 +104,10 @@ def _structure(net: nn.Module) -> list[tuple]:
     found: list[tuple] = []
     for name, module in net.named_modules():
         kept = (bool, int, float, str, tuple, type(None))
-        facts = {k: v for k, v in vars(module).items() if isinstance(v, kept) and k[0] != "_"}
-        numbers = sorted((k, repr(v)) for k, v in facts.items() if k not in _PASSING)
+        facts = {k: getattr(v, "__qualname__", v) for k, v in vars(module).items() if k[0] != "_"}
+        numbers = sorted(
+            (k, repr(v)) for k, v in facts.items() if isinstance(v, kept) and k not in _PASSING
+        )
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
         names = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in hooks]
         found.append((name, type(module).__qualname__, numbers, names))
@@ -142,19 +144,20 @@ def _faults(net: Any) -> Iterator[str]:
                 yield f"`{key}` of {part or 'it'} was replaced on the instance; pass it as it was"
 
 
-def _check_tensors(name: str, net: nn.Module) -> None:
-    """Raises ValueError for tensors that are not there, not float32, or not finite."""
+def check_tensors(name: str, net: nn.Module) -> None:
+    """Raises ValueError for tensors that are not there, not plain, or not float32."""
     parameters = dict(net.named_parameters())
     for key, tensor in (parameters | dict(net.named_buffers())).items():
         if tensor.is_meta:
             raise ValueError(f"{name}: {key} is on the meta device, without numbers; load weights")
-        if type(tensor) not in (nn.Parameter, Tensor, nn.Buffer) or tensor.is_quantized:
-            raise ValueError(f"{name}: {key} is {type(tensor).__name__}; undo the quantisation")
+        plain = type(tensor) in (nn.Parameter, Tensor, nn.Buffer) and not tensor.is_quantized
+        if not plain or tensor.layout != torch.strided:
+            kind = f"a {type(tensor).__name__} of {tensor.layout}"
+            raise ValueError(f"{name}: {key} is {kind}; pass the module with plain tensors")
         real = tensor.is_floating_point() or tensor.is_complex()
         if tensor.dtype != torch.float32 and (key in parameters or real):
             held = str(tensor.dtype).removeprefix("torch.")
             raise ValueError(f"{name}: {key} is {held}; pass the module as `.float()` makes it")
-    _check_finite(name, net)
 
 
 def _check_finite(name: str, net: nn.Module) -> None:
@@ -168,7 +171,8 @@ def _check_finite(name: str, net: nn.Module) -> None:
 def model_of(name: str, net: Any, assumed: tuple[str, ...] = (), left_out: str = "") -> Model:
     """Checks a timm module; reads grid, prefix tokens and preprocessing off it, and its heads."""
     check_module(name, net)
-    _check_tensors(name, net)
+    check_tensors(name, net)
+    _check_finite(name, net)
     net.eval().requires_grad_(False)
     config = resolve_model_data_config(net)
     if not (getattr(net, "pretrained_cfg", None) or {}).get("mean") and IMAGENET not in assumed:

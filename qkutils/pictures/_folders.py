@@ -10,7 +10,10 @@ from pathlib import Path
 
 from qkutils.pictures._opening import shown
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".jp2", ".avif"),
+}
 _NEVER = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # what systems and servers add
 _HINDRANCES = {
     FileNotFoundError: "there is no such folder; check the path",

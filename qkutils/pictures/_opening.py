@@ -63,6 +63,8 @@ def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
     Raises ValueError for numbers whose range is not known.
     """
     picture.load()  # which turns a TIFF file already
+    if picture.mode.startswith("I;16") and getattr(picture, "tag_v2", {}).get(262) == 0:
+        picture = Image.fromarray(65535 - np.asarray(picture))  # a TIFF file in which 0 is white
     try:
         turn = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # EXIF of a wrong form raises anything, and the picture is whole

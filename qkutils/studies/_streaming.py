@@ -86,4 +86,5 @@ def shuffled(names: Sequence[str]) -> list[int]:
 
     Names of neighbours in a folder are often alike, and so are their pictures.
     """
-    return sorted(range(len(names)), key=lambda n: hashlib.sha256(names[n].encode()).digest())
+    coded = [name.encode("utf-8", "surrogatepass") for name in names]
+    return sorted(range(len(names)), key=lambda n: hashlib.sha256(coded[n]).digest())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import qkutils._torchvision
+
 import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "book" / "_tools" / "parameters.py"
@@ -88,6 +92,9 @@ SLIPS = {
     "a date for a number": ("02_second: {COUNT: 2024-13-45}\n", 1),
     "1 for true": ("02_second: {FAST: 1}\n", 1),
     "text for a fraction": ("01_first: {SHARE: half}\n", 1),
+    "infinity": ("01_first: {SHARE: .inf}\n", 1),
+    "thousands of digits": (f"02_second: {{COUNT: {'9' * 5000}}}\n", 1),
+    "a tag that lies": ("02_second: {FAST: !!bool perhaps}\n", 1),
     "NaN": ("01_first: {SHARE: .nan}\n", 1),
     "one for a list": ("01_first: {LAYERS: 1}\n", 1),
     "text in a list": ("01_first: {LAYERS: [1, a]}\n", 1),
@@ -110,6 +117,8 @@ def test_a_slip_is_one_line_with_its_place(slip: str, collect: Any, tool: Any) -
 def test_what_is_needed_is_named(collect: Any, tool: Any) -> None:
     with pytest.raises(tool.Wrong, match="COUNT.*'1e1'.*02_second.*whole number"):
         collect("02_second: {COUNT: 1e1}\n")
+    with pytest.raises(tool.Wrong, match=r"LAYERS: \[\[1\]\].*such as \[1, 2\]"):
+        collect("01_first: {LAYERS: [[1]]}\n")
     with pytest.raises(tool.Wrong, match="MODEL.*line 1"):
         collect("MODEL: a\nMODEL: b\n")
 
@@ -163,6 +172,13 @@ def test_the_file_is_rewritten_only_when_it_changes(write: Any, tmp_path: Path) 
         assert out.read_text() == f"IMAGES: {tmp_path}\nMODEL: {model}\n"
         times.append(time)
     assert times[0] == times[1] < times[2]
+
+
+def test_a_file_with_a_tag_of_ones_own_is_a_model(write: Any, tmp_path: Path) -> None:
+    path = tmp_path / "test_vit.mine.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), path)
+    out, _ = write(MODEL=path.name, IMAGES=str(tmp_path))
+    assert out.read_text() == f"IMAGES: {tmp_path}\nMODEL: {path}\n"
 
 
 def test_a_model_that_cannot_be_had_is_told_before_any_chapter_runs(

@@ -8,6 +8,7 @@ import socket
 import struct
 import tempfile
 import unicodedata
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,17 @@ def grey_of(folder, values, name="deep.tif"):
 )
 def test_a_ramp_is_seen_as_a_ramp(tmp_path, values, name):
     assert np.abs(grey_of(tmp_path, values, name) - RAMP / 257).max() <= 1
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_ramp_in_which_zero_is_white_is_seen_as_a_ramp(tmp_path, depth):
+    values = ((65535 - RAMP) / (257 if depth == 8 else 1)).round().astype(f"uint{depth}")
+    save(tmp_path, "deep.tif", Image.fromarray(values))
+    whole = (tmp_path / "deep.tif").read_bytes()
+    black, white = (struct.pack("<HHIHxx", 262, 3, 1, zero) for zero in (1, 0))
+    assert whole.count(black) == 1
+    (tmp_path / "deep.tif").write_bytes(whole.replace(black, white))
+    assert np.abs(np.asarray(open_picture(tmp_path / "deep.tif"))[..., 0] - RAMP / 257).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -329,6 +341,28 @@ def test_a_name_that_is_not_utf8_becomes_a_key_that_is(tmp_path):
     with pytest.raises(ValueError) as raised:
         qk.pictures.pictures(tmp_path, 1)
     assert key in str(raised.value) and str(raised.value).encode("utf-8")
+
+
+def test_pictures_of_every_kind_are_found(tmp_path):
+    kinds = "jpg jpeg JPEG jpe jfif png bmp gif tif tiff webp ppm pgm jp2 avif".split()
+    for kind in kinds:
+        save(tmp_path, f"a.{kind}", Image.new("L" if kind == "pgm" else "RGB", (16, 8), "white"))
+    files = picture_files(tmp_path)
+    assert sorted(files) == sorted(f"a.{kind}" for kind in kinds)
+    assert all(np.asarray(open_picture(file)).min() > 250 for file in files.values())
+
+
+def test_a_file_that_would_swell_is_named(tmp_path):
+    """A billion pixels in a few bytes."""
+    header = struct.pack(">IIBBBBB", 32_000, 32_000, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    ]
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(ValueError, match=r"bomb\.png.*1024000000 pixels"):
+        open_picture(tmp_path / "bomb.png")
 
 
 def test_two_files_of_one_key_are_refused_together(tmp_path):
