@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from qkutils import models, options
 from qkutils.heads import fold, key_salience
-from qkutils.models import AnyModel, Model
+from qkutils.models import AnyModel, Masked, Network
 from qkutils.passes import What, normalise, visit_layers
 from qkutils.provenance import refuse_foreign, with_origin
 
@@ -66,7 +67,7 @@ def rebuild_attention(
     >>> dict(qk.rebuild_attention(model, images, modes).sizes)
     {'layer': 8, 'image': 1, 'head': 4, 'query': 65, 'key': 65}
     """
-    loaded = models.load(model)
+    loaded = models.network(model)
     heads = loaded.heads
     query, key, kappa = score_factors(loaded, modes, salience)
 
@@ -75,7 +76,7 @@ def rebuild_attention(
         logits = scores(z, query[layer], key[layer], kappa[layer]) * heads.scale
         return {"attention": logits.softmax(-1)}
 
-    found = _label(_per_layer(loaded, images, attend)["attention"])
+    found = _label(loaded, _per_layer(loaded, images, attend)["attention"])
     return with_origin(found, loaded, "exact", "float32", **kept(modes, salience))
 
 
@@ -120,7 +121,7 @@ def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = No
     >>> dict(factors.sizes)
     {'layer': 8, 'image': 1, 'head': 4, 'token': 65, 'rank': 24}
     """
-    loaded = models.load(model)
+    loaded = models.network(model)
     heads, scale = loaded.heads, loaded.heads.scale
     query, key, kappa = score_factors(loaded, modes)
 
@@ -133,7 +134,8 @@ def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = No
     dims = ("layer", "image", "head", "token", "rank")
     found = _per_layer(loaded, images, bring)
     fields = {name: (dims[: values.ndim], values) for name, values in found.items()}
-    return with_origin(xr.Dataset(fields), loaded, "exact", "float32", **kept(modes, SALIENCE))
+    factors = xr.Dataset(fields, _tokens(loaded, "token"))
+    return with_origin(factors, loaded, "exact", "float32", **kept(modes, SALIENCE))
 
 
 def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
@@ -172,7 +174,7 @@ def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
 
 
 def score_factors(
-    model: Model, modes: xr.Dataset | None = None, salience: Sequence[str] = SALIENCE
+    model: Network, modes: xr.Dataset | None = None, salience: Sequence[str] = SALIENCE
 ) -> tuple[Factors, Factors, Salience]:
     """A, B and κ of every head: query i scores key j with (A z_i)·(B z_j) + κ·z_j, before scaling.
 
@@ -196,7 +198,7 @@ def score_factors(
     return query.to(model.device), v.to(model.device), kappa
 
 
-def check_modes(model: Model, modes: xr.Dataset) -> None:
+def check_modes(model: Network, modes: xr.Dataset) -> None:
     """Raise ValueError where these are not modes of all heads of this model as it computes."""
     needed = {"u", "sigma", "v"}
     if not isinstance(modes, xr.Dataset) or not needed <= set(modes.data_vars):
@@ -256,13 +258,13 @@ def observed_attention(model: AnyModel, images: Images) -> xr.DataArray:
     >>> bool(abs(attention.sum("key") - 1).max() < 1e-5)
     True
     """
-    loaded = models.load(model)
+    loaded = models.network(model)
     found = _per_layer(loaded, images, lambda _, seen: {"attention": seen.float()}, "attention")
-    return with_origin(_label(found["attention"]), loaded, "observed", "float32")
+    return with_origin(_label(loaded, found["attention"]), loaded, "observed", "float32")
 
 
 def _per_layer(
-    model: Model,
+    model: Network,
     images: Images,
     compute: Callable[[int, Tensor], dict[str, Tensor]],
     of: What = "tokens",
@@ -281,9 +283,15 @@ def _per_layer(
     return found
 
 
-def _label(values: np.ndarray) -> xr.DataArray:
+def _label(model: Network, values: np.ndarray) -> xr.DataArray:
     coords = {dim: np.arange(n) for dim, n in zip(DIMS, values.shape, strict=True)}
-    return xr.DataArray(values, coords, DIMS, "attention")
+    return xr.DataArray(values, coords | _tokens(model, *DIMS[-2:]), DIMS, "attention")
+
+
+def _tokens(model: Network, *dims: str) -> dict[str, Any]:
+    """What each token of a masked model stands for, as coordinates along these dimensions."""
+    said = {"kind": model.kinds, "patch": model.patches} if isinstance(model, Masked) else {}
+    return {f"{dim}_{name}": (dim, [*each]) for dim in dims for name, each in said.items()}
 
 
 def total_variation(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:

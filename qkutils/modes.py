@@ -11,7 +11,7 @@ import xarray as xr
 
 from qkutils import models, options
 from qkutils.heads import CONVENTIONS, Convention, centre, fold
-from qkutils.models import AnyModel, Model
+from qkutils.models import AnyModel, Network
 from qkutils.provenance import with_origin
 from qkutils.svd import closed_form, decompose_layer
 
@@ -69,10 +69,10 @@ def decompose(model: AnyModel, *, convention: Convention = "exact") -> xr.Datase
     return with_origin(xr.Dataset(fields, coords), loaded, convention, residual=residual)
 
 
-def _loaded(model: AnyModel, convention: Convention) -> Model:
+def _loaded(model: AnyModel, convention: Convention) -> Network:
     """The model; ValueError for a convention that there is not, before anything is read."""
     options.choice("convention", convention, CONVENTIONS)
-    return models.load(model)
+    return models.network(model)
 
 
 def weighted_cosine(model: AnyModel, *, convention: Convention = "exact") -> xr.DataArray:
@@ -110,7 +110,7 @@ def weighted_cosine(model: AnyModel, *, convention: Convention = "exact") -> xr.
 
 
 def _labelled(
-    name: str, values: np.ndarray, model: Model, convention: Convention, **attributes: Any
+    name: str, values: np.ndarray, model: Network, convention: Convention, **attributes: Any
 ) -> xr.DataArray:
     """Values over (layer), or over (layer, head), that say where they come from."""
     coords = {dim: np.arange(n) for dim, n in zip(("layer", "head"), values.shape, strict=False)}
@@ -326,7 +326,7 @@ def trend(model: AnyModel) -> xr.Dataset:
     >>> beyond.sum("layer").values.tolist()
     [4, 3]
     """
-    loaded, found = models.load(model), []
+    loaded, found = models.network(model), []
     for convention in CONVENTIONS:
         parts = decompose(loaded, convention=convention)
         weighted = parts.cosine.weighted(parts.sigma).mean("mode")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from qkutils.heads import Heads
-from qkutils.models import Model
+from qkutils.models import Network
 
 MISS_LIMIT = 1e-3  # of a layer's largest value: far above rounding, far below any change of use
 
@@ -24,7 +24,7 @@ What = Literal["tokens", "queries", "keys", "attention"]
 
 @contextmanager
 def watching(
-    model: Model,
+    model: Network,
     *,
     tokens: Watch | None = None,
     queries: Watch | None = None,
@@ -76,12 +76,12 @@ def watching(
     >>> len(seen), seen[0]
     (8, torch.Size([1, 4, 65, 65]))
     """
-    check = change is None and precision == torch.float32
+    check, wanted = change is None and precision == torch.float32, model.token_count
     seen: set[int] = set()
     with _Hooks() as hooks:
         for layer, block in enumerate(model.net.blocks):
             q_norm, k_norm = (getattr(block.attn, name, None) for name in ("q_norm", "k_norm"))
-            hooks.on_input(block, layer, partial(_refuse_other_tokens, model))
+            hooks.on_input(block, layer, partial(_refuse_other_tokens, model.name, wanted))
             hooks.on_input(block, layer, tokens)
             hooks.on_output(q_norm, layer, queries)
             hooks.on_output(q_norm, layer, change, replaces=True)
@@ -110,7 +110,7 @@ def watching(
 
 
 @contextmanager
-def streaming(model: Model, what: What = "tokens") -> Iterator[Callable[[Tensor, Watch], None]]:
+def streaming(model: Network, what: What = "tokens") -> Iterator[Callable[[Tensor, Watch], None]]:
     """Yield a function that runs the model on images and hands each layer's tokens to a visitor.
 
     It is one pass over many batches, so that only the first of them is checked: see `watching`.
@@ -159,7 +159,7 @@ def streaming(model: Model, what: What = "tokens") -> Iterator[Callable[[Tensor,
 
 
 def visit_layers(
-    model: Model,
+    model: Network,
     images: Float[Tensor, "image channel height width"],
     visit: Callable[[int, slice, Tensor], None],
     batch_size: int = 32,
@@ -196,8 +196,8 @@ def visit_layers(
     >>> len(found), found[0]
     (8, torch.Size([2, 65, 96]))
     """
-    check_images(model, images)
     with streaming(model, what) as run:
+        check_images(model, images)
         for start in range(0, len(images), batch_size):
             which = slice(start, min(start + batch_size, len(images)))
             run(images[which], partial(_visit_at, visit, which))
@@ -234,18 +234,16 @@ class _Hooks(ExitStack):
         self.enter_context(module.register_forward_hook(hook))
 
 
-def _refuse_other_tokens(model: Model, layer: int, x: Tensor) -> None:
-    rows, columns = model.grid
-    if x.ndim != 3 or x.shape[1] != model.prefix_tokens + rows * columns:
+def _refuse_other_tokens(name: str, wanted: int, layer: int, x: Tensor) -> None:
+    if x.ndim != 3 or x.shape[1] != wanted:
         raise ValueError(
-            f"{model.name}, layer {layer}: tokens of {tuple(x.shape)}, not {rows} × {columns} "
-            f"patches and {model.prefix_tokens} prefix tokens; undo prompts, masking and dropped "
-            "patches, or set `num_prefix_tokens`"
+            f"{name}, layer {layer}: tokens of {tuple(x.shape)}, not {wanted} (prefix, "
+            "patches); undo prompts, masking and dropped patches, or set `num_prefix_tokens`"
         )
 
 
 @contextmanager
-def _proving(model: Model) -> Iterator[None]:
+def _proving(model: Network) -> Iterator[None]:
     """Check in one pass that each layer's heads give what their weights say on its first image.
 
     Compared is what the heads read from the values, before the output projection: it depends on
@@ -294,7 +292,7 @@ def _reading(
     return (attention @ value).transpose(1, 2).flatten(2)
 
 
-def _refuse_unseen(model: Model, seen: set[int]) -> None:
+def _refuse_unseen(model: Network, seen: set[int]) -> None:
     """Raise ValueError where the pass never came to what only timm's own attention does."""
     missing = sorted(set(range(len(model.net.blocks))) - seen)
     if missing:
@@ -304,7 +302,7 @@ def _refuse_unseen(model: Model, seen: set[int]) -> None:
         )
 
 
-def check_images(model: Model, images: Any) -> None:
+def check_images(model: Network, images: Any) -> None:
     """Raise ValueError where images are missing or are not what the model takes."""
     if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
         kind = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
@@ -312,7 +310,8 @@ def check_images(model: Model, images: Any) -> None:
             f"images: {kind}; a tensor [image, channel, height, width] of at least one is needed; "
             "model.transform makes it from a picture"
         )
-    wanted = (model.net.patch_embed.proj.weight.shape[1], *model.image_size)
+    stem = model.net.patch_embed
+    wanted = (stem.proj.weight.shape[1], *stem.img_size)
     if tuple(images.shape[1:]) != wanted or images.dtype != torch.float32:
         raise ValueError(
             f"images of {tuple(images.shape[1:])} numbers in {images.dtype}: {model.name} takes "

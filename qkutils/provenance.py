@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
-from qkutils.models import Model
+from qkutils.models import Network
 
 ORIGIN = ("model", "fingerprint", "convention")
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result", xr.Dataset, xr.DataArray)
 
 
 def with_origin(
-    result: Result, model: Model, convention: str, dtype: str = "float64", **attributes: Any
+    result: Result, model: Network, convention: str, dtype: str = "float64", **attributes: Any
 ) -> Result:
     """The result with the model's name, its fingerprint and the convention as scalar coordinates.
 
@@ -32,7 +32,7 @@ def convention_of(result: xr.Dataset | xr.DataArray) -> Any:  # one of Conventio
     return str(result.coords["convention"].values)
 
 
-def refuse_foreign(name: str, result: xr.Dataset, model: Model, convention: str = "") -> None:
+def refuse_foreign(name: str, result: xr.Dataset, model: Network, convention: str = "") -> None:
     """Raise ValueError where a result is of other weights, or of another convention."""
     found = {key: str(result[key].values) if key in result.coords else "unknown" for key in ORIGIN}
     needed = {"fingerprint": model.fingerprint, "convention": convention or found["convention"]}

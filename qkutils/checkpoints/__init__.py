@@ -4,6 +4,16 @@ A layout is a file of its own: which keys tell it, and how its tensors become ti
 """
 
 from qkutils.checkpoints._files import METADATA, SUFFIXES, in_folder, title
+from qkutils.checkpoints._ijepa import PREDICTOR
 from qkutils.checkpoints._timm import Checkpoint, Grid, read
 
-__all__ = ["METADATA", "SUFFIXES", "Checkpoint", "Grid", "in_folder", "read", "title"]
+__all__ = [
+    "METADATA",
+    "PREDICTOR",
+    "SUFFIXES",
+    "Checkpoint",
+    "Grid",
+    "in_folder",
+    "read",
+    "title",
+]

@@ -25,7 +25,7 @@ Grid = tuple[int, int]
 LAYOUTS = (DINOV2, TIMM, VIT, TRANSFORMERS, OPENAI, GOOGLE)  # in the order in which they are tried
 MOST_BLOCKS = 500  # far above what anyone trains
 _FC1 = "blocks.0.mlp.fc1.weight"
-_DIMENSIONS = {EMBED: 4, "pos_embed": 3, _FC1: 2, "reg_token": 3}
+_DIMENSIONS = {EMBED: 4, "embed.weight": 2, "pos_embed": 3, _FC1: 2, "reg_token": 3}
 _PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INERT = re.compile("|".join(KINDS["inert"]))
 
@@ -167,13 +167,15 @@ class Checkpoint:
                 return ValueError(f"{self.path}: {words}")
         near = (each for each in LAYOUTS if any(map(each.knows, self.tensors)))
         layout = self.layout if self.layout is not TIMM else next(near, TIMM)
-        words = f"no vision transformer in the layout of {layout.name}: {reason}; first keys are"
-        words += f" {sorted(self.tensors)[:3]}; pass a timm module instead"
+        words = f"no whole transformer in the layout of {layout.name}: {reason}; first keys are"
+        words += f" {sorted(self.tensors)[:3]}; take the whole file, or pass a timm module"
         return ValueError(f"{self.path}: {words}")
 
 
-def read(path: Path, state_dict: str | None = None) -> Checkpoint:
+def read(path: Path, state_dict: str | None = None, layout: Layout | None = None) -> Checkpoint:
     """Read the one vision transformer of a file, or the one that `state_dict` names.
+
+    `layout`: the only one to look for; without, each that a vision transformer may have.
 
     Raises
     ------
@@ -184,8 +186,9 @@ def read(path: Path, state_dict: str | None = None) -> Checkpoint:
         vision transformer in a layout that is known, or several.
     """
     found, metadata = read_tensors(path)
-    layout = next((each for each in LAYOUTS if each.prefixes(found)), TIMM)
-    prefix = _choose(Checkpoint(path, found), layout, state_dict)
+    tried = (layout,) if layout else LAYOUTS
+    layout = next((each for each in tried if each.prefixes(found)), layout or TIMM)
+    prefix = _choose(Checkpoint(path, found, layout=layout), state_dict)
     inside = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
     outside = {_beside(key, prefix) for key in found if not key.startswith(prefix)}
     inert = re.compile(f"{_INERT.pattern}|{layout.beside}")
@@ -206,11 +209,11 @@ def read(path: Path, state_dict: str | None = None) -> Checkpoint:
     return Checkpoint(path, inside, tuple(sorted(outside)), metadata, layout, told)
 
 
-def _choose(whole: Checkpoint, layout: Layout, wanted: str | None) -> str:
+def _choose(whole: Checkpoint, wanted: str | None) -> str:
     """The prefix of the one state dict in a file, or of the one that is wanted."""
-    prefixes = chosen = layout.prefixes(whole.tensors)
+    prefixes = chosen = whole.layout.prefixes(whole.tensors)
     if not prefixes:
-        raise whole.mismatch("its patch projection is missing")
+        raise whole.mismatch(f"{whole.layout.embed} is missing")
     if wanted is not None:
         exact = [prefix for prefix in prefixes if prefix.rstrip(".") == wanted]
         chosen = exact or [prefix for prefix in prefixes if prefix.startswith(f"{wanted}.")]

@@ -2,7 +2,29 @@
 
 from qkutils.models._catalogue import WEIGHTS_VARIABLE as WEIGHTS_VARIABLE
 from qkutils.models._catalogue import at_hand, catalogue, family
-from qkutils.models._loading import AnyModel, fetch, load
-from qkutils.models._model import Model
+from qkutils.models._loading import AnyModel, fetch, load, network
+from qkutils.models._model import Model, Network
+from qkutils.models._predictor import (
+    Masked,
+    Predictor,
+    masked,
+    predicting,
+    predictor,
+)
 
-__all__ = ["AnyModel", "Model", "at_hand", "catalogue", "family", "fetch", "load"]
+__all__ = [
+    "AnyModel",
+    "Masked",
+    "Model",
+    "Network",
+    "Predictor",
+    "at_hand",
+    "catalogue",
+    "family",
+    "fetch",
+    "load",
+    "masked",
+    "network",
+    "predicting",
+    "predictor",
+]

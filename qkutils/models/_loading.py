@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -20,9 +20,10 @@ from qkutils import checkpoints, store
 from qkutils.checkpoints import Grid
 from qkutils.models._catalogue import WEIGHTS_VARIABLE, embedded, entries
 from qkutils.models._from_file import model_of_file, of_known_name
-from qkutils.models._model import Model, check_module, check_tensors, model_of
+from qkutils.models._model import Model, Network, check_module, check_tensors, model_of
 
-AnyModel = str | Path | nn.Module | Model
+AnyModel = str | Path | nn.Module | Network
+Placed = TypeVar("Placed", bound=Network)
 
 
 def load(
@@ -93,7 +94,12 @@ def load(
     else:
         kind = type(model).__name__
         raise ValueError(f"model: {kind} is none; pass a name, a file, a timm module or a Model")
-    return _placed(loaded, place)
+    return placed(loaded, place)
+
+
+def network(model: AnyModel) -> Network:
+    """A predictor or a masked model as it is; any other model as `load` gives it."""
+    return load(model) if isinstance(model, Model) or not isinstance(model, Network) else model
 
 
 def _as_path(model: object) -> Path | None:
@@ -123,7 +129,7 @@ def _device(device: Any) -> torch.device | None:
     return place
 
 
-def _placed(model: Model, place: torch.device | None) -> Model:
+def placed(model: Placed, place: torch.device | None) -> Placed:
     """The model on a device; a network that is elsewhere is copied, not moved."""
     here = model.device
     if place is None or (place.type == here.type and place.index in (None, here.index)):

@@ -25,30 +25,18 @@ _PASSING = {"training", "fused_attn", "grad_checkpointing", "p", "drop_prob", "w
 
 
 @dataclass(frozen=True)
-class Model:
-    """A vision transformer in eval mode with what is needed to feed it and to read its tokens."""
+class Network:
+    """A module of blocks, and the heads in them."""
 
     name: str
-    net: Any  # a timm module, whose attributes no type checker can know
-    transform: Compose
-    grid: Grid
-    prefix_tokens: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    net: Any  # a module, whose attributes no type checker can know
+    facts: dict[str, Any] = field(default_factory=dict, kw_only=True)
     _kept: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the images it takes, in pixels."""
-        height, width = self.net.patch_embed.img_size
-        return int(height), int(width)
-
-    @property
-    def prefix_names(self) -> list[str]:
-        """What its prefix tokens are called, in their order."""
-        named = {"cls_token": "class token", "dist_token": "distillation token"}
-        names = [text for name, text in named.items() if getattr(self.net, name, None) is not None]
-        registers = [f"register {n}" for n in range(self.prefix_tokens - len(names))]
-        return (names + registers)[: self.prefix_tokens]
+    def token_count(self) -> int:
+        """How many tokens an image becomes; ValueError for what takes no images."""
+        raise ValueError(f"{self.name}: takes no images; join it to its encoder by predicting()")
 
     @property
     def device(self) -> torch.device:
@@ -68,7 +56,7 @@ class Model:
         key: list = [_mark(t) for part in parts for t in part.state_dict().values()]
         key += [[vars(part).get(name) for part in parts] for name in ("num_heads", "scale", "eps")]
         if self._kept.get("key") != key:
-            _check_finite(self.name, self.net.blocks)
+            check_finite(self.name, self.net.blocks)
             self._kept["heads"] = read_heads(self.net, self.name)
             self._kept["key"] = key
         return self._kept["heads"]
@@ -77,6 +65,35 @@ class Model:
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits of what its attention scores depend on."""
         return self.heads.fingerprint
+
+
+@dataclass(frozen=True)
+class Model(Network):
+    """A vision transformer in eval mode with what is needed to feed it and to read its tokens."""
+
+    transform: Compose
+    grid: Grid
+    prefix_tokens: int
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images it takes, in pixels."""
+        height, width = self.net.patch_embed.img_size
+        return int(height), int(width)
+
+    @property
+    def token_count(self) -> int:
+        """How many tokens an image becomes."""
+        rows, columns = self.grid
+        return self.prefix_tokens + rows * columns
+
+    @property
+    def prefix_names(self) -> list[str]:
+        """What its prefix tokens are called, in their order."""
+        named = {"cls_token": "class token", "dist_token": "distillation token"}
+        names = [text for name, text in named.items() if getattr(self.net, name, None) is not None]
+        registers = [f"register {n}" for n in range(self.prefix_tokens - len(names))]
+        return (names + registers)[: self.prefix_tokens]
 
     @property
     def identity(self) -> str:
@@ -160,7 +177,7 @@ def check_tensors(name: str, net: nn.Module) -> None:
             raise ValueError(f"{name}: {key} is {held}; pass the module as `.float()` makes it")
 
 
-def _check_finite(name: str, net: nn.Module) -> None:
+def check_finite(name: str, net: nn.Module) -> None:
     """Raises ValueError for tensors with NaN or infinity."""
     for key, tensor in (*net.named_parameters(), *net.named_buffers()):
         floating = tensor.numel() and tensor.is_floating_point()
@@ -172,7 +189,7 @@ def model_of(name: str, net: Any, assumed: tuple[str, ...] = (), left_out: str =
     """Checks a timm module; reads grid, prefix tokens and preprocessing off it, and its heads."""
     check_module(name, net)
     check_tensors(name, net)
-    _check_finite(name, net)
+    check_finite(name, net)
     net.eval().requires_grad_(False)
     config = resolve_model_data_config(net)
     if not (getattr(net, "pretrained_cfg", None) or {}).get("mean") and IMAGENET not in assumed:
@@ -184,7 +201,7 @@ def model_of(name: str, net: Any, assumed: tuple[str, ...] = (), left_out: str =
     facts = {"name": name, **entry, "assumed": "; ".join(assumed), "left_out": left_out}
     prefix = int(getattr(net, "num_prefix_tokens", 0))
     rows, columns = net.patch_embed.grid_size
-    model = Model(name, net, transform, (rows, columns), prefix, facts)
+    model = Model(name, net, transform, (rows, columns), prefix, facts=facts)
     found = model.fingerprint  # reading the heads refuses what the algebra does not cover
     if entry.get("fingerprint") not in (None, "", found):
         recorded = f"that name has those with the fingerprint {entry['fingerprint']}"
