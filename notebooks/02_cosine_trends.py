@@ -40,6 +40,8 @@ MODEL = "tiny-supervised"
 # IMAGES: a folder of pictures, for the one section that needs them; empty: drawn scenes,
 # or photographs where the model was trained on them
 IMAGES = ""
+# IJEPA: the whole path of the authors' file IN1K-vit.h.14-300e.pth.tar, for figure S3 alone
+IJEPA = ""
 
 # %%
 import matplotlib.pyplot as plt
@@ -330,6 +332,20 @@ for name, row in rows.items():
         difference = abs(curves[name] - by_stored[name].sel(convention="paper")).max()
         row["computed again here"] = f"differs by {float(difference):.0e}"
 pd.DataFrame(rows)
+
+# %% [markdown]
+# Figure S3 lays I-JEPA's encoder beside its predictor, a second transformer of another width. Only
+# the authors' file of 10 GB holds both. With `IJEPA: /path/to/IN1K-vit.h.14-300e.pth.tar` in
+# `parameters.yaml`, below `02_cosine_trends:`, the command `make book PARAMETERS=parameters.yaml`
+# draws the figure here; otherwise nothing follows.
+
+# %% mystnb={"image": {"alt": "Two panels over depth, I-JEPA's encoder and its predictor: weighted cosine of every head as dots, their mean as a line, and a grey null band around zero in each."}}
+if IJEPA:
+    like = "vit_huge_patch14_gap_224.in1k_ijepa"
+    encoder = qk.load(IJEPA, state_dict="encoder", like=like)
+    predictor = models.predictor(IJEPA, num_heads=encoder.heads.w_q.shape[1])
+    pair = [modes.trend(net).sel(convention="paper") for net in (encoder, predictor)]
+    display(plots.trends_apart(pair))
 
 # %% [markdown]
 # ## What LayerNorm changes

@@ -75,6 +75,7 @@ WITH_EXAMPLES = [
     "attention",
     "models._catalogue",
     "models._loading",
+    "models._predictor",
     "modes",
     "passes",
     "atlas._maps",

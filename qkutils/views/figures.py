@@ -119,6 +119,23 @@ def heads_of_runs(
     return figure
 
 
+def trends_apart(curves: Sequence[xr.Dataset]) -> Figure:
+    """What `trend` gives in one convention for networks of different widths (figure S3).
+
+    Each has a panel, with its own null band.
+    """
+    figure = Figure(figsize=(4.5 * len(curves), 3.3), layout="constrained")
+    axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    styles = looks(str(curve.model.values) for curve in curves)
+    for ax, curve, (name, look) in zip(axes, curves, styles.items(), strict=True):
+        band(ax, curve.null, "random directions (95 %)")
+        trend(ax, curve.weighted_cosine, "mean over heads", look)
+        ax.set_title(name, fontsize=9)
+        ax.legend(fontsize=8)
+    axes[0].set_ylabel(f"weighted cosine, convention {curves[0].convention.values}")
+    return figure
+
+
 # ---- of modes and heads --------------------------------------------------------------------------
 
 

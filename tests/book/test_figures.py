@@ -111,6 +111,25 @@ def test_heads_of_runs_shows_every_head_of_every_run():
     assert figure.axes[0].get_title() == "a title"
 
 
+def test_trends_apart_have_a_panel_and_a_band_each(plain_vit, make_vit):
+    networks = [plain_vit, make_vit(embed_dim=24, num_heads=2, depth=2)]
+    curves = [qk.trend(net).sel(convention="exact") for net in networks]
+    curves[1] = curves[1].assign_coords(model="predictor")
+    axes = plots.trends_apart(curves).axes
+    assert [ax.get_title() for ax in axes] == ["VisionTransformer", "predictor"]
+    for ax, curve in zip(axes, curves, strict=True):
+        zero, *heads, mean = ax.lines
+        np.testing.assert_allclose(mean.get_ydata(), curve.weighted_cosine.mean("head"))
+        drawn = [line.get_ydata() for line in heads]
+        np.testing.assert_allclose(drawn, curve.weighted_cosine.transpose("head", "layer"))
+        corners = ax.collections[0].get_paths()[0].vertices
+        np.testing.assert_allclose(corners[:, 1].max(), curve.null.max())
+        assert ax.get_xlabel() and ax.get_legend()
+    assert "exact" in axes[0].get_ylabel()
+    colours = {ax.lines[-1].get_color() for ax in axes}
+    assert len(colours) == 2 and axes[0].get_ylim() == axes[1].get_ylim()
+
+
 def test_relations_are_drawn_with_what_an_even_spread_would_give(ax):
     relations = ["same", "different", "background"]
     run = xr.DataArray(
