@@ -18,7 +18,7 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Resize, ToTens
 
 from qkutils.models import Model
 from qkutils.pictures._opening import in_mode
-from qkutils.records import same_shape
+from qkutils.records import Segmented, same_shape
 
 _GEOMETRY = (Resize, ResizeKeepRatio, CenterCrop, CenterCropOrPad)
 
@@ -63,10 +63,11 @@ def align(
     >>> seen.shape, masks.shape, round(float(masks.float().mean()), 2)
     (torch.Size([3, 64, 64]), torch.Size([1, 64, 64]), 0.5)
     """
-    if masks.ndim != 3 or masks.dtype != bool:
+    masks = np.asarray(masks)
+    if masks.ndim != 3 or masks.dtype != bool or not isinstance(image, PIL.Image.Image):
         raise ValueError(
-            f"masks of shape {masks.shape} that hold {masks.dtype}: boolean ones are needed, "
-            "[mask, height, width]"
+            f"{type(image).__name__} with masks of shape {masks.shape} that hold {masks.dtype}: a "
+            "PIL image and boolean ones are needed, [mask, height, width]"
         )
     moved = [_move(model, image, mask.astype(np.int32)) for mask in masks]
     empty = np.zeros((0, *model.image_size), dtype=bool)
@@ -96,8 +97,8 @@ def align_labels(
     Raises
     ------
     ValueError
-        For labels of another shape than the picture, and for a model whose resize and crop can't be
-        followed.
+        For labels that are not whole numbers or have another shape than the picture, and for a
+        model whose resize and crop can't be followed.
 
     Examples
     --------
@@ -109,7 +110,8 @@ def align_labels(
     >>> labels.shape, labels.unique().tolist()
     (torch.Size([64, 64]), [1, 2])
     """
-    shifted = _move(model, image, labels.astype(np.int32) + 1)  # borders are filled with 0
+    (whole,) = Segmented("labels", image, (labels,)).labels
+    shifted = _move(model, image, whole + 1)  # borders are filled with 0
     return torch.from_numpy(shifted.astype(np.int64) - 1)
 
 

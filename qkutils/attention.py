@@ -155,8 +155,8 @@ def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
 
     Raises
     ------
-    IndexError
-        For a token that is not there.
+    ValueError
+        For a token that is not there, and for what are no factors.
 
     Examples
     --------
@@ -166,7 +166,8 @@ def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
     >>> dict(attention.sizes), bool(abs(attention.sum("key") - 1).max() < 1e-5)
     ({'layer': 8, 'image': 1, 'head': 4, 'key': 65}, True)
     """
-    asking = factors["query"].isel(token=token)
+    options.with_fields("factors", factors, "query", "key", "salience")
+    asking = factors["query"].isel(token=options.index("token", token, factors.sizes["token"]))
     logits = xr.dot(asking, factors["key"], dim="rank") + factors["salience"]
     weights = np.exp(logits - logits.max("token"))
     made = (weights / weights.sum("token")).rename("attention", token="key")
@@ -205,8 +206,9 @@ def check_modes(model: Network, modes: xr.Dataset) -> None:
         kind = type(modes).__name__
         raise ValueError(f"modes: {kind}; give what decompose(model) gave, or some modes of it")
     refuse_foreign("modes", modes, model, "exact")
-    sizes = dict(zip(("layer", "head"), model.heads.w_q.shape[:2], strict=True))
-    there = {name: modes.sizes.get(name) for name in sizes}
+    layers, heads = model.heads.w_q.shape[:2]
+    sizes = {"layer": [*range(layers)], "head": [*range(heads)]}
+    there = {name: modes.get_index(name).tolist() for name in sizes if name in modes.dims}
     if there != sizes or "mode" not in modes.sizes:
         raise ValueError(f"modes: {there}, but the model has {sizes}; choose among modes only")
     if not modes.get_index("mode").is_unique:
@@ -309,6 +311,11 @@ def total_variation(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
     xr.DataArray
         Over all dimensions but `key`, from 0 (alike) to 1 (no key in common).
 
+    Raises
+    ------
+    ValueError
+        For maps without `key`, and for maps of different tokens, images or heads.
+
     Examples
     --------
     >>> import qkutils as qk, xarray as xr
@@ -316,4 +323,6 @@ def total_variation(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
     >>> float(qk.total_variation(a, b))
     0.25
     """
-    return abs(a - b).sum("key") / 2
+    maps = (options.with_dims(name, each, "key") for name, each in (("a", a), ("b", b)))
+    a, b = xr.align(*maps, join="exact")  # else what only one has would be left out
+    return abs(a - b).sum("key", skipna=False) / 2

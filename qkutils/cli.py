@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
         if not _foreseen(error):
             raise
         _say(error)
@@ -111,7 +111,7 @@ def _foreseen(error: Exception) -> bool:
     """Whether it is of files and hosts, or raised by our own code, which then says what to do."""
     *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
     ours = innermost.f_globals.get("__name__", "").startswith("qkutils.")
-    return isinstance(error, OSError) or ours
+    return isinstance(error, OSError | MemoryError) or ours
 
 
 def _say(message: object) -> None:

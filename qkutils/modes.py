@@ -12,7 +12,7 @@ import xarray as xr
 from qkutils import models, options
 from qkutils.heads import CONVENTIONS, Convention, centre, fold
 from qkutils.models import AnyModel, Network
-from qkutils.provenance import with_origin
+from qkutils.provenance import ORIGIN, with_origin
 from qkutils.svd import closed_form, decompose_layer
 
 
@@ -241,7 +241,8 @@ def null_from_strengths(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray
     Raises
     ------
     ValueError
-        Where `sigma` has no modes, or `band` no layers or no level.
+        Where `sigma` has no modes, or `band` no layers or no level, and where they are of
+        different models or conventions.
 
     Examples
     --------
@@ -253,6 +254,9 @@ def null_from_strengths(sigma: xr.DataArray, band: xr.DataArray) -> xr.DataArray
     options.with_dims("sigma", sigma, "mode")
     if "level" not in options.with_dims("band", band, "layer").coords:
         raise ValueError("band: it does not say its level; give what null_band returns")
+    for name in ORIGIN:
+        if name in sigma.coords and name in band.coords and (sigma[name] != band[name]).any():
+            raise ValueError(f"band: it has another {name} than sigma; compute both alike")
     one_cosine = band.drop_vars("level") / _reach(float(band.level))
     return (sigma**2).sum("mode") ** 0.5 / sigma.sum("mode") * one_cosine
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,14 @@ def count(name: str, value: Any, least: int = 1, most: float | int = math.inf) -
 def seed(value: Any) -> int:
     """The beginning of a random generator, as torch and numpy both take it."""
     return count("seed", value, 0, 2**63 - 1)
+
+
+def device(value: Any) -> str:
+    """The CPU or a GPU, as torch calls it; ValueError for any other."""
+    place = f"cuda:{value}" if type(value) is int else str(value)
+    if not re.fullmatch(r"cpu(:0)?|cuda(:\d+)?", place):
+        raise ValueError(f"device={value!r}: it is 'cpu' or 'cuda'")
+    return place
 
 
 def index(name: str, value: Any, size: int) -> int:
@@ -113,7 +122,7 @@ def sequence(name: str, values: Any) -> Any:
 
 def with_dims(name: str, values: Any, *dims: str) -> Any:
     """Labelled values; ValueError where they lack one of these dimensions."""
-    return _with(name, values, dims, "dims")
+    return _with(name, values, dims, "dims" if hasattr(values, "ndim") else "")
 
 
 def with_fields(name: str, found: Any, *fields: str) -> Any:
@@ -126,5 +135,5 @@ def _with(name: str, values: Any, needed: Sequence[str], kind: str) -> Any:
     missing = [each for each in needed if each not in there]
     if missing:
         has = f"has {', '.join(map(str, there))}" if there else f"is {type(values).__name__}"
-        raise ValueError(f"{name}: {', '.join(missing)} is missing; it {has}")
+        raise ValueError(f"{name}: {', '.join(map(str, missing))} is missing; it {has}")
     return values

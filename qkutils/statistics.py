@@ -16,6 +16,7 @@ from scipy import stats
 from qkutils import options
 
 LEVEL = 0.95
+ENDS = ("estimate", "low", "high")
 FEWEST_IMAGES = 20
 NONE_LARGER, HOLDS, CONTRADICTED = "none larger than", "holds", "contradicted"
 CANNOT_BE_TOLD, NOT_RUN = "cannot be told", "not run here"
@@ -159,7 +160,7 @@ def mean(found: xr.Dataset, over: str) -> xr.Dataset:
 
     As for a `difference`: the mean of half widths is enough, however the estimates hang together.
     """
-    options.with_fields("found", found, "estimate", "low", "high")
+    options.with_dims("found", options.with_fields("found", found, *ENDS).estimate, over)
     return found.mean(over, keep_attrs=True)
 
 
@@ -348,14 +349,13 @@ def verdict(
 
 def verdict_of_identity(error: float, tolerance: float) -> str:
     """What a claim gets that two numbers are equal up to rounding, which needs no interval."""
-    if not np.isfinite(error) or error < 0:
-        raise ValueError(f"error={error!r}: a finite number from 0 is needed")
+    error = options.number("error", error, 0, closed=True)
     return HOLDS if error <= options.number("tolerance", tolerance, 0) else CONTRADICTED
 
 
 def _numbers(found: xr.Dataset) -> tuple[float, float, float]:
     """Estimate, low and high of one number; ValueError for several, and for what is no interval."""
-    parts = [found[name] for name in ("estimate", "low", "high")]
+    parts = [options.with_fields("found", found, *ENDS)[name] for name in ENDS]
     if any(part.ndim for part in parts):
         raise ValueError(f"estimates over {dict(found.sizes)}: choose one of them")
     estimate, low, high = map(float, parts)

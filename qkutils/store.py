@@ -220,15 +220,23 @@ def resumable(
     if path.is_file():
         found = load(path)
         check_identity(path, identity_of(found), wanted)
+        if found.attrs.get("content") != _content(found):
+            raise ValueError(f"{path}: is not as it was written; remove it, to compute it again")
         return found
     with locked(path):
         folder = path.with_name(f"{path.name}.{digest(wanted)}")
         folder.mkdir(exist_ok=True)
-        result = compute(folder).assign_attrs(identity=in_words(wanted))
+        result = compute(folder)
+        result = result.assign_attrs(identity=in_words(wanted), content=_content(result))
         save(path, result)
         for parts in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 32}"):
             shutil.rmtree(parts)
     return result
+
+
+def _content(result: xr.Dataset) -> str:
+    """The digest of a result's numbers, by which a file is known that was damaged since."""
+    return digest({str(name): digest(values.values) for name, values in result.data_vars.items()})
 
 
 def kept(file: Path | None, compute: Callable[[], np.ndarray]) -> np.ndarray:

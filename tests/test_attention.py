@@ -242,6 +242,7 @@ def test_total_variation_is_zero_for_equal_and_one_for_disjoint_maps(plain_vit, 
     first[..., 0], second[..., 1] = 1, 1
     assert (total_variation(first, first) == 0).all()
     assert (total_variation(first, second) == 1).all()
+    assert np.isnan(total_variation(first * np.nan, second)).all()
 
 
 @pytest.mark.parametrize("count", [None, 3])

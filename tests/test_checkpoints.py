@@ -178,6 +178,9 @@ BROKEN = {
     "another architecture": json.dumps(CONFIG | {"architecture": "test_vit2"}),
     "another depth": json.dumps(CONFIG | {"model_args": {"depth": 10**9}}),
     "another width": json.dumps(CONFIG | {"model_args": {"embed_dim": "wide"}}),
+    "pictures beyond any memory": json.dumps(CONFIG | {"pretrained_cfg": {"crop_pct": 1e-6}}),
+    "a crop of less than nothing": json.dumps(CONFIG | {"pretrained_cfg": {"crop_pct": -1.0}}),
+    "a crop of NaN": json.dumps(CONFIG | {"pretrained_cfg": {"crop_pct": float("nan")}}),
 }
 
 
@@ -187,6 +190,14 @@ def test_a_broken_configuration_is_named(case, small, tmp_path):
     (tmp_path / "config.json").write_text(BROKEN[case])
     with pytest.raises(ValueError, match=str(tmp_path)):
         qk.load(path)
+
+
+def test_a_configuration_for_huge_pictures_makes_none(small, tmp_path):
+    """The size of the network's own images counts, so that of the file need not be tried."""
+    path = written(small, tmp_path / "model.safetensors")
+    config = CONFIG["pretrained_cfg"] | {"input_size": [3, 10**5, 10**5]}
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"pretrained_cfg": config}))
+    assert qk.load(path).image_size == (160, 160)
 
 
 def test_a_configuration_of_another_library_tells_nothing(state, tmp_path, saved):
@@ -549,6 +560,14 @@ def test_other_precisions_are_read_in_float32(dtype, state, make_vit, saved):
     model = qk.load(saved(given), num_heads=2)
     assert {p.dtype for p in model.net.parameters()} == {torch.float32}
     assert torch.equal(answers(model.net), answers(net))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("key", ["blocks.1.mlp.fc1.weight", "head.bias", "norm.weight"])
+def test_numbers_of_a_file_that_are_not_finite_are_named(key, value, state, saved):
+    path = saved(state | {key: torch.full_like(state[key], value)})
+    with pytest.raises(ValueError, match=f"{path.stem}: {key}"):
+        qk.load(path, num_heads=2)
 
 
 def test_tensors_that_claim_more_than_they_hold(state, saved):

@@ -99,6 +99,13 @@ FAILS = {  # what can't be done, and what its message names
     "fetching without a network": (["fetch", "vit_tiny_patch16_224.augreg_in21k"], "hub"),
     "fetching into a file": (["fetch", "vit_tiny_patch16_224", "--folder", "file.txt"], "file.txt"),
     "an address of another kind": (["datasets", "fetch", "o3", "--url", "file:///x"], "http"),
+    "an address that is none": (["datasets", "fetch", "o3", "--url", "http://[::1"], "http://[::1"),
+    "an address without a host": (["datasets", "fetch", "o3", "--url", "http:///x.zip"], "url="),
+    "an address with a space": (["datasets", "fetch", "o3", "--url", "http://a b/x"], "url="),
+    "a checksum that is none": (["datasets", "fetch", "o3", "--sha256", "xyz"], "sha256='xyz'"),
+    "more places than any memory": ([*SCAN, "--k", "999999999999"], "k=999999999999"),
+    "training without a step": (["train", "simmim", "--steps", "0"], "steps=0"),
+    "training on from nothing": (["train", "simmim-finetuned", "--seed", "77"], "seed 77"),
     "data sets into a file": (["datasets", "fetch", "o3", "--to", "file.txt"], "file.txt"),
     "training into a file": (["train", "untrained", "--out", "file.txt"], "file.txt"),
     "storing an unknown model": (["store", "tiny-dyno", *FEW], "tiny-dino"),
@@ -171,6 +178,12 @@ def test_a_stopped_command_says_what_is_kept(folder, capsys, monkeypatch) -> Non
     monkeypatch.setattr(qk.atlas, "scan", stop)
     assert cli.main(SCAN) == 130
     assert "a.nc" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_told_in_one_line(folder, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(qk.atlas, "scan", lambda *_, **__: bytearray(2**62))
+    assert cli.main(SCAN) == 1
+    one_line(capsys, "qkutils")
 
 
 @pytest.mark.parametrize("error", [TypeError, KeyError, ValueError, RuntimeError])

@@ -121,7 +121,12 @@ FACTS = {
     "another activation": ({"hidden_act": "relu"}, "relu"),
     "heads that do not divide": ({"num_attention_heads": 7}, "7"),
     "another patch grid": ({"image_size": 64}, "8, 8"),
-    "heads that are no number": ({"num_attention_heads": "four"}, "num_heads"),
+    "heads that are no number": ({"num_attention_heads": "four"}, "num_attention_heads"),
+    "no heads": ({"num_attention_heads": 0}, "num_attention_heads"),
+    "fewer than no heads": ({"num_attention_heads": -2}, "num_attention_heads"),
+    "patches of no size": ({"patch_size": 0}, "size=0"),
+    "eps of NaN": ({"layer_norm_eps": float("nan")}, "layer_norm_eps"),
+    "eps below zero": ({"layer_norm_eps": -1.0}, "layer_norm_eps"),
 }
 
 

@@ -123,6 +123,14 @@ def segmented(labels=None, count=2):
     return [Segmented(s.key, s.image, (halves,)) for s in samples(count)]
 
 
+def picture():
+    return samples(1)[0].image
+
+
+def images():
+    return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
 def nan_mask():
     mask = np.zeros((32, 32))
     mask[0, 0] = NAN
@@ -287,6 +295,144 @@ DOORS = {
     "grouping's excess of nothing": ("same", lambda net: qk.studies.grouping_excess(xr.Dataset())),
     "optimal of nothing": ("score", lambda net: qk.studies.optimal_objects(xr.Dataset())),
     "probability of nothing": ("score", lambda net: qk.studies.probability(xr.Dataset())),
+    **{
+        f"scan, {name}={bad!r}": (
+            name,
+            lambda net, n=name, b=bad: qk.scan(net, images(), **({"progress": False} | {n: b})),
+        )
+        for name, bads in {
+            **dict.fromkeys(("k", "batch_size", "workers", "overfetch"), (*BAD_COUNTS, 2**70)),
+            "save_every": (NAN, INF, -1, "60", None),
+            "progress": ("no", 2, None),
+            "convention": ("Paper", None),
+            "statistics": (["Sinks"], "sinks", 3, None),
+            "precision": ("bf16", "float16", torch.bfloat16),
+            "keys": (set("abc"), 3, [None] * 3, "ab"),
+        }.items()
+        for bad in bads
+    },
+    **{
+        f"scan of {bad!r}": (
+            "images",
+            lambda net, b=bad: qk.scan(net, b, progress=False),
+        )
+        for bad in ("", b"pictures", {0: 1}, 3, None, iter([1]), [])
+    },
+    **{
+        f"{call.__name__} of {kind} images": ("images", lambda net, c=call, s=spoil: c(net, s()))
+        for call in (
+            qk.observed_attention,
+            qk.rebuild_attention,
+            qk.token_factors,
+            lambda net, x: qk.mode_maps(net, x, 0, 0),
+            lambda net, x: qk.studies.removal(net, x, 0, 0, torch.eye(12)[:1]),
+            lambda net, x: qk.pictures.visible(net, x),
+        )
+        for kind, spoil in {
+            "half": lambda: images().half(),
+            "float64": lambda: images().double(),
+            "NumPy": lambda: images().numpy(),
+            "no": lambda: None,
+        }.items()
+    },
+    **{
+        f"{call.__name__}, {name}={bad!r}": (
+            name,
+            lambda net, c=call, n=name, b=bad: c(
+                net, images()[:1], **(dict(layer=0, head=0) | {n: b})
+            ),
+        )
+        for call, more in ((qk.mode_maps, ()), (qk.studies.one_image, ("query_patch",)))
+        for name in ("layer", "head", *more)
+        for bad in (1.5, -1, 99, "0", True, NAN)
+    },
+    **{
+        f"attention of token {bad!r}": (
+            "token",
+            lambda net, b=bad: qk.attention_of_token(qk.token_factors(net, images()), b),
+        )
+        for bad in (1.5, -1, 99, "0", True, None)
+    },
+    "attention of no factors": ("query", lambda net: qk.attention_of_token(None, 0)),
+    "maps without keys": ("key", lambda net: qk.total_variation(xr.DataArray(1.0), None)),
+    "maps of other tokens": (
+        "key",
+        lambda net: qk.total_variation(*(xr.DataArray(np.ones(n), dims="key") for n in (2, 3))),
+    ),
+    **{
+        f"building up, salience={bad!r}": (
+            "salience",
+            lambda net, b=bad: qk.studies.build_up(
+                qk.studies.one_image(net, images()[0], 0, 0, query_patch=1), b
+            ),
+        )
+        for bad in ("no", 2, NAN, None)
+    },
+    "building up nothing": ("logit", lambda net: qk.studies.build_up(None)),
+    "a change of nothing": ("intact", lambda net: qk.studies.relative_change(None)),
+    "whole numbers as directions": (
+        "directions",
+        lambda net: qk.studies.removal(net, images(), 0, 0, torch.eye(12)[:1].long()),
+    ),
+    **{
+        f"drawing, device={bad!r}": (
+            "device",
+            lambda net, b=bad: _rendering.make(0, 0, 1, device=b),
+        )
+        for bad in ("gpu", "meta", "mps", "cuda:x", -1, None, [])
+    },
+    **{
+        f"align, {name}": ("masks", lambda net, i=image, m=mask: qk.alignment.align(net, i(), m))
+        for name, image, mask in (
+            ("a list", picture, [[True]]),
+            ("None", picture, None),
+            ("two dimensions", picture, np.ones((32, 32), bool)),
+            ("numbers", picture, np.full((1, 32, 32), NAN)),
+            ("no picture", lambda: None, np.ones((1, 32, 32), bool)),
+        )
+    },
+    **{
+        f"align labels of {name}": (
+            "labels",
+            lambda net, i=image, x=labels: qk.alignment.align_labels(net, i(), x),
+        )
+        for name, image, labels in (
+            ("NaN", picture, nan_mask()),
+            ("halves", picture, np.full((32, 32), 0.5)),
+            ("more than 32 bits", picture, np.full((32, 32), 2**40)),
+            ("words", picture, np.full((32, 32), "1")),
+            ("three dimensions", picture, np.zeros((1, 32, 32), int)),
+            ("None", picture, None),
+            ("no picture", lambda: None, np.zeros((32, 32), int)),
+        )
+    },
+    "relations of a Dataset": (
+        "query",
+        lambda net: qk.studies.relations(xr.Dataset({"a": (("query", "region"), [[1.0]])})),
+    ),
+    "strengths of another model": (
+        "band.*model",
+        lambda net: modes.null_from_strengths(
+            modes.decompose(net).sigma, modes.null_band("tiny-supervised").isel(layer=slice(3))
+        ),
+    ),
+    "strengths in another convention": (
+        "band.*convention",
+        lambda net: modes.null_of_layers(
+            modes.decompose(net).sigma, modes.null_band(net, convention="paper")
+        ),
+    ),
+    **{
+        f"rebuilt from modes {kind}": (
+            "modes",
+            lambda net, c=change: qk.rebuild_attention(net, images(), c(modes.decompose(net))),
+        )
+        for kind, change in {
+            "whose layers are in another order": lambda found: found.isel(layer=[2, 1, 0]),
+            "of one layer": lambda found: found.isel(layer=[0]),
+            "that come twice": lambda found: found.isel(mode=[0, 0]),
+        }.items()
+    },
     "strengths without modes": (
         "mode",
         lambda net: modes.null_from_strengths(

@@ -20,12 +20,15 @@ import pytest
 import torch
 import xarray as xr
 from PIL import Image
+from safetensors.torch import load_file
 
 import qkutils as qk
 from qkutils import store
 from qkutils.atlas import check_atlas
 from qkutils.atlas._state import Atlas
 from qkutils.records import Sample
+
+NAN = float("nan")
 
 
 @contextmanager
@@ -372,6 +375,34 @@ def test_a_full_disk_leaves_the_last_good_state(plain_vit, tmp_path, after):
     assert scan(plain_vit, images(), k=1, out=out).identical(scan(plain_vit, images(), k=1))
 
 
+@pytest.mark.parametrize("name", ["atlas.nc", "atlas.nc.partial"])
+@pytest.mark.parametrize("kind", ["empty", "text", "half", "foreign", "modes cut off", "no scores"])
+def test_a_state_that_is_damaged_or_foreign_is_refused_and_kept(plain_vit, tmp_path, name, kind):
+    out, path = tmp_path / "atlas.nc", tmp_path / name
+    atlas = scan(plain_vit, images(), k=1, out=out)
+    whole, content = out.read_bytes(), {"empty": b"", "text": b"no atlas"}
+    out.unlink()
+    if kind == "foreign":
+        store.save(path, xr.Dataset({"share": 1.0}, attrs={"identity": atlas.identity}))
+    elif kind in ("modes cut off", "no scores"):
+        cut = atlas.isel(mode=slice(4)) if "mode" in kind else atlas.assign(score=atlas.score + NAN)
+        store.save(path, cut)
+    else:
+        path.write_bytes(content.get(kind, whole[: len(whole) // 2]))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"{name}: "):
+        scan(plain_vit, images(), k=1, out=out)
+    assert path.read_bytes() == before and names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_file_is_no_atlas_and_is_never_waited_for(tmp_path, kind):
+    path = tmp_path / "atlas.nc"
+    {"pipe": os.mkfifo, "folder": Path.mkdir}.get(kind, lambda p: p.symlink_to("/dev/zero"))(path)
+    with pytest.raises(FileNotFoundError, match="atlas.nc"):
+        qk.open_atlas(path)
+
+
 def test_a_second_scan_of_one_file_is_refused(plain_vit, tmp_path):
     out, note, refused = tmp_path / "atlas.nc", Atlas.note, []
 
@@ -486,6 +517,67 @@ def test_a_study_of_names_that_are_no_utf8_is_kept(plain_vit, tmp_path):
     of[1] = replace(of[1], key="caf\udce9")
     found = qk.studies.odd_one_out(plain_vit, of, path=path)
     assert qk.studies.odd_one_out(plain_vit, of, path=path).identical(found)
+
+
+STUDY_DAMAGE = {
+    "pictures cut off": lambda found: found.isel(image=slice(2)),
+    "layers cut off": lambda found: found.isel(layer=[0]),
+    "no shares": lambda found: found.drop_vars("share"),
+    "NaN": lambda found: found.assign(share=found.share * NAN),
+    "one number": lambda found: found.assign(share=found.share.where(found.layer > 0, 0.5)),
+    "another order": lambda found: found.assign(
+        share=found.share.copy(data=found.share.values[::-1])
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", [*STUDY_DAMAGE, "empty", "text", "half"])
+def test_a_study_that_is_not_as_it_was_written_is_refused(plain_vit, tmp_path, damage):
+    path = tmp_path / "study.nc"
+    found = qk.studies.odd_one_out(plain_vit, samples(), path=path)
+    assert qk.studies.odd_one_out(plain_vit, samples(), path=path).identical(found)
+    if damage in STUDY_DAMAGE:
+        changed = STUDY_DAMAGE[damage](found)
+        store.save(path, changed.assign_coords(image=found.image[: changed.sizes["image"]]))
+    else:
+        whole = path.read_bytes()
+        path.write_bytes({"empty": b"", "text": b"x"}.get(damage, whole[: len(whole) // 2]))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="study.nc: "):
+        qk.studies.odd_one_out(plain_vit, samples(), path=path)
+    assert path.read_bytes() == before
+
+
+def test_a_second_study_of_one_file_is_refused(plain_vit, tmp_path):
+    path = tmp_path / "study.nc"
+    with store.locked(path), pytest.raises(BlockingIOError, match=f"study.nc.*{os.getpid()}"):
+        qk.studies.odd_one_out(plain_vit, samples(), path=path)
+
+
+# ---- models from the hub -------------------------------------------------------------------------
+
+FETCHED = "vit_tiny_patch16_224.augreg_in21k"
+
+
+@pytest.fixture
+def hub(plain_vit, monkeypatch):
+    """A hub that gives a small model."""
+    monkeypatch.setattr("qkutils.models._loading._from_hub", lambda name: plain_vit)
+
+
+def test_a_full_disk_leaves_no_half_fetched_model(hub, plain_vit, tmp_path):
+    with small_disk(1000), pytest.raises(OSError, match=f"{FETCHED}.*make room"):
+        qk.models.fetch(FETCHED, tmp_path)
+    assert names(tmp_path) == []
+    kept = load_file(qk.models.fetch(FETCHED, str(tmp_path)))
+    assert all(torch.equal(kept[name], each) for name, each in plain_vit.state_dict().items())
+
+
+def test_a_second_fetch_of_one_model_is_refused(hub, tmp_path):
+    with store.locked(tmp_path / f"{FETCHED}.safetensors"):
+        with pytest.raises(BlockingIOError, match=f"{FETCHED}.*{os.getpid()}"):
+            qk.models.fetch(FETCHED, tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_where_a_study_can_not_be_written_nothing_is_read(plain_vit, tmp_path):

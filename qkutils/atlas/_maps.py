@@ -10,10 +10,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models, options
+from qkutils.atlas._whole import check_atlas
 from qkutils.heads import Convention
 from qkutils.models import AnyModel
 from qkutils.modes import decompose_layer
-from qkutils.passes import normalise, visit_layers
+from qkutils.passes import check_images, normalise, visit_layers
 from qkutils.pictures import visible
 from qkutils.pictures._stream import Pictures
 from qkutils.provenance import convention_of, refuse_foreign, with_origin
@@ -68,6 +69,7 @@ def mode_maps(
     layers, heads = loaded.heads.w_q.shape[:2]
     options.index("layer", layer, layers)
     options.index("head", head, heads)
+    check_images(loaded, images)
     parts = decompose_layer(loaded.heads, layer, convention)
     directions = torch.stack([parts[name][head] for name in ("u", "v")])[None, :, None]
     found = _maps(loaded, images, [layer], directions, convention)[0, :, :, 0]
@@ -156,9 +158,12 @@ def optimal_pictures(
     >>> best["picture"].shape
     (2, 2, 64, 64, 3)
     """
+    check_atlas(atlas)
     loaded = models.load(model)
     refuse_foreign("atlas", atlas, loaded)
     place = {"layer": layer, "head": head, "mode": mode}
+    for name, number in place.items():
+        options.choice(name, number, atlas[name].values.tolist())
     chosen = atlas.sel(place)
     there = chosen.image.values >= 0
     if not there.any():
@@ -218,8 +223,10 @@ def galleries(
     >>> dict(maps.sizes)
     {'layer': 8, 'head': 4, 'mode': 24, 'sign': 2, 'rank': 2, 'row': 8, 'column': 8}
     """
+    check_atlas(atlas)
     loaded = models.load(model)
     refuse_foreign("atlas", atlas, loaded)
+    refuse_foreign("parts", parts, loaded, convention_of(atlas))
     image = torch.from_numpy(atlas.image.values).long()
     chosen = parts.sel({name: atlas[name] for name in ("layer", "head", "mode")})
     directions = torch.stack([torch.from_numpy(chosen[name].values) for name in ("u", "v")], 1)

@@ -44,11 +44,12 @@ class Asked:
 
     def __post_init__(self) -> None:
         for name in ("k", "overfetch", "batch_size", "workers"):
-            options.count(name, getattr(self, name))
+            options.count(name, getattr(self, name), 1, 10**6)
         options.choice("convention", self.convention, CONVENTIONS)
         options.choices("statistics", self.statistics, STATISTICS)
         options.choice("precision", self.precision, get_args(Precision))
         options.number("save_every", self.save_every, 0.0, closed=True)
+        options.flag("progress", self.progress)
 
 
 def scan(

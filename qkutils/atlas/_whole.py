@@ -152,7 +152,7 @@ def open_atlas(path: str | Path) -> xr.Dataset:
     Raises
     ------
     FileNotFoundError
-        Where there is no such file.
+        Where there is no such file, or a folder or a pipe.
     ValueError
         For a file that is damaged, or holds no whole atlas.
 
@@ -164,7 +164,7 @@ def open_atlas(path: str | Path) -> xr.Dataset:
     ...     qk.open_atlas(qk.atlas.save(atlas, f"{folder}/atlas.nc")).equals(atlas)
     True
     """
-    if not Path(path).exists():
+    if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such atlas; `scan(..., out=...)` writes one")
     atlas = store.load(path)
     check_atlas(atlas, str(path), whole=True)

@@ -82,6 +82,8 @@ def fetch(name: str, to: str | Path, url: str = "", sha256: str = "") -> Path:
     dataset, folder = DATASETS[options.choice("name", name, DATASETS)], Path(to) / name
     if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise ValueError(f"sha256={sha256!r}: 64 hexadecimal digits are needed")
+    if url and not re.fullmatch(r"https?://[\w.:-]+/\S+", url):
+        raise ValueError(f"url={url!r}: give an address that starts with http:// or https://")
     urls = [url] if url else dataset.urls
     archive = Path(to) / (PurePosixPath(urlsplit(urls[0]).path).name or f"{name}.archive")
     if folder.is_dir():
@@ -121,10 +123,8 @@ def download(url: str, path: Path) -> None:
     """Downloads a file, going on where an earlier try stopped; PATH.partial until it is whole.
 
     Raises HTTPError where the host refuses, ConnectionError where it can't be reached or keeps
-    breaking off, ValueError for an address that is not http(s).
+    breaking off.
     """
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"{url}: give an address that starts with http:// or https://")
     partial = path.with_name(path.name + ".partial")
     if not partial.is_file() or partial.is_symlink():
         _remove(partial)

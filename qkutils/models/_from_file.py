@@ -218,7 +218,9 @@ def _of_transformers(path: Path, said: Mapping[str, Any]) -> Known:
 def _check_preprocessing(where: object, config: Any) -> None:
     """Raises ValueError for preprocessing from which timm can make no numbers."""
     try:
-        shown = create_transform(**resolve_data_config(pretrained_cfg=config))
+        data = resolve_data_config(pretrained_cfg=config) | {"input_size": (3, 8, 8)}
+        options.number("crop_pct", data["crop_pct"], 0.1, 10.0, closed=True)  # of any size of image
+        shown = create_transform(**data)
         if not shown(Image.new("RGB", (8, 8))).isfinite().all():
             raise ValueError("its mean and std give no numbers")
     except Exception as error:  # whatever timm makes of it

@@ -6,17 +6,16 @@ import qkutils._torchvision
 
 import copy
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from qkutils import checkpoints, store
+from qkutils import checkpoints, options, store
 from qkutils.checkpoints import Grid
 from qkutils.models._catalogue import WEIGHTS_VARIABLE, embedded, entries
 from qkutils.models._from_file import model_of_file, of_known_name
@@ -118,10 +117,7 @@ def _device(device: Any) -> torch.device | None:
     """The CPU or a GPU that is there; None where none is asked for."""
     if device is None:
         return None
-    text = f"cuda:{device}" if type(device) is int else str(device)
-    if not re.fullmatch(r"cpu(:0)?|cuda(:\d+)?", text):
-        raise ValueError(f"device={device!r}: it is 'cpu' or 'cuda'")
-    place = torch.device(text)
+    place = torch.device(text := options.device(device))
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if place.type == "cuda" and (place.index or 0) >= there:
         remedy = "use device='cpu', or install a CUDA build of torch and check the driver"
@@ -173,7 +169,7 @@ def _from_hub(name: str) -> nn.Module:
         ) from error
 
 
-def fetch(name: str, folder: Path) -> Path:
+def fetch(name: str, folder: str | Path) -> Path:
     """Fetch a model from the hub and keep it as NAME.safetensors in a folder.
 
     `load` finds it there by its name, without a network, where QKUTILS_WEIGHTS names the folder.
@@ -210,7 +206,6 @@ def fetch(name: str, folder: Path) -> Path:
     if embedded(name) is not None:
         raise ValueError(f"{name!r}: is embedded, nothing has to be fetched; load it by its name")
     _check_fetchable(name)
-    path = folder / f"{name}.safetensors"
-    with store.locked(path), store.writing(path) as temporary:
-        save_file(_from_hub(name).state_dict(), temporary)
-    return path
+    path = Path(folder) / f"{name}.safetensors"
+    with store.locked(path):
+        return store.write(path, save(_from_hub(name).state_dict()))

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch.nn
 
+from qkutils import options
+
 _KINDS = {
     *("vit", "vit_mae", "deit", "ijepa", "clip", "clip_vision_model"),
     *("dinov2", "dinov2_with_registers"),
@@ -33,18 +35,20 @@ def said_of_model(said: Mapping[str, Any]) -> dict[str, Any]:
     height, width = _both(config["image_size"])
     rows, columns = _both(config["patch_size"])
     return {
-        "num_heads": config["num_attention_heads"],
+        "num_heads": options.count("num_attention_heads", config["num_attention_heads"]),
         "grid": (height // rows, width // columns),
         "arguments": {
             "act_layer": _ACTIVATIONS[activation],
-            "norm_layer": partial(torch.nn.LayerNorm, eps=float(eps)),
+            "norm_layer": partial(
+                torch.nn.LayerNorm, eps=options.number("layer_norm_eps", eps, 0.0)
+            ),
         },
     }
 
 
 def _both(size: Any) -> tuple[int, int]:
     height, width = size if isinstance(size, list | tuple) else (size, size)
-    return int(height), int(width)
+    return options.count("size", height), options.count("size", width)
 
 
 def said_of_pictures(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -163,6 +163,7 @@ def visible(
     >>> seen.shape, bool(seen.min() >= 0 and seen.max() <= 1)
     ((2, 64, 64, 3), True)
     """
+    check_images(model, images)
     normalise = model.transform.transforms[-1]
     mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (normalise.mean, normalise.std))
     return (images * std + mean).clamp(0, 1).movedim(1, -1).numpy()
@@ -235,12 +236,11 @@ def pictures_of(images: Any, model: Model, keys: Sequence[str] | None = None) ->
     """
     if isinstance(images, Pictures):
         return images
-    if isinstance(images, str | Path):
+    if isinstance(images, Path) or (isinstance(images, str) and images):
         return _of_folder(Path(images), model, keys)
     if isinstance(images, Tensor):
         check_images(model, images)
-    if not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
-        raise ValueError(f"images={images!r}: a folder, a tensor or a sequence is needed")
+    options.sequence("images", images)
     if isinstance(images, Records) and keys is None:
         keys = images.keys
     names = _names(keys, len(images))
@@ -257,7 +257,7 @@ def _names(keys: Any, count: int) -> list[str]:
         raise ValueError("images: there are none; give at least one")
     if keys is None:
         return [f"{n:08d}" for n in range(count)]
-    if not isinstance(keys, Iterable):
+    if not isinstance(keys, Sequence | np.ndarray):
         raise ValueError(f"keys={keys!r}: a list of names is needed, one for each of the images")
     names = [str(key) for key in keys]
     if not len(set(names)) == len(names) == count:

@@ -159,11 +159,12 @@ def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
     >>> dict(qk.studies.build_up(explained).sizes)
     {'count': 25, 'token': 65}
     """
+    options.with_fields("explained", explained, "logit", "salience")
     if "query_patch" not in explained.attrs:
         raise ValueError("build_up: attention belongs to one query; ask one_image for one patch")
     terms = explained.logit.transpose("mode", "token").values
     logits = np.concatenate([np.zeros_like(terms[:1]), terms.cumsum(0)])
-    logits = logits + explained.salience.values * salience
+    logits = logits + explained.salience.values * options.flag("salience", salience)
     rows = torch.from_numpy(logits).softmax(-1).numpy()
     return xr.DataArray(rows, {"count": np.arange(len(rows))}, ("count", "token"), "attention")
 

@@ -89,7 +89,7 @@ def _check(projections: Projections, layer: int, head: int, directions: Tensor) 
     options.index("layer", layer, layers)
     options.index("head", head, heads)
     fits = isinstance(directions, Tensor) and directions.shape[1:] == (modes,)
-    if not fits or not len(directions):
+    if not (fits and len(directions) and directions.is_floating_point()):
         raise ValueError(f"directions: a tensor [direction, mode] of {modes} modes is needed")
     length = directions.norm(dim=-1)
     if not ((length > 0) & (length < 1 + 1e-5)).all():
@@ -164,6 +164,7 @@ def relative_change(removed: xr.Dataset) -> xr.DataArray:
     >>> change.dims, bool(change[0] > change[1] > 0)
     (('direction',), True)
     """
+    options.with_fields("removed", removed, "moved", "intact")
     change = ((removed.output - removed.intact) ** 2).mean(("image", "output"))
     spread = removed.intact.var("image").mean("output")
     return np.sqrt(change / spread).rename("change")

@@ -129,7 +129,7 @@ def render(factors: Factors, size: int = 64, device: str | torch.device = "cpu")
     torch.Size([4, 3, 32, 32])
     """
     size = options.count("size", size, 1, 4096)
-    there = factors.to(device)
+    there = factors.to(options.device(device))
     slot, frame, unit = _pixel_frame(there, size)
     image = _background(there.background, size)
     part = torch.zeros_like(slot)

@@ -70,10 +70,32 @@ def test_an_atlas_of_other_pictures_or_of_another_model_is_refused(
         qk.galleries(model, given, atlas, qk.decompose(plain_vit))
 
 
+def test_modes_of_another_model_or_convention_are_no_parts_of_an_atlas(plain_vit, make_vit, scan):
+    for parts in (
+        qk.decompose(plain_vit, convention="paper"),
+        qk.decompose(make_vit(seed=2), convention="exact"),
+    ):
+        with pytest.raises(ValueError, match="parts"):
+            qk.galleries(plain_vit, *scan, parts)
+
+
+@pytest.mark.parametrize("bad", [99, -1, 1.5, "0", True, None])
+def test_a_mode_that_is_not_there_and_what_is_no_atlas_are_refused(plain_vit, scan, bad, unchecked):
+    with pytest.raises(ValueError, match="mode="):
+        qk.optimal_pictures(plain_vit, *scan, 0, 0, bad)
+    for atlas in (None, scan[1].drop_vars("score"), scan[1].assign(score=-scan[1].score)):
+        with pytest.raises(ValueError, match="atlas"):
+            qk.optimal_pictures(plain_vit, scan[0], atlas, 0, 0, 0)
+        with pytest.raises(ValueError, match="atlas"):
+            qk.galleries(plain_vit, scan[0], atlas, qk.decompose(plain_vit))
+
+
 def test_empty_ranks_are_not_there(plain_vit, scan):
     pictures, atlas = scan
     emptied = atlas.copy(deep=True)
-    emptied.image[0, 0, 0, 1, 1:] = -1
+    nothing = {"image": -1, "score": np.nan, "query_patch": -1, "key_patch": -1}
+    for name, value in nothing.items():
+        emptied[name][0, 0, 0, 1, 1:] = value
     found = qk.optimal_pictures(plain_vit, pictures, emptied, layer=0, head=0, mode=0)
     assert not found.there[1, 1:].any() and (found["query"][1, 1:] == 0).all()
     assert found.there[0].all()
@@ -81,7 +103,8 @@ def test_empty_ranks_are_not_there(plain_vit, scan):
     figures.gallery_rows(figure.subplots(2, 6), found, "a mode")
     drawn = [bool(ax.images) for ax in figure.axes]
     assert drawn == [True, True, True, True, False, False] * 2
-    emptied.image[0, 0, 0] = -1
+    for name, value in nothing.items():
+        emptied[name][0, 0, 0] = value
     with pytest.raises(ValueError, match="no picture has both"):
         qk.optimal_pictures(plain_vit, pictures, emptied, layer=0, head=0, mode=0)
 

@@ -56,7 +56,7 @@ def train(
     """
     _check(config, save_every)
     with store.locked(checkpoint):
-        objective = OBJECTIVES[config.objective](config.seed).to(device).train()
+        objective = OBJECTIVES[config.objective](config.seed).to(options.device(device)).train()
         if device == "cpu":  # where timm's written-out attention is the faster in half precision
             blocks: Any = objective.net.blocks
             for block in blocks:
