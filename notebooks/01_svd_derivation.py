@@ -35,16 +35,17 @@
 # 90 minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder of pictures; empty: drawn scenes, or photographs where the model was trained on them
+# IMAGES: a folder of pictures; empty: drawn scenes,
+# or photographs where the model was trained on them
 IMAGES = ""
 # The head that this chapter takes apart
 LAYER = 2
 HEAD = 0
 
-# %%
+# %% tags=["hide-input"]
 import timeit
 
 import matplotlib.pyplot as plt
@@ -71,13 +72,12 @@ images = qk.pictures.images(IMAGES or pictures_for(model, 8), model, count=8)
 pictures = qk.pictures.visible(model, images)
 weights = model.heads  # every layer's W_q, W_k, biases and LayerNorm, stacked
 layers, per_layer, d_head, d_model = weights.w_q.shape
-tell(
-    model=model.name, layers=layers, per_layer=per_layer, d_head=d_head, d_model=d_model
-)
+tell(model=model.name, layers=layers, per_layer=per_layer)
+tell(d_head=d_head, d_model=d_model)
 
-# %% mystnb={"figure": {"name": "fig-scenes", "caption": "Eight of the pictures that this chapter uses, as the model sees them: after its own resize and crop."}, "image": {"alt": "A row of eight small pictures. By default each is a drawn scene of several like objects with one odd one, on a textured background."}}
-fig, axes = plt.subplots(1, 8, figsize=(10, 1.5))
-for ax, picture in zip(axes, pictures, strict=True):
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-scenes", "caption": "Eight of the pictures that this chapter uses, as the model sees them: after its own resize and crop."}, "image": {"alt": "Eight small pictures in two rows. By default each is a drawn scene of several like objects with one odd one, on a textured background."}}
+fig, axes = plt.subplots(2, 4, figsize=(7.5, 3.8), layout="constrained")
+for ax, picture in zip(axes.flat, pictures, strict=True):
     ax.imshow(picture)
     ax.set_axis_off()
 
@@ -98,7 +98,7 @@ def keep(layer, which, x):
 
 
 passes.visit_layers(model, images, keep)
-x = stream[LAYER]  # [image, token, d_model]: the residual stream at the block's input
+x = stream[LAYER]  # [image, token, d_model], at the block's input
 z = passes.normalise(x, weights.ln_eps)  # each token with mean 0 and variance 1
 list(x.shape)
 
@@ -325,9 +325,7 @@ parts[["sigma", "cosine"]]
 exact = qk.decompose(model, convention="exact")
 few = images[:4]
 own = qk.observed_attention(model, few)  # [layer, image, head, query, key]
-rebuilt = qk.rebuild_attention(
-    model, few, exact
-)  # softmax of all modes plus key salience
+rebuilt = qk.rebuild_attention(model, few, exact)  # all modes, plus key salience
 without = {
     "all of κ": qk.rebuild_attention(model, few, salience=[]),
     "b_q": qk.rebuild_attention(model, few, salience=["shift"]),
@@ -353,7 +351,8 @@ for name in models.family()[0].dropna():
     its_own = qk.observed_attention(each, four)
     error = abs(its_own - qk.rebuild_attention(each, four)).max()
     bare = distance(its_own, qk.rebuild_attention(each, four, salience=[])).mean()
-    rows[name] = {"rebuilding is off by": float(error), "moves without κ": float(bare)}
+    row = {"rebuilding is off by": float(error), "moves without κ": float(bare)}
+    rows[name] = row
 tell(worst_rebuilt=max(row["rebuilding is off by"] for row in rows.values()))
 pd.DataFrame(rows).T.map("{:.1g}".format)
 
@@ -364,7 +363,7 @@ pd.DataFrame(rows).T.map("{:.1g}".format)
 # the share of attention that has to be moved to turn one row into the other, from 0 to 1. Means here
 # are over four pictures, all heads, and all tokens as queries, prefix tokens too.)
 
-# %% mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed). Black: the model of this page. Colours: real models, computed elsewhere; their provenance stands in the table below."}, "image": {"alt": "Lines over depth: for each model, how much of a token's attention moves without key salience, and without its part from the query bias."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed). Black: the model of this page. Colours: real models, computed elsewhere; their provenance stands in the table below."}, "image": {"alt": "Lines over depth: for each model, how much of a token's attention moves without key salience, and without its part from the query bias."}}
 elsewhere = {
     name: stored.read("salience", name).total_variation for name in stored.names()
 }
@@ -386,7 +385,7 @@ _ = ax.legend(fontsize=8)
 # argument holds for $b_k$ and fails for $b_q$; how much that matters differs from model to model.
 # :::
 
-# %%
+# %% tags=["hide-input"]
 kept = ["images", "fingerprint", "code_version", "computed"]
 rows = {
     name: {key: stored.read("salience", name).attrs[key] for key in kept}
@@ -432,12 +431,11 @@ alike = [
     float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
     for a, b in zip(asks, answers, strict=True)
 ]
-tell(
-    cos_strongest=float(strongest.cosine), least_alike=min(alike), most_alike=max(alike)
-)
+tell(cos_strongest=float(strongest.cosine))
+tell(least_alike=min(alike), most_alike=max(alike))
 
-# %% mystnb={"figure": {"name": "fig-mode", "caption": "The strongest mode of one head on five pictures. Top: the pictures. Middle: how much each patch asks. Bottom: how much each patch answers. One colour scale for all maps."}, "image": {"alt": "Three rows of five panels: pictures, and under them the maps of the query projection and of the key projection of the strongest mode, with one colour bar."}}
-fig, axes = plt.subplots(3, 5, figsize=(10, 6), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mode", "caption": "The strongest mode of one head on five pictures. Top: the pictures. Middle: how much each patch asks. Bottom: how much each patch answers. One colour scale for all maps."}, "image": {"alt": "Three rows of five panels: pictures, and under them the maps of the query projection and of the key projection of the strongest mode, with one colour bar."}}
+fig, axes = plt.subplots(3, 5, figsize=(7.5, 4.5), layout="constrained")
 limit = float(max(abs(asks).max(), abs(answers).max()))
 for column in range(5):
     axes[0, column].imshow(pictures[column])
@@ -489,8 +487,8 @@ tell(
     none_missing=float(missing.sel(modes=0).mean()),
 )
 
-# %% mystnb={"figure": {"name": "fig-count", "caption": "What the first k modes leave out. Left: the share of a head's squared strength that they miss, mean and range over heads. Right: the share of attention that they misplace, per layer, with key salience kept."}, "image": {"alt": "Two panels over the number of modes kept, both falling to zero when all modes are kept. Left, missing squared strength. Right, misplaced attention, one line per layer."}}
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-count", "caption": "What the first k modes leave out. Left: the share of a head's squared strength that they miss, mean and range over heads. Right: the share of attention that they misplace, per layer, with key salience kept."}, "image": {"alt": "Two panels over the number of modes kept, both falling to zero when all modes are kept. Left, missing squared strength. Right, misplaced attention, one line per layer."}}
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.3), layout="constrained")
 gone, blue = 1 - held.stack(any_head=("layer", "head")), plots.PALETTE[0]
 left.plot(gone.mode + 1, gone.mean("any_head"), color=blue)
 least, most = gone.min("any_head"), gone.max("any_head")
@@ -514,7 +512,7 @@ _ = right.legend(fontsize=7, ncols=2)
 # not know whether tokens ever have anything along $u_n$ and $v_n$.
 # :::
 
-# %%
+# %% tags=["hide-input"]
 rows, columns = model.grid
 patch = rows // 2 * columns + columns // 2  # one in the middle, in reading order
 shown = {str(k): a for k, a in by_count.items()} | {"the model": own}
@@ -535,7 +533,7 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 # another head in a notebook (`make lab`) and see whether it needs more.
 
 
-# %%
+# %% tags=["hide-input"]
 def moved_without_b_q(batch):
     """For each picture, how much of the attention moves without the query bias."""
     rest = qk.rebuild_attention(model, batch, salience=["shift"])
@@ -544,7 +542,7 @@ def moved_without_b_q(batch):
     )
 
 
-# %%
+# %% tags=["hide-input"]
 source = IMAGES or pictures_for(model, 24)
 count = min(24, len(qk.pictures_of(source, model).keys))
 several = qk.pictures.images(source, model, count).split(4)

@@ -34,16 +34,16 @@
 # 60 minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder of pictures, for the one section that needs them; empty: drawn scenes,
-# or photographs where the model was trained on them
+# IMAGES: a folder of pictures, for the one section that needs them;
+# empty: drawn scenes, or photographs where the model was trained on them
 IMAGES = ""
 # IJEPA: the whole path of the authors' file IN1K-vit.h.14-300e.pth.tar, for figure S3 alone
 IJEPA = ""
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -102,9 +102,7 @@ the_long_way.to_pandas().round(2)
 weights = model.heads
 trace = (weights.w_q.double() * weights.w_k.double()).sum((-1, -2)).numpy()
 closed_form = trace / parts.sigma.sum("mode")  # (layer, head)
-weighted = qk.weighted_cosine(
-    model, convention="paper"
-)  # the library's own closed form
+weighted = qk.weighted_cosine(model, convention="paper")  # the library's own
 tell(
     long_way_error=float(abs(the_long_way - weighted).max()),
     closed_error=float(abs(closed_form - weighted).max()),
@@ -134,7 +132,7 @@ table = pd.DataFrame(
     {"simulated": simulated, "1.96 / √d": {d: 1.96 / d**0.5 for d in widths}}
 )
 tell(published=float(np.sin(0.123)), wide=simulated[768], narrow=simulated[96])
-table.rename_axis("d").round(3)
+table.rename_axis(columns="d").round(3)
 
 # %% [markdown]
 # :::{dropdown} What the table says
@@ -164,9 +162,8 @@ table.rename_axis("d").round(3)
 band = qk.null_band(model, convention="paper")  # (layer,): 95 % of single cosines
 head_sd = modes.null_from_strengths(parts.sigma, band)  # (layer, head)
 layer_band = modes.null_of_layers(parts.sigma, band)  # 95 % of means over heads
-random_sd = qk.null_weighted_cosine(
-    model, convention="paper", draws=1000
-)  # strengths of random weights
+# With the strengths of random weights
+random_sd = qk.null_weighted_cosine(model, convention="paper", draws=1000)
 outside = abs(parts.cosine) > band  # (layer, head, mode)
 tell(
     band=float(band[0]),
@@ -194,7 +191,7 @@ tell(
 # Will most modes of a trained layer lie outside the band, or only a few?
 # :::
 
-# %%
+# %% tags=["hide-input"]
 frames, texts = [], []
 for layer in parts.layer.values:
     share = float(outside.sel(layer=layer).mean())
@@ -218,9 +215,9 @@ views.stepper(frames, list(parts.layer.values), texts, "layer")
 # A histogram hides which modes are strong. Figure S2 shows single heads: strengths as bars,
 # cosines as dots.
 
-# %% mystnb={"figure": {"name": "fig-spectrum", "caption": "Strength (bars, as a share of the largest) and cosine (dots) of every mode of one head, in the first, a middle and the last layer. Between the dashed lines lie 95 % of random cosines."}, "image": {"alt": "Three panels, one head each from an early, a middle and a late layer: bars of falling strength, with a dot for the cosine of each mode, and two dashed lines around zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-spectrum", "caption": "Strength (bars, as a share of the largest) and cosine (dots) of every mode of one head, in the first, a middle and the last layer. Between the dashed lines lie 95 % of random cosines."}, "image": {"alt": "Three panels, one head each from an early, a middle and a late layer: bars of falling strength, with a dot for the cosine of each mode, and two dashed lines around zero."}}
 chosen = [0, parts.sizes["layer"] // 2, parts.sizes["layer"] - 1]
-fig, axes = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(7.5, 3), sharey=True, layout="constrained")
 for ax, layer in zip(axes, chosen, strict=True):
     one = parts.sel(layer=layer, head=0)
     plots.spectrum(ax, one.sigma, one.cosine, plots.PALETTE[1])
@@ -257,7 +254,7 @@ _ = axes[0].legend(fontsize=8, loc="lower right")
 # should it look for contrast? And the real classifiers?
 # :::
 
-# %%
+# %% tags=["hide-input"]
 first_seeds = set(models.family()[0].dropna()) | set(stored.names())
 names = [name for name in models.at_hand() if name in first_seeds - {model.name}]
 curves = {model.name: weighted} | {
@@ -271,16 +268,16 @@ stored_only = {
 everything = curves | stored_only
 looks = plots.looks(everything)
 
-# %% mystnb={"figure": {"name": "fig-trend", "caption": "Weighted cosine over depth, convention paper. Lines: mean over heads; dots: heads of models at hand. The grey band holds 95 % of the layer means that random directions would give the model of this page."}, "image": {"alt": "Curves of weighted cosine over relative depth for each model, with heads as dots and a grey null band around zero."}}
-fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-trend", "caption": "Weighted cosine over depth, convention paper. Lines: mean over heads; dots: heads of models at hand. The grey band holds 95 % of the layer means that random directions would give the model of this page."}, "image": {"alt": "Curves of weighted cosine over relative depth for each model, with heads as dots and a grey null band around zero."}}
+fig, ax = plt.subplots(figsize=(7.5, 5.6), layout="constrained")
 plots.band(ax, layer_band, "random directions (95 %)")
 for name, curve in everything.items():
     label = name if name in curves else f"{name} (computed elsewhere)"
     plots.trend(ax, curve, label, looks[name], dots=name in curves)
 ax.set_ylabel("weighted cosine")
-_ = ax.legend(fontsize=7)
+_ = fig.legend(fontsize=8, loc="outside lower center", ncols=2)
 
-# %%
+# %% tags=["hide-input"]
 answers = {
     "late − early": {n: statistics.late_minus_early(c) for n, c in everything.items()},
     "last − middle": {
@@ -295,7 +292,7 @@ way, end = (int(statistics.sign(own[q])) for q in ("late − early", "late"))
 tell(own_fall=words[way], own_contrast=statistics.text(own["late − early"]))
 tell(own_end=ends[end], own_late=statistics.text(own["late"]))
 told = {q: {n: statistics.text(c) for n, c in of.items()} for q, of in answers.items()}
-pd.DataFrame(told).rename_axis("estimate and 95 % interval")
+pd.DataFrame(told).rename_axis(columns="estimate and 95 % interval")
 
 # %% [markdown]
 # :::{dropdown} What the run says
@@ -308,7 +305,7 @@ pd.DataFrame(told).rename_axis("estimate and 95 % interval")
 # Now move it yourself: choose a model, whose heads then stand as dots behind its mean and whose null
 # band is the grey one; hide others; change the convention; and read any layer's values.
 
-# %%
+# %% tags=["hide-input"]
 shown = [modes.trend(name) for name in curves]
 shown += [tables[n].assign(weighted_cosine=by_stored[n]) for n in stored_only]
 views.trends(shown)
@@ -323,7 +320,7 @@ views.trends(shown)
 #
 # Curves that are *computed elsewhere* come from tables in the repository, made with this package:
 
-# %%
+# %% tags=["hide-input"]
 kept = ["fingerprint", "code_version", "computed"]
 rows = {name: {k: table.attrs[k] for k in kept} for name, table in tables.items()}
 for name, row in rows.items():
@@ -359,7 +356,7 @@ if IJEPA:
 # Could a layer attend to *similar* tokens in one convention and to *dissimilar* ones in the other?
 # :::
 
-# %%
+# %% tags=["hide-input"]
 both = {model.name: (weighted, qk.weighted_cosine(model, convention="exact"))}
 for name, values in by_stored.items():
     both[name] = tuple(values.sel(convention=c) for c in heads.CONVENTIONS)
@@ -376,14 +373,14 @@ tell(
     turned="; ".join(f"{n}: {at}" for n, at in turned.items() if at) or "none",
 )
 
-# %% mystnb={"figure": {"name": "fig-conventions", "caption": "The same curves in both conventions: paper (solid, raw weights) and exact (dashed, LayerNorm's gain and centring folded in). Real models: computed elsewhere. The grey band is that of the figure before: convention paper, model of this page."}, "image": {"alt": "For each model a solid and a dashed curve of weighted cosine over depth, one for each convention."}}
-fig, ax = plt.subplots(figsize=(8, 4.2), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-conventions", "caption": "The same curves in both conventions: paper (solid, raw weights) and exact (dashed, LayerNorm's gain and centring folded in). Real models: computed elsewhere. The grey band is that of the figure before: convention paper, model of this page."}, "image": {"alt": "For each model a solid and a dashed curve of weighted cosine over depth, one for each convention."}}
+fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 plots.band(ax, layer_band, "random directions (95 %)")
 for name, (raw, folded) in means.items():
     plots.over_depth(ax, raw, f"{name}: paper", looks[name], "-")
     plots.over_depth(ax, folded, f"{name}: exact", looks[name], "--")
 ax.set_ylabel("weighted cosine")
-_ = ax.legend(fontsize=7, handlelength=4)
+_ = fig.legend(fontsize=8, loc="outside lower center", ncols=2, handlelength=4)
 
 # %% [markdown]
 # :::{dropdown} What the run says
@@ -424,7 +421,7 @@ alike = {
 }
 less = weighted.mean("head") - alike["paper"]
 
-# %%
+# %% tags=["hide-input"]
 tell(
     alike_first=float(alike["paper"][0]),
     alike_most=float(alike["paper"].max()),
@@ -434,8 +431,8 @@ tell(
     own_turn=float(weighted.mean("head")[-1] - weighted.mean("head")[0]),
 )
 
-# %% mystnb={"figure": {"name": "fig-anisotropy", "caption": "Left: mean cosine between the centre tokens of different images, for the residual stream (convention paper) and for normalised tokens (exact). Right: the weighted cosine of the model, and the same minus the anisotropy of the residual stream, as in figure S4."}, "image": {"alt": "Two panels over depth: anisotropy in both conventions; the curve of weighted cosine with and without the anisotropy taken off."}}
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.3), sharey=True, layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-anisotropy", "caption": "Left: mean cosine between the centre tokens of different images, for the residual stream (convention paper) and for normalised tokens (exact). Right: the weighted cosine of the model, and the same minus the anisotropy of the residual stream, as in figure S4."}, "image": {"alt": "Two panels over depth: anisotropy in both conventions; the curve of weighted cosine with and without the anisotropy taken off."}}
+fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharey=True, layout="constrained")
 styles = plots.looks([*alike, "less"])
 for convention, values in alike.items():
     plots.over_depth(axes[0], values, convention, styles[convention])
@@ -460,7 +457,7 @@ for ax, label in zip(axes, ("mean cosine of centre tokens", "cosine"), strict=Tr
 # %% [markdown]
 # ## Did we reproduce it?
 
-# %%
+# %% tags=["hide-input"]
 falls = {n: answers["late − early"][n] for n in by_stored}
 rises = {n: answers["last − middle"][n] for n in by_stored if "deit" in n}
 classifies = model.facts["objective"] == "classification"
@@ -473,7 +470,7 @@ def each(found, say, *how):
     return "; ".join(f"{name}: {say(one, *how)}" for name, one in found.items())
 
 
-# %%
+# %% tags=["hide-input"]
 measure = "weighted cosine"
 tell(
     objective=model.facts["objective"],

@@ -33,19 +33,19 @@
 # 30 minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: an embedded model that says what is odd; for any other, tiny-supervised stands in
 MODEL = "tiny-supervised"
 # IMAGES: not needed here: the chapter draws its own
 IMAGES = ""
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
 import qkutils as qk
-from qkutils import statistics, views
+from qkutils import models, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import tell
 from qkutils.world.training import architecture, evaluate
@@ -78,10 +78,10 @@ list(world.image.shape), list(world.slot.shape)
 # Which oddness would you find at a glance, and for which would you have to search?
 # :::
 
-# %% mystnb={"figure": {"name": "fig-odd", "caption": "The world. Each row: scenes in which the target is odd in one factor. On the right of each scene its mask: the target in orange, distractors in blue, parts other than bodies darker."}, "image": {"alt": "Seven rows of drawn scenes, one for each factor in which the target is odd, each scene beside its mask."}}
-fig, axes = plt.subplots(7, 10, figsize=(10, 7.4), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-odd", "caption": "The world. Each row: scenes in which the target is odd in one factor. On the right of each scene its mask: the target in orange, distractors in blue, parts other than bodies darker."}, "image": {"alt": "Seven rows of drawn scenes, one for each factor in which the target is odd, each scene beside its mask."}}
+fig, axes = plt.subplots(7, 6, figsize=(7.5, 8.2), layout="constrained")
 for row, odd in zip(axes, qk.world.ODD_FACTORS, strict=True):
-    of_factor = qk.world.make(seed=1, start=0, stop=5, odd=[odd])
+    of_factor = qk.world.make(seed=1, start=0, stop=3, odd=[odd])
     for ax, picture in zip(row, plots.scenes_and_masks(of_factor), strict=True):
         ax.imshow(picture)
         ax.set(xticks=[], yticks=[])
@@ -143,7 +143,7 @@ can_classify = getattr(model.net, "num_classes", 0) == architecture.CLASSES
 subject = model if can_classify else qk.load("tiny-supervised")
 right = {o: evaluate.accuracy(subject.net, 300, [o]) for o in qk.world.ODD_FACTORS}
 
-# %%
+# %% tags=["hide-input"]
 hidden = {
     o: evaluate.accuracy(subject.net, 300, [o], hidden=True)
     for o in qk.world.ODD_FACTORS
@@ -158,14 +158,14 @@ tell(
 tell(best_share=max(found.values()), worst_share=min(found.values()))
 leaks = {o: share for o, share in guessed.items() if o != "none"}
 tell(leak=max(leaks.values()), leak_factor=max(leaks, key=leaks.get))
-pd.DataFrame(right).T.round(2)
+pd.DataFrame(right).T.map("{:.2f}".format).replace("nan", "–")
 
 # %% [markdown]
 # Each row holds 300 held-out scenes that are odd in one factor; kind and colour are not asked where
 # nothing is odd. As a control the model sees the same scenes once more *without the target*: what it
 # gets right then, it had from the distractors alone.
 
-# %% mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes whose odd factor is named, by what it is, with 95 % intervals; the same with the target taken out of every scene; dashed: guessing among seven."}, "image": {"alt": "Bars of the share of scenes whose odd factor is named, with the target and without it, and a dashed line at one seventh."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes whose odd factor is named, by what it is, with 95 % intervals; the same with the target taken out of every scene; dashed: guessing among seven."}, "image": {"alt": "Bars of the share of scenes whose odd factor is named, with the target and without it, and a dashed line at one seventh."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 at = np.arange(len(qk.world.ODD_FACTORS))
 bars = [
@@ -198,18 +198,18 @@ _ = ax.legend(fontsize=8)
 # What is embedded, with the facts of the catalogue; the card beside the weights says how a model was
 # trained and what was measured.
 
-# %%
+# %% tags=["hide-input"]
 catalogue = qk.catalogue()
-embedded = [name for name in catalogue.index if catalogue.source[name] == "embedded"]
+first_runs = models.family()[0].dropna()
 pd.set_option("display.max_colwidth", None)
-catalogue.loc[embedded, ["objective", "note"]]
+catalogue.loc[first_runs, ["objective", "note"]].rename_axis(None)
 
 # %% [markdown]
 # ## Explore: one scene, many oddities
 #
 # The same numbers, drawn with another odd factor each time: what stays, and what changes?
 
-# %%
+# %% tags=["hide-input"]
 frames = [
     plots.scene_frame(qk.world.make(3, 0, 4, odd=[o]), o) for o in qk.world.ODD_FACTORS
 ]

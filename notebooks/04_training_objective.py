@@ -35,7 +35,7 @@
 # 45 minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: a model outside the family is drawn beside it
 MODEL = "tiny-supervised"
 # IMAGES: not needed here: the answer comes from the weights alone
@@ -43,7 +43,7 @@ IMAGES = ""
 # Random weights in place of the trained ones, to see what the verdicts become
 UNTRAINED = False
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
 import xarray as xr
@@ -51,8 +51,7 @@ import xarray as xr
 import qkutils as qk
 from qkutils import models, modes, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored
-from qkutils.book import tell
+from qkutils.book import stored, tell
 from qkutils.world.training import publish
 
 # %% [markdown]
@@ -77,7 +76,7 @@ family = models.family()
 names = {objective: dict(row.dropna()) for objective, row in family.iterrows()}
 runs = {objective: len(by_seed) for objective, by_seed in names.items()}
 tell(runs=", ".join(f"{count} of {objective}" for objective, count in runs.items()))
-family.astype(object).where(family.notna(), "not trained yet")
+family.where(family.notna(), "not trained yet").rename_axis(None)
 
 # %% [markdown]
 # Rows are objectives, columns are seeds. Training runs: {glue:text}`runs`. A run is one replicate.
@@ -90,7 +89,7 @@ family.astype(object).where(family.notna(), "not trained yet")
 # A trend of a network that learned nothing means nothing. What each can do on held-out scenes stands
 # on its card; these are the first seeds.
 
-# %%
+# %% tags=["hide-input"]
 first = [by_seed[0] for by_seed in names.values()]
 cards = {name: publish.measured(name)["as published (float16)"] for name in first}
 order = ["linear probe", "nearest neighbours", "kind", "colour", "odd factor"]
@@ -139,7 +138,7 @@ curves = {
     for objective, by_seed in used.items()
 }
 
-# %%
+# %% tags=["hide-input"]
 bands = []
 for by_seed in used.values():
     parts = qk.decompose(by_seed[0], convention="paper")
@@ -149,17 +148,17 @@ for by_seed in used.values():
     bands.append(band.reset_coords(drop=True))
 layer_band = xr.concat(bands, "objective").max("objective")
 
-# %% mystnb={"figure": {"name": "fig-objectives", "caption": "Weighted cosine over depth, convention paper, for each objective. Thin lines: training runs (mean over heads); thick line: their mean. The grey band, point by point, is the widest that random directions would give the layer mean of one run of any objective: of forty points about two lie outside by chance."}, "image": {"alt": "One panel for each objective with thin curves for training runs and a thick mean curve over relative depth, over a grey null band around zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-objectives", "caption": "Weighted cosine over depth, convention paper, for each objective. Thin lines: training runs (mean over heads); thick line: their mean. The grey band, point by point, is the widest that random directions would give the layer mean of one run of any objective: by chance, at most about one point in twenty lies outside."}, "image": {"alt": "One panel for each objective with thin curves for training runs and a thick mean curve over relative depth, over a grey null band around zero."}}
 looks = plots.looks(curves)
 fig, axes = plt.subplots(
-    1, len(curves), figsize=(2.2 * len(curves), 3.2), sharey=True, layout="constrained"
+    2, 3, figsize=(7.5, 5), sharex=True, sharey=True, layout="constrained"
 )
-for ax, (objective, of) in zip(axes, curves.items(), strict=True):
+for ax, (objective, of) in zip(axes.flat, curves.items(), strict=True):
     plots.band(ax, layer_band, "")
     plots.runs(ax, list(of.values()), looks[objective])
-    ax.set(title=objective, xlabel="depth")
-axes[0].set_ylabel("weighted cosine")
-_ = axes[0].set_xticks([0, 0.5, 1])
+    ax.set_title(objective, fontsize=10)
+    ax.label_outer()
+_ = fig.supylabel("weighted cosine")
 
 # %% [markdown]
 # Step through {numref}`fig-objectives` from left to right, and look at the spread of the thin lines
@@ -200,7 +199,7 @@ answers = {
     ),
 }
 
-# %%
+# %% tags=["hide-input"]
 more = {
     "late: continued − simmim": within_seeds(late, "simmim-continued", "simmim"),
     "late − early: dino − supervised": within_seeds(turn, "dino", "supervised"),
@@ -210,7 +209,7 @@ more = {
     ),
 }
 
-# %%
+# %% tags=["hide-input"]
 rows = {"asked beforehand": answers, "seen afterwards": more}
 table = pd.DataFrame(
     [
@@ -224,10 +223,10 @@ table = pd.DataFrame(
         "estimate and 95 % interval over seeds",
     ],
 )
-table.set_index("")
+table.set_index("").rename_axis(None)
 
-# %% mystnb={"figure": {"name": "fig-contrasts", "caption": "Left: late minus early layers. Right: late layers; the scales differ. Each pale dot is one training run, the marker below it the mean, and the bar its 95 % interval, absent for a single run."}, "image": {"alt": "Two panels of dots for training runs by objective, with the mean and its interval for each."}}
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-contrasts", "caption": "Left: late minus early layers. Right: late layers; the scales differ. Each pale dot is one training run, the marker below it the mean, and the bar its 95 % interval, absent for a single run."}, "image": {"alt": "Two panels of dots for training runs by objective, with the mean and its interval for each."}}
+fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharey=True, layout="constrained")
 for ax, values, label in zip(
     axes, (turn, late), ("late − early layers", "late layers"), strict=True
 ):
@@ -239,7 +238,7 @@ for ax, values, label in zip(
     ax.set_ylim(len(values) - 0.5, -0.5)
     ax.set_xlabel(f"weighted cosine, {label}")
 
-# %%
+# %% tags=["hide-input"]
 primary = answers["late − early: simmim − supervised"]
 tuned = answers["late: fine-tuned − continued"]
 rising = {
@@ -249,7 +248,7 @@ rising = {
 }
 lower = {-1: "takes cosine away", 0: "makes no clear difference", 1: "adds cosine"}
 
-# %%
+# %% tags=["hide-input"]
 tell(
     primary=statistics.text(primary),
     primary_words=rising[int(statistics.sign(primary))],
@@ -285,11 +284,11 @@ tell(
 # control begins with the same network and does all that fine-tuning does, without the labels. What
 # counts is how far the two end apart.
 
-# %% mystnb={"figure": {"name": "fig-finetuning", "caption": "What fine-tuning with labels changes: the SimMIM model of a seed (open) and the same network after fine-tuning (filled), layer by layer; the same network trained on without labels, and the supervised model of the seed, for comparison (lines)."}, "image": {"alt": "For every layer two dots joined by a line: weighted cosine before and after fine-tuning; and curves of the control and of the supervised model."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-finetuning", "caption": "What fine-tuning with labels changes: the SimMIM model of a seed (open) and the same network after fine-tuning (filled), layer by layer; the same network trained on without labels, and the supervised model of the seed, for comparison (lines)."}, "image": {"alt": "For every layer two dots joined by a line: weighted cosine before and after fine-tuning; and curves of the control and of the supervised model."}}
 before, after = (curves[o] for o in ("simmim", "simmim-finetuned"))
 seeds = sorted(before.keys() & after.keys() & curves["simmim-continued"].keys())
 fig, axes = plt.subplots(
-    1, len(seeds), figsize=(10, 3), sharey=True, squeeze=False, layout="constrained"
+    1, len(seeds), figsize=(7.5, 3.2), sharey=True, squeeze=False, layout="constrained"
 )
 for seed, ax in zip(seeds, axes[0], strict=True):
     plots.before_and_after(ax, before[seed], after[seed], looks["simmim-finetuned"])
@@ -298,7 +297,8 @@ for seed, ax in zip(seeds, axes[0], strict=True):
     ax.axhline(0, color="0.4", lw=0.8)
     ax.set_title(f"seed {seed}")
 axes[0, 0].set_ylabel("weighted cosine")
-_ = axes[0, 0].legend(fontsize=7)
+shown = axes[0, 0].get_legend_handles_labels()
+_ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=4)
 
 # %% [markdown]
 # In {numref}`fig-finetuning`, which layers' cosines move, and do the filled dots leave the control's
@@ -311,15 +311,15 @@ _ = axes[0, 0].legend(fontsize=7)
 # with everything else that differs. The dashed curves below come from tables in the repository. A
 # `MODEL` outside the family is drawn too.
 
-# %%
+# %% tags=["hide-input"]
 elsewhere = {n: stored.read("modes", n).sel(convention="paper") for n in stored.names()}
 real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
 if not any(MODEL in by_seed.values() for by_seed in names.values()):
     real |= {MODEL: qk.weighted_cosine(MODEL, convention="paper")}
 tell(beside=", ".join(real))
 
-# %% mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Depth is relative, since depths differ."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
-fig, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Depth is relative, since depths differ."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
+fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 plots.band(ax, layer_band, "random directions, one embedded run (95 %)")
 for objective, of in curves.items():
     plots.over_depth(
@@ -333,7 +333,7 @@ for (name, curve), marker in zip(real.items(), "xPd", strict=False):
         ax, curve.mean("head"), name, {"color": "0.3", "marker": marker}, "--"
     )
 ax.set_ylabel("weighted cosine")
-_ = ax.legend(fontsize=7)
+_ = fig.legend(fontsize=8, loc="outside lower center", ncols=2)
 
 # %% [markdown]
 # Dashed: {glue:text}`beside`.
@@ -342,7 +342,7 @@ _ = ax.legend(fontsize=7)
 #
 # Means hide heads. Step through the objectives; each dot is one head of one run.
 
-# %%
+# %% tags=["hide-input"]
 head_band = layer_band * curves["untrained"][0].sizes["head"] ** 0.5  # for one head
 frames = [
     plots.heads_of_runs(list(of.values()), head_band, looks[o], o)
@@ -358,7 +358,7 @@ views.stepper(frames, list(curves), texts, "objective")
 #
 # ## Did we reproduce it?
 
-# %%
+# %% tags=["hide-input"]
 falls = answers["late − early: supervised"]
 late_simmim, late_dino = answers["late: simmim"], answers["late: dino"]
 measure = "weighted cosine"

@@ -34,16 +34,16 @@
 # minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder in the layout of O3 (images, targ_labels, dist_labels); without masks there is
-# nothing to study, so that any other folder, and an empty name, stand for drawn scenes
+# IMAGES: a folder in the layout of O3 (images, targ_labels, dist_labels);
+# any other folder has no masks, so drawn scenes take its place
 IMAGES = ""
 # How many drawn scenes each model is studied on
 COUNT = 96
 
-# %%
+# %% tags=["hide-input"]
 from itertools import islice
 
 import matplotlib.pyplot as plt
@@ -54,8 +54,7 @@ import torch
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored
-from qkutils.book import tell
+from qkutils.book import stored, tell
 
 # %% [markdown]
 # ## One picture first
@@ -76,14 +75,12 @@ whole = shares.share.notnull().all(["layer", "head", "query", "region"])
 first = int(whole.argmax("image"))  # the first picture in which both objects can ask
 one = next(sample for sample in samples if sample.key == shares.image[first])
 objects = np.stack([one.masks["target"], one.masks["distractor"]])
-pixels, seen = qk.alignment.align(
-    model, one.image, objects
-)  # what the model sees, and masks on it
-left_out = {
-    k.removeprefix("left out: "): n for k, n in shares.attrs.items() if "left out" in k
-}
+# What the model sees, and masks on it
+pixels, seen = qk.alignment.align(model, one.image, objects)
+reasons = {k: n for k, n in shares.attrs.items() if "left out: " in k and n}
+left_out = [f"{n} with {k.removeprefix('left out: ')}" for k, n in reasons.items()]
 tell(model=model.name, studied=shares.sizes["image"], given=len(samples))
-tell(left_out=", ".join(f"{n} with {k}" for k, n in left_out.items() if n) or "none")
+tell(left_out=", ".join(left_out) or "none")
 tell(source="pictures of a folder" if has_masks else "drawn scenes")
 
 # %%
@@ -123,7 +120,7 @@ views.attention_stepper(model, samples, images=list(islice(numbers, 4)))
 # 3. Let a distractor's patch ask. Does it look at the distractors more than their area asks for? How
 #    often is the asking patch itself the brightest?
 
-# %%
+# %% tags=["hide-input"]
 shown = maps @ regions.mT  # [layer, head, asking object, region]
 to_own = shown[:, :, 0, 0]
 top = divmod(int(to_own.argmax()), to_own.shape[1])
@@ -201,15 +198,17 @@ share_of = {
 area = qk.studies.area_of_relations(studies["untrained"][0])
 tell(simmim_runs=len(studies["simmim"]))
 
-# %% mystnb={"figure": {"name": "fig-shares", "caption": "Figure 2 of the paper for each objective: share of attention on the same object, on the different one and on the background, mean over heads and scenes. Thin lines: training runs. Dotted: the share that attention spread evenly would give (area)."}, "image": {"alt": "One panel per training objective, each with three curves over depth: share of attention on the same object, the different object and the background, beside dotted lines at the areas."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-shares", "caption": "Figure 2 of the paper for each objective: share of attention on the same object, on the different one and on the background, mean over heads and scenes. Thin lines: training runs. Dotted: the share that attention spread evenly would give (area)."}, "image": {"alt": "One panel per training objective, each with three curves over depth: share of attention on the same object, the different object and the background, beside dotted lines at the areas."}}
 fig, axes = plt.subplots(
-    1, len(share_of), figsize=(11, 3.3), sharey=True, layout="constrained"
+    2, 3, figsize=(7.5, 5), sharex=True, sharey=True, layout="constrained"
 )
-for ax, (objective, runs) in zip(axes, share_of.items(), strict=True):
+for ax, (objective, runs) in zip(axes.flat, share_of.items(), strict=True):
     plots.relations(ax, runs, area)
     ax.set_title(objective, fontsize=10)
-axes[0].set_ylabel("share of attention")
-_ = axes[0].legend(fontsize=7)
+    ax.label_outer()
+fig.supylabel("share of attention")
+shown = axes[0, 0].get_legend_handles_labels()
+_ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
 # %% [markdown]
 # In {numref}`fig-shares`, a curve means little until it is laid beside its dotted line: most of a
@@ -235,15 +234,17 @@ excess_of = {
     for o, runs in studies.items()
 }
 
-# %% mystnb={"figure": {"name": "fig-excess", "caption": "The excess: what the objects in the picture add to geometry, the asking patch left out. Zero is what the same masks get on other scenes."}, "image": {"alt": "One panel per training objective, each with three curves over depth of the excess over the geometry-matched null, around a line at zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-excess", "caption": "The excess: what the objects in the picture add to geometry, the asking patch left out. Zero is what the same masks get on other scenes."}, "image": {"alt": "One panel per training objective, each with three curves over depth of the excess over the geometry-matched null, around a line at zero."}}
 fig, axes = plt.subplots(
-    1, len(share_of), figsize=(11, 3.3), sharey=True, layout="constrained"
+    2, 3, figsize=(7.5, 5), sharex=True, sharey=True, layout="constrained"
 )
-for ax, (objective, runs) in zip(axes, excess_of.items(), strict=True):
+for ax, (objective, runs) in zip(axes.flat, excess_of.items(), strict=True):
     plots.relations(ax, runs, None)
     ax.set_title(objective, fontsize=10)
-axes[0].set_ylabel("share of attention over the null")
-_ = axes[0].legend(fontsize=7)
+    ax.label_outer()
+fig.supylabel("share of attention over the null")
+shown = axes[0, 0].get_legend_handles_labels()
+_ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
 # %% [markdown]
 # The three excesses of {numref}`fig-excess` sum to zero: what objects gain, the background loses. Where
@@ -253,7 +254,7 @@ _ = axes[0].legend(fontsize=7)
 # How much of "the same object, early" is left? In the first third of the layers, without the asking
 # patch; the target's token on its own object stands apart, since it is the only clean case:
 
-# %%
+# %% tags=["hide-input"]
 rows = {}
 for objective, runs in studies.items():
     early = [s.isel(layer=slice(s.sizes["layer"] // 3)) for s in runs]
@@ -265,7 +266,7 @@ for objective, runs in studies.items():
         "different": np.mean([m.sel(relation="different") for m in mean]),
         "target on itself": np.mean(on_itself),
     }
-early_excess = pd.DataFrame(rows).T.rename_axis("excess, early layers")
+early_excess = pd.DataFrame(rows).T.rename_axis(columns="excess, early layers")
 early_excess["same − different"] = early_excess["same"] - early_excess["different"]
 early_excess.round(3)
 
@@ -294,7 +295,7 @@ pd.DataFrame(
     {name: {r: statistics.text(c) for r, c in of.items()} for name, of in rows.items()}
 ).T
 
-# %%
+# %% tags=["hide-input"]
 moves = {-1: "falls", 0: "does not clearly change", 1: "rises"}
 raw = {
     r: statistics.late_minus_early(
@@ -303,7 +304,7 @@ raw = {
     for r in area.relation.values
 }
 
-# %%
+# %% tags=["hide-input"]
 tell(
     own_same=statistics.text(own["same"]),
     own_same_words=moves[int(statistics.sign(own["same"]))],
@@ -334,10 +335,10 @@ tell(
 # the models' own size (their null among themselves). The asking patch is left out. Look for layers
 # where the dashed line reaches the solid one: there geometry explains the share.
 
-# %% mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models (computed elsewhere): share of *same*, mean over heads, the asking patch left out, on one photograph of O3 and on drawn scenes. Solid: on the true picture. Dashed: the same masks on other pictures."}, "image": {"alt": "For each stored real model a panel with the share of attention on the same object over depth on the true picture and on other pictures, for one photograph and for drawn scenes."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models (computed elsewhere): share of *same*, mean over heads, the asking patch left out, on one photograph of O3 and on drawn scenes. Solid: on the true picture. Dashed: the same masks on other pictures."}, "image": {"alt": "For each stored real model a panel with the share of attention on the same object over depth on the true picture and on other pictures, for one photograph and for drawn scenes."}}
 tables = {name: stored.read("preference", name) for name in stored.names("preference")}
 fig, axes = plt.subplots(
-    1, len(tables), figsize=(9, 3.3), sharey=True, layout="constrained"
+    1, len(tables), figsize=(7.5, 3.6), sharey=True, layout="constrained"
 )
 for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
     for where, look in plots.looks(["O3 photograph", "drawn scenes"]).items():
@@ -346,9 +347,10 @@ for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
         plots.over_depth(ax, same.null_share_others, f"{where}: null", look, "--")
     ax.set_title(name, fontsize=9)
 axes[0].set_ylabel("share of attention on same")
-_ = axes[0].legend(fontsize=7)
+shown = axes[0].get_legend_handles_labels()
+_ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=2)
 
-# %%
+# %% tags=["hide-input"]
 kept = ["fingerprint", "code_version", "computed", "sets"]
 pd.set_option("display.max_colwidth", None)
 pd.DataFrame({name: {k: t.attrs[k] for k in kept} for name, t in tables.items()})
@@ -356,7 +358,7 @@ pd.DataFrame({name: {k: t.attrs[k] for k in kept} for name, t in tables.items()}
 # %% [markdown]
 # ## Did we reproduce it?
 
-# %%
+# %% tags=["hide-input"]
 measure = "share of attention"
 tell(
     verdict_same_raw=statistics.verdict(raw["same"], -1, measure),

@@ -33,15 +33,15 @@
 # minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: not needed here: objects have to be known, so scenes are drawn, and photographs are stored
+# IMAGES: not needed here: objects have to be known, so scenes are drawn
 IMAGES = ""
 # How many drawn scenes
 COUNT = 64
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -49,8 +49,7 @@ import pandas as pd
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored
-from qkutils.book import tell
+from qkutils.book import stored, tell
 
 # %% [markdown]
 # ## One mode, its best pictures
@@ -85,7 +84,7 @@ chosen = [
     flat.which.values[int(of)] for of in (flat.argmax("which"), flat.argmin("which"))
 ]
 
-# %%
+# %% tags=["hide-input"]
 of_modes = best[["place", "query_object", "key_object"]].sel(case="modes", sign=1)
 rows = []
 for layer, head, mode in chosen:
@@ -101,12 +100,12 @@ tell(
     low_cosine=float(flat.min()),
 )
 
-# %%
+# %% tags=["hide-input"]
 agree = [sum(query == key for _, query, key in ranked) for ranked in rows]
 tell(high_same=agree[0], low_same=agree[1])
 
-# %% mystnb={"figure": {"name": "fig-best-scenes", "caption": "The best scenes of two modes, for one of the two signs. Solid orange: the object that the query direction prefers. Dashed blue: the one that the key direction prefers. Orange and blue in turn: the same object."}, "image": {"alt": "Two rows of five drawn scenes, one row per mode, with the preferred query object outlined in orange and the preferred key object outlined in blue."}}
-fig, axes = plt.subplots(2, found.attrs["k"], figsize=(10, 4.3), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-best-scenes", "caption": "The best scenes of two modes, for one of the two signs. Solid orange: the object that the query direction prefers. Dashed blue: the one that the key direction prefers. Orange and blue in turn: the same object."}, "image": {"alt": "Two rows of five drawn scenes, one row per mode, with the preferred query object outlined in orange and the preferred key object outlined in blue."}}
+fig, axes = plt.subplots(2, found.attrs["k"], figsize=(7.5, 3.3), layout="constrained")
 for row, name, ranked in zip(axes, names, rows, strict=True):
     for ax, (place, query, key) in zip(row, ranked, strict=True):
         objects = qk.studies.objects_of(model, drawn[place])
@@ -158,27 +157,28 @@ both = {
 }
 own = qk.studies.probability(found, ["head"], 200)
 
-# %% mystnb={"figure": {"name": "fig-same-object", "caption": "Probability that a mode's queries and keys prefer the same object, mean over heads, with 95 % intervals over scenes: the modes, random directions, and the modes with other scenes' masks."}, "image": {"alt": "One panel per training objective with three curves over depth: the probability of the same object for modes, for random directions and for other masks."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-same-object", "caption": "Probability that a mode's queries and keys prefer the same object, mean over heads, with 95 % intervals over scenes: the modes, random directions, and the modes with other scenes' masks."}, "image": {"alt": "One panel per training objective with three curves over depth: the probability of the same object for modes, for random directions and for other masks."}}
 cases = ("modes", "random directions", "other masks")
 looks = plots.looks(cases)
 fig, axes = plt.subplots(
-    1, len(family), figsize=(11, 3.2), sharey=True, layout="constrained"
+    2, 3, figsize=(7.5, 5), sharex=True, sharey=True, layout="constrained"
 )
-for ax, (objective, of) in zip(axes, both["object"].items(), strict=True):
+for ax, (objective, of) in zip(axes.flat, both["object"].items(), strict=True):
     for case in cases:
         plots.with_interval(ax, of.sel(of=case), case, looks[case])
     ax.set_title(objective, fontsize=10)
-axes[0].set_ylabel("probability of the same object")
-_ = axes[0].legend(fontsize=7)
+    ax.label_outer()
+fig.supylabel("probability of the same object")
+shown = axes[0, 0].get_legend_handles_labels()
+_ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
-# %%
+# %% tags=["hide-input"]
 table = {}
+kept = [*cases, "random directions, other masks", "excess over both"]
 for by, of_family in both.items():
     for objective, of in of_family.items():
         values = of.estimate.mean("layer")
-        table[by, objective] = {
-            str(case): float(values.sel(of=case)) for case in values.of.values
-        }
+        table[by, objective] = {case: float(values.sel(of=case)) for case in kept}
 pd.DataFrame(table).T.round(2)
 
 # %% [markdown]
@@ -206,14 +206,14 @@ for objective, name in family.items():
     by_head = qk.studies.probability(preferred, draws=2)
     points[objective] = by_head.estimate.sel(of="modes").values.ravel()
 
-# %%
+# %% tags=["hide-input"]
 joined = np.corrcoef(
     np.concatenate([w.values.ravel() for w in weighted.values()]),
     np.concatenate(list(points.values())),
 )[0, 1]
 tell(correlation=float(joined))
 
-# %% mystnb={"figure": {"name": "fig-cosine-object", "caption": "Every head of the first training run of each objective: weighted cosine against the probability of the same object."}, "image": {"alt": "Scatter of heads: weighted cosine on the horizontal axis, probability of the same object on the vertical axis, one colour and marker per objective."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-cosine-object", "caption": "Every head of the first training run of each objective: weighted cosine against the probability of the same object."}, "image": {"alt": "Scatter of heads: weighted cosine on the horizontal axis, probability of the same object on the vertical axis, one colour and marker per objective."}}
 fig, ax = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
 for (objective, values), look in zip(
     points.items(), plots.looks(points).values(), strict=True
@@ -224,7 +224,7 @@ for (objective, values), look in zip(
 ax.set(xlabel="weighted cosine of the head", ylabel="probability of the same object")
 _ = ax.legend(fontsize=7)
 
-# %%
+# %% tags=["hide-input"]
 excess = own.sel(of="excess over both")
 over_random = own.sel(of="excess over random directions")
 layers = own.sizes["layer"]
@@ -254,21 +254,22 @@ tell(
 # the street scenes of CamVid {cite}`brostow2009semantic`, whose segments people have drawn (computed
 # elsewhere, stored with their provenance):
 
-# %% mystnb={"figure": {"name": "fig-camvid", "caption": "The same on photographs of streets (CamVid; computed elsewhere), mean over heads, with 95 % intervals over pictures."}, "image": {"alt": "For each stored real model a panel with three curves over depth: modes, random directions, other masks."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-camvid", "caption": "The same on photographs of streets (CamVid; computed elsewhere), mean over heads, with 95 % intervals over pictures."}, "image": {"alt": "For each stored real model a panel with three curves over depth: modes, random directions, other masks."}}
 tables = {
     name: stored.read("same_object", name) for name in stored.names("same_object")
 }
 fig, axes = plt.subplots(
-    1, len(tables), figsize=(9, 3.2), sharey=True, layout="constrained"
+    1, len(tables), figsize=(7.5, 3.5), sharey=True, layout="constrained"
 )
 for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
     for case in cases:
         plots.with_interval(ax, of_model.sel(of=case, head="all"), case, looks[case])
     ax.set_title(name, fontsize=9)
 axes[0].set_ylabel("probability of the same object")
-_ = axes[0].legend(fontsize=7)
+shown = axes[0].get_legend_handles_labels()
+_ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
-# %%
+# %% tags=["hide-input"]
 real = {}
 for name, of_model in tables.items():
     beyond = of_model.sel(of="excess over both", head="all")
@@ -279,7 +280,7 @@ for name, of_model in tables.items():
         "layers above both nulls": int((beyond.low > 0).sum()),
         "layers below both nulls": int((beyond.high < 0).sum()),
     }
-pd.DataFrame(real).T.round(2)
+pd.DataFrame.from_dict(real, orient="index").round(2)
 
 # %% [markdown]
 # The paper used ADE20K. Where you have it, or another folder of pictures and label maps, three lines do
@@ -295,7 +296,7 @@ pd.DataFrame(real).T.round(2)
 #
 # Means over heads hide heads. Step through the layers of {glue:text}`model`: each dot is one head.
 
-# %%
+# %% tags=["hide-input"]
 heads = qk.studies.probability(found, draws=2).estimate
 by_case = [heads.sel(of=case) for case in cases]
 frames = [
@@ -315,7 +316,7 @@ views.stepper(frames, list(range(layers)), texts, "layer")
 # ## Did we reproduce it?
 
 
-# %%
+# %% tags=["hide-input"]
 def judged(found, direction, images=None):
     """A verdict on a probability of the same object."""
     return statistics.verdict(found, direction, "same object", images)
@@ -329,7 +330,7 @@ def start_and_end(of, images=None):
     return f"start: {judged(start, 1, images)}; end: {judged(change, -1, images)}"
 
 
-# %%
+# %% tags=["hide-input"]
 of_heads = {n: t.sel(head="all") for n, t in tables.items()}
 count = {n: int(t.attrs["images"].split()[0]) for n, t in tables.items()}
 both_nulls = qk.studies.probability(found, ["layer", "head"], 200).sel(
@@ -341,7 +342,7 @@ real_nulls = {
 }
 told = {n: judged(of, 1, count[n]) for n, of in real_nulls.items()}
 
-# %%
+# %% tags=["hide-input"]
 tell(
     verdict_own=start_and_end(own),
     verdict_real="; ".join(

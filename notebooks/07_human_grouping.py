@@ -32,24 +32,23 @@
 # minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
-# IMAGES: a folder in the layout of BSDS500 (images, and people's segments as .mat files); without
-# segments there is nothing to compare, so that any other name stands for drawn scenes
+# IMAGES: a folder in the layout of BSDS500 (images, and people's segments as .mat files);
+# any other folder has no segments, so drawn scenes take its place
 IMAGES = ""
 # How many drawn scenes
 COUNT = 64
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
 
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored
-from qkutils.book import tell
+from qkutils.book import stored, tell
 
 # %% [markdown]
 # ## Near is not alike
@@ -91,7 +90,7 @@ tell(
     pictures=found.sizes["image"],
 )
 
-# %% mystnb={"figure": {"name": "fig-matching", "caption": "How much more a patch attends to its own segment than to others, in units of even attention: all pairs, pairs at the same distance, and at the same displacement. Bands: 95 % intervals over pictures. Dotted: the null, the same segments on other pictures (pairs at the same displacement)."}, "image": {"alt": "Curves over depth of the difference between attention within and across segments, for three ways of matching pairs, with interval bands, and a dotted curve of the null."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-matching", "caption": "How much more a patch attends to its own segment than to others, in units of even attention: all pairs, pairs at the same distance, and at the same displacement. Bands: 95 % intervals over pictures. Dotted: the null, the same segments on other pictures (pairs at the same displacement)."}, "image": {"alt": "Curves over depth of the difference between attention within and across segments, for three ways of matching pairs, with interval bands, and a dotted curve of the null."}}
 looks = plots.looks(own.matching.values)
 fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 for matching, look in looks.items():
@@ -102,13 +101,13 @@ ax.axhline(0, color="0.4", lw=0.8)
 ax.set_ylabel("attention, own segment − others")
 _ = ax.legend(fontsize=8)
 
-# %%
+# %% tags=["hide-input"]
 bare = qk.world.segmentations(SEED, 0, COUNT, size=model.image_size[0])
 objects_alone = qk.studies.grouping_excess(qk.studies.grouping(model, bare))
 at_equal = objects_alone.sel(matching="displacement").mean(["head", "layer"])
 tell(among=statistics.text(statistics.bootstrap(at_equal)))
 
-# %%
+# %% tags=["hide-input"]
 at_zero = own.estimate.isel(layer=0)
 tell(
     unmatched=float(at_zero.sel(matching="none")),
@@ -143,17 +142,17 @@ excess = {
     for objective, row in family.iterrows()
 }
 
-# %% mystnb={"figure": {"name": "fig-grouping", "caption": "Excess of attention on the own segment, pairs at equal displacement, for each objective: training runs (thin) and their mean (thick), mean over heads and scenes."}, "image": {"alt": "Curves over depth, one colour and marker per training objective, of the excess of attention on the own segment over the null."}}
-fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-grouping", "caption": "Excess of attention on the own segment, pairs at equal displacement, for each objective: training runs (thin) and their mean (thick), mean over heads and scenes."}, "image": {"alt": "Curves over depth, one colour and marker per training objective, of the excess of attention on the own segment over the null."}}
+fig, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
 for (objective, runs), look in zip(
     excess.items(), plots.looks(excess).values(), strict=True
 ):
     plots.runs(ax, [run.mean("image") for run in runs], look, objective)
 ax.axhline(0, color="0.4", lw=0.8)
-ax.set_ylabel("excess on the own segment")
-_ = ax.legend(fontsize=8)
+ax.set_ylabel("excess on its own segment")
+_ = fig.legend(fontsize=8, loc="outside lower center", ncols=3)
 
-# %%
+# %% tags=["hide-input"]
 rows = {}
 for objective, runs in excess.items():
     contrasts = [statistics.late_minus_early(run.mean("head")) for run in runs]
@@ -178,10 +177,10 @@ pd.DataFrame(rows).T
 # The pictures of BSDS500 {cite}`arbelaez2011contour` were segmented by several people each; every
 # person counts alike. Two real models, computed elsewhere and stored with their provenance:
 
-# %% mystnb={"figure": {"name": "fig-people", "caption": "Real models on BSDS500 (computed elsewhere), pairs at equal displacement, mean over heads, with 95 % intervals over pictures: attention on the own segment minus others on the true picture, on other pictures, and the excess."}, "image": {"alt": "For each stored real model a panel with three curves over depth: own picture, other pictures, and their difference, with interval bands."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-people", "caption": "Real models on BSDS500 (computed elsewhere), pairs at equal displacement, mean over heads, with 95 % intervals over pictures: attention on the own segment minus others on the true picture, on other pictures, and the excess."}, "image": {"alt": "For each stored real model a panel with three curves over depth: own picture, other pictures, and their difference, with interval bands."}}
 tables = {name: stored.read("grouping", name) for name in stored.names("grouping")}
 fig, axes = plt.subplots(
-    1, len(tables), figsize=(9, 3.3), sharey=True, layout="constrained"
+    1, len(tables), figsize=(7.5, 3.6), sharey=True, layout="constrained"
 )
 for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
     mean = of_model.sel(matching="displacement", head="all")
@@ -190,9 +189,10 @@ for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
     ax.axhline(0, color="0.4", lw=0.8)
     ax.set_title(name, fontsize=9)
 axes[0].set_ylabel("attention, own segment − others")
-_ = axes[0].legend(fontsize=8)
+shown = axes[0].get_legend_handles_labels()
+_ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
-# %%
+# %% tags=["hide-input"]
 real = {
     name: of_model.sel(matching="displacement", head="all", of="excess")
     for name, of_model in tables.items()
@@ -207,7 +207,7 @@ summary = {
     }
     for name, of in real.items()
 }
-pd.DataFrame(summary).T
+pd.DataFrame.from_dict(summary, orient="index")
 
 # %% [markdown]
 # ## Explore: heads
@@ -215,14 +215,14 @@ pd.DataFrame(summary).T
 # Step through the layers of {glue:text}`model`. Each dot is one head: attention on the own segment
 # minus others, on the true picture and in the null, at equal displacement.
 
-# %%
+# %% tags=["hide-input"]
 pair = {
     "own picture": found.same - found.different,
     "other pictures": found.null_same - found.null_different,
 }
 by_case = [v.sel(matching="displacement").mean("image") for v in pair.values()]
 
-# %%
+# %% tags=["hide-input"]
 layers = found.sizes["layer"]
 limits = (min(float(v.min()) for v in by_case), max(float(v.max()) for v in by_case))
 frames = [
@@ -242,7 +242,7 @@ views.stepper(frames, list(range(layers)), texts, "layer")
 #
 # ## Did we reproduce it?
 
-# %%
+# %% tags=["hide-input"]
 grouped = int((statistics.bootstrap(own_excess).low > 0).sum())
 level = statistics.bootstrap(own_excess.mean("layer"))
 early = statistics.bootstrap(own_excess.isel(layer=slice(layers // 3)).mean("layer"))
@@ -255,7 +255,7 @@ def judged(found, direction, images=None):
     return statistics.verdict(found, direction, "grouping", images)
 
 
-# %%
+# %% tags=["hide-input"]
 tell(
     grouped=grouped,
     layers=layers,

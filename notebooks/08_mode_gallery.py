@@ -34,7 +34,7 @@
 # 75 minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
 # IMAGES: a folder of pictures, all of which are scanned; empty: drawn scenes,
@@ -43,7 +43,7 @@ IMAGES = ""
 # How many scenes are drawn, for the galleries and for the names
 COUNT = 256
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -77,10 +77,10 @@ tell(patches=ask.size, do_both=both, ask_only=int(ask.sum()) - both)
 tell(answer_only=int(answer.sum()) - both)
 dict(of_head.sizes)
 
-# %% mystnb={"figure": {"name": "fig-two-maps", "caption": "One mode on one picture, sign +. From the left: the picture as the model sees it; the projections on the query direction and on the key direction, each on its own scale; the overlay, where red asks, cyan answers, and white does both. Values below zero are dark in the overlay: they belong to the other sign."}, "image": {"alt": "A picture, its query map, its key map, and both laid over the picture in red and cyan."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-maps", "caption": "One mode on one picture, sign +. From the left: the picture as the model sees it; the projections on the query direction and on the key direction, each on its own scale; the overlay, where red asks, cyan answers, and white does both. Values below zero are dark in the overlay: they belong to the other sign."}, "image": {"alt": "A picture, its query map, its key map, and both laid over the picture in red and cyan."}}
 picture = qk.pictures.visible(model, one)[0]
 query, key = two["query"].values, two["key"].values
-fig, axes = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(8.5, 2.3), layout="constrained")
 axes[0].imshow(picture)
 for ax, values, side in zip(axes[1:3], (query, key), two, strict=True):
     drawn = plots.token_map(ax, values, title=f"{side} map")
@@ -151,7 +151,7 @@ chosen = [
 [place(*at) for at in chosen]
 
 
-# %%
+# %% tags=["hide-input"]
 def label(layer, head, mode):
     """A mode's name, its cosine, its strength, and what it carries on pictures."""
     at = {"layer": layer, "head": head, "mode": mode}
@@ -173,7 +173,7 @@ def draw(modes):
         figures.gallery_rows(axes, found, label(*at))
 
 
-# %% mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of the used modes with the highest cosine, the one nearest to zero, and the lowest; best first, and under each its overlay: red asks, cyan answers, white does both; colours are to be seen in the row above. Full colour is the mode's largest projection in any of these pictures, for both signs. A gap: in no further picture does any patch lie at that end of both directions. Carries: the carried share, of what the head's modes and key salience vary over keys."}, "image": {"alt": "For three modes, four pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of the used modes with the highest cosine, the one nearest to zero, and the lowest; best first, and under each its overlay: red asks, cyan answers, white does both; colours are to be seen in the row above. Full colour is the mode's largest projection in any of these pictures, for both signs. A gap: in no further picture does any patch lie at that end of both directions. Carries: the carried share, of what the head's modes and key salience vary over keys."}, "image": {"alt": "For three modes, four pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
 draw(chosen)
 
 # %% [markdown]
@@ -209,7 +209,7 @@ weak_below = (in_pictures < by_weights).where(by_weights < 1e-3)
 outdo = flat((in_pictures / by_weights).where(carried >= 0.05))
 rings = outdo.sortby(-outdo)[:3].at.values
 
-# %%
+# %% tags=["hide-input"]
 tell(
     not_first=float((first > 0).mean()),
     weak_below=float(weak_below.mean()),
@@ -220,7 +220,7 @@ tell(
     salience=float((atlas.salience_variance / total).mean()),
 )
 
-# %% mystnb={"figure": {"name": "fig-carried", "caption": "Each dot is a mode: its share of its head's squared strengths, and its share of what the modes of the head vary on pictures (key salience left out). On the dotted line both agree; shares below a millionth are left out. Coloured by its number in its head, 0 the strongest. Orange rings: the three modes that outdo their strength most, among those whose carried share is at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-carried", "caption": "Each dot is a mode: its share of its head's squared strengths, and its share of what the modes of the head vary on pictures (key salience left out). On the dotted line both agree; shares below a millionth are left out. Coloured by its number in its head, 0 the strongest. Orange rings: the three modes that outdo their strength most, among those whose carried share is at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
 fig, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
 order = np.broadcast_to(atlas.mode, by_weights.shape)
 look = {"c": order, "cmap": plots.SEQUENTIAL, "s": 8}
@@ -245,7 +245,7 @@ _ = fig.colorbar(drawn, ax=ax, label="number of the mode")
 # The three ringed modes of {numref}`fig-carried` carry more than their weights say:
 # {glue:text}`ringed`. Tokens have much along their directions.
 
-# %% mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three ringed modes, which carry more than their strength says. As in the figure with high and low cosines."}, "image": {"alt": "For three modes that carry more than their strength says, four pictures for each sign above their overlays."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three ringed modes, which carry more than their strength says. As in the figure with high and low cosines."}, "image": {"alt": "For three modes that carry more than their strength says, four pictures for each sign above their overlays."}}
 draw(rings)
 
 # %% [markdown]
@@ -295,7 +295,7 @@ names = qk.studies.names(subject, *qk.world.labelled(subject, COUNT))
 instead = f"(It stands in for {model.name}: the labels are those of drawn scenes.)"
 tell(subject=subject.name, stand_in="" if embedded else instead)
 
-# %%
+# %% tags=["hide-input"]
 tell(
     tests=names.share.size,
     random=names.sizes["direction"],
@@ -308,7 +308,7 @@ tell(
     least_share=float(names.share.where(names.q < 0.05).min()),
 )
 
-# %%
+# %% tags=["hide-input"]
 not_random = names.q_random.sel(null="any", drop=True)
 every = names.assign({"not random": not_random})
 every = every.stack(of=("layer", "head", "mode", "side"))
@@ -318,7 +318,11 @@ def as_table(of):
     """Names in rows: what they are, and how far they can be trusted."""
     kept = ["family", "high", "low", "share", "q", "not random", "cosine"]
     table = of[kept].drop_vars(["of", "layer", "head", "mode", "side"])
-    frame = table.to_dataframe().rename(columns={"share": "explained share"})
+    frame = (
+        table.reset_coords(drop=True)
+        .to_dataframe()
+        .rename(columns={"share": "explained share"})
+    )
     frame.index = [f"{place(*at)}, {side}" for *at, side in of["of"].values]
     return frame.round(3)
 
@@ -333,7 +337,7 @@ as_table(every.sortby(-every.share)[dict(of=slice(0, 10))])
 #
 # And these are the modes of {numref}`fig-cosines`, whose names you wrote down, and of {numref}`fig-deep`:
 
-# %%
+# %% tags=["hide-input"]
 shown = dict.fromkeys([*chosen, *rings])  # each once
 of_these = [(*at, side) for at in shown for side in names.side.values]
 as_table(every.sel(of=of_these)) if embedded else "MODEL is not an embedded model"
@@ -343,15 +347,15 @@ as_table(every.sel(of=of_these)) if embedded else "MODEL is not an embedded mode
 # null explains {glue:text}`least_share:.1%` of the variance. A small `q` only says that the labels of other
 # scenes do worse.
 
-# %%
+# %% tags=["hide-input"]
 ends = [0.025, 0.5, 0.975]
 low, median, high = np.quantile(names.random_share.sel(null="any"), ends, axis=1)
 lean = np.quantile(names.random_share.sel(null="leaning"), ends, axis=1)
 depth = names.layer.values
 at = depth[:, None] + np.linspace(-0.12, 0.12, names.share[0, 0].size)
 
-# %% mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that its name explains, on held-out scenes: each dot is one mode's query or key direction. Grey: middle 95 % of random directions of any kind, named in the same way; line across: their median. Dashed and dotted: median and the same two ends for random directions that lean to where tokens vary."}, "image": {"alt": "For each layer a cloud of dots, explained shares of single modes, over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
-fig, ax = plt.subplots(figsize=(8, 4.4), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that its name explains, on held-out scenes: each dot is one mode's query or key direction. Grey: middle 95 % of random directions of any kind, named in the same way; line across: their median. Dashed and dotted: median and the same two ends for random directions that lean to where tokens vary."}, "image": {"alt": "For each layer a cloud of dots, explained shares of single modes, over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
+fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
 ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
 for line, style in zip(lean, (":", "--", ":"), strict=True):
@@ -367,21 +371,21 @@ for side, colour, aside in zip(
 ax.set(xlabel="layer", ylabel="explained share")
 _ = fig.legend(loc="outside upper center", ncols=3)
 
-# %% mystnb={"figure": {"name": "fig-families", "caption": "What directions select, by layer: mean explained share of each family on held-out scenes, on a logarithmic scale. Solid: all modes, both sides. Dashed: random directions of any kind. A missing piece: less than a thousandth."}, "image": {"alt": "A curve over layers for each family of labels, solid for modes and dashed for random directions, on a logarithmic scale; each pair runs close together."}}
-fig, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "What directions select, by layer: mean explained share of each family on held-out scenes, on a logarithmic scale. Solid: all modes, both sides. Dashed: random directions of any kind. A missing piece: less than a thousandth."}, "image": {"alt": "A curve over layers for each family of labels, solid for modes and dashed for random directions, on a logarithmic scale; each pair runs close together."}}
+fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 by_family = names.share_of.mean(("side", "head", "mode"))
 by_chance = names.random_share_of.sel(null="any")
 looks = plots.looks(names.family_name.values)
 for family, look in looks.items():
     plots.over_depth(ax, by_family.sel(family_name=family), family, look)
     plots.over_depth(ax, by_chance.sel(family_name=family), "", look, "--")
-ax.plot([], [], "k-", label="modes")
-ax.plot([], [], "k--", label="random directions")
+for style, label in (("-", "modes"), ("--", "random directions")):
+    ax.plot([], [], style, color="0.5", label=label)
 ax.set_yscale("log", nonpositive="mask")
 ax.set(ylim=(1e-3, 0.5), ylabel="explained share")
 _ = fig.legend(loc="outside right center")
 
-# %%
+# %% tags=["hide-input"]
 over_layers = names.share_of.mean(("side", "mode"))
 of = {f: over_layers.sel(family_name=f) for f in ("colour", "kind", "part")}
 moves = {
@@ -394,7 +398,7 @@ beyond_tokens = statistics.late_minus_early(
 part_leads = statistics.late(of["part"] - of["colour"])
 ways = {f: by_family.sel(family_name=f).values[[0, -1]] for f in ("object", *of)}
 
-# %%
+# %% tags=["hide-input"]
 tell(
     colour_move=statistics.text(moves["colour"], ".3f"),
     colour_beyond=statistics.text(beyond_tokens, ".3f"),
@@ -409,7 +413,7 @@ drawn_scenes = qk.pictures.images(qk.world.pictures(0, 0, COUNT), subject, COUNT
 held_out, seen = drawn_scenes[:48], drawn_scenes[48:]
 carrying = qk.scan(subject, seen, k=1, statistics=["variance"])
 by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")
-evenly = np.full(len(depth), 1 / len(depth))
+evenly = np.full(by_mode.sizes["layer"], 1 / by_mode.sizes["layer"])
 beyond = {
     null: statistics.over_depth(
         by_mode - names.random_share.sel(null=null).mean("direction"), evenly
@@ -418,7 +422,7 @@ beyond = {
 }
 usual = names.random_share.sel(null="leaning").median("direction")
 
-# %%
+# %% tags=["hide-input"]
 tell(
     beyond=statistics.text(beyond["any"]),
     beyond_leaning=statistics.text(beyond["leaning"]),
@@ -471,7 +475,7 @@ of_like, of_near = (names.same.where(which).mean("mode") for which in (like, nea
 same_name = over_heads(of_like - of_near)
 over_forced = over_heads((names.same - forced).where(like).mean("mode"))
 
-# %%
+# %% tags=["hide-input"]
 tell(
     high=float(names.cosine.quantile(0.95)),
     like=float(names.same.where(like).mean()),
@@ -540,8 +544,8 @@ for layer, head in enumerate(strongest.values):
     gone["part"] = gone.taken[0] / float(carrying.logit_variance[layer, head, mode])
     removed[layer, int(head), mode] = gone
 
-# %% mystnb={"figure": {"name": "fig-removed", "caption": "One mode removed in each layer, the one that carries most there (orange), against random directions in the span of the head's other modes (grey). Left: how far the head's attention moves, in total variation. Middle: how far the model's outputs move, as a part of how they differ between scenes. Right: the same where all are removed in part, so that each takes the same variance out of the logits, over the median of the random directions."}, "image": {"alt": "Three panels with a row for each layer's strongest mode: an orange diamond for its removal and grey dots for random directions."}}
-fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.8), sharey=True, layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-removed", "caption": "One mode removed in each layer, the one that carries most there (orange), against random directions in the span of the head's other modes (grey). Left: how far the head's attention moves, in total variation. Middle: how far the model's outputs move, as a part of how they differ between scenes. Right: the same where all are removed in part, so that each takes the same variance out of the logits, over the median of the random directions."}, "image": {"alt": "Three panels with a row for each layer's strongest mode: an orange diamond for its removal and grey dots for random directions."}}
+fig, axes = plt.subplots(1, 3, figsize=(7.5, 3.8), sharey=True, layout="constrained")
 for ax, what in zip(axes, ("moved", "change", "at_equal"), strict=True):
     for row, gone in enumerate(removed.values()):
         values = gone[what].values
@@ -555,7 +559,7 @@ axes[0].set_xlabel("attention moved\n(total variation)")
 axes[1].set_xlabel("outputs moved ÷ their spread")
 _ = axes[2].set(xlabel="outputs moved at equal size\n÷ random median", xlim=(0, None))
 
-# %%
+# %% tags=["hide-input"]
 of_all = xr.concat(removed.values(), "mode")[["moved", "change", "at_equal", "part"]]
 others = of_all.isel(direction=slice(1, None))
 of_mode = of_all.isel(direction=0)
@@ -563,7 +567,7 @@ above, below = of_mode > others.max("direction"), of_mode < others.min("directio
 ratio = of_mode / others.median("direction")
 equal = ratio.at_equal.values
 
-# %%
+# %% tags=["hide-input"]
 tell(
     removed=len(removed),
     removed_part=float(of_all.part.median()),
@@ -612,7 +616,7 @@ views.mode_browser(model, atlas, pictures, names=names if embedded else None)
 #    carries. What have its pictures in common?
 
 
-# %%
+# %% tags=["hide-input"]
 def called(layer, head, mode):
     """What measurement says of a mode's two sides, where the model has drawn scenes' labels."""
     if not embedded:
@@ -625,7 +629,7 @@ def called(layer, head, mode):
     )
 
 
-# %%
+# %% tags=["hide-input"]
 told = names.share.max("side") if embedded else -carried
 rest = flat(told.where(carried >= 0.05)).drop_sel(at=chosen)
 plain = rest.at[int(rest.values.argmin())].item()
@@ -637,7 +641,7 @@ tell(
     lowest_called=called(*chosen[2]),
 )
 
-# %%
+# %% tags=["hide-input"]
 tell(
     plain_at=place(*plain),
     plain=called(*plain),
@@ -663,7 +667,7 @@ tell(
 # ## Did we reproduce it?
 
 
-# %%
+# %% tags=["hide-input"]
 def judged(found, direction, measure="explained share"):
     """A verdict on one estimate."""
     return statistics.verdict(found, direction, measure)
@@ -676,7 +680,7 @@ def more_than_random(what):
     )
 
 
-# %%
+# %% tags=["hide-input"]
 told = over_heads(names.share.mean(("side", "mode")))
 moved_more, moved_equal = map(more_than_random, ("change", "at_equal"))
 behind = over_heads(carried.isel(mode=0, drop=True) - carried.max("mode"))
@@ -692,7 +696,7 @@ tell(
     verdict_part=judged(part_leads, 1),
 )
 
-# %%
+# %% tags=["hide-input"]
 tell(
     moved_more=statistics.text(moved_more),
     verdict_removed=judged(moved_more, 1, outputs),

@@ -33,7 +33,7 @@
 # minutes to teach. Runs with no GPU and no network.
 # :::
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
 MODEL = "tiny-supervised"
 # IMAGES: a folder of pictures, of which one is taken apart; empty: drawn scenes,
@@ -44,7 +44,7 @@ PICTURE = 3
 # How many scenes are drawn for the galleries beside it
 COUNT = 192
 
-# %%
+# %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -108,7 +108,7 @@ explained = {
     for place in picks
 }
 
-# %%
+# %% tags=["hide-input"]
 table = {}
 for place, found in explained.items():
     top = found.isel(mode=slice(0, 6))
@@ -135,7 +135,7 @@ pd.DataFrame(table, index=[*(f"number {n}" for n in range(1, 7)), "key salience"
 #
 # The modes of an early, a middle and a late head, with the pictures that each responds to most:
 
-# %%
+# %% tags=["hide-input"]
 atlas = qk.scan(model, pictures, k=4)
 
 
@@ -150,8 +150,8 @@ def block(axes, place, number):
     return plots.mark_patch(axes["a"], asked, model.grid[1])
 
 
-# %% mystnb={"figure": {"name": "fig-one-image", "caption": "Figure 5 of the paper for one picture. Left: the picture, its asking patch framed, as in every map. Then for three heads, from early to late, the four modes that contribute most to this patch's attention. On top the mode on the picture (red asks, cyan answers, for the sign at work), below the four pictures of the set to which the mode responds most. The percentage is the share of the logit. Full colour is each mode's own largest projection on the picture."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above four small optimal pictures."}}
-fig = plt.figure(figsize=(9.5, 7.6), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-image", "caption": "Figure 5 of the paper for one picture. Left: the picture, its asking patch framed, as in every map. Then for three heads, from early to late, the four modes that contribute most to this patch's attention. On top the mode on the picture (red asks, cyan answers, for the sign at work), below the four pictures of the set to which the mode responds most. The percentage is the share of the logit. Full colour is each mode's own largest projection on the picture."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above four small optimal pictures."}}
+fig = plt.figure(figsize=(8, 6.6), layout="constrained")
 left, right = fig.subfigures(1, 2, width_ratios=(1.4, 5))
 ax = left.subplots()
 ax.imshow(picture, extent=(0, model.grid[1], model.grid[0], 0))
@@ -185,7 +185,7 @@ errors = [
     for place, rows in built.items()
 ]
 tell(rebuilt_error=float(max(errors)), modes=len(explained[picks[0]].mode))
-built[picks[0]].sizes
+dict(built[picks[0]].sizes)
 
 # %% [markdown]
 # With all {glue:text}`modes` modes the rebuilt attention differs from the model's own, read inside its
@@ -210,8 +210,8 @@ for place, found in explained.items():
     for name, rows in orders.items():
         distance[place, name] = abs(rows - row).sum("token") / 2
 
-# %% mystnb={"figure": {"name": "fig-build-up", "caption": "How far the attention of the asking patch is from the model's own (total variation, the share that lies elsewhere) when only the first modes count. Solid: ordered by contribution. Dashed: by strength. Dotted: by contribution, without key salience, which need not arrive. Grey lines: an even map, and a tenth of its distance."}, "image": {"alt": "For three heads, curves of total variation against the number of modes, falling to zero, and a dotted one without key salience."}}
-fig, axes = plt.subplots(1, 3, figsize=(9.5, 3.2), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-build-up", "caption": "How far the attention of the asking patch is from the model's own (total variation, the share that lies elsewhere) when only the first modes count. Solid: ordered by contribution. Dashed: by strength. Dotted: by contribution, without key salience, which need not arrive. Grey lines: an even map, and a tenth of its distance."}, "image": {"alt": "For three heads, curves of total variation against the number of modes, falling to zero, and a dotted one without key salience."}}
+fig, axes = plt.subplots(1, 3, figsize=(7.5, 3.2), layout="constrained")
 styles = {"by contribution": "-", "by strength": "--", "no key salience": ":"}
 for ax, (layer, head) in zip(axes, picks, strict=True):
     for (name, style), colour in zip(styles.items(), plots.PALETTE, strict=False):
@@ -221,10 +221,11 @@ for ax, (layer, head) in zip(axes, picks, strict=True):
         ax.axhline(part * even[layer, head], color="0.5", lw=0.9, ls=line)
     ax.set(title=f"layer {layer}, head {head}", xlabel="modes counted", ylim=(0, None))
 axes[0].set_ylabel("attention that lies elsewhere")
-_ = axes[0].legend(fontsize=8)
+shown = axes[0].get_legend_handles_labels()
+_ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
 
-# %%
+# %% tags=["hide-input"]
 def needed(place, order):
     """The number of modes from which on an even map is ten times further away."""
     far = np.flatnonzero(distance[place, order].values > 0.1 * even[place])
@@ -237,7 +238,7 @@ def in_heads(values):
     return "; ".join(f"{name_of(*place)}: {value}" for place, value in named)
 
 
-# %%
+# %% tags=["hide-input"]
 missing = [float(distance[place, "no key salience"][-1]) for place in picks]
 six = [float(distance[place, "by contribution"][6]) for place in picks]
 steps = {place: distance[place, "by contribution"].diff("count") for place in picks}
@@ -245,7 +246,7 @@ worst = max(picks, key=lambda place: float(steps[place].max()))
 count = int(steps[worst]["count"][int(steps[worst].values.argmax())])
 before, after = distance[worst, "by contribution"].values[count - 1 : count + 1]
 
-# %%
+# %% tags=["hide-input"]
 tell(
     needed=in_heads(needed(place, "by contribution") for place in picks),
     needed_strong=in_heads(needed(place, "by strength") for place in picks),
@@ -293,15 +294,15 @@ far = {
     for n in first
 }
 
-# %% mystnb={"figure": {"name": "fig-all-heads", "caption": "Six pictures, all patches as askers: attention that lies elsewhere when each head has only its first modes by strength, and key salience; on a logarithmic scale. Lines: numbers of modes. Mean over heads."}, "image": {"alt": "Curves over layers on a logarithmic scale, one for each number of modes from 1 to 16, lower for more modes."}}
-fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-heads", "caption": "Six pictures, all patches as askers: attention that lies elsewhere when each head has only its first modes by strength, and key salience; on a logarithmic scale. Lines: numbers of modes. Mean over heads."}, "image": {"alt": "Curves over layers on a logarithmic scale, one for each number of modes from 1 to 16, lower for more modes."}}
+fig, ax = plt.subplots(figsize=(7.5, 3.8), layout="constrained")
 for (n, values), colour in zip(far.items(), plots.shades(len(far)), strict=True):
     look = {"color": colour, "marker": "o"}
     plots.over_depth(ax, values.mean("head"), f"{n} mode{'s' * (n > 1)}", look)
 ax.set(ylabel="attention that lies elsewhere", yscale="log")
 _ = ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 
-# %%
+# %% tags=["hide-input"]
 at_six = far[6].mean("head")
 tell(
     six_most=float(at_six.max()),
@@ -341,7 +342,7 @@ views.one_image(model, image, pictures, layer=layer, head=head, query_patch=aske
 #
 # For a picture of your own, put it into a folder, set `IMAGES` to the folder and `PICTURE` to its number.
 
-# %%
+# %% tags=["hide-input"]
 behind = {
     place: distance[place, "by contribution"] - distance[place, "by strength"]
     for place in picks
@@ -359,7 +360,7 @@ def with_shares(these, those):
     return ", ".join(f"M{m} ({float(these.share.sel(mode=m)):+.0%})" for m in only)
 
 
-# %%
+# %% tags=["hide-input"]
 tell(
     order_at=name_of(*order_at),
     order_count=n,
@@ -369,7 +370,7 @@ tell(
     only_second=with_shares(by_sigma, by_score),
 )
 
-# %%
+# %% tags=["hide-input"]
 curve = distance[worst, "by contribution"].values
 tell(
     kappa_at=name_of(*kappa_at),
@@ -394,7 +395,7 @@ tell(
 #
 # ## Did we reproduce it?
 
-# %%
+# %% tags=["hide-input"]
 tell(
     verdict_exact=statistics.verdict_of_identity(max(errors), 1e-5),
     one_picture=statistics.verdict(None, 1, "attention moved"),

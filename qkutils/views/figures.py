@@ -21,7 +21,10 @@ from qkutils.models import Model
 from qkutils.world import DISTRACTOR, PARTS, TARGET, Scenes
 
 # Okabe and Ito's palette: told apart with any kind of colour vision, and in print.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+PALETTE = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"),
+    "#7F7F7F",  # in place of their yellow, which is too faint on white
+)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 CHANCE: dict[str, Any] = {"color": "0.6", "alpha": 0.3, "lw": 0}
@@ -115,7 +118,7 @@ def heads_of_runs(
         ax.plot(*shown, marker, color=look["color"], ms=4, label=f"seed {number}")
     ax.set(xlabel="depth (layer ÷ last layer)", ylabel="weighted cosine", title=title)
     ax.set_ylim(-0.8, 1)
-    ax.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -146,6 +149,7 @@ def layer_histogram(cosines: xr.DataArray, half_width: float, title: str) -> Fig
     ax.axvspan(-half_width, half_width, label="95 % of random pairs", **CHANCE)
     ax.hist(cosines.values.ravel(), bins=np.linspace(-1, 1, 41).tolist(), color=PALETTE[0])
     ax.set(xlim=(-1, 1), xlabel="cosine of query and key direction", ylabel="number of modes")
+    ax.yaxis.get_major_locator().set_params(integer=True)
     ax.set_title(title)
     ax.legend(fontsize=8)
     return figure
@@ -334,7 +338,8 @@ def heads_by_case(
         ax.plot(of_cases, lw=0.8, label=head, **look)  # type: ignore[arg-type]
     ax.axhline(0, **ZERO)
     ax.set_xticks(range(len(cases)), list(cases))
-    ax.set(title=title, ylim=limits)
+    room = 0.05 * (limits[1] - limits[0])  # for markers at the limits
+    ax.set(title=title, ylim=(limits[0] - room, limits[1] + room))
     if len(table) <= 6:
         ax.legend(fontsize=7)
     return figure
