@@ -16,20 +16,20 @@
 # # What is a query looking for? The SVD of a head
 #
 # A head of a vision transformer compares every token with every other one. This chapter takes that
-# comparison apart into pairs of directions, one that asks and one that answers, and checks that
-# nothing is lost on the way. It earns section 3 of the paper {cite}`pan2024dissecting`: the score
-# as a bilinear form, its singular value decomposition, and the cosine of a mode. Then it puts back
-# what the paper leaves out, LayerNorm and the biases.
+# comparison apart into pairs of directions: one asks, one answers. It checks that nothing is lost on
+# the way. The chapter reproduces section 3 of the paper {cite}`pan2024dissecting`: the score as a
+# bilinear form, its singular value decomposition, and the cosine of a mode. Then the chapter puts
+# back what the paper leaves out: LayerNorm and the biases.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
-# - say why the coordinates of queries and keys are arbitrary, and what of a head is not;
+# - say why the coordinates of queries and keys are arbitrary, and what about a head is not;
 # - derive the modes of a head, and compute them without forming its large matrix;
-# - tell from a mode's cosine whether a token looks for its like or for something else;
+# - tell from a mode's cosine whether a token looks for similar tokens or for something else;
 # - rebuild a model's attention from modes, and say what is lost when a term is left out.
 #
-# **You need** matrices, dot products and softmax, and to have seen a transformer once. No
-# knowledge of the singular value decomposition: we build it.
+# **You need** matrices, dot products and softmax. You should have seen a transformer once. You need
+# not know the singular value decomposition: we explain it.
 #
 # **Time**: 40 minutes to read, under a minute to run on a laptop, 20 minutes for the explorations,
 # 90 minutes to teach. Runs with no GPU and no network.
@@ -62,9 +62,10 @@ from qkutils.book import pictures_for, stored, tell
 # %% [markdown]
 # ## A model and what it sees
 #
-# The repository carries a small model, trained on drawn scenes to name the object that is the odd
-# one out. It runs anywhere, and its world is known exactly. The same lines take any plain vision
-# transformer: build the book with `make book MODEL=…`.
+# The repository contains a small model. It was trained on drawn scenes, to name the object that is
+# the odd one out ({doc}`03_embedded_world` shows these scenes). The model runs anywhere, and we know
+# its world exactly. The same lines work with any plain vision transformer: build the book with
+# `make book MODEL=…`.
 
 # %%
 model = qk.load(MODEL)
@@ -82,11 +83,13 @@ for ax, picture in zip(axes.flat, pictures, strict=True):
     ax.set_axis_off()
 
 # %% [markdown]
-# (`tell` hands numbers of this run to the text: no number on this page is typed in.)
-# The model of this page is {glue:text}`model`: {glue:text}`layers` layers of {glue:text}`per_layer`
-# heads, `d_model` = {glue:text}`d_model`, `d_head` = {glue:text}`d_head`. A picture is cut into a
-# {term}`patch grid`; each patch becomes a token, and a {term}`prefix token` or two may stand before
-# them. We run the pictures through the model once and keep the tokens as they enter one layer.
+# (The function `tell` passes numbers from this run to the text. Nobody typed in a result.)
+#
+# The model of this page is {glue:text}`model`. It has {glue:text}`layers` layers of
+# {glue:text}`per_layer` heads, with `d_model` = {glue:text}`d_model` and
+# `d_head` = {glue:text}`d_head`. The model cuts a picture into a {term}`patch grid`. Each patch
+# becomes a token. One or two {term}`prefix tokens <prefix token>` may stand before the patches. We
+# run the pictures through the model once, and keep the tokens as they enter one layer.
 
 # %%
 stream = {}
@@ -103,9 +106,9 @@ z = passes.normalise(x, weights.ln_eps)  # each token with mean 0 and variance 1
 list(x.shape)
 
 # %% [markdown]
-# The shape is images × tokens × `d_model`. `x` is the {term}`residual stream`, and `z` is the same
-# token after LayerNorm has taken out its mean and its scale. For now we let the head read `z` and
-# forget LayerNorm's gain and shift and the biases. They come back below, and they matter.
+# The shape is images × tokens × `d_model`. Here `x` is the {term}`residual stream`. The array `z` holds
+# the same tokens after LayerNorm has removed their mean and their scale. For now the head reads `z`,
+# and we ignore LayerNorm's gain and shift and the biases. They come back below, and they matter.
 
 # %% [markdown]
 # ## A score is a bilinear form
@@ -120,7 +123,7 @@ list(x.shape)
 # So one matrix decides who looks for whom: $M = W_q^\top W_k$. It has `d_model` rows and columns,
 # but rank at most `d_head`. Attention is then the softmax over $j$ of $s_{ij} / \sqrt{d_\text{head}}$.
 #
-# For once we form this matrix, to see that both ways of scoring agree. The library never does.
+# The library never forms this matrix. Here we form it once, to see that both ways of scoring agree.
 
 # %%
 w_q, w_k = weights.w_q[LAYER, HEAD].double(), weights.w_k[LAYER, HEAD].double()
@@ -136,7 +139,8 @@ list(M.shape), list(by_matrix.shape)
 
 # %% [markdown]
 # The two ways of scoring differ by {glue:text}`bilinear:.0e` at most, which is rounding. $M$ has
-# {glue:text}`d_model` rows and columns, and rank {glue:text}`rank`: the other directions do not count.
+# {glue:text}`d_model` rows and columns, but its rank is {glue:text}`rank`. So the scores depend on
+# {glue:text}`rank` directions for queries and {glue:text}`rank` for keys, and on no others.
 
 # %% [markdown]
 # ### Queries and keys are arbitrary, their product is not
@@ -144,8 +148,8 @@ list(M.shape), list(by_matrix.shape)
 # :::{admonition} Predict, then look
 # :class: tip
 # Take any invertible matrix $A$, and change the head to $W_q \leftarrow A^\top W_q$ and
-# $W_k \leftarrow A^{-1} W_k$. Which of these change: the queries, the scores, the matrix $M$, its
-# singular values, the singular values of $W_q W_k^\top$?
+# $W_k \leftarrow A^{-1} W_k$. Which of these five change: the queries, the scores, the matrix $M$, the
+# singular values of $M$, the singular values of $W_q W_k^\top$?
 # :::
 
 # %%
@@ -167,21 +171,21 @@ for name, (before, after) in pairs.items():
 # Each line is the size of the change, relative to what there was before.
 #
 # :::{dropdown} What the run says
-# The queries change completely, and so does any picture that one would draw of a single query
-# coordinate. Scores, $M$ and its singular values do not move beyond rounding. What depends on $M$
-# alone is {term}`basis-free`: it belongs to the head. The last line is a mistake seen in the wild:
-# the small matrix $W_q W_k^\top$ looks handy, but its singular values are a matter of coordinates.
+# The queries change completely. So a picture of a single query coordinate shows nothing about the
+# head. The scores, $M$ and its singular values stay the same, up to rounding. A quantity that depends
+# on $M$ alone is {term}`basis-free`: it belongs to the head. The last line warns of a common mistake.
+# The small matrix $W_q W_k^\top$ looks handy, but its singular values depend on the coordinates.
 # :::
 
 # %% [markdown]
 # ## Two directions and a strength
 #
 # Which key direction does a head like best, and for which query direction? Among all unit vectors
-# there is a pair $u_0, v_0$ that makes $u^\top M v$ largest; call that largest value $\sigma_0$. Now
-# look among the directions orthogonal to these two for the next best pair, $u_1, v_1$ with
-# $\sigma_1$, and so on until nothing is left. This is the singular value decomposition. It writes
-# every matrix as a sum of pairs of directions: $M$ has orthonormal $u_0, u_1, \dots$ and orthonormal $v_0, v_1, \dots$ with strengths
-# $\sigma_0 \ge \sigma_1 \ge \dots \ge 0$:
+# there is a pair $u_0, v_0$ that makes $u^\top M v$ largest. Call this largest value $\sigma_0$. Now
+# look for the next best pair: $u_1$ has to be orthogonal to $u_0$, and $v_1$ to $v_0$. Its value is
+# $\sigma_1$. Go on until nothing is left. This is the singular value decomposition. The directions
+# $u_0, u_1, \dots$ are orthonormal, and so are $v_0, v_1, \dots$. The strengths fall:
+# $\sigma_0 \ge \sigma_1 \ge \dots \ge 0$. Every matrix is a sum of such pairs:
 #
 # $$
 # M = \sum_n \sigma_n\, u_n v_n^\top
@@ -193,52 +197,55 @@ for name, (before, after) in pairs.items():
 # $\sigma_n$ says how hard*. That is a {term}`mode`. Its {term}`query direction` asks, its
 # {term}`key direction` answers, and $\cos_n = u_n \cdot v_n$ tells how alike question and answer are.
 #
-# In two dimensions we can see it, and take hold of it. Below is a head with a strong and a weak
-# mode. Sixteen tokens lie on a circle of radius √2, the length that LayerNorm gives tokens of two
-# dimensions. Drag the tips of $u_0$, which asks, and $v_0$, which answers. Grey arrows show each token's
-# favourite direction for a key, $M^\top z$. The colours show the scores $z_q^\top M z$ of the token
-# that asks. The map beside them shows who attends to whom: the softmax of the scores divided by $\sqrt 2$.
+# In two dimensions we can see a mode and move it. Below is a head with a strong and a weak mode.
+# Sixteen tokens lie on a circle of radius √2. A vector of two coordinates has this length if the mean
+# of its squared coordinates is 1. Drag the tips of $u_0$, which asks, and $v_0$, which answers. Grey
+# arrows show each token's favourite direction for a key, $M^\top z$. The colours show the scores
+# $z_q^\top M z$ of the token that asks. The map shows who attends to whom: the softmax of the scores
+# divided by $\sqrt 2$.
 
 # %%
 views.two_dimensional(u0=0.0, v0=40.0, sigma=(1.5, 0.4))
 
 # %% [markdown]
-# With $v_0$ on $u_0$, tokens look to their own side: the head **groups like with like**. With $v_0$
-# opposite to $u_0$ they look across: the head looks for **contrast**. The arrows are long where a
-# token has much of $u_0$: elsewhere the head has little to ask.
+# Put $v_0$ on $u_0$. Now tokens look to their own side: the head **groups like with like**. Put $v_0$
+# opposite to $u_0$. Now tokens look across: the head looks for **contrast**. A token with much of $u_0$
+# has a long arrow. A token with little of $u_0$ asks for little.
 #
 # **Try it.**
-# 1. Leave $u_0$ at 0° and turn $v_0$ until $z_0$, on the far right, likes $z_4$, straight up, best
-#    and its grey arrow points straight up. Which cosine is that, and what does the last line say?
-# 2. Turn $v_0$ on to 180°. Where in the attention map has the bright band gone?
-# 3. Make $\sigma_1$ equal to $\sigma_0$. Turn $u_0$ by some angle and $v_0$ by the same: which
-#    numbers change? Then set both angles to 0° and mirror the second pair. Which tokens like
-#    themselves best, which their opposite, and what is the weighted cosine?
+# 1. Leave $u_0$ at 0°. The token $z_0$ lies on the far right, and $z_4$ at the top. Turn $v_0$ until
+#    $z_0$ likes $z_4$ best and its grey arrow points straight up. Which cosine do you read, and what
+#    does the last line say?
+# 2. Turn $v_0$ further, to 180°. Where in the attention map is the bright band now?
+# 3. Make $\sigma_1$ equal to $\sigma_0$. Turn $u_0$ and $v_0$ by the same angle. Which numbers change?
+#    Then set both angles to 0° and mirror the second pair. Which tokens like themselves best, and
+#    which like their opposite? The *weighted cosine* is the mean of the two cosines, weighted by
+#    strength. What is it now?
 #
 # :::{dropdown} Answers
-# 1. At 90°, cosine 0: tokens attend to neither similar nor dissimilar tokens.
-# 2. Eight places off the diagonal, which is half way round the circle: each token attends to those
-#    opposite to it. The weighted cosine is −1.
-# 3. None of $M$ and what follows from it: any mixture $(c\,u_0 + s\,u_1,\; c\,v_0 + s\,v_1)$ with
-#    $c^2 + s^2 = 1$, the same on both sides, serves as well as $(u_0, v_0)$. Only the space that the
-#    two modes span is determined. That is a {term}`degenerate mode`, and `qk.decompose` marks them.
-#    Mirrored, $z_0$ and $z_8$ like themselves best, $z_4$ and $z_{12}$ each other. The cosines are
-#    +1 and −1, and the weighted cosine is 0: an average can hide two strong and opposite modes.
+# 1. At 90° the cosine is 0. Tokens attend to neither similar nor dissimilar tokens.
+# 2. The band lies eight places off the diagonal, which is half way round the circle. Each token
+#    attends to the tokens opposite to it. The weighted cosine is −1.
+# 3. No number changes. The mixture $(c\,u_0 + s\,u_1,\; c\,v_0 + s\,v_1)$ with $c^2 + s^2 = 1$ gives the
+#    same $M$ as the pair $(u_0, v_0)$. Only the space that the two modes span is determined. Such a
+#    mode is a {term}`degenerate mode`, and `qk.decompose` marks it. After mirroring, $z_0$ and $z_8$
+#    like themselves best, while $z_4$ and $z_{12}$ like each other. The cosines are +1 and −1, and the
+#    weighted cosine is 0. So an average can hide two strong and opposite modes.
 # :::
 
 # %% [markdown]
 # ## The modes of a real head, without its matrix
 #
-# $M$ is large, but of rank {glue:text}`rank`. Both thin matrices can be split into a frame of
-# orthonormal columns and a small square rest, the {term}`thin QR`: $W_q^\top = Q_q R_q$ and
+# $M$ is large, but its rank is only {glue:text}`rank`. The {term}`thin QR` splits each thin matrix into
+# a frame of orthonormal columns and a small square matrix: $W_q^\top = Q_q R_q$ and
 # $W_k^\top = Q_k R_k$. Then
 #
 # $$
 # M = Q_q\, (R_q R_k^\top)\, Q_k^\top ,
 # $$
 #
-# and the decomposition of the small matrix in the middle, `d_head` × `d_head`, gives everything: a
-# frame times orthonormal vectors gives orthonormal vectors, so this *is* the decomposition of $M$.
+# and we decompose only the small matrix in the middle, `d_head` × `d_head`. A frame times orthonormal
+# vectors gives orthonormal vectors. So the result *is* the decomposition of $M$.
 
 
 # %%
@@ -264,14 +271,14 @@ tell(
 list(u.shape), list(sigma.shape), list(v.shape)
 
 # %% [markdown]
-# Against numpy's decomposition of the full matrix, the strengths agree to
-# {glue:text}`sigma_error:.0e` of the largest one, and the modes give $M$ back to
-# {glue:text}`missed:.0e`. For this one head of {glue:text}`model` the thin way was
-# {glue:text}`speedup:.1f` times as fast on the machine that made this page; the gain grows with
-# `d_model` (`make bench` measures it at the size of ViT-B).
+# We compare with numpy's decomposition of the full matrix. The strengths agree to
+# {glue:text}`sigma_error:.0e` of the largest one. The modes give $M$ back to {glue:text}`missed:.0e`.
+# For this one head of {glue:text}`model` the thin way was {glue:text}`speedup:.1f` times as fast, on the
+# machine that made this page. The gain grows with `d_model`: `make bench` measures it at the size of
+# ViT-B.
 #
-# The library does the same for all heads at once, checks every result against its head, and
-# labels what comes out. `convention="paper"` says: raw weights, as here so far.
+# The library decomposes all heads at once. It checks every result against its head, and labels the
+# result. `convention="paper"` stands for raw weights, which we have used so far.
 
 # %%
 parts = qk.decompose(model, convention="paper")
@@ -283,32 +290,39 @@ tell(
 parts[["sigma", "cosine"]]
 
 # %% [markdown]
-# Its strengths for our head equal ours to {glue:text}`agree:.0e`. No axis has to be guessed: one asks
-# for `sel(layer=…, head=…)`. The first mode of this head has cosine {glue:text}`cos_first:+.2f`.
+# For our head the library's strengths equal ours to {glue:text}`agree:.0e`. No axis has to be guessed:
+# `sel(layer=…, head=…)` names it. The first mode of this head has cosine {glue:text}`cos_first:+.2f`.
 
 # %% [markdown]
 # ## What a head really sees
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# A model's queries and keys have biases, $b_q$ and $b_k$, and a LayerNorm with a gain $g$ and a
-# shift $\beta$ stands before them. The paper drops the biases, since they would cancel in the
-# softmax. For which of the two is that true? What share of a token's attention do you expect to
-# move to other tokens if the rest is left out as well?
+# A model's queries and keys have biases, $b_q$ and $b_k$. Before them stands a LayerNorm with a gain
+# $g$ and a shift $\beta$. The paper drops both biases, because they would cancel in the softmax. For
+# which of the two biases is that true? Suppose that we drop the other bias, and the shift, too. What
+# share of a token's attention would move to other tokens?
 # :::
 #
 # Three things stand between the residual stream and the scores: LayerNorm's normalisation, its gain
 # $g$ and shift $\beta$, and the biases $b_q$ and $b_k$. The paper decomposes the raw weights and
-# projects the raw stream $x$; we call that convention `paper`. What the model computes is
+# projects the raw stream $x$. We call this the convention `paper`. The model computes
 #
 # $$
 # \big(W_q (g \odot z_i + \beta) + b_q\big) \cdot \big(W_k (g \odot z_j + \beta) + b_k\big) .
 # $$
 #
-# Multiply out and sort the terms by what they depend on. Terms with $i$ alone add the same number
-# to a whole row, and the softmax does not see them: every term with $b_k$ is of this sort or the
-# same for all, so $b_k$ drops out altogether. A term with both $i$ and $j$ is the bilinear form, and
-# one term depends on $j$ alone: $(W_q \beta + b_q)^\top W_k\, (g \odot z_j)$. What stays is
+# Multiply out. The query has three parts and the key has three parts, so there are nine products:
+#
+# | | key part $W_k(g \odot z_j)$ | key part $W_k \beta$ | key part $b_k$ |
+# |---|---|---|---|
+# | query part $W_q(g \odot z_i)$ | depends on $i$ and $j$: **the bilinear form** | on $i$ alone: cancels | on $i$ alone: cancels |
+# | query part $W_q \beta$ | on $j$ alone: **stays** | constant: cancels | constant: cancels |
+# | query part $b_q$ | on $j$ alone: **stays** | constant: cancels | constant: cancels |
+#
+# A product that does not depend on $j$ adds the same number to a whole row of scores. The softmax does
+# not see such a number. Every product with $b_k$ is of this kind, so $b_k$ drops out. The two products
+# with $j$ alone stay, and one of them comes from $b_q$. What stays is
 #
 # $$
 # z_i^\top \tilde M z_j + \kappa \cdot z_j , \qquad
@@ -316,10 +330,10 @@ parts[["sigma", "cosine"]]
 # \kappa = C\, G\, W_k^\top (b_q + W_q \beta) ,
 # $$
 #
-# with $G = \operatorname{diag}(g)$, and $C$ the matrix that subtracts a vector's mean. Normalised tokens
-# have mean zero, $Cz = z$, so $C$ changes no score; it takes from the directions a part that no token
-# has. That is convention `exact`. The vector $\kappa$ is the {term}`key salience`: how attractive a token is to
-# *every* query, whatever the query asks. It has a part from $b_q$ and a part from $\beta$.
+# with $G = \operatorname{diag}(g)$. The matrix $C$ subtracts a vector's mean. Normalised tokens have mean
+# zero, $Cz = z$, so $C$ changes no score. It only removes from the directions a part that no token has.
+# We call this the convention `exact`. The vector $\kappa$ gives the {term}`key salience`: how attractive
+# a token is to *every* query, whatever the query asks. It has a part from $b_q$ and a part from $\beta$.
 
 # %%
 exact = qk.decompose(model, convention="exact")
@@ -337,11 +351,11 @@ difference = float(abs(own - rebuilt).max())
 tell(rebuilt_error=difference, moved_all=moved_all, moved_bias=moved_bias)
 
 # %% [markdown]
-# Rebuilt from modes and key salience, every attention weight of every head equals the model's own to
-# {glue:text}`rebuilt_error:.1e`, and $b_k$ was never used. So modes and $\kappa$ are the whole story.
+# We rebuilt attention from modes and key salience, without $b_k$. Every attention weight of every head
+# equals the model's own to {glue:text}`rebuilt_error:.1e`. So modes and $\kappa$ are the whole story.
 #
-# Is that true of this model only, or of what it was trained for? The same in every embedded model,
-# one for each training objective (the others are met in {doc}`04_training_objective`):
+# Is this a quirk of one model? We repeat the measurement with one model for each training objective
+# ({doc}`04_training_objective` explains them):
 
 # %%
 rows = {}
@@ -357,13 +371,16 @@ tell(worst_rebuilt=max(row["rebuilding is off by"] for row in rows.values()))
 pd.DataFrame(rows).T.map("{:.1g}".format)
 
 # %% [markdown]
-# The rebuilding holds for all of them, to {glue:text}`worst_rebuilt:.0e`. How much $\kappa$ matters
-# differs.
-# (How we compare two attention rows: *total variation*, half the sum of absolute differences. It is
-# the share of attention that has to be moved to turn one row into the other, from 0 to 1. Means here
-# are over four pictures, all heads, and all tokens as queries, prefix tokens too.)
+# The first column says how far the rebuilt attention is from the model's own: at most
+# {glue:text}`worst_rebuilt:.0e`. The second column says how much attention moves without $\kappa$. This
+# number differs from model to model.
+#
+# To compare two rows of attention we use the *total variation*: half the sum of the absolute
+# differences. It is the share of attention that we would have to move to turn one row into the other.
+# It lies between 0 and 1. All means are over four pictures, all heads, and all tokens as queries,
+# including prefix tokens.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed). Black: the model of this page. Colours: real models, computed elsewhere; their provenance stands in the table below."}, "image": {"alt": "Lines over depth: for each model, how much of a token's attention moves without key salience, and without its part from the query bias."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed). Black: the model of this page. Colours: real models, computed elsewhere. The table below says where their numbers come from."}, "image": {"alt": "Lines over depth: for each model, how much of a token's attention moves without key salience, and without its part from the query bias."}}
 elsewhere = {
     name: stored.read("salience", name).total_variation for name in stored.names()
 }
@@ -380,9 +397,10 @@ _ = ax.legend(fontsize=8)
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# In {numref}`fig-salience`, for {glue:text}`model`, leaving out $\kappa$ moves {glue:text}`moved_all:.2f`
-# of a token's attention on average, and leaving out $b_q$ alone {glue:text}`moved_bias:.2f`. So the
-# argument holds for $b_k$ and fails for $b_q$; how much that matters differs from model to model.
+# Look at {numref}`fig-salience`. In {glue:text}`model`, a token's attention moves by
+# {glue:text}`moved_all:.2f` on average if we leave out $\kappa$. It moves by {glue:text}`moved_bias:.2f`
+# if we leave out $b_q$ alone. So the paper's argument holds for $b_k$ and fails for $b_q$. How much that
+# matters differs from model to model.
 # :::
 
 # %% tags=["hide-input"]
@@ -400,20 +418,20 @@ tell(real_least=min(real_means), real_most=max(real_means), real_where=where)
 pd.DataFrame(rows).rename(index={"all": "moved without κ", "bias": "moved without b_q"})
 
 # %% [markdown]
-# *Computed elsewhere*, on photographs, with this package. In the real models between
-# {glue:text}`real_least:.2f` and {glue:text}`real_most:.2f` of a token's attention hangs on key
-# salience, which the convention `paper` drops; the loss is largest in {glue:text}`real_where`.
+# The numbers in this table were *computed elsewhere*, on photographs, with this package. In the real
+# models, between {glue:text}`real_least:.2f` and {glue:text}`real_most:.2f` of a token's attention depends
+# on key salience. The convention `paper` drops this part. The loss is largest in
+# {glue:text}`real_where`.
 #
-# This does not make the decomposition wrong: modes describe how a pair of tokens interacts, and
-# $\kappa$ does not depend on the pair. But a picture of attention drawn from modes alone is not the
-# attention of the model.
+# The decomposition itself is not wrong. Modes describe how a pair of tokens interacts, and $\kappa$ does
+# not depend on the pair. But attention that is drawn from modes alone is not the attention of the model.
 
 # %% [markdown]
 # ### A mode on a picture
 #
-# Now look at what the strongest mode of our head asks and answers, in the convention `exact`. For
+# What does the strongest mode of our head ask, and what answers? We use the convention `exact`. For
 # each patch we plot $z_i \cdot u$ (how much it asks) and $z_j \cdot v$ (how much it answers). The sign
-# of a mode is arbitrary: $(-u, -v)$ is the same mode. So the two colours may be swapped, but in both
+# of a mode is arbitrary: $(-u, -v)$ is the same mode. So you may swap the two colours, but only in both
 # maps at once.
 #
 # :::{admonition} Predict, then look
@@ -449,21 +467,22 @@ for ax, label in zip(
 _ = fig.colorbar(drawn, ax=axes, label="projection of the normalised token", shrink=0.7)
 
 # %% [markdown]
-# In {numref}`fig-mode`, a patch that is dark in the middle row looks for patches that are dark, in the
-# same colour, in the bottom row.
+# Take a patch that is dark in the middle row of {numref}`fig-mode`. It looks for patches that are dark,
+# in the same colour, in the bottom row. If a whole middle map has one colour, all its patches ask the
+# same question. There the mode works much like key salience: all patches prefer the same keys.
 #
 # :::{dropdown} What the run says
-# The cosine is {glue:text}`cos_strongest:+.2f`. The correlation of the two maps runs from
-# {glue:text}`least_alike:+.2f` to {glue:text}`most_alike:+.2f` over the eight pictures. The two differ,
-# because the cosine is about weights alone, and tokens do not fill all directions evenly. A cosine
-# says what a mode *would* relate if tokens were everywhere; the maps say what is there.
+# No. The cosine of this mode is {glue:text}`cos_strongest:+.2f`. The correlation of the two maps lies
+# between {glue:text}`least_alike:+.2f` and {glue:text}`most_alike:+.2f` over the eight pictures. The cosine
+# depends on the weights alone, and tokens do not fill all directions evenly. The cosine says what a
+# mode *would* relate if tokens lay in all directions. The maps say what it relates in these pictures.
 # :::
 
 # %% [markdown]
 # ## How many modes carry a head?
 #
-# A head of this model has `d_head` modes. If few carry it, we can look at few. We rebuild
-# attention from the first $k$ modes of each head, always with $\kappa$, and see what is missing.
+# A head of this model has `d_head` modes. Do we need all of them? We rebuild attention from the first
+# $k$ modes of each head, always with $\kappa$, and see what is missing.
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -505,11 +524,10 @@ _ = right.legend(fontsize=7, ncols=2)
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# On average over heads, the first {glue:text}`quarter` modes hold
-# {glue:text}`quarter_kept:.2f` of the squared strength, and with them
-# {glue:text}`quarter_missing:.2f` of the attention is misplaced. With no mode at all, key salience
-# alone, it is {glue:text}`none_missing:.2f`. Strength and use need not agree, though: $\sigma_n$ does
-# not know whether tokens ever have anything along $u_n$ and $v_n$.
+# On average over heads, the first {glue:text}`quarter` modes hold {glue:text}`quarter_kept:.2f` of the
+# squared strength. With these modes, {glue:text}`quarter_missing:.2f` of the attention is misplaced. With
+# key salience and no mode at all, {glue:text}`none_missing:.2f` is misplaced. A strong mode is not always
+# a used mode: tokens may have little along its $u_n$ and $v_n$.
 # :::
 
 # %% tags=["hide-input"]
@@ -526,11 +544,12 @@ what = "Attention of the framed patch, rebuilt with this many modes: {}."
 views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes kept")
 
 # %% [markdown]
-# Step from no mode to all of them, and on to the model itself. With none, the framed patch attends
-# as every patch does: key salience knows no query. With all, the map is the model's own.
+# Step from no mode to all modes, and then to the model itself. With no mode, the framed patch attends
+# exactly as every other patch does, because key salience does not depend on the query. With all modes,
+# the map is the model's own.
 #
-# **Try it.** From which step on would you have recognised the final map? Set `LAYER` and `HEAD` to
-# another head in a notebook (`make lab`) and see whether it needs more.
+# **Try it.** From which step on do you recognise the final map? Open the chapter as a notebook
+# (`make lab`), and set `LAYER` and `HEAD` to another head. Does this head need more modes?
 
 
 # %% tags=["hide-input"]
@@ -561,22 +580,22 @@ tell(
 # |---|---|---|
 # | Section 3: a head's scores are $x_i^\top W_q^\top W_k x_j$, and the SVD splits them into modes | the two ways of scoring differ by {glue:text}`bilinear:.0e`; modes give $M$ back to {glue:text}`missed:.0e` | {glue:text}`verdict_svd` |
 # | Section 3: biases may be dropped, since they cancel: $b_k$ | the rebuilding never uses $b_k$, and it is exact | {glue:text}`verdict_exact` |
-# | (ours) without $b_q$ attention moves | {glue:text}`bias` of it, mean over pictures | {glue:text}`verdict_bias` |
+# | (ours) without $b_q$, attention moves | by {glue:text}`bias`, mean over pictures | {glue:text}`verdict_bias` |
 # | (ours) modes and key salience are the whole attention | largest difference {glue:text}`rebuilt_error:.1e` | {glue:text}`verdict_exact` |
 
 # %% [markdown]
 # ## What to remember
 #
-# - A head compares tokens through one matrix. Its queries and keys are coordinates; the matrix, its
-#   modes and its cosines belong to the head.
-# - A mode is a question, an answer and a strength. Cosine near 1: like looks for like. Near 0:
-#   for something unrelated. Below 0: for its opposite.
-# - Two thin factorisations give all modes; the large matrix is never needed.
+# - A head compares tokens through one matrix. The coordinates of its queries and keys are arbitrary.
+#   The matrix, its modes and its cosines belong to the head.
+# - A mode is a question, an answer and a strength. Cosine near 1: a token looks for similar tokens.
+#   Near 0: for something unrelated. Below 0: for the opposite.
+# - Two thin factorisations give all modes. The large matrix is never needed.
 # - Modes tell how pairs interact. Key salience adds what every query prefers, whatever it asks.
-#   Attention is the softmax of both.
+#   Attention is the softmax of their sum.
 #
-# **Limits.** Modes are ordered by $\sigma$, which says how strong a mode could be and not how much
-# it is used. A decomposition describes; it does not say what causes a prediction.
+# **Limits.** Modes are ordered by $\sigma$. It says how strong a mode could be, and not how much the
+# model uses it. A decomposition describes a head. It does not say what causes a prediction.
 #
 # **Further reading.** Query-key circuits in language models {cite}`elhage2021mathematical`; singular
 # vectors of transformer weights {cite}`millidge2022singular`; why the strongest modes are the best
