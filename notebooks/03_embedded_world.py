@@ -15,17 +15,18 @@
 # (ch-world)=
 # # What world does the small model live in?
 #
-# The embedded model has seen nothing but drawn scenes: many like objects, and among them one that
-# may be odd. This chapter shows that world, in the tradition of O3, photographs with one odd object
-# among like ones, and P3, drawn patterns of that sort {cite}`kotseruba2019saliency`, and what a model has learned of it. It earns no figure of the
-# paper. It earns the right to use such a model in the other chapters.
+# The embedded model has seen nothing but drawn scenes. A scene shows many similar objects, and one of
+# them may be odd. Two known sets of pictures inspired these scenes {cite}`kotseruba2019saliency`: O3,
+# photographs with one odd object among similar ones, and P3, drawn patterns of the same sort. This
+# chapter shows the world of the drawn scenes, and what a model has learned about it. It reproduces no
+# figure of the paper. It tells us whether such a model is worth a closer look in the other chapters.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
 # - make scenes with exact masks of objects and parts, the same on every machine;
 # - say in which ways a target may be odd, and what is kept the same;
 # - turn masks of pixels into shares of patches;
-# - judge a small model by what it can do, next to chance and to an untrained one.
+# - judge a small model by what it can do, next to guessing and to a control without the target.
 #
 # **You need** nothing but Python and arrays.
 #
@@ -53,8 +54,8 @@ from qkutils.world.training import architecture, evaluate
 # %% [markdown]
 # ## A scene is a function of its number
 #
-# A scene depends on a seed and a number, and on nothing else. Its factors are drawn from a
-# generator that counts: scene 4 is the same whether it is drawn alone or as one of a million.
+# A scene depends on a seed and a number, and on nothing else. So scene 4 is always the same. It does
+# not matter whether we draw it alone or as one of a million.
 
 # %%
 world = qk.world.make(seed=0, start=0, stop=10)
@@ -63,19 +64,20 @@ tell(largest_difference=float(abs(world.image[4] - alone.image[0]).max()))
 list(world.image.shape), list(world.slot.shape)
 
 # %% [markdown]
-# The image is scene × colour channel × row × column, and `slot` says for every pixel which lattice
-# cell's object covers it, −1 for none; drawn alone, scene 4 differs from itself by
-# {glue:text}`largest_difference:.0e`.
+# The shape of the image is scene × colour channel × row × column. The objects lie on a lattice. For
+# every pixel, `slot` gives the number of the lattice cell whose object covers the pixel, or −1 for no
+# object. Scene 4 drawn alone differs from scene 4 of ten by {glue:text}`largest_difference:g`.
 #
 # ## What can be odd
 #
-# Objects lie on a tilted lattice. Distractors share kind, colour, texture and, up to a little scatter,
-# size and lean. Where kind or colour is odd they may come in two sorts: a *mixed* scene. The target
-# differs in one thing: `ODD_FACTORS` lists what. In about one scene out of eight nothing is odd.
+# The odd object is the *target*. All other objects are *distractors*. Distractors share kind, colour and
+# texture. They also share size and lean, up to a little scatter. If the target is odd in kind or
+# colour, the distractors may come in two sorts: we call this a *mixed* scene. The target differs in one
+# factor: `ODD_FACTORS` lists the factors. In about one scene out of eight nothing is odd.
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# Which oddness would you find at a glance, and for which would you have to search?
+# Which odd factor will you see at a glance? For which will you have to search?
 # :::
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-odd", "caption": "The world. Each row: scenes in which the target is odd in one factor. On the right of each scene its mask: the target in orange, distractors in blue, parts other than bodies darker."}, "image": {"alt": "Seven rows of drawn scenes, one for each factor in which the target is odd, each scene beside its mask."}}
@@ -88,15 +90,16 @@ for row, odd in zip(axes, qk.world.ODD_FACTORS, strict=True):
     row[0].set_ylabel(odd, rotation=0, ha="right", va="center")
 
 # %% [markdown]
-# Read {numref}`fig-odd` row by row: colour stands out at once; a turned or a dotted object asks for a
-# comparison, and a displaced one for a look at the whole lattice. To find the odd object one has to
-# relate the objects to each other. Whether a model does so is a question for the section after next.
+# Read {numref}`fig-odd` row by row. An odd colour stands out at once. To see that one object is turned
+# or dotted, you have to compare it with its neighbours. To see that one is displaced, you have to look
+# at the whole lattice. So the odd object is found only by a comparison of objects. The section *What a
+# model can do* asks whether a model finds it.
 #
 # ## Objects have parts
 #
-# Every kind has a body, and some have parts that go with them and not with others. A face and a
-# robot have eyes; a cart has wheels. So one can ask of a head whether it relates part to part,
-# object to object, or object to background, and know the answer exactly.
+# Every kind of object has a body. Some kinds have a part of their own: a face and a robot have eyes, a
+# cart has wheels. So we can ask what a head relates: part to part, object to object, or object to
+# background. The masks give the exact answer.
 
 # %%
 many = qk.world.make(seed=2, start=0, stop=200, odd=["colour"])
@@ -112,7 +115,7 @@ share = {
 pd.DataFrame(share).T.round(2)
 
 # %% [markdown]
-# Rows are kinds, columns are parts, and each entry is the share of the object's pixels.
+# Rows are kinds, columns are parts. Each entry is the share of the object's pixels that the part covers.
 #
 # A model sees patches, not pixels. `patch_fractions` says how much of each patch a mask covers:
 
@@ -123,18 +126,18 @@ tell(covered=float(covered.mean()), largest=float(fraction.amax((1, 2)).mean()))
 list(fraction.shape)
 
 # %% [markdown]
-# On average {glue:text}`covered:.1f` patches lie mostly on the target, and the best one is covered to
-# {glue:text}`largest:.2f`.
+# On average {glue:text}`covered:.1f` patches lie mostly on the target. The target covers
+# {glue:text}`largest:.2f` of its best patch.
 #
 # ## What a model can do
 #
-# The supervised model is asked three things of a scene: in what is one object odd, if one is, and
-# what are that object's kind and colour?
+# The supervised model answers three questions about a scene. In which factor is one object odd, if any?
+# What is the kind of this object? What is its colour?
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# For which odd factor will it be best, and for which worst? Two of the three questions can often be
-# answered without finding the odd object: which, and when?
+# For which odd factor will the model be best, and for which worst? Two of the three questions can often
+# be answered without finding the odd object. Which two, and in which scenes?
 # :::
 
 # %%
@@ -161,11 +164,11 @@ tell(leak=max(leaks.values()), leak_factor=max(leaks, key=leaks.get))
 pd.DataFrame(right).T.map("{:.2f}".format).replace("nan", "–")
 
 # %% [markdown]
-# Each row holds 300 held-out scenes that are odd in one factor; kind and colour are not asked where
-# nothing is odd. As a control the model sees the same scenes once more *without the target*: what it
-# gets right then, it had from the distractors alone.
+# Each row stands for 300 scenes that are odd in one factor. No model was trained on them. The last row
+# has no kind and colour, because nothing is odd there. As a control, the model sees the same scenes
+# once more *without the target*. An answer that is still right then comes from the distractors alone.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-right", "caption": "Share of 300 held-out scenes whose odd factor is named, by what it is, with 95 % intervals; the same with the target taken out of every scene; dashed: guessing among seven."}, "image": {"alt": "Bars of the share of scenes whose odd factor is named, with the target and without it, and a dashed line at one seventh."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-right", "caption": "For each odd factor, the share of 300 held-out scenes in which the model names it. Blue: the whole scene. Grey: the same scenes without the target. Thin bars: 95 % intervals. Dashed: guessing among seven."}, "image": {"alt": "Bars of the share of scenes whose odd factor is named, with the target and without it, and a dashed line at one seventh."}}
 fig, ax = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
 at = np.arange(len(qk.world.ODD_FACTORS))
 bars = [
@@ -183,20 +186,28 @@ _ = ax.legend(fontsize=8)
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# In {numref}`fig-right`, {glue:text}`subject` is right most often where the answer is *{glue:text}`best`*
-# ({glue:text}`best_share:.2f`), and least often where it is *{glue:text}`worst`*
-# ({glue:text}`worst_share:.2f`); *none* means that nothing is odd. With the target hidden, the highest
-# share among scenes that had one is {glue:text}`leak:.2f`, for *{glue:text}`leak_factor`*.
+# Look at the blue bars of {numref}`fig-right`. {glue:text}`subject` is right most often where the answer
+# is *{glue:text}`best`* ({glue:text}`best_share:.2f`). It is right least often where the answer is
+# *{glue:text}`worst`* ({glue:text}`worst_share:.2f`). The answer *none* means that nothing is odd.
 #
-# Read this with care. Where size, orientation, texture or position is odd, kind and colour are those of
-# *all* objects, and can be named without looking for the target. Even the odd factor leaks: where
-# position is odd, all objects are smaller and the lattice is regular. Where size is odd, all others
-# are at an extreme. Two sorts of distractor occur only where kind or colour is odd. Where orientation is
-# odd, no ordinary object is a ball. The grey bars show how much of it the model uses.
+# Now look at the grey bars. Without the target, the highest share is {glue:text}`leak:.2f`, for
+# *{glue:text}`leak_factor`*. So the model need not find the target to be right. In the scenes *none*
+# both bars show the same scenes, because there is no target to take out.
+#
+# Where does this come from? The distractors give the odd factor away:
+#
+# - Position is odd: all objects are smaller, and the lattice is regular.
+# - Size is odd: all other objects are very small or very large.
+# - Kind or colour is odd: only then are there two sorts of distractor.
+# - Orientation is odd: no ordinary object is a ball.
+#
+# The other two questions are easier still. Where size, orientation, texture or position is odd, kind and
+# colour are those of *all* objects. Then the model can name them without looking for the target.
 # :::
 #
-# What is embedded, with the facts of the catalogue; the card beside the weights says how a model was
-# trained and what was measured.
+# The repository contains models for several training objectives. The table shows the first training run
+# of each. Two more runs have names that end in `-s1` and `-s2`. A file beside the weights, the *card* of
+# a model, says how the model was trained and what was measured.
 
 # %% tags=["hide-input"]
 catalogue = qk.catalogue()
@@ -207,7 +218,8 @@ catalogue.loc[first_runs, ["objective", "note"]].rename_axis(None)
 # %% [markdown]
 # ## Explore: one scene, many oddities
 #
-# The same numbers, drawn with another odd factor each time: what stays, and what changes?
+# These are the same scenes, drawn with another odd factor each time. What stays the same, and what
+# changes?
 
 # %% tags=["hide-input"]
 frames = [
@@ -217,13 +229,15 @@ texts = [f"Four scenes with their masks; odd: {odd}." for odd in qk.world.ODD_FA
 views.stepper(frames, list(qk.world.ODD_FACTORS), texts, "what is odd")
 
 # %% [markdown]
-# **Try it.** Find a factor for which you need more than a second. Would the mean colour of an image
-# tell its target? Could a model name the target in a *mixed* scene from the target alone?
+# **Try it.** For which factor do you need more than a second to find the target? Does the mean colour of
+# an image tell the target's colour? Suppose that you see only the target of a *mixed* scene. Could you
+# say in what it is odd?
 #
 # :::{dropdown} Answers
-# Most people need longest for size and position. The mean colour tells little: the ground fills most
-# of the picture, and a target is one object of many. From the target alone nothing is odd: its kind
-# and colour are as common as any, and only the others make it the odd one.
+# Compare the time that you need for colour with the time for size or position. The mean colour tells
+# little: the ground fills most of the picture, and the target is one object of many. From the target
+# alone you cannot say in what it is odd. Its kind and colour are as common as any others. Only the
+# distractors make it the odd one.
 # :::
 #
 # ## Did we reproduce it?
@@ -232,15 +246,16 @@ views.stepper(frames, list(qk.world.ODD_FACTORS), texts, "what is odd")
 #
 # ## What to remember
 #
-# - Scenes are functions of a seed and a number; masks of objects and parts are exact.
-# - A target is odd in one factor; about one scene in eight has none.
+# - A seed and a number determine a scene. The masks of objects and parts are exact.
+# - A target is odd in one factor. About one scene in eight has no target.
 # - A model is worth taking apart only if it has learned something: look at its card first.
 # - A high share of right answers may come from a short cut. Ask which answer the short cut gives.
 #
-# **Limits.** The distractors alone give part of the answer away, as the control shows. This is a toy world. What a head does here shows what training *can* produce, and not
-# what it produces on photographs.
+# **Limits.** The distractors alone give part of the answer away, as the control shows. This is a toy
+# world. What a head does here shows what training *can* produce. It does not show what training
+# produces on photographs.
 #
 # **Further reading.** The images that inspired it {cite}`kotseruba2019saliency`.
 #
-# **Next.** {doc}`04_training_objective` trains this world's network for other ends, and asks whether
-# the objective decides what tokens attend to.
+# **Next.** {doc}`04_training_objective` compares networks that were trained on these scenes for different
+# goals. It asks whether the goal decides what tokens look for.

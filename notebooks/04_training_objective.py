@@ -15,11 +15,12 @@
 # (ch-objective)=
 # # Does the training objective decide?
 #
-# In figure 3 of the paper {cite}`pan2024dissecting` many classifiers fall with depth; SimMIM and DINO,
-# which were trained without labels, rise in their last layers, and so do DeiT and ViT-huge, which had
-# labels. Its section 4.2 suspects the objective. But its 16 models differ in many things at once:
-# data, size, schedule, authors. Here as much as possible is held fixed except the objective. This chapter asks the paper's question
-# of a small world where it can be answered.
+# Figure 3 of the paper {cite}`pan2024dissecting` shows the weighted cosine over depth. In many
+# classifiers it falls. In SimMIM and DINO, which were trained without labels, it rises in the last
+# layers. But it also rises in DeiT and ViT-huge, which had labels. Section 4.2 of the paper suspects
+# the training objective. Its 16 models cannot tell, because they differ in many things at once: data,
+# size, schedule, authors. In this chapter everything is the same except the objective, as far as
+# possible. So we can ask the paper's question in a small world.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
@@ -57,19 +58,19 @@ from qkutils.world.training import publish
 # %% [markdown]
 # ## One world, one network, several objectives
 #
-# Every embedded model is the same vision transformer and started from the random weights of its seed.
-# Each sees the same scenes in the same order, with the same optimiser, through its own masks or crops.
-# What it is asked differs:
+# All embedded models have the same architecture. Models with the same seed started from the same random
+# weights. They saw the same scenes in the same order, and the optimiser was the same. SimMIM hides
+# patches of a scene, and DINO cuts crops out of it. What differs is the task:
 #
 # - *supervised*: say in what an object is odd, and name its kind and colour;
 # - *simmim*: see half of the patches, and predict the pixels of the others {cite}`xie2022simmim`;
-# - *dino*: agree about crops of a scene with a teacher, a copy of the network that follows it slowly
-#   {cite}`caron2021emerging`;
-# - *simmim-finetuned*: the SimMIM model, then trained on as the supervised one, for half as long and at
-#   a lower rate;
-# - *simmim-continued*: the SimMIM model, trained on with masked pixels and a fresh decoder, as long and
-#   at the same rate: the control of fine-tuning;
-# - *untrained*: nothing. The null of every comparison.
+# - *dino*: agree with a teacher about crops of a scene. The teacher is a copy of the network that
+#   follows it slowly {cite}`caron2021emerging`;
+# - *simmim-finetuned*: start from the SimMIM model, and train with labels as *supervised* does, for half
+#   as long and at a lower rate;
+# - *simmim-continued*: start from the SimMIM model, and train further on masked pixels, with a new
+#   decoder. Time and rate are those of *simmim-finetuned*. This is the control of fine-tuning;
+# - *untrained*: no training. This is the null of every comparison.
 
 # %%
 family = models.family()
@@ -79,15 +80,16 @@ tell(runs=", ".join(f"{count} of {objective}" for objective, count in runs.items
 family.where(family.notna(), "not trained yet").rename_axis(None)
 
 # %% [markdown]
-# Rows are objectives, columns are seeds. Training runs: {glue:text}`runs`. A run is one replicate.
-# Heads and layers of one network are not, since they were trained together. Seeds differ in the
-# first weights and in the chances of masks and crops, not in scenes: an interval over seeds says
-# what another beginning might give, not other data.
+# Rows are objectives, columns are seeds. The training runs are: {glue:text}`runs`. One run is one
+# replicate. Heads and layers of one network are not replicates, because they were trained together. Two
+# seeds differ in the first weights and in the random masks and crops. They do not differ in the scenes.
+# So an interval over seeds says what another start might give. It does not say what other data might
+# give.
 #
 # ### Have they learned anything?
 #
-# A trend of a network that learned nothing means nothing. What each can do on held-out scenes stands
-# on its card; these are the first seeds.
+# A trend means little in a network that has learned nothing. The card of each model says what it can do
+# on held-out scenes. The table shows the first seeds.
 
 # %% tags=["hide-input"]
 first = [by_seed[0] for by_seed in names.values()]
@@ -97,36 +99,41 @@ order += ["masked error", "by median colour", "by interpolation"]
 pd.DataFrame(cards).reindex(order).map("{:.3f}".format).replace("nan", "–")
 
 # %% [markdown]
-# The linear probe (a linear classifier on frozen features) and the nearest neighbours (a vote of the ten
-# scenes with the most similar features) name the kind and colour that the many objects of a scene
-# have. Chance is 1 in 36, but the features of an untrained network already tell much: read each
-# number beside that of the last column. *masked error* is the mean absolute error of the pixels that the
-# SimMIM model could not see. The rows below show the error of a model that only repeats the scene's median
-# colour, and of one that interpolates between what it sees. That of *simmim-continued* comes from a decoder
-# that began anew. Kind, colour and odd factor are the shares
-# of right answers.
+# How to read the rows:
+#
+# - *linear probe*: a linear classifier on frozen features names the kind and colour of the distractors.
+# - *nearest neighbours*: the ten scenes with the most similar features vote on the same answer.
+# - *kind*, *colour*, *odd factor*: the shares of right answers to the three questions of chapter 3.
+# - *masked error*: the mean absolute error of the pixels that the SimMIM model could not see. The
+#   decoder of *simmim-continued* started anew.
+# - *by median colour*, *by interpolation*: the same error, for a model that only repeats the scene's
+#   median colour, and for one that interpolates between the visible pixels.
+#
+# Chance is 1 in 36 in the first two rows. But even the features of an untrained network tell much. So
+# compare each number with the one in the last column.
 #
 # ## The questions, before we look
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# Which of the objectives makes tokens look for what is like them? Predicting a hidden patch from
-# the visible ones; finding the odd object among its like; or telling scenes apart by their crops?
+# Which task makes tokens look for similar tokens? To predict a hidden patch from the visible ones? To
+# find the odd object among similar ones? Or to recognise that two crops come from one scene?
 # :::
 #
-# From the paper's figure 3 and section 4.2 we take, beforehand:
+# We fix four questions before we look. They come from the paper's figure 3 and section 4.2:
 #
-# 1. **The primary question.** Do objectives differ in how the weighted cosine moves with depth? The
-#    contrast is the mean over the last third of the layers minus that over the first third, in
-#    *simmim* minus *supervised*, within each seed.
-# 2. *Does the supervised curve fall?* The same contrast, for *supervised* alone.
-# 3. *Does simmim end above zero, and dino?* The mean over the last third.
-# 4. *Does fine-tuning with labels take the late turn away?* The mean over the last third, in
-#    *simmim-finetuned* minus *simmim-continued*, within each seed: both begin with the same network and
-#    train on for the same steps at the same rate, and only one of them gets labels.
+# 1. **The primary question.** Does the weighted cosine move differently with depth under two objectives?
+#    For each model we take the mean over the last third of the layers minus the mean over the first
+#    third. Then we subtract the number of *supervised* from the number of *simmim*, within each seed.
+# 2. *Does the supervised curve fall?* The same number, for *supervised* alone.
+# 3. *Do simmim and dino end above zero?* The mean over the last third of the layers.
+# 4. *Does fine-tuning with labels lower the late layers?* The mean over the last third, in
+#    *simmim-finetuned* minus *simmim-continued*, within each seed. Both start from the same network, and
+#    train for the same number of steps at the same rate. Only one of them gets labels.
 #
-# Each gets an interval over seeds, not over heads. With few seeds it is wide, and it should be. Only
-# the first question is primary: of several intervals at 95 %, one or the other misses by chance.
+# Each number gets an interval over seeds, not over heads. With few seeds the interval is wide, and it
+# should be. Only the first question is primary. The reason: among several 95 % intervals, one may easily
+# miss the truth by chance.
 
 # %%
 used = {o: names["untrained" if UNTRAINED else o] for o in names}
@@ -161,8 +168,8 @@ for ax, (objective, of) in zip(axes.flat, curves.items(), strict=True):
 _ = fig.supylabel("weighted cosine")
 
 # %% [markdown]
-# Step through {numref}`fig-objectives` from left to right, and look at the spread of the thin lines
-# before the thick ones: an objective can only be told from another by more than its runs differ.
+# In {numref}`fig-objectives`, look at the thin lines first. They show how much runs of one objective
+# differ. Two objectives differ clearly only if their thick lines lie further apart than that.
 #
 # ## The answers
 
@@ -261,30 +268,30 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# **Primary question.** From early to late layers the curve of *simmim* minus that of *supervised* is
-# {glue:text}`primary`: {glue:text}`primary_words`.
+# **Primary question.** From early to late layers, *simmim* moves by {glue:text}`primary` more than
+# *supervised*: {glue:text}`primary_words`.
 #
-# The contrast of *supervised* alone is {glue:text}`supervised_turn`. The last third lies at
+# *supervised* alone moves by {glue:text}`supervised_turn`. The last third lies at
 # {glue:text}`simmim_late` in *simmim*, and at {glue:text}`dino_late` in *dino*. Fine-tuning with labels
 # {glue:text}`tuned_words` in the last third: {glue:text}`tuned`.
 # :::
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# What will the table say if every network is replaced by its untrained beginning? Build the page
-# with `UNTRAINED = True` and see whether a verdict is left. (Differences within a seed are then those of
-# a network with itself; it is the contrasts of one objective that are put to the test.)
+# Suppose that every network had its random weights from before the training. What would the table say?
+# Build the page with `UNTRAINED = True`, and see whether any claim still holds. (A difference within a
+# seed then compares a network with itself. So only the numbers of a single objective are a real test.)
 # :::
 #
 # ## Fine-tuning as an intervention
 #
-# A comparison of objectives compares networks that went different ways from the start. Fine-tuning
-# starts from a trained network and changes the objective, with a new head, a lower rate and half the
-# steps. If the new task needs other cosines, they should move. But training on moves them too: the
-# control begins with the same network and does all that fine-tuning does, without the labels. What
-# counts is how far the two end apart.
+# So far we compared networks that went different ways from the start. Fine-tuning starts from a trained
+# network and changes the objective. It has a new output layer, a lower rate and half the steps. If the
+# new task needs other cosines, the cosines should move. But they may also move simply because training
+# goes on. So we need a control: the same network, trained for as long and at the same rate, but *without*
+# labels. If both change alike, the labels are not the cause.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-finetuning", "caption": "What fine-tuning with labels changes: the SimMIM model of a seed (open) and the same network after fine-tuning (filled), layer by layer; the same network trained on without labels, and the supervised model of the seed, for comparison (lines)."}, "image": {"alt": "For every layer two dots joined by a line: weighted cosine before and after fine-tuning; and curves of the control and of the supervised model."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-finetuning", "caption": "What fine-tuning with labels changes, for each seed. Open circles: the SimMIM model. Filled circles: the same network after fine-tuning. Light dotted line: the same network, trained further without labels. Dark dotted line: the supervised model of the seed."}, "image": {"alt": "For every layer two dots joined by a line: weighted cosine before and after fine-tuning; and curves of the control and of the supervised model."}}
 before, after = (curves[o] for o in ("simmim", "simmim-finetuned"))
 seeds = sorted(before.keys() & after.keys() & curves["simmim-continued"].keys())
 fig, axes = plt.subplots(
@@ -301,15 +308,15 @@ shown = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=4)
 
 # %% [markdown]
-# In {numref}`fig-finetuning`, which layers' cosines move, and do the filled dots leave the control's
-# curve? Layers that hardly move may serve both objectives, or nothing pushes them; the figure cannot
-# tell.
+# In {numref}`fig-finetuning`, compare open and filled circles: in which layers do the cosines move? Then
+# compare the filled circles with the control: do they leave its curve? Some layers hardly move. Perhaps
+# they serve both objectives, perhaps nothing pushes them. The figure cannot tell.
 #
 # ## Beside real models
 #
-# The small family says what the objective can do. Published models add what it did elsewhere, mixed
-# with everything else that differs. The dashed curves below come from tables in the repository. A
-# `MODEL` outside the family is drawn too.
+# The small family shows what an objective can do. Published models also differ in their objective, but
+# in everything else as well. The dashed curves below come from tables in the repository. If `MODEL` is
+# not one of the family, its curve is dashed, too.
 
 # %% tags=["hide-input"]
 elsewhere = {n: stored.read("modes", n).sel(convention="paper") for n in stored.names()}
@@ -336,11 +343,11 @@ ax.set_ylabel("weighted cosine")
 _ = fig.legend(fontsize=8, loc="outside lower center", ncols=2)
 
 # %% [markdown]
-# Dashed: {glue:text}`beside`.
+# The dashed curves belong to {glue:text}`beside`.
 #
 # ## Explore: heads behind the means
 #
-# Means hide heads. Step through the objectives; each dot is one head of one run.
+# A mean hides its heads. Step through the objectives. Each dot is one head of one run.
 
 # %% tags=["hide-input"]
 head_band = layer_band * curves["untrained"][0].sizes["head"] ** 0.5  # for one head
@@ -352,9 +359,9 @@ texts = [f"Weighted cosine of every head over depth; objective: {o}." for o in c
 views.stepper(frames, list(curves), texts, "objective")
 
 # %% [markdown]
-# **Try it.** Find an objective in which a layer's mean is near zero because heads of both signs
-# cancel. Is there a head that looks for contrast in a network whose mean groups like with like?
-# (Look for dots on both sides of the band in one column.)
+# **Try it.** Find an objective in which a layer's mean is near zero because heads of both signs cancel.
+# (Look for one column with dots above and below the band.) Now take a network whose mean lies above
+# zero. Does one of its heads look for contrast?
 #
 # ## Did we reproduce it?
 
@@ -377,24 +384,25 @@ tell(
 # | Figure 3: classifiers fall with depth | {glue:text}`supervised_turn` | {glue:text}`verdict_falls` |
 # | Figure 3: SimMIM attends to similar tokens in its late layers | {glue:text}`simmim_late` | {glue:text}`verdict_simmim` |
 # | Figure 3: DINO does so too | {glue:text}`dino_late` | {glue:text}`verdict_dino` |
-# | Figure 3: fine-tuning with labels takes late cosine away from SimMIM (over training on without labels) | {glue:text}`tuned` | {glue:text}`verdict_tuned` |
+# | Figure 3: fine-tuning with labels takes late cosine away from SimMIM (compared with training further without labels) | {glue:text}`tuned` | {glue:text}`verdict_tuned` |
 #
-# The paper's own contribution list says that some self-supervised models attend more to *dissimilar*
-# tokens in their last layers; its section 4.2 and its figures say *similar*. We test the second.
+# The paper contradicts itself in one point. Its list of contributions says that some self-supervised
+# models attend more to *dissimilar* tokens in their last layers. Its section 4.2 and its figures say
+# *similar*. We test *similar*.
 #
 # ## What to remember
 #
 # - To blame the objective, hold everything else fixed, and train more than once.
 # - The replicate is the training run. Heads and layers of one network are not replicates.
-# - State the contrast first; what you find afterwards is a hint for the next experiment.
-# - Fine-tuning follows one network through a change of objective. Its control is the same training on
-#   without the change.
+# - State the contrast first. What you find afterwards is a hint for the next experiment.
+# - Fine-tuning follows one network through a change of objective. Its control is the same network,
+#   trained for as long without the change.
 #
-# **Limits.** Networks of eight layers and 96 dimensions, pictures of 64 × 64 pixels, a few runs. A
-# contrast that is clear here shows that the objective *can* do this with all else equal. It does not
-# show that it did so in the paper's models, where scale, data and recipe differ too; and a contrast
-# that is missing here may need more depth or richer pictures. Cosines are about weights, not about
-# what a head attends to in pictures.
+# **Limits.** The networks have eight layers and 96 dimensions, the pictures 64 × 64 pixels, and there are
+# few runs. A clear contrast here shows that the objective *can* have this effect, all else being equal.
+# It does not show that the objective had this effect in the paper's models: their scale, data and recipe
+# differ, too. A contrast that is missing here may need more depth or richer pictures. Cosines are about
+# weights. They do not say what a head attends to in pictures.
 #
 # **Further reading.** SimMIM {cite}`xie2022simmim`, DINO {cite}`caron2021emerging`, and the paper's
 # section 4.2 {cite}`pan2024dissecting`.
