@@ -16,19 +16,19 @@
 # # Does a token attend to its own object, to others, or to the rest?
 #
 # Cosines say what a head *could* look for. This chapter looks at what tokens attend to, in pictures
-# where one object differs from all others. It earns figure 2 of the paper {cite}`pan2024dissecting`,
-# and then asks how much of the figure two simple things would give: the area of the objects, and the
-# possibility that early layers look nearby.
+# where one object differs from all others. It reproduces figure 2 of the paper
+# {cite}`pan2024dissecting`. Then it asks: would attention go there anyway, simply because an object is
+# large, or because it is near?
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
 # - turn an attention map and two masks into shares that sum to 1;
 # - give such a share an area, a geometry-matched null and an interval over images;
 # - say which part of "early layers attend to the same object" is about objects;
-# - compare models that were trained for different ends, over training runs.
+# - compare models that were trained for different goals, over training runs.
 #
 # **You need** chapters 1 and 3, {doc}`01_svd_derivation` and {doc}`03_embedded_world`: attention,
-# masks, shares of patches; and {doc}`04_training_objective` for the family of models.
+# masks, shares of patches. Chapter 4, {doc}`04_training_objective`, explains the family of models.
 #
 # **Time**: 30 minutes to read, about a minute to run on a laptop, 15 minutes for the exploration, 60
 # minutes to teach. Runs with no GPU and no network.
@@ -97,9 +97,10 @@ maps = maps / maps.sum(-1, keepdim=True)  # of the attention on patches
 list(maps.shape), list(regions.shape)
 
 # %% [markdown]
-# The model is {glue:text}`model`, and it sees {glue:text}`source`. `maps` is layer × head × asking object × patch; `regions` is region × patch. Every patch belongs to
-# the target, the distractors and the background in the shares that their masks cover of it, so the
-# three regions make up the picture.
+# The model is {glue:text}`model`, and it sees {glue:text}`source`. The shape of `maps` is layer × head ×
+# asking object × patch. The shape of `regions` is region × patch. A patch can belong to several regions
+# in part: to the target, to the distractors and to the background. Its shares are the parts of its area
+# that the masks cover. So the three regions together make up the picture.
 
 # %%
 studied = set(shares.image.values[whole.values])
@@ -107,18 +108,18 @@ numbers = (n for n, sample in enumerate(samples) if sample.key in studied)
 views.attention_stepper(model, samples, images=list(islice(numbers, 4)))
 
 # %% [markdown]
-# Step through the layers, with the target's patch asking and then with a distractor's; click any other
-# patch. Orange outlines the target, dashed blue the distractors. The bars sum to 1 over all keys, with
-# the {term}`prefix tokens <prefix token>` too; below them stands the same among patches alone, as in
-# `maps`.
+# Let the target's patch ask, and step through the layers. Then let a distractor's patch ask. You can also
+# click any other patch. The target has an orange outline, the distractors a dashed blue one. The bars
+# show the attention on all keys, including {term}`prefix tokens <prefix token>`, and sum to 1. The last
+# line shows the shares among patches alone, as in `maps`.
 #
 # **Try it.** On the first picture:
 #
-# 1. Let the target's patch ask. In which layer and head does its own object get the largest share of the
-#    attention on patches? How large is that beside its area, the mark of an even spread?
+# 1. Let the target's patch ask. In which layer and head does the target get the largest share of the
+#    attention on patches? Compare this share with the target's area, the mark of an even spread.
 # 2. In that layer, step through the heads. Do they agree?
-# 3. Let a distractor's patch ask. Does it look at the distractors more than their area asks for? How
-#    often is the asking patch itself the brightest?
+# 3. Let a distractor's patch ask. Do the distractors get a larger share than their area? How often is the
+#    asking patch itself the brightest?
 
 # %% tags=["hide-input"]
 shown = maps @ regions.mT  # [layer, head, asking object, region]
@@ -137,21 +138,23 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What you may have found
-# 1. In {glue:text}`top_at` the target gets {glue:text}`top_share:.0%`, with {glue:text}`top_area:.0%` of the
-#    area.
-# 2. The heads of that layer give it {glue:text}`others`.
-# 3. In {glue:text}`like_more:.0%` of the heads the distractors get more than the
-#    {glue:text}`like_area:.0%` that their area asks for. The asking patch is the brightest in
-#    {glue:text}`itself:.0%` of all maps: the reason why we leave it out below.
+# 1. In {glue:text}`top_at` the target gets {glue:text}`top_share:.0%` of the attention. It covers
+#    {glue:text}`top_area:.0%` of the area. But look at the map: much of this may be the asking patch
+#    itself.
+# 2. The heads of that layer give the target {glue:text}`others`.
+# 3. The distractors cover {glue:text}`like_area:.0%` of the area. In {glue:text}`like_more:.0%` of the
+#    heads they get more than that. The asking patch is the brightest in {glue:text}`itself:.0%` of all
+#    maps. This is why we leave it out below.
 # :::
 #
-# One picture is an anecdote; what follows counts many.
+# One picture is an anecdote. From here on we count many pictures.
 #
 # ## From a map to a share
 #
-# The share of a region is the inner product of a map, which sums to 1, with the region. The paper
-# groups them: *same* (target on target, distractors on distractors), *different* (each on the
-# other) and *background* (both). By hand, for this picture:
+# A map sums to 1. The share of a region is the inner product of the map with the region. The paper
+# groups the shares into three relations: *same* (target on target, distractors on distractors),
+# *different* (target on distractors, distractors on target) and *background* (both on background). By
+# hand, for this picture:
 
 # %%
 by_hand = maps @ regions.T  # [layer, head, object, region]
@@ -165,22 +168,22 @@ tell(
 qk.studies.relations(shares.share).isel(image=first).mean("head").to_pandas().round(2)
 
 # %% [markdown]
-# The library's study differs from these lines by {glue:text}`share_error:.0e`, and its shares sum to
-# 1 to {glue:text}`sum_error:.0e`. It computes only the query rows that are asked for.
-# {glue:text}`studied` of {glue:text}`given` pictures could be studied; left out: {glue:text}`left_out`.
+# The library's study differs from these lines by {glue:text}`share_error:.0e`. Its shares sum to 1, up to
+# {glue:text}`sum_error:.0e`. Of {glue:text}`given` pictures, {glue:text}`studied` could be studied. Left
+# out: {glue:text}`left_out`.
 #
-# Mind the word *same*. For a target it is its own object. For a distractor it is all distractors: its
-# own object and its like. And by construction *same* and *different* have equal areas.
+# The word *same* has two meanings here. For a target, *same* is its own object. For a distractor, *same*
+# is all distractors: its own object and the others of its sort. The areas of *same* and *different* are
+# equal by construction.
 #
 # ## Shares over layers, for every objective
 #
-# Now the whole family of chapter 4 on the same drawn scenes: figure 2 of the paper, once for each
-# training objective.
+# We repeat figure 2 of the paper for the whole family of chapter 4, on the same drawn scenes.
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# One model was trained to say in what one object is *odd*. Which of *same* and *different* will its
-# tokens favour? And those of one that predicts hidden patches?
+# One model was trained to say in what one object is *odd*. Which relation will its tokens favour, *same*
+# or *different*? And what about a model that predicts hidden patches?
 # :::
 
 # %%
@@ -211,21 +214,21 @@ shown = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
 # %% [markdown]
-# In {numref}`fig-shares`, a curve means little until it is laid beside its dotted line: most of a
-# scene is background, so attention that sees nothing puts most of itself there.
+# In {numref}`fig-shares`, compare every curve with its dotted line. Most of a scene is background. So even
+# attention that sees nothing puts most of itself on the background.
 #
 # ## What geometry alone would give
 #
-# There is a second trap, and area does not mend it. An object is a compact blob around the patch
-# that asks. A layer that looks *nearby*, whatever is there, will find its own object more often than
-# its area says. So we lay the same masks and the same asking patches on **another** picture, where
-# they mark nothing in particular, and measure again. This is the {term}`geometry-matched null`. What is left is the
-# {term}`excess`: share minus null share. We also leave out the asking patch itself, since a token
-# that attends to itself says nothing about objects.
+# Area is not the only trap. An object is a compact blob around the patch that asks. Take a layer that
+# looks *nearby*, whatever is there. It finds its own object more often than the area says. So we lay the
+# same masks and the same asking patches on **another** picture, where they mark nothing in particular.
+# We measure again, and call the result the {term}`geometry-matched null`. The {term}`excess` is the
+# share minus the null share. We also leave out the asking patch, because a token that attends to itself
+# says nothing about objects.
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# For which of the three curves will the null explain most: same, different or background?
+# For which of the three curves will the null explain most: *same*, *different* or *background*?
 # :::
 
 # %%
@@ -247,12 +250,13 @@ shown = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
 # %% [markdown]
-# The three excesses of {numref}`fig-excess` sum to zero: what objects gain, the background loses. Where
-# *same* and *different* rise together, tokens attend to objects rather than to background, whichever
-# object it is. Grouping would show as *same* above *different*.
+# The three excesses of {numref}`fig-excess` sum to zero: what objects gain, the background loses. If
+# *same* and *different* rise together, tokens attend to objects rather than to background, and it does
+# not matter to which object. If attention groups, *same* lies above *different*.
 #
-# How much of "the same object, early" is left? In the first third of the layers, without the asking
-# patch; the target's token on its own object stands apart, since it is the only clean case:
+# How much is left of "early layers attend to the same object"? The table shows the excess in the first
+# third of the layers, without the asking patch. A column of its own shows the target's patch looking at
+# the target. Only there does *same* mean a single object:
 
 # %% tags=["hide-input"]
 rows = {}
@@ -273,10 +277,10 @@ early_excess.round(3)
 # %% [markdown]
 # ## From early to late
 #
-# The paper says: same object early, background late. The contrast for that is fixed in the library:
-# the mean excess over the last third of the layers minus that over the first third. For one model the
-# interval is over pictures (it ignores that each picture is also the null of another); for an
-# objective it is over training runs.
+# The paper says: same object early, background late. We test this with one number that was fixed
+# beforehand: the mean excess over the last third of the layers minus the mean over the first third. For
+# an objective the interval is over training runs. For one model it is over pictures. (This interval
+# ignores that each picture is also the null of another picture.)
 
 # %%
 table = {}
@@ -318,22 +322,23 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# In {glue:text}`model` the excess on the same object {glue:text}`own_same_words` from early to late
-# layers ({glue:text}`own_same`), and that on the background {glue:text}`own_background_words`
-# ({glue:text}`own_background`). The raw shares, which the paper shows, move by
-# {glue:text}`raw_same` and {glue:text}`raw_background`. Where the two disagree, place or the asking patch
-# itself was speaking.
+# In {glue:text}`model` the excess on *same* {glue:text}`own_same_words` from early to late layers
+# ({glue:text}`own_same`). The excess on *background* {glue:text}`own_background_words`
+# ({glue:text}`own_background`). The paper shows raw shares. They move by {glue:text}`raw_same` on *same*
+# and by {glue:text}`raw_background` on *background*. If a raw share and its excess disagree, the raw
+# share came from the place of the masks or from the asking patch itself.
 #
-# Over training runs the excess on *same* moves by {glue:text}`simmim_same` in *simmim*, and by
+# Over training runs, the excess on *same* moves by {glue:text}`simmim_same` in *simmim*. It moves by
 # {glue:text}`tuned_same` in *simmim-finetuned*.
 # :::
 #
 # ## Beside real models
 #
-# Two real classifiers, computed elsewhere and stored with their provenance: on one photograph of O3
-# (n = 1, an illustration without an interval; its null is on other photographs), and on drawn scenes at
-# the models' own size (their null among themselves). The asking patch is left out. Look for layers
-# where the dashed line reaches the solid one: there geometry explains the share.
+# The next figure shows two real classifiers. The numbers were computed elsewhere and are stored with
+# their provenance. One set is a single photograph of O3, so there is no interval. It is an illustration.
+# Its null comes from other photographs. The second set is drawn scenes at the models' own size. Their
+# null comes from other scenes of the set. The asking patch is left out. Look for layers where the dashed
+# line reaches the solid one: there geometry explains the share.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models (computed elsewhere): share of *same*, mean over heads, the asking patch left out, on one photograph of O3 and on drawn scenes. Solid: on the true picture. Dashed: the same masks on other pictures."}, "image": {"alt": "For each stored real model a panel with the share of attention on the same object over depth on the true picture and on other pictures, for one photograph and for drawn scenes."}}
 tables = {name: stored.read("preference", name) for name in stored.names("preference")}
@@ -373,27 +378,28 @@ tell(
 # %% [markdown]
 # | claim | this run | verdict |
 # |---|---|---|
-# | Figure 2: attention on the same object falls with depth; as published, {glue:text}`model` | {glue:text}`raw_same` | {glue:text}`verdict_same_raw` |
+# | Figure 2: attention on the same object falls with depth (raw share, as published; {glue:text}`model`) | {glue:text}`raw_same` | {glue:text}`verdict_same_raw` |
 # | the same, as excess over geometry | {glue:text}`own_same` | {glue:text}`verdict_same` |
-# | Figure 2: attention on the background gains late; as published | {glue:text}`raw_background` | {glue:text}`verdict_background_raw` |
+# | Figure 2: attention on the background grows in late layers (raw share, as published) | {glue:text}`raw_background` | {glue:text}`verdict_background_raw` |
 # | the same, as excess over geometry | {glue:text}`own_background` | {glue:text}`verdict_background` |
-# | Figure 2: SimMIM turns to the same object late; as excess, over {glue:text}`simmim_runs` training runs | {glue:text}`simmim_same` | {glue:text}`verdict_simmim` |
+# | Figure 2: SimMIM turns to the same object in late layers (as excess, over {glue:text}`simmim_runs` training runs) | {glue:text}`simmim_same` | {glue:text}`verdict_simmim` |
 #
 # ## What to remember
 #
-# - A share of attention needs three companions: the area, the geometry-matched null, an interval.
-# - A layer that looks nearby fills an object with attention without grouping. Whether a layer does so
-#   is measured by the null, and models of one world differ in it.
+# - Show three things beside a share of attention: the area, the geometry-matched null, an interval.
+# - A layer that looks nearby puts attention on its own object, without any grouping. The null measures how
+#   much. Models of one world differ in this.
 # - The excesses over regions sum to zero: read them together.
 # - Attention to objects is not yet grouping: compare *same* with *different*.
 #
-# **Limits.** The null keeps place and shape, and changes what asks as well as what answers: on another
-# picture the asking patch mostly lies on background, and attends as background does. So an excess
-# below zero can mean that objects look less near than background does. Attention is averaged over heads, and heads differ. Attention says
-# where a token reads from, not what it does with what it reads.
+# **Limits.** The null keeps the place and the shape of the masks. But it changes both what asks and what
+# answers. On another picture the asking patch mostly lies on background, and attends as background does.
+# So an excess below zero can mean that patches on objects look less nearby than patches on background.
+# Attention is averaged over heads, and heads differ. Attention says where a token reads from. It does
+# not say what the token does with it.
 #
 # **Further reading.** The O3 and P3 images {cite}`kotseruba2019saliency`; the paper's section 4.1
 # {cite}`pan2024dissecting`.
 #
-# **Next.** {doc}`06_same_object` asks the same of single modes: do their two directions prefer one
-# object?
+# **Next.** {doc}`06_same_object` asks the question of single modes: do their two directions prefer the
+# same object?

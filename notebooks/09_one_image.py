@@ -16,9 +16,9 @@
 # # How do modes make the attention of one image?
 #
 # A gallery goes from a mode to its pictures. This chapter goes the other way: from one picture to the
-# modes at work in it. It earns figure 5 of the paper, and S17 to S19 {cite}`pan2024dissecting`, and
-# adds what they leave out: the modes are added up, one after the other, until they *are* the model's
-# own attention.
+# modes at work in it. It reproduces figures 5 and S17 to S19 of the paper {cite}`pan2024dissecting`. Then
+# it goes one step further. It adds the modes up, one after the other, until they *are* the model's own
+# attention.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
@@ -59,9 +59,9 @@ from qkutils.book import pictures_for, tell
 # %% [markdown]
 # ## Who asks?
 #
-# A head gives each token a map of its own. To have one map we need one asking patch. We take the
-# patch whose attention is least like that of the other patches, averaged over all heads: its attention
-# is exceptional, for what stands there or for its place.
+# A head gives each token a map of its own. To look at one map we have to choose one asking patch. We take
+# the patch whose attention differs most from that of the other patches, averaged over all heads. It is
+# an exceptional patch, because of what it shows or because of its place.
 
 # %%
 model = qk.load(MODEL)
@@ -76,10 +76,9 @@ tell(model=model.name, asked=asked, row=asked // model.grid[1])
 tell(column=asked % model.grid[1], key=pictures.keys[PICTURE % len(pictures.keys)])
 
 # %% [markdown]
-# On picture {glue:text}`key` of {glue:text}`model` that is the patch in row {glue:text}`row` and column
-# {glue:text}`column`. In each third of the layers we take the head in which its map is least like
-# those of the other patches: there it is most exceptional. It may look at fewer places than others do,
-# or at more.
+# On picture {glue:text}`key`, with {glue:text}`model`, this is the patch in row {glue:text}`row` and column
+# {glue:text}`column`. We also choose three heads. In each third of the layers we take the head in which
+# the map of this patch differs most from the maps of the other patches.
 
 # %%
 at = model.prefix_tokens + asked
@@ -96,9 +95,10 @@ name_of = "L{} H{}".format
 # %% [markdown]
 # ## Modes in order of contribution
 #
-# A mode's {term}`contribution` to this image is the largest score that it gives to any pair of its
-# patches, $\sigma_n \max_i s(z_i\cdot u_n) \max_j s(z_j\cdot v_n)$ for the better sign $s$: our
-# reading of the order in the paper. Here only one patch asks, so $i$ is fixed:
+# In which order should we look at the modes? A mode's {term}`contribution` to an image is the largest score
+# that the mode gives to any pair of patches:
+# $\sigma_n \max_i s(z_i\cdot u_n) \max_j s(z_j\cdot v_n)$, for the better sign $s$. We think that the paper
+# uses this order. Here only one patch asks, so $i$ is fixed:
 #
 # $$ c_n = \max_s \; \sigma_n \; s\,(z_i\cdot u_n) \; \max_j s\,(z_j \cdot v_n). $$
 
@@ -122,18 +122,24 @@ tell(disagree=sum(first > 0 for first in firsts))
 pd.DataFrame(table, index=[*(f"number {n}" for n in range(1, 7)), "key salience"])
 
 # %% [markdown]
-# In brackets: the contribution, and the {term}`share of the logit`: the mode's covariance, over keys, with the
-# whole logit of this patch, as a part of the whole's variance. With key salience, $\kappa$, the shares
-# add up to one. A share is below zero where a mode works against the sum of the others.
+# The first number in brackets is the contribution. The second number is the {term}`share of the logit`. To
+# compute it, take the covariance, over keys, of the mode's part with the whole logit of this patch, and
+# divide by the variance of the whole logit. The shares of all modes and of key salience, $\kappa$, add up
+# to one. A share below zero means that the mode works against the sum of the others.
 #
-# Contribution looks at the largest *positive* score, and at patches only. A mode that lowers nearly all
-# patches, and so leaves attention to the class token or to a few patches, can carry most of the
-# variance and score zero. The reverse happens too: keys that are alike all over the picture score high
-# and decide nothing, since the softmax does not see what is added to all keys. In
-# {glue:text}`disagree` of the three heads the mode with the largest contribution is not the one with
-# the largest share.
+# Contribution and share can disagree, in two ways:
 #
-# The modes of an early, a middle and a late head, with the pictures that each responds to most:
+# - Contribution looks only at the largest *positive* score of a patch. A mode may lower nearly all patches,
+#   and so leave the attention to the class token or to a few patches. Such a mode can have a large share
+#   and a contribution of zero.
+# - A mode may give all patches nearly the same high score. Its contribution is large. But it decides
+#   nothing, because the softmax does not see what is added to all keys.
+#
+# In {glue:text}`disagree` of the three heads the mode with the largest contribution does not have the
+# largest share.
+#
+# The next figure shows the modes of an early, a middle and a late head, with the pictures that each mode
+# responds to most:
 
 # %% tags=["hide-input"]
 atlas = qk.scan(model, pictures, k=4)
@@ -150,7 +156,7 @@ def block(axes, place, number):
     return plots.mark_patch(axes["a"], asked, model.grid[1])
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-image", "caption": "Figure 5 of the paper for one picture. Left: the picture, its asking patch framed, as in every map. Then for three heads, from early to late, the four modes that contribute most to this patch's attention. On top the mode on the picture (red asks, cyan answers, for the sign at work), below the four pictures of the set to which the mode responds most. The percentage is the share of the logit. Full colour is each mode's own largest projection on the picture."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above four small optimal pictures."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-image", "caption": "Figure 5 of the paper for one picture. Left: the picture, with a frame around the asking patch. Each row: one head, from early to late, with the four modes that contribute most to this patch's attention. The map shows the mode on the picture, for the sign at work: red asks, cyan answers, white does both. Full colour is the mode's largest projection on the picture. The percentage is the share of the logit. Below each map: the four pictures of the set to which the mode responds most."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above four small optimal pictures."}}
 fig = plt.figure(figsize=(8, 6.6), layout="constrained")
 left, right = fig.subfigures(1, 2, width_ratios=(1.4, 5))
 ax = left.subplots()
@@ -163,14 +169,14 @@ for part, place in zip(right.subfigures(3, 4), picks, strict=True):
         block(axes, place, number)
 
 # %% [markdown]
-# In {numref}`fig-one-image` read a column from above: where does this mode find what it looks for, and
-# what do its optimal pictures have in common there? A percentage below zero says that the mode draws
-# attention away from where the head as a whole puts it.
+# Choose one map of {numref}`fig-one-image`. Where does this mode find what it looks for? What do the
+# optimal pictures below the map have in common? A percentage below zero says that the mode draws
+# attention away from the places where the head as a whole puts it.
 #
 # ## Building the score up
 #
-# The scores are sums, so the modes can be added one after the other, and after each the softmax be
-# taken. With all of them, and with {term}`key salience`, nothing may be missing:
+# A score is a sum over modes. So we can add one mode after the other, and take the softmax after each
+# step. With all modes and with {term}`key salience`, nothing should be missing:
 #
 # $$ \mathrm{softmax}_j\Big(\big(\kappa\cdot z_j + \textstyle\sum_{n \in \text{first}}
 #    \sigma_n (z_i\cdot u_n)(z_j\cdot v_n)\big) / \sqrt{d_{\text{head}}}\Big). $$
@@ -193,8 +199,9 @@ dict(built[picks[0]].sizes)
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# How many modes will it take until the map is ten times nearer to the model's than an even map is? The
-# same number in an early and in a late head? And what if key salience is left out?
+# An even map gives the same attention to every token. How many modes does it take until our map is ten
+# times nearer to the model's map than an even map? Is the number the same in an early and in a late
+# head? And what happens without key salience?
 # :::
 
 # %%
@@ -210,7 +217,7 @@ for place, found in explained.items():
     for name, rows in orders.items():
         distance[place, name] = abs(rows - row).sum("token") / 2
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-build-up", "caption": "How far the attention of the asking patch is from the model's own (total variation, the share that lies elsewhere) when only the first modes count. Solid: ordered by contribution. Dashed: by strength. Dotted: by contribution, without key salience, which need not arrive. Grey lines: an even map, and a tenth of its distance."}, "image": {"alt": "For three heads, curves of total variation against the number of modes, falling to zero, and a dotted one without key salience."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-build-up", "caption": "How far the attention of the asking patch is from the model's own when only the first modes count. The distance is the total variation: the share of attention that lies elsewhere. Solid: ordered by contribution. Dashed: by strength. Dotted: by contribution, without key salience; this curve need not reach zero. Grey lines: the distance of an even map, and a tenth of it. The scales differ."}, "image": {"alt": "For three heads, curves of total variation against the number of modes, falling to zero, and a dotted one without key salience."}}
 fig, axes = plt.subplots(1, 3, figsize=(7.5, 3.2), layout="constrained")
 styles = {"by contribution": "-", "by strength": "--", "no key salience": ":"}
 for ax, (layer, head) in zip(axes, picks, strict=True):
@@ -255,6 +262,8 @@ tell(
     even=in_heads(f"{even[place]:.2f}" for place in picks),
     worst=name_of(*worst),
     worst_count=count,
+    step_before=count - 1,
+    step_after=min(count + 1, len(steps[worst])),
     worst_mode=f"M{int(explained[worst].mode[count - 1])}",
     worst_share=float(explained[worst].share[count - 1]),
     before=float(before),
@@ -263,16 +272,19 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# An even map, the same weight for every token, already lies near the model's where the head spreads its
-# attention: {glue:text}`even`. Ten times nearer than that, for good, it is with this many modes by
-# contribution: {glue:text}`needed`; by strength: {glue:text}`needed_strong`. With the six modes that
-# the paper shows this much still lies elsewhere: {glue:text}`six`. Without key salience, with all
-# modes: {glue:text}`missing`.
+# The distance of an even map is small if the head spreads its attention. Here it is
+# {glue:text}`even`. How many modes does it take to come ten times nearer, and to stay there?
 #
-# The largest step that a single mode makes in the wrong direction (or the smallest in the right one) is
-# that of {glue:text}`worst_mode`, number {glue:text}`worst_count` in {glue:text}`worst`: from
-# {glue:text}`before:.2f` to {glue:text}`after:.2f`, with a share of {glue:text}`worst_share:+.0%`. A mode that
-# pulls away may count before the one that holds against it.
+# - by contribution: {glue:text}`needed`;
+# - by strength: {glue:text}`needed_strong`.
+#
+# The paper shows six modes of a head. With six modes, this share of attention still lies elsewhere:
+# {glue:text}`six`. With all modes but without key salience, it is {glue:text}`missing`.
+#
+# More modes do not always bring the map nearer. The worst step is that of {glue:text}`worst_mode`, number
+# {glue:text}`worst_count` in {glue:text}`worst`. It takes the distance from {glue:text}`before:.2f` to
+# {glue:text}`after:.2f`. The mode's share is {glue:text}`worst_share:+.0%`. A later mode can undo such a
+# step.
 # :::
 #
 # ### One patch of one picture proves little
@@ -311,36 +323,40 @@ tell(
 )
 
 # %% [markdown]
-# With the six strongest modes the layer means lie between {glue:text}`six_least:.3f` and
-# {glue:text}`six_most:.3f`, the latter in layer {glue:text}`six_layer`.
+# With the six strongest modes, the layer means lie between {glue:text}`six_least:.3f` and
+# {glue:text}`six_most:.3f`. The largest one belongs to layer {glue:text}`six_layer`.
 #
 # ## From colour to parts?
 #
-# The paper finds colours in the early modes of its figure 5, and parts of objects in the late ones. On
-# one picture that is a matter of looking. Chapter 8 measures it where the content is known: see
-# {numref}`fig-families`, and the last table there for the verdicts. It lays random directions beside the
-# modes, and so must you: what they show as well is a fact about the layer's tokens, and not about a mode.
+# The paper finds colours in the early modes of its figure 5, and parts of objects in the late ones. On one
+# picture this remains an impression. Chapter 8 measures it in scenes whose content is known. See
+# {numref}`fig-families`, and the last table of chapter 8 for the verdicts. Chapter 8 also measures random
+# directions. If random directions show the same trend, the trend belongs to the layer's tokens, and not
+# to the modes.
 #
 # ## Explore: a map grows
+#
+# Choose a head and an asking patch. Look at one mode alone, and then add the modes up.
 
 # %%
 layer, head = picks[0]
 views.one_image(model, image, pictures, layer=layer, head=head, query_patch=asked)
 
 # %% [markdown]
-# With no mode kept, key salience alone decides, and each patch gets the same map.
+# With no mode at all, key salience alone decides. Then every asking patch has the same map.
 #
 # **Try it.**
 #
-# 1. *Two orders.* In {glue:text}`order_at` set the number of modes to {glue:text}`order_count`, by
-#    contribution, then by σ. Which map is nearer? Which mode makes the difference?
-# 2. *Key salience off.* In {glue:text}`kappa_at` keep all modes and take key salience away. How much of
+# 1. *Two orders.* In {glue:text}`order_at`, add up the first {glue:text}`order_count` by contribution, and
+#    then the same number by σ. Which map is nearer? Which mode makes the difference?
+# 2. *Key salience off.* In {glue:text}`kappa_at`, keep all modes and switch key salience off. How much of
 #    the attention moves?
-# 3. *A step back.* In {glue:text}`worst` set the number of modes to one less than
-#    {glue:text}`worst_count`, then to it, then to one more. What does the map do, and what share has
-#    the mode?
+# 3. *A step back.* In {glue:text}`worst`, add up {glue:text}`step_before` modes by contribution, then
+#    {glue:text}`worst_count`, then {glue:text}`step_after`. What does the map do? What is the share of mode
+#    {glue:text}`worst_mode`?
 #
-# For a picture of your own, put it into a folder, set `IMAGES` to the folder and `PICTURE` to its number.
+# You can also take a picture of your own. Put it into a folder, set `IMAGES` to the folder and `PICTURE`
+# to its number.
 
 # %% tags=["hide-input"]
 behind = {
@@ -381,16 +397,16 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What you may have found
-# 1. With the number at {glue:text}`order_count`, {glue:text}`by_contribution:.2f` of the attention lies elsewhere
-#    by contribution, {glue:text}`by_strength:.2f` by σ. Only the first order has, with their shares of
-#    the logit: {glue:text}`only_first`. Only the second: {glue:text}`only_second`. Neither order looks
-#    at these shares. A mode that lowers patches, say, helps without a large positive score.
-# 2. {glue:text}`kappa_missing:.2f` of the attention moves. Key salience has
-#    {glue:text}`kappa_share:+.0%` of the logit in this head. (Above 100 %, modes would work against it
-#    together.)
-# 3. {glue:text}`before:.2f`, {glue:text}`after:.2f`, {glue:text}`follows:.2f`. A share near or below
-#    zero does not mean that a mode is useless: its step can be undone by the next, which only together
-#    with it is right.
+# 1. By contribution, {glue:text}`by_contribution:.2f` of the attention lies elsewhere. By σ it is
+#    {glue:text}`by_strength:.2f`. Only the order by contribution includes {glue:text}`only_first`. Only the
+#    order by σ includes {glue:text}`only_second`. (The percentage is the share of the logit.) Neither order
+#    looks at the shares. A mode that lowers patches, for example, can help without a large positive score.
+# 2. {glue:text}`kappa_missing:.2f` of the attention moves. The share of key salience in this head is
+#    {glue:text}`kappa_share:+.0%`. (A share above 100 % would mean that the modes together work against key
+#    salience.)
+# 3. The distance goes from {glue:text}`before:.2f` to {glue:text}`after:.2f`, and then to
+#    {glue:text}`follows:.2f`. So a mode with a share near or below zero is not useless. The next mode can
+#    undo its step, and the two are right only together.
 # :::
 #
 # ## Did we reproduce it?
@@ -405,24 +421,26 @@ tell(
 # | claim | this run, one patch of one picture | verdict |
 # |---|---|---|
 # | Section 3: the modes make up the score; with key salience the attention is exact (ours) | differs by {glue:text}`rebuilt_error:.0e` | {glue:text}`verdict_exact` |
-# | Figure 5 shows six modes of a head; they make its attention, up to a tenth of an even map's distance (ours) | elsewhere: {glue:text}`six` | {glue:text}`one_picture` |
-# | Biases may be dropped: without key salience (query bias and LayerNorm's shift) less than a twentieth of the attention moves | elsewhere: {glue:text}`missing` | {glue:text}`one_picture` |
+# | Figure 5 shows six modes of a head. (Ours:) six modes make its attention, up to a tenth of an even map's distance | attention that lies elsewhere: {glue:text}`six` | {glue:text}`one_picture` |
+# | Biases may be dropped: without key salience (query bias and LayerNorm's shift) less than a twentieth of the attention moves | attention that lies elsewhere: {glue:text}`missing` | {glue:text}`one_picture` |
 # | Figure 5: from colour to parts | see {doc}`08_mode_gallery` | measured there |
 #
-# A claim about pictures gets a verdict from twenty pictures or more. Here there is one.
+# In this book, a claim about pictures gets a verdict only from twenty pictures or more. Here there is one
+# picture, so two rows have no verdict.
 #
 # ## What to remember
 #
-# - A mode can be strong and idle on this image. Contribution is about an image and a query.
-# - Scores add up; attention does not. After each mode take the softmax again.
-# - Say how much of the attention the modes that you show account for.
-# - Key salience is no mode, and the map needs it.
+# - A mode can be strong, and still do nothing on this image. Contribution belongs to an image and a query.
+# - Scores add up, attention does not. After each mode, take the softmax again.
+# - If you show some modes, say how much of the attention they account for.
+# - Key salience is not a mode. But the map needs it.
 #
-# **Limits.** Contribution takes two maxima, so one bright patch is enough to rank high, and a mode that
-# works by lowering ranks low: six by contribution may miss the mode that decides. The order is one of
-# many, and modes with shares below zero make every order a little arbitrary. The asking patch was
-# chosen because its attention is special; in large networks that may be one of the few patches that
-# serve as stores for the whole picture, and are not about what stands there.
+# **Limits.** Contribution looks at the largest scores. So one bright patch is enough for a high rank, and a
+# mode that works by lowering patches has a low rank. Six modes by contribution may miss the mode that
+# decides. There are many possible orders, and modes with shares below zero make every order a little
+# arbitrary. We chose the asking patch because its attention is exceptional. In large networks a few
+# patches serve as stores for the whole picture. An exceptional patch may be one of them, and then it is
+# not about what it shows.
 #
 # **Further reading.** The paper's figure 5 and section 4.3 {cite}`pan2024dissecting`.
 #
