@@ -15,14 +15,14 @@
 # (ch-trends)=
 # # Do tokens attend to tokens like themselves? Cosine trends over depth
 #
-# One number per head tells whether its modes look for like or for unlike. This chapter follows that
-# number from the first layer to the last, for every model at hand, and earns figures 3, S1 and S2
-# of the paper {cite}`pan2024dissecting`. Next to every value stands what chance would give, for
-# which the published figures need a correction.
+# One number per head tells whether its modes look for similar or for different tokens. This chapter
+# follows the number from the first layer to the last, for every model at hand. It reproduces figures 3,
+# S1 and S2 of the paper {cite}`pan2024dissecting`. Next to every value stands what chance would give. The
+# published figures need a correction here.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
-# - compute a head's weighted cosine in two ways, one of which needs no singular vector;
+# - compute a head's weighted cosine in two ways, with and without singular vectors;
 # - say how large a cosine must be to mean anything, for a single mode and for a mean;
 # - read a trend over depth with an interval, and say what it does not show;
 # - tell which conclusions depend on whether LayerNorm is left out.
@@ -64,9 +64,9 @@ from qkutils.book import pictures_for, stored, tell
 # \overline{\cos} = \frac{\sum_n \sigma_n \cos_n}{\sum_n \sigma_n} .
 # $$
 #
-# Near 1 the head groups like with like; below 0 it looks for contrast. Near 0 there are two
-# possibilities, and this number can't tell them apart: the modes relate things that have nothing to
-# do with each other, or grouping and opposing modes cancel.
+# Near 1 the head groups like with like. Below 0 it looks for contrast. Near 0 there are two
+# possibilities: the modes relate things that have nothing to do with each other, or grouping and
+# opposing modes cancel. The number can't tell them apart.
 
 # %%
 model = qk.load(MODEL)
@@ -110,7 +110,8 @@ tell(
 list(closed_form.shape)
 
 # %% [markdown]
-# The three agree to {glue:text}`long_way_error:.0e` and {glue:text}`closed_error:.0e`.
+# The library's value differs by {glue:text}`long_way_error:.0e` from the mean over modes, and by
+# {glue:text}`closed_error:.0e` from the closed form.
 #
 # ## What chance would give
 #
@@ -141,22 +142,23 @@ table.rename_axis(columns="d").round(3)
 # :::
 #
 # The cosine of two random directions has mean 0 and standard deviation $1/\sqrt{d}$, where $d$ is
-# the number of dimensions: the more there are, the closer to a right angle. So 95 % lie within
-# $\pm 1.96/\sqrt{d}$, the {term}`null band`. The cosine of a mode inside it can't be told from chance.
+# the number of dimensions. In more dimensions, random directions are closer to a right angle. So 95 % of
+# random cosines lie within $\pm 1.96/\sqrt{d}$, the {term}`null band`. A cosine inside the band may be
+# chance.
 #
-# The band in the published figures is another one. The authors' code fixes it at ±0.123 radians
-# around a right angle, a cosine of ±{glue:text}`published:.3f`, for every model. That fits about 255
-# dimensions: it is too wide for 384 and more, where it hides modes that do say something, and too
-# narrow for 192. The published code that would compute it draws uniform numbers where normal ones
-# are needed, builds its second vector from the first, and takes the 99th percentile where the
-# caption says 95.
+# The published figures have a different band. The authors' code fixes it at ±0.123 radians around a right
+# angle, for every model. That is a cosine of ±{glue:text}`published:.3f`, which fits about 255 dimensions.
+# For 384 dimensions and more, the published band is too wide, and hides modes that do say something. For
+# 192 it is too narrow. The published code also has lines that would compute the band. They draw uniform
+# numbers where normal ones are needed, they build the second vector from the first, and they take the 99th
+# percentile where the caption says 95.
 #
 # ### Chance for a mean
 #
-# A weighted mean of many cosines varies less than one of them does: by how much depends on how
-# many modes carry the weight. If a head kept its strengths and its directions were random, the mean
-# would have standard deviation $\sqrt{\sum_n \sigma_n^2} \,/ \sum_n \sigma_n$ times that of one cosine.
-# For $m$ equal strengths that is $1/\sqrt{m}$ times; for a single strong mode there is no gain at all.
+# A weighted mean of many cosines varies less than a single cosine. How much less? That depends on how many
+# modes carry the weight. Suppose that a head keeps its strengths, and its directions are random. Then the
+# standard deviation of the mean is $\sqrt{\sum_n \sigma_n^2} \,/ \sum_n \sigma_n$ times that of one cosine.
+# For $m$ equal strengths this factor is $1/\sqrt{m}$. For a single strong mode it is 1.
 
 # %%
 band = qk.null_band(model, convention="paper")  # (layer,): 95 % of single cosines
@@ -174,17 +176,18 @@ tell(
 )
 
 # %% [markdown]
-# For {glue:text}`model` a single cosine has the band ±{glue:text}`band:.3f`. A head's weighted cosine
-# has a standard deviation of {glue:text}`head_sd_mean:.3f` by chance, on average over heads, and the
-# mean of a layer falls within ±{glue:text}`layer_band_mean:.3f` in 95 of 100 cases. With *random
-# weights* of the same shape a head would vary by {glue:text}`random_sd:.3f` only: their strengths are
-# even, those of trained heads are not. We use the wider one.
+# For {glue:text}`model` the band of a single cosine is ±{glue:text}`band:.3f`. By chance alone, a head's
+# weighted cosine has a standard deviation of {glue:text}`head_sd_mean:.3f`, on average over heads. By chance
+# alone, the mean of a layer falls within ±{glue:text}`layer_band_mean:.3f` in 95 of 100 cases.
+#
+# Heads with *random weights* of the same shape would vary by {glue:text}`random_sd:.3f` only. Their strengths
+# are even, and those of trained heads are not. We use the wider band.
 
 # %% [markdown]
 # ## The modes, layer by layer
 #
-# Now the cosines themselves, all modes of all heads of a layer: figure S1. If directions were
-# random, 95 % would lie in the grey band.
+# Now we look at the cosines themselves, as in figure S1: all modes of all heads of a layer. If directions
+# were random, 95 % of the cosines would lie in the grey band.
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -209,11 +212,11 @@ views.stepper(frames, list(parts.layer.values), texts, "layer")
 # would leave 0.05.
 # :::
 #
-# **Try it.** In which layer do the cosines lean to the right, and where to the left? Is there a
-# layer that does both, so that its mean hides it? Look for two heaps, one on each side.
+# **Try it.** In which layer do the cosines lean to the right, and in which to the left? Is there a layer with
+# many cosines on both sides of the band, so that its mean hides them?
 #
-# A histogram hides which modes are strong. Figure S2 shows single heads: strengths as bars,
-# cosines as dots.
+# A histogram does not show which modes are strong. The paper's figure S2 does: it shows single heads, with
+# strengths as bars and cosines as dots.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-spectrum", "caption": "Strength (bars, as a share of the largest) and cosine (dots) of every mode of one head, in the first, a middle and the last layer. Between the dashed lines lie 95 % of random cosines."}, "image": {"alt": "Three panels, one head each from an early, a middle and a late layer: bars of falling strength, with a dot for the cosine of each mode, and two dashed lines around zero."}}
 chosen = [0, parts.sizes["layer"] // 2, parts.sizes["layer"] - 1]
@@ -234,24 +237,24 @@ _ = axes[0].legend(fontsize=8, loc="lower right")
 # %% [markdown]
 # ## The trend
 #
-# Figure 3 of the paper: the mean of the weighted cosine over the heads of a layer, against depth.
-# We draw the embedded models, one for each training objective, and real models that are at hand or
-# whose numbers are stored.
+# Figure 3 of the paper shows the weighted cosine over depth, as a mean over the heads of a layer. We draw
+# the embedded models, one for each training objective ({doc}`04_training_objective` explains them). We
+# also draw real models that are at hand, or whose numbers are stored.
 #
-# The paper finds that the curve falls with depth in models that were trained to classify. A curve
-# can be told as many stories, so we fix our questions before we look:
+# The paper finds that the curve falls with depth in models that were trained to classify. One curve can
+# tell many stories. So we fix our questions before we look:
 #
 # 1. *Does it fall?* The mean over the last third of the layers minus that over the first third.
 # 2. *Does it rise again?* The last layer minus the mean over the middle third.
 # 3. *Does it end below zero?* The mean over the last third.
 #
-# Each gets an interval by the bootstrap: draw the heads of each layer again, with replacement,
-# compute the number again, and take the middle 95 % of many such draws.
+# Each answer is a number with an interval from the bootstrap. We draw the heads of each layer again, with
+# replacement, and compute the number again. The interval is the middle 95 % of many such draws.
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# Our small model was trained to name the *odd* object among its like. Will its curve fall? Where
-# should it look for contrast? And the real classifiers?
+# Our small model was trained to name the *odd* object among similar ones. Will its curve fall? In which
+# layers should it look for contrast? And what about the real classifiers?
 # :::
 
 # %% tags=["hide-input"]
@@ -297,13 +300,13 @@ pd.DataFrame(told).rename_axis(columns="estimate and 95 % interval")
 # %% [markdown]
 # :::{dropdown} What the run says
 # In {numref}`fig-trend`, from the first to the last third, the curve of {glue:text}`model`
-# {glue:text}`own_fall`, and its last third lies {glue:text}`own_end`. An interval on one side of zero
-# answers a question; one that covers zero leaves it open. A model whose first number is negative and
-# whose second is positive has a valley, not a slope.
+# {glue:text}`own_fall`, and its last third lies {glue:text}`own_end`. If an interval lies on one side of zero,
+# it answers the question. If it covers zero, the question stays open. If the first number of a model is
+# negative and the second is positive, its curve has a valley.
 # :::
 #
-# Now move it yourself: choose a model, whose heads then stand as dots behind its mean and whose null
-# band is the grey one; hide others; change the convention; and read any layer's values.
+# Now explore the curves yourself. Choose a model: dots show its heads, and the grey band is its own null
+# band. You can hide other models, change the convention, and read the values of any layer.
 
 # %% tags=["hide-input"]
 shown = [modes.trend(name) for name in curves]
@@ -311,12 +314,15 @@ shown += [tables[n].assign(weighted_cosine=by_stored[n]) for n in stored_only]
 views.trends(shown)
 
 # %% [markdown]
-# **Try it.** (1) Find a layer whose mean lies outside the grey band although half of its heads lie
-# on the other side of zero. (2) Which model's curve changes most between the conventions, and in which
-# layer? (3) Find a layer whose mean is near zero because its heads cancel. Would you call it neutral?
+# **Try it.**
 #
-# With three or four heads in a layer such intervals are too narrow. And they say nothing about
-# another training run: heads of one network are not independent networks.
+# 1. Find a layer whose mean lies outside the grey band although half of its heads lie on the other side of
+#    zero.
+# 2. Which model's curve changes most between the conventions, and in which layer?
+# 3. Find a layer whose mean is near zero because its heads cancel. Would you call it neutral?
+#
+# Two warnings about the intervals. With three or four heads in a layer they are too narrow. And they say
+# nothing about another training run, because heads of one network are not independent networks.
 #
 # Curves that are *computed elsewhere* come from tables in the repository, made with this package:
 
@@ -347,9 +353,9 @@ if IJEPA:
 # %% [markdown]
 # ## What LayerNorm changes
 #
-# All this was convention `paper`: raw weights. What the head works on is the normalised token, with
-# LayerNorm's gain in its weights. In the convention `exact` the band widens, since a gain that
-# stretches some coordinates makes random directions less orthogonal.
+# So far we used the convention `paper`: raw weights. But the head works on the normalised token, with
+# LayerNorm's gain in its weights. This is the convention `exact`. Its band is wider: a gain that stretches
+# some coordinates makes random directions less orthogonal.
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -373,7 +379,7 @@ tell(
     turned="; ".join(f"{n}: {at}" for n, at in turned.items() if at) or "none",
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-conventions", "caption": "The same curves in both conventions: paper (solid, raw weights) and exact (dashed, LayerNorm's gain and centring folded in). Real models: computed elsewhere. The grey band is that of the figure before: convention paper, model of this page."}, "image": {"alt": "For each model a solid and a dashed curve of weighted cosine over depth, one for each convention."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-conventions", "caption": "The curves in both conventions. Solid: paper, raw weights. Dashed: exact, with LayerNorm's gain and centring. Real models: computed elsewhere. The grey band belongs to the model of this page and the convention paper."}, "image": {"alt": "For each model a solid and a dashed curve of weighted cosine over depth, one for each convention."}}
 fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 plots.band(ax, layer_band, "random directions (95 %)")
 for name, (raw, folded) in means.items():
@@ -384,9 +390,9 @@ _ = fig.legend(fontsize=8, loc="outside lower center", ncols=2, handlelength=4)
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# Layers whose mean changes its sign between the conventions: {glue:text}`turned`. For such a layer
-# the statement "it attends to dissimilar tokens" depends on the convention, and should not be made
-# without naming it.
+# In some layers the sign of the mean differs between the conventions: {glue:text}`turned`. (A mean inside the
+# null band may change its sign by chance.) For such a layer, the statement "it attends to dissimilar tokens"
+# depends on the convention. So always name the convention.
 # :::
 #
 # For {glue:text}`model`, a layer's mean moves by {glue:text}`shift:.2f` at most; over all models in
@@ -397,9 +403,9 @@ _ = fig.legend(fontsize=8, loc="outside lower center", ncols=2, handlelength=4)
 # %% [markdown]
 # ## What all tokens have in common
 #
-# There is an objection. If the tokens of a layer point more or less one way, whatever they show, then
-# a high cosine groups nothing. The paper measures this {term}`anisotropy` by the mean cosine
-# between the centre tokens of different images (figure S4), and takes it off the curve of figure 3:
+# Here is an objection. Suppose that all tokens of a layer point roughly the same way, whatever they show.
+# Then a high cosine groups nothing. The paper measures this {term}`anisotropy`: the mean cosine between the
+# centre tokens of different images (figure S4). It subtracts the anisotropy from the curve of its figure 3:
 #
 # $$ \mathrm{mean}_{a \neq b}\; \frac{x^{(a)} \cdot x^{(b)}}{\lVert x^{(a)} \rVert\, \lVert x^{(b)} \rVert}. $$
 #
@@ -431,7 +437,7 @@ tell(
     own_turn=float(weighted.mean("head")[-1] - weighted.mean("head")[0]),
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-anisotropy", "caption": "Left: mean cosine between the centre tokens of different images, for the residual stream (convention paper) and for normalised tokens (exact). Right: the weighted cosine of the model, and the same minus the anisotropy of the residual stream, as in figure S4."}, "image": {"alt": "Two panels over depth: anisotropy in both conventions; the curve of weighted cosine with and without the anisotropy taken off."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-anisotropy", "caption": "Left: mean cosine between the centre tokens of different images, for the residual stream (convention paper) and for normalised tokens (exact). Right: the weighted cosine of the model, with and without the anisotropy of the residual stream subtracted, as in the paper's figure S4."}, "image": {"alt": "Two panels over depth: anisotropy in both conventions; the curve of weighted cosine with and without the anisotropy taken off."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharey=True, layout="constrained")
 styles = plots.looks([*alike, "less"])
 for convention, values in alike.items():
@@ -444,15 +450,15 @@ for ax, label in zip(axes, ("mean cosine of centre tokens", "cosine"), strict=Tr
     ax.legend(fontsize=8)
 
 # %% [markdown]
-# In {numref}`fig-anisotropy` the centre tokens that {glue:text}`model` has in
-# {glue:text}`anisotropy_of` pictures have a mean cosine of {glue:text}`alike_first:.2f` in the first
-# layer, and of {glue:text}`alike_most:.2f` in the layer where they are most alike. For normalised
-# tokens the largest is {glue:text}`alike_exact:.2f`. From the first to the last layer the weighted cosine moves by
-# {glue:text}`own_turn:+.2f`; with the anisotropy taken off, by {glue:text}`less_turn:+.2f`.
+# {numref}`fig-anisotropy` compares the centre tokens of {glue:text}`anisotropy_of` pictures in
+# {glue:text}`model`. Their mean cosine is {glue:text}`alike_first:.2f` in the first layer. In the layer where
+# they are most alike it is {glue:text}`alike_most:.2f`, and {glue:text}`alike_exact:.2f` for normalised tokens.
+# From the first to the last layer, the weighted cosine moves by {glue:text}`own_turn:+.2f`. Minus the
+# anisotropy, it moves by {glue:text}`less_turn:+.2f`.
 #
-# The difference has no unit of its own: one term is about directions of weights, the other about
-# tokens. A centre token also holds its place in the picture, which all images share. So read the left
-# panel as a warning, and the right one as the paper's way to heed it.
+# The difference mixes two things: the weighted cosine is about directions of weights, the anisotropy about
+# tokens. A centre token also encodes its place in the picture, which all images share. So read the left
+# panel as a warning. The right panel is the paper's answer to it.
 
 # %% [markdown]
 # ## Did we reproduce it?
@@ -486,27 +492,27 @@ tell(
 # | claim | this run | verdict |
 # |---|---|---|
 # | Figure 3: the weighted cosine falls with depth in classification models | {glue:text}`model`, trained for {glue:text}`objective`: {glue:text}`own_contrast` | {glue:text}`verdict_own` |
-# | the same, in two real classifiers that are not among the paper's 16 (computed elsewhere) | {glue:text}`real_falls` | {glue:text}`verdict_real` |
-# | Figure 3: in DeiT it rises again in the last layers; seen here in a relative, without distillation (computed elsewhere) | {glue:text}`deit_rises` | {glue:text}`verdict_deit` |
+# | The same, in two real classifiers that are not among the paper's 16 (computed elsewhere) | {glue:text}`real_falls` | {glue:text}`verdict_real` |
+# | Figure 3: in DeiT it rises again in the last layers (here: a DeiT without distillation, computed elsewhere) | {glue:text}`deit_rises` | {glue:text}`verdict_deit` |
 # | Figures S1, S2: the band of random directions is ±0.123 for every model | 1.96/√d for `d_model` = 192 to 1280 in the table above | {glue:text}`verdict_null` |
 #
-# Ours, and not the paper's: the last third of {glue:text}`model` lies at {glue:text}`own_late`.
+# The third question is ours, not the paper's: the last third of {glue:text}`model` lies at
+# {glue:text}`own_late`.
 #
-# The paper's figure 3 has no intervals, and its 16 models differ in data, size and training at once.
-# With the models at hand one can see *that* a curve falls; *why* it falls is a question for models
-# that differ in one thing only.
+# The paper's figure 3 has no intervals, and its 16 models differ in data, size and training at once. Such
+# models can show *that* a curve falls. To say *why* it falls, we need models that differ in one thing only.
 
 # %% [markdown]
 # ## What to remember
 #
-# - The weighted cosine of a head is a trace over a nuclear norm: no singular vector needed.
-# - Chance gives ±1.96/√d for one mode; for a mean it depends on how many modes carry it.
-# - "Falls with depth" is one difference with an interval; look for valleys as well.
+# - The weighted cosine of a head is a trace divided by a nuclear norm. It needs no singular vector.
+# - The band of chance is ±1.96/√d for one mode. For a mean it depends on how many modes carry the weight.
+# - "Falls with depth" is one difference with an interval. Look for valleys as well.
 # - The convention matters where a curve is near zero. Name it.
 #
-# **Limits.** Cosines are about weights. Whether tokens have anything along a direction, and whether a
-# head's attention then goes to the same object, needs images. One network per objective cannot show
-# an effect of the objective.
+# **Limits.** Cosines are about weights. Only images can show whether tokens have anything along a direction,
+# and whether a head attends to the same object. One network per objective cannot show an effect of the
+# objective.
 #
 # **Further reading.** The paper's own discussion of its figure 3, section 4.2
 # {cite}`pan2024dissecting`; the two real models {cite}`touvron2021training,steiner2022train`; the

@@ -15,10 +15,10 @@
 # (ch-same-object)=
 # # Do a mode's two directions prefer the same object?
 #
-# A mode has a direction that asks and one that answers. If both light up on the same object, the mode
-# can tie that object together; if they light up on two, it can relate them. This chapter counts how
-# often each happens. It earns figure 6 of the paper {cite}`pan2024dissecting`, and then asks what the
-# count would be if the objects were somewhere else.
+# A mode has a direction that asks and one that answers. If both light up on the same object, the mode can
+# tie the object together. If they light up on two objects, the mode can relate these objects. This chapter
+# counts how often each happens. It reproduces figure 6 of the paper {cite}`pan2024dissecting`. Then it
+# asks: what would the count be if the objects were somewhere else?
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
@@ -54,11 +54,11 @@ from qkutils.book import stored, tell
 # %% [markdown]
 # ## One mode, its best pictures
 #
-# For every mode we look for the pictures with the largest product of its best query projection and
-# its best key projection, over patches: its {term}`optimal pictures <optimal picture>`. A mode and its
-# mirror image, both directions turned round, are the same mode; both signs are looked at. In each
-# picture, the *query object* is the one whose patches have the largest mean query projection, and the
-# *key object* likewise.
+# For every mode we look for its {term}`optimal pictures <optimal picture>`. In each picture we take the
+# largest query projection of a patch and the largest key projection of a patch. The pictures with the
+# largest product are optimal. If we flip both directions of a mode, it is still the same mode. So we look
+# at both signs. In each picture, the *query object* is the object whose patches have the largest mean query
+# projection. The *key object* has the largest mean key projection.
 
 # %%
 model = qk.load(MODEL)
@@ -72,9 +72,9 @@ tell(small=found.attrs["objects too small"])
 dict(best.sizes)
 
 # %% [markdown]
-# The model of this page is {glue:text}`model`, on {glue:text}`count` drawn scenes, the
-# {glue:text}`k` best of them for each mode and sign. Two modes as examples: the strong ones with the
-# highest and with the lowest cosine.
+# The model of this page is {glue:text}`model`. We use {glue:text}`count` drawn scenes, and keep the
+# {glue:text}`k` best of them for each mode and sign. Two strong modes serve as examples: the one with the
+# highest cosine and the one with the lowest.
 
 # %%
 parts = qk.decompose(model, convention="paper")
@@ -104,7 +104,7 @@ tell(
 agree = [sum(query == key for _, query, key in ranked) for ranked in rows]
 tell(high_same=agree[0], low_same=agree[1])
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-best-scenes", "caption": "The best scenes of two modes, for one of the two signs. Solid orange: the object that the query direction prefers. Dashed blue: the one that the key direction prefers. Orange and blue in turn: the same object."}, "image": {"alt": "Two rows of five drawn scenes, one row per mode, with the preferred query object outlined in orange and the preferred key object outlined in blue."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-best-scenes", "caption": "The best scenes of two modes, for one of the two signs. Solid orange: the object that the query direction prefers. Dashed blue: the one that the key direction prefers. Orange and blue around one object: both directions prefer it."}, "image": {"alt": "Two rows of five drawn scenes, one row per mode, with the preferred query object outlined in orange and the preferred key object outlined in blue."}}
 fig, axes = plt.subplots(2, found.attrs["k"], figsize=(7.5, 3.3), layout="constrained")
 for row, name, ranked in zip(axes, names, rows, strict=True):
     for ax, (place, query, key) in zip(row, ranked, strict=True):
@@ -122,22 +122,23 @@ for row, name, ranked in zip(axes, names, rows, strict=True):
 #
 # ## Over all modes
 #
-# The probability that the two objects are the same, over the best scenes and both signs, weighted by
-# strength within a head: figure 6. The paper shows it without a null. Two suggest themselves:
+# Figure 6 of the paper shows a probability: how often are the two objects the same? It is taken over the best
+# scenes and both signs, and weighted by strength within a head. The paper shows it without a null. We use
+# two nulls:
 #
 # - **random directions**: pairs of random unit vectors, as many as there are modes;
-# - **other masks**: the modes themselves, but with the objects of *another* scene. This keeps the two
-#   maps. It changes two things besides: a mask now mixes object and background, which draws the means
-#   of two maps together, and it may still lie where an object is.
+# - **other masks**: the modes themselves, but with the objects of *another* scene. This null keeps the two
+#   maps. But it also changes two other things. A mask now mixes object and background, so the means of the
+#   two maps come closer together. And a mask may still lie where an object is.
 #
-# The second null is severe. How much so can be seen from random directions with other masks, and the
-# *excess over both* takes it off again: what modes have more than random directions on true masks,
-# minus the same on other masks.
+# The second null is severe. Random directions tell us how much of this comes from the masks alone: we measure
+# them with other masks, too. What remains we call the *excess over both*: modes minus random directions on
+# true masks, minus the same difference on other masks.
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# A mode whose two directions are equal makes the same map twice. What is its probability with other
-# masks? So which null is the harder one?
+# Suppose that a mode has two equal directions. It makes the same map twice. What is its probability with other
+# masks? Which of the two nulls is harder to beat?
 # :::
 
 # %%
@@ -182,17 +183,19 @@ for by, of_family in both.items():
 pd.DataFrame(table).T.round(2)
 
 # %% [markdown]
-# The table holds means over layers, for whole objects and for those of their parts that cover half a
-# patch or more; small ones, as eyes, drop out. Of the objects of {glue:text}`model`'s scenes,
-# {glue:text}`small` are too small. With equal directions the probability is 1 under any masks, which
-# random directions ignore: for such a mode other masks are the harder null.
+# The table shows means over layers. *Object* stands for whole objects. *Part* stands for parts that cover at
+# least half a patch; smaller parts, such as eyes, are left out. In the scenes of {glue:text}`model`,
+# {glue:text}`small` objects are too small.
+#
+# The answer to the prediction: a mode with two equal directions has probability 1 under any masks. It beats
+# random directions easily, and it never beats other masks. So other masks are the harder null.
 #
 # ## What figure 6 measures
 #
 # If other masks give the same number, the number alone is no evidence about objects. (It is no evidence
-# against them either.) What else could it be about? Two like directions make two like maps, wherever
-# objects are. The likeness of maps depends on the cosine, and on how the tokens spread: directions at
-# right angles can still make like maps. How much of the probability does the cosine tell?
+# against them either.) What else could it measure? Two similar directions make two similar maps, wherever the
+# objects are. How similar the maps are depends on the cosine, and on how the tokens spread: even directions at
+# a right angle can make similar maps. How much of the probability does the cosine explain?
 
 # %%
 weighted = {
@@ -239,20 +242,20 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# In {glue:text}`model` the modes lie above random directions in {glue:text}`above_random` of
-# {glue:text}`layers` layers, with intervals clear of zero; the excess over both nulls is clear of zero
-# in {glue:text}`above`. Over all heads of {numref}`fig-cosine-object` the correlation of the weighted
+# In {glue:text}`model` the modes lie clearly above random directions in {glue:text}`above_random` of
+# {glue:text}`layers` layers: the interval lies above zero. The excess over both nulls lies clearly above zero
+# in {glue:text}`above` layers. Over all heads of {numref}`fig-cosine-object`, the correlation of the weighted
 # cosine with the probability is {glue:text}`correlation:.2f`.
 # :::
 #
-# So the probability of figure 6 needs the second null before it can speak of objects.
+# So the probability of figure 6 alone says nothing about objects. It needs the second null.
 #
 # ## Photographs
 #
-# Streets are alike: road below, sky above. Another street's masks lie almost where this one's do, so
-# that here other masks are a severe null, and no excess does not mean no objects. Two real models on
-# the street scenes of CamVid {cite}`brostow2009semantic`, whose segments people have drawn (computed
-# elsewhere, stored with their provenance):
+# Streets look alike: road below, sky above. The masks of another street lie almost at the same places. So
+# other masks are a very severe null here, and a missing excess does not mean that objects play no role. The
+# figure shows two real models on the street scenes of CamVid {cite}`brostow2009semantic`. People have drawn
+# the segments of these scenes. The numbers were computed elsewhere, and are stored with their provenance:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-camvid", "caption": "The same on photographs of streets (CamVid; computed elsewhere), mean over heads, with 95 % intervals over pictures."}, "image": {"alt": "For each stored real model a panel with three curves over depth: modes, random directions, other masks."}}
 tables = {
@@ -283,18 +286,19 @@ for name, of_model in tables.items():
 pd.DataFrame.from_dict(real, orient="index").round(2)
 
 # %% [markdown]
-# The paper used ADE20K. Where you have it, or another folder of pictures and label maps, three lines do
-# the same for any model:
+# The paper used ADE20K. If you have it, or another folder of pictures and label maps, a few lines do the same
+# for any model. `qk.datasets.camvid` and `qk.datasets.label_maps` read other folders.
 #
 # ```python
-# photographs = qk.datasets.ade20k("path/to/ADE20K", on_error="skip")  # or qk.datasets.camvid, qk.datasets.label_maps
+# photographs = qk.datasets.ade20k("path/to/ADE20K", on_error="skip")
 # print(photographs.report)  # what was read, and what was left out
-# qk.studies.probability(qk.studies.same_object(model, photographs, convention="paper"), ["head"])
+# preferred = qk.studies.same_object(model, photographs, convention="paper")
+# qk.studies.probability(preferred, ["head"])
 # ```
 #
 # ## Explore: layer by layer
 #
-# Means over heads hide heads. Step through the layers of {glue:text}`model`: each dot is one head.
+# A mean hides its heads. Step through the layers of {glue:text}`model`. Each line is one head.
 
 # %% tags=["hide-input"]
 heads = qk.studies.probability(found, draws=2).estimate
@@ -310,8 +314,8 @@ texts = [
 views.stepper(frames, list(range(layers)), texts, "layer")
 
 # %% [markdown]
-# **Try it.** Find a head that lies far above random directions and not above other masks. What would
-# its cosine be?
+# **Try it.** Find a head that lies far above random directions but not above other masks. Do you expect a high
+# or a low cosine for this head?
 #
 # ## Did we reproduce it?
 
@@ -360,16 +364,16 @@ tell(
 # | claim | this run | verdict |
 # |---|---|---|
 # | Figure 6: the probability starts above random directions and ends lower than it started | {glue:text}`model`: {glue:text}`first:.2f` in the first layer, {glue:text}`last:.2f` in the last | {glue:text}`verdict_own` |
-# | the same, in two real models that are not among the paper's 16, on CamVid in place of ADE20K | the table above | {glue:text}`verdict_real` |
-# | read as a statement on objects: above both nulls, mean over layers | {glue:text}`excess`; clear of zero in {glue:text}`above` of {glue:text}`layers` layers | {glue:text}`verdict_objects` |
+# | the same, in two real models that are not among the paper's 16, on CamVid instead of ADE20K | see the table of real models above | {glue:text}`verdict_real` |
+# | read as a statement about objects: above both nulls, mean over layers | {glue:text}`excess`; clear of zero in {glue:text}`above` of {glue:text}`layers` layers | {glue:text}`verdict_objects` |
 # | the same, in the real models | {glue:text}`real_excess` | {glue:text}`verdict_real_objects` |
 #
 # ## What to remember
 #
-# - Two directions that are alike tend to prefer the same object, wherever objects are.
-# - A null has to keep everything but the claim. Random directions do not keep the likeness of the two
-#   directions; other masks do, and change other things. Say what your null keeps.
-# - A probability without a null is a description of the method as much as of the model.
+# - Two similar directions tend to prefer the same object, wherever the objects are.
+# - A null should keep everything but the claim. Random directions do not keep the similarity of the two
+#   directions. Other masks keep it, but change other things. Say what your null keeps.
+# - A probability without a null describes the method as much as the model.
 #
 # **Limits.** Objects that cover no patch by half are left out. The mean projection over an object
 # favours small objects, whose means vary more. The optimal pictures are extremes of a small set.

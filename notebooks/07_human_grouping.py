@@ -15,16 +15,16 @@
 # (ch-grouping)=
 # # Does attention group a picture as people do?
 #
-# The paper likens what early layers do to perceptual grouping: like goes with like, and objects
-# emerge. That can be tested. People have drawn the segments that they see in photographs. Does a patch
-# attend more to patches of its own segment than to others, *at the same distance*? The paper did not
-# make this test; this chapter does, in drawn scenes and in photographs.
+# The paper compares early layers with perceptual grouping: similar things go together, and objects emerge.
+# We can test this. People have drawn the segments that they see in photographs. Does a patch attend more to
+# patches of its own segment than to other patches *at the same distance*? The paper did not make this test.
+# This chapter does, in drawn scenes and in photographs.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
 # - compare two sorts of pairs at matched distance, and say why it is needed;
 # - read an effect beside its null and its interval over pictures;
-# - tell grouping by likeness from looking nearby.
+# - distinguish grouping by similarity from looking nearby.
 #
 # **You need** chapter 5, {doc}`05_odd_one_out`: shares of attention, geometry-matched nulls.
 #
@@ -53,24 +53,26 @@ from qkutils.book import stored, tell
 # %% [markdown]
 # ## Near is not alike
 #
-# Patches of one segment lie close together, and attention of early layers is local. So comparing all
-# pairs of one segment with all pairs of two compares near with far. We compare pairs at the same
-# distance, or at the same displacement: so many rows and columns apart. A distance has the same weight
-# in both means, more where it has many pairs of both sorts; one that lacks a sort has none. Attention
-# is taken over the other patches, without prefix tokens and the patch itself, and divided by its mean
-# there: 1 is even attention.
+# There are two kinds of pairs of patches: both patches lie in one segment, or they lie in two segments. Patches
+# of one segment lie close together, and early layers look nearby. So a comparison of all pairs would compare
+# near with far. We compare pairs at the same *distance*, or at the same *displacement*: the same number of
+# rows and columns apart. Distances with many pairs of both kinds count more. Distances where one kind is
+# missing are left out.
 #
-# In drawn scenes the background is a segment too. If all patches look at the objects, those of the
-# background look away from their own segment, and the difference falls below zero: that is salience of
-# objects, not a lack of grouping. So the same is computed among objects alone, too.
+# We take attention over the other patches only, without prefix tokens and without the patch itself. We divide
+# it by its mean. So 1 stands for even attention.
 #
-# On top of that, the segments are laid on *another* picture, where they mark nothing: what is left
-# then is the null, and what the true picture has more is the {term}`excess`.
+# In drawn scenes the background is a segment, too. Suppose that all patches look at the objects. Then patches
+# of the background look away from their own segment, and the difference falls below zero. This shows that
+# objects attract attention. It does not show a lack of grouping. So we also measure among objects alone.
+#
+# Finally we lay the segments on *another* picture, where they mark nothing. The result is the null. The true
+# picture minus the null is the {term}`excess`.
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# In which layers will attention follow segments most: early, where colours are near the surface, or
-# late? Does the effect change once distance is matched, and in which layers?
+# In which layers will attention follow segments most, in early or in late ones? In which layers will the
+# effect change once we match the distance?
 # :::
 
 # %%
@@ -90,7 +92,7 @@ tell(
     pictures=found.sizes["image"],
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-matching", "caption": "How much more a patch attends to its own segment than to others, in units of even attention: all pairs, pairs at the same distance, and at the same displacement. Bands: 95 % intervals over pictures. Dotted: the null, the same segments on other pictures (pairs at the same displacement)."}, "image": {"alt": "Curves over depth of the difference between attention within and across segments, for three ways of matching pairs, with interval bands, and a dotted curve of the null."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-matching", "caption": "How much more a patch attends to its own segment than to other segments, in units of even attention. Three ways to match pairs: none, same distance, same displacement; the curves may cover each other. Bands: 95 % intervals over pictures. Dotted: the null, with the same segments on other pictures (same displacement)."}, "image": {"alt": "Curves over depth of the difference between attention within and across segments, for three ways of matching pairs, with interval bands, and a dotted curve of the null."}}
 looks = plots.looks(own.matching.values)
 fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 for matching, look in looks.items():
@@ -117,17 +119,17 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# The model is {glue:text}`model`, on {glue:text}`pictures` pictures: {glue:text}`source`. In its first
-# layer the difference is {glue:text}`unmatched:.2f` over all pairs, {glue:text}`matched:.2f` at equal
-# displacement, and {glue:text}`null_first:.2f` in the null. What lies between the first two is due to
-# distance; where the curves coincide, matching changes nothing in these pictures. Among objects alone
-# the excess over the null, a mean over layers, is {glue:text}`among`.
+# The model is {glue:text}`model`, on {glue:text}`pictures` pictures: {glue:text}`source`. In its first layer the
+# difference is {glue:text}`unmatched:.2f` over all pairs, {glue:text}`matched:.2f` at equal displacement, and
+# {glue:text}`null_first:.2f` in the null. The step from the first number to the second is due to distance.
+# Where the curves coincide, matching changes nothing in these pictures. Among objects alone, the mean excess
+# over layers is {glue:text}`among`.
 # :::
 #
 # ## Objectives
 #
-# From here on only pairs at equal displacement count, and only the excess over the null. One contrast
-# per model, stated before: the mean over the last third of the layers minus that over the first.
+# From here on we use pairs at equal displacement, and the excess over the null. For each model we fixed one
+# number beforehand: the mean over the last third of the layers minus the mean over the first third.
 
 # %%
 world = qk.world.segmentations(SEED, 0, COUNT, background=True)
@@ -142,7 +144,7 @@ excess = {
     for objective, row in family.iterrows()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-grouping", "caption": "Excess of attention on the own segment, pairs at equal displacement, for each objective: training runs (thin) and their mean (thick), mean over heads and scenes."}, "image": {"alt": "Curves over depth, one colour and marker per training objective, of the excess of attention on the own segment over the null."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-grouping", "caption": "Excess of attention on the patch's own segment, at equal displacement, for each objective. Thin: training runs. Thick: their mean. All values are means over heads and scenes."}, "image": {"alt": "Curves over depth, one colour and marker per training objective, of the excess of attention on the own segment over the null."}}
 fig, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
 for (objective, runs), look in zip(
     excess.items(), plots.looks(excess).values(), strict=True
@@ -168,16 +170,16 @@ tell(own_turn=statistics.text(turn))
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Where an objective has several training runs, intervals are over runs; one run has none, and says
-# nothing of its objective. Over pictures, {glue:text}`model` moves by {glue:text}`own_turn` from early
-# to late layers.
+# The intervals in the table are over training runs. For {glue:text}`model` alone we also have an interval over
+# pictures: from early to late layers the excess moves by {glue:text}`own_turn`.
 #
 # ## People's segments in photographs
 #
-# The pictures of BSDS500 {cite}`arbelaez2011contour` were segmented by several people each; every
-# person counts alike. Two real models, computed elsewhere and stored with their provenance:
+# In BSDS500 {cite}`arbelaez2011contour` several people segmented each picture. Every person has the same weight
+# here. The figure shows two real models. The numbers were computed elsewhere, and are stored with their
+# provenance:
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-people", "caption": "Real models on BSDS500 (computed elsewhere), pairs at equal displacement, mean over heads, with 95 % intervals over pictures: attention on the own segment minus others on the true picture, on other pictures, and the excess."}, "image": {"alt": "For each stored real model a panel with three curves over depth: own picture, other pictures, and their difference, with interval bands."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-people", "caption": "Real models on BSDS500 (computed elsewhere), pairs at equal displacement, mean over heads, with 95 % intervals over pictures. Own picture: attention on the patch's own segment minus attention on other segments. Other pictures: the same segments on other pictures, the null. Excess: the difference of the two."}, "image": {"alt": "For each stored real model a panel with three curves over depth: own picture, other pictures, and their difference, with interval bands."}}
 tables = {name: stored.read("grouping", name) for name in stored.names("grouping")}
 fig, axes = plt.subplots(
     1, len(tables), figsize=(7.5, 3.6), sharey=True, layout="constrained"
@@ -212,8 +214,9 @@ pd.DataFrame.from_dict(summary, orient="index")
 # %% [markdown]
 # ## Explore: heads
 #
-# Step through the layers of {glue:text}`model`. Each dot is one head: attention on the own segment
-# minus others, on the true picture and in the null, at equal displacement.
+# Step through the layers of {glue:text}`model`. Each line is one head. The value is its attention on a patch's
+# own segment minus its attention on others, at equal displacement. On the left is the true picture, on the
+# right the null.
 
 # %% tags=["hide-input"]
 pair = {
@@ -238,7 +241,8 @@ texts = [
 views.stepper(frames, list(range(layers)), texts, "layer")
 
 # %% [markdown]
-# **Try it.** Is there a head that avoids its own segment? Compare its weighted cosine in chapter 2.
+# **Try it.** Find a head whose patches avoid their own segment. Look up the weighted cosine of this head in the
+# first table of chapter 2.
 #
 # ## Did we reproduce it?
 
@@ -274,20 +278,20 @@ tell(
 # %% [markdown]
 # | claim | this run | verdict |
 # |---|---|---|
-# | Section 5: attention does something like perceptual grouping; here: more attention on the own segment, mean over layers, beyond distance and position | {glue:text}`model`: {glue:text}`level`; clear of zero in {glue:text}`grouped` of {glue:text}`layers` layers | {glue:text}`verdict_grouping` |
+# | Section 5: attention does something like perceptual grouping. Here: an excess of attention on the patch's own segment, mean over layers | {glue:text}`model`: {glue:text}`level`; clear of zero in {glue:text}`grouped` of {glue:text}`layers` layers | {glue:text}`verdict_grouping` |
 # | the same in two real models, with the segments of people (computed elsewhere) | {glue:text}`real_level` | {glue:text}`verdict_real` |
-# | it is a matter of early layers: an excess in the first third, and less in the last | early excess {glue:text}`early`; late − early {glue:text}`own_turn` | {glue:text}`verdict_early` |
+# | grouping belongs to early layers: an excess in the first third, and less in the last | early excess {glue:text}`early`; late − early {glue:text}`own_turn` | {glue:text}`verdict_early` |
 #
 # ## What to remember
 #
 # - Segments are compact: match distance before you say "grouping".
-# - Whether attention follows what people see as one thing is a question for every layer, beside its
-#   null.
-# - People differ; average over them, and draw pictures, not pairs, for the interval.
+# - Layers differ. Ask the question for every layer, and show its null.
+# - The background is a segment, too. Measure among objects alone as well.
+# - People differ: average over them. For the interval, draw pictures again, and not pairs.
 #
-# **Limits.** Patches on a segment's edge belong to the segment that covers most of them. Segments also
-# differ in colour and texture, so an excess may be likeness of colour; to tell a grouping of objects
-# from one of colours, pairs would have to be matched in colour too.
+# **Limits.** A patch on an edge belongs to the segment that covers most of it. Segments also differ in colour and
+# texture. So an excess may come from similar colours. To separate objects from colours, we would have to match
+# pairs in colour, too.
 #
 # **Further reading.** The segments that people drew {cite}`arbelaez2011contour`.
 #

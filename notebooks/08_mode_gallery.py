@@ -15,16 +15,16 @@
 # (ch-gallery)=
 # # What does a mode look for, and how would you know?
 #
-# A mode is a pair of directions. To see what they mean, the paper shows the pictures that a mode
-# responds to most, with the tokens that ask in red and those that answer in cyan. This chapter earns
-# its figures 1, 4 and S5 to S16 {cite}`pan2024dissecting`. Then it asks two things that pictures
-# cannot answer: is the name that we give a mode more than an opinion, and does the mode matter?
+# A mode is a pair of directions. What do they mean? The paper shows the pictures that a mode responds to
+# most. Tokens that ask are red, and tokens that answer are cyan. This chapter reproduces the paper's
+# figures 1, 4 and S5 to S16 {cite}`pan2024dissecting`. Then it asks two questions that pictures cannot
+# answer. Is the name that we give to a mode more than an opinion? And does the mode matter?
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
 # - find the {term}`optimal pictures <optimal picture>` of every mode in one pass, and read a red and cyan overlay;
-# - tell a mode's strength in the weights from what it carries on pictures;
-# - name a mode by a measurement, on scenes that did not choose the name, beside what chance gives;
+# - distinguish a mode's strength in the weights from what it carries on pictures;
+# - name a mode by a measurement, test the name on other scenes, and compare it with chance;
 # - remove a mode inside the softmax, and compare that with random directions.
 #
 # **You need** chapters 1 and 3, {doc}`01_svd_derivation` and {doc}`03_embedded_world`. Variance, and
@@ -59,8 +59,9 @@ from qkutils.book import is_embedded, pictures_for, tell
 # ## One mode, one picture
 #
 # A mode adds $\sigma_n\,(z_i\cdot u_n)(z_j\cdot v_n)$ to the score of query $i$ on key $j$, before it
-# is divided by $\sqrt{d_{\text{head}}}$. So on a picture it has two maps: where tokens lie along its
-# query direction, and where along its key direction. It makes the first attend to the second.
+# is divided by $\sqrt{d_{\text{head}}}$. So a mode has two maps on a picture. The query map shows which
+# tokens lie along the query direction. The key map shows which tokens lie along the key direction. The
+# mode makes the first tokens attend to the second ones.
 
 # %%
 model = qk.load(MODEL)
@@ -91,23 +92,24 @@ for ax, title in ((axes[0], "picture"), (axes[3], "overlay")):
     ax.set(xticks=[], yticks=[], title=title)
 
 # %% [markdown]
-# Of the {glue:text}`patches` patches {glue:text}`ask_only` ask only (red), {glue:text}`answer_only` answer
-# only (cyan), and {glue:text}`do_both` do both; the others lie on the other side of both directions.
+# Of the {glue:text}`patches` patches, {glue:text}`ask_only` only ask (red), {glue:text}`answer_only` only
+# answer (cyan), and {glue:text}`do_both` do both (white, or grey where both values are small). All other
+# patches lie on the negative side of both directions.
 #
-# A mode and its reverse, $(-u, -v)$, are the same mode: the product does not change. So both ends of
-# a mode are features, and {numref}`fig-two-maps` shows one of them.
+# The pair $(-u, -v)$ is the same mode, because the product does not change. So a mode has two ends: sign +
+# and sign −. {numref}`fig-two-maps` shows one of them.
 #
 # ## Optimal pictures
 #
-# One picture shows what a mode does there, not what it looks for. The paper ranks pictures by the
-# largest score that the mode can give in them ($\sigma_n$, the same for every picture, is left out). For
-# a sign $s$, over the patches of a picture:
+# One picture shows what a mode does in this picture. It does not show what the mode looks for. So the
+# paper ranks many pictures by the largest score that the mode gives in them. The strength $\sigma_n$ is
+# the same for every picture, so we leave it out. For a sign $s$, over the patches of a picture:
 #
 # $$ \max_i\, s\,(z_i\cdot u_n)\;\cdot\;\max_j\, s\,(z_j\cdot v_n), \qquad \text{both maxima positive.} $$
 #
-# `qk.scan` does this for every mode of every head, both signs, in one pass over the
-# pictures. It also measures what each mode adds to the variance of the logits. The logits are the scores
-# with {term}`key salience`, divided by $\sqrt{d_{\text{head}}}$.
+# `qk.scan` does this for every mode of every head and for both signs, in one pass over the pictures. It
+# also measures how much each mode adds to the variance of the logits. The logits are the scores plus
+# {term}`key salience`, divided by $\sqrt{d_{\text{head}}}$.
 
 # %%
 atlas = qk.scan(model, pictures, k=4, statistics=["variance"])
@@ -121,16 +123,16 @@ tell(score_error=float(abs(by_hand / best.score.values - 1).max()))
 dict(atlas.score.sizes)
 
 # %% [markdown]
-# From {glue:text}`scanned` {glue:text}`drawn` pictures the atlas holds a score over layer × head × mode ×
-# sign × rank. By hand, the scores of this mode's
-# best pictures differ by {glue:text}`score_error:.0e`, as a part of the score.
+# The atlas was made from {glue:text}`scanned` {glue:text}`drawn` pictures. It holds a score over layer × head ×
+# mode × sign × rank. We compute the scores of this mode's best pictures again by hand. They differ by
+# {glue:text}`score_error:.0e` of the score.
 #
 # ### High and low cosines
 #
 # The paper reads a mode by its cosine. Near 1, the same things ask and answer, so like attends to like.
-# Near 0, one thing asks for an unrelated one. Near −1, a thing asks for its opposite: blue asks for red. We take the mode with the highest cosine, the one
-# nearest to zero, and the lowest. Only modes count whose *carried share*, which is defined below, is
-# at least a twentieth on these pictures: the others are hardly used.
+# Near 0, one thing asks for an unrelated thing. Near −1, a thing asks for its opposite: blue asks for
+# red. We look at three modes: the mode with the highest cosine, the one nearest to zero, and the lowest.
+# We ignore modes that are hardly used: their *carried share*, defined below, is under a twentieth.
 
 # %%
 total = atlas.logit_variance.sum("mode") + atlas.salience_variance
@@ -173,33 +175,36 @@ def draw(modes):
         figures.gallery_rows(axes, found, label(*at))
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of the used modes with the highest cosine, the one nearest to zero, and the lowest; best first, and under each its overlay: red asks, cyan answers, white does both; colours are to be seen in the row above. Full colour is the mode's largest projection in any of these pictures, for both signs. A gap: in no further picture does any patch lie at that end of both directions. Carries: the carried share, of what the head's modes and key salience vary over keys."}, "image": {"alt": "For three modes, four pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of three used modes: highest cosine, cosine nearest to zero, lowest cosine. The best picture comes first. Under each picture is its overlay: red asks, cyan answers, white does both. Full colour is the mode's largest projection in any of its pictures. A gap means that there is no further picture with patches at this end of both directions. Carries: the carried share."}, "image": {"alt": "For three modes, four pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
 draw(chosen)
 
 # %% [markdown]
-# How to read {numref}`fig-cosines`: first look for white. Much white: the patches that ask are also
-# those that answer (whether a patch answers *itself* is not shown). Red and cyan apart is a mode that
-# relates two things. Then ask what the red places have in common over the four pictures, and the cyan
-# ones. Then do the same for the other sign: it is the other end of the same direction, and need not be
-# the opposite in words.
+# How to read {numref}`fig-cosines`:
+#
+# 1. Look for white. If there is much white, the same patches ask and answer. (Whether a patch answers
+#    *itself* is not shown.) If red and cyan lie apart, the mode relates two different things.
+# 2. What do the red places have in common over the four pictures? What do the cyan places have in common?
+# 3. Do the same for the other sign. It is the other end of the same direction. Its meaning need not be the
+#    opposite in words.
 #
 # :::{admonition} Predict, then look
 # :class: tip
-# Write down a name for each end of these modes. Further down they are measured (where the model is an
-# embedded one). How many of your names will hold on other scenes?
+# Write down a name for each end of these modes. Further down we measure the names of embedded models. How
+# many of your names will hold on other scenes?
 # :::
 #
 # ## What a mode carries
 #
-# Strength $\sigma$ is a matter of weights. A strong mode does nothing on pictures whose tokens have
-# nothing along it. What it really adds to the logits' variance over keys is
+# The strength $\sigma$ comes from the weights alone. A mode can be strong and still idle: if no patch of a
+# picture points along its directions, it adds nothing. What it adds to the variance of the logits over
+# keys is
 #
 # $$ \sigma_n^2\; \mathrm{mean}_i\,(z_i\cdot u_n)^2\; \mathrm{Var}_j(z_j\cdot v_n) \,/\, d_{\text{head}}, $$
 #
-# averaged over pictures. Beside it stands the variance of the {term}`key salience`, which no mode has.
-# A mode's {term}`carried share` is this number over the sum of all of them, key salience included. Each is
-# taken alone, though modes vary together: their sum is not the variance of the whole logit. Chapter 9
-# takes the covariance with the whole instead.
+# averaged over pictures. {term}`Key salience <key salience>` has a variance of its own. A mode's
+# {term}`carried share` is its variance, divided by the sum of the variances of all modes and of key
+# salience. Modes vary together, but here each is taken alone. So the sum is not the variance of the whole
+# logit. Chapter 9 uses the covariance with the whole logit instead.
 
 # %%
 by_weights = (atlas.sigma**2) / (atlas.sigma**2).sum("mode")
@@ -220,7 +225,7 @@ tell(
     salience=float((atlas.salience_variance / total).mean()),
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-carried", "caption": "Each dot is a mode: its share of its head's squared strengths, and its share of what the modes of the head vary on pictures (key salience left out). On the dotted line both agree; shares below a millionth are left out. Coloured by its number in its head, 0 the strongest. Orange rings: the three modes that outdo their strength most, among those whose carried share is at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-carried", "caption": "Each dot is a mode. Across: its share of its head's squared strengths. Up: its share of the variance of the head's modes on pictures, without key salience. On the dotted line both shares agree. Shares below a millionth are left out. Colour: the number of the mode in its head; mode 0 is the strongest. Orange rings: the three modes that carry most in comparison with their strength, among modes with a carried share of at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
 fig, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
 order = np.broadcast_to(atlas.mode, by_weights.shape)
 look = {"c": order, "cmap": plots.SEQUENTIAL, "s": 8}
@@ -236,52 +241,61 @@ ax.set(xlabel="share of the head's σ²", ylabel="share of variance on pictures"
 _ = fig.colorbar(drawn, ax=ax, label="number of the mode")
 
 # %% [markdown]
-# In {glue:text}`not_first:.0%` of the heads the mode that carries most is not M0, the strongest; the
-# weakest of these is M{glue:text}`deepest`, of {glue:text}`modes` modes. On average the mode
-# that carries most has {glue:text}`first_mean:.0%` of what its head's modes vary. Key salience has
-# {glue:text}`salience:.0%` of the whole, with no mode involved. Of the modes with less than a thousandth of
-# their head's σ², {glue:text}`weak_below:.0%` lie below the dotted line: they carry even less than that.
+# In {glue:text}`not_first:.0%` of the heads, the mode that carries most is not M0, the strongest mode. The
+# weakest mode that carries most in its head is M{glue:text}`deepest`, of {glue:text}`modes` modes. On average,
+# the mode that carries most has {glue:text}`first_mean:.0%` of the variance of its head's modes. Key salience
+# has {glue:text}`salience:.0%` of the sum of all variances. Now look at the weak modes, with less than a
+# thousandth of their head's σ². Of these, {glue:text}`weak_below:.0%` lie below the dotted line: they carry
+# even less than their strength says.
 #
-# The three ringed modes of {numref}`fig-carried` carry more than their weights say:
-# {glue:text}`ringed`. Tokens have much along their directions.
+# The three ringed modes of {numref}`fig-carried` carry more than their strength says: {glue:text}`ringed`. Many
+# tokens point along their directions.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three ringed modes, which carry more than their strength says. As in the figure with high and low cosines."}, "image": {"alt": "For three modes that carry more than their strength says, four pictures for each sign above their overlays."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three ringed modes, which carry more than their strength says. Colours and rows as in the figure with high and low cosines."}, "image": {"alt": "For three modes that carry more than their strength says, four pictures for each sign above their overlays."}}
 draw(rings)
 
 # %% [markdown]
-# Whoever goes by strength alone passes them over. What do red and cyan places have in common here? The
-# next section measures it.
+# If we looked at strength alone, we would miss these modes. What do their red places have in common, and
+# what their cyan places? The next section measures it.
 #
 # ## Names by measurement
 #
-# Anybody who looks at four pictures finds a name. To make it a number we need pictures whose content
-# is known. In the drawn scenes every patch has labels, in seven families: its *place* in the grid;
-# *object* or background; the object's *role* (target or distractor), *colour*, *kind* and *texture*;
-# and the *part* of it. Part is counted over kind, since a wheel always belongs to a cart.
+# Look at four pictures, and you will find a name for a mode. To turn the name into a number, we need
+# pictures whose content is known. In the drawn scenes every patch has labels. There are seven families of
+# labels:
 #
-# A family explains a {term}`share of variance` of a projection $y$: the mean of each label's patches
-# stands for them, and we ask how much of the squared error is gone. This *explained share* is
+# - its *place* in the grid;
+# - *object* or background;
+# - the *role* of its object (target or distractor), and the object's *colour*, *kind* and *texture*;
+# - the *part* of the object.
+#
+# A family explains a {term}`share of variance` of a projection $y$. We replace each value by the mean of all
+# patches with the same label, and ask how much of the squared error is gone. This *explained share* is
 #
 # $$ \frac{\sum (y - m_{\text{base}})^2 - \sum (y - m_{\text{label}})^2}{\sum y^2}, $$
 #
-# with $y$ centred, and both means $m$ taken on other scenes, those that choose the name. The sums above
-# run over the patches that have a label of the family, the one below over all patches. The base is the
-# mean of what is known before: nothing for place and object; that it is an object for role, colour, kind
-# and texture; the kind for part. All families share one denominator, so they can be compared.
+# where $y$ is centred. The sums in the numerator run over the patches that have a label of the family. The
+# sum in the denominator runs over all patches. It is the same for all families, so their shares can be
+# compared. The base mean $m_{\text{base}}$ uses what is known without the label. For place and object,
+# nothing is known. For role, colour, kind and texture, we know that the patch shows an object. For part,
+# we know the kind of the object, because a wheel always belongs to a cart.
 #
-# On one half of the scenes each query and each key direction gets the family with the largest share,
-# and the labels with the highest and lowest mean. Nothing else is taken over. On the **other half**
-# we measure. What would chance give? Two nulls:
+# We split the scenes into two halves. The first half chooses the name: for each query direction and each
+# key direction, the family with the largest share, and its labels with the highest and the lowest mean.
+# Both means $m$ also come from this half. The **second half** measures the explained share.
 #
-# - *labels that mean nothing*: those of another scene, at the same places. (Places, alike in all
-#   scenes, are moved round the grid.) Whole scenes are dealt out anew, since the patches of one scene
-#   are no independent cases. Is there anything at all?
-# - *random directions* for the same layer's tokens, named in the same way. Is it about the mode? Some
-#   are of *any* kind. Others *lean* to where tokens vary much: sums $\sum_t \epsilon_t z_t$ over all
-#   tokens, with normal numbers $\epsilon_t$.
+# How large would the share be by chance? We use two nulls:
 #
-# Many tests give false alarms. Both are corrected so that of the names that pass, 5 % at most
-# are expected to be false ({term}`false discovery rate`).
+# - *Meaningless labels.* We take the labels of another scene, at the same places. (Places are the same in
+#   all scenes, so we shift them round the grid instead.) We exchange whole scenes, because the patches of
+#   one scene are not independent. This null asks: does the direction tell anything at all?
+# - *Random directions.* We name random directions of the same layer's tokens in the same way. This null
+#   asks: does the name belong to the mode? There are two sorts. The first sort is *any* direction. The
+#   second sort is *leaning*: it leans towards directions in which tokens vary much. It is a sum
+#   $\sum_t \epsilon_t z_t$ over all tokens, with random normal numbers $\epsilon_t$.
+#
+# Many tests give many false alarms. So we correct both tests: among the names that pass, at most 5 % are
+# expected to be false ({term}`false discovery rate`).
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -330,12 +344,13 @@ def as_table(of):
 as_table(every.sortby(-every.share)[dict(of=slice(0, 10))])
 
 # %% [markdown]
-# The ten strongest names of {glue:text}`subject`. {glue:text}`stand_in` `high` and `low` are the two
-# ends of the direction. The explained share is measured on scenes that did not choose the name. `q` is
-# the corrected p for the first null; the least that 199 permutations can give is 0.005. `not random` is
-# the corrected p for the second null, with directions of any kind.
+# The table shows the ten names of {glue:text}`subject` with the largest explained share.
+# {glue:text}`stand_in` The columns `high` and `low` name the two ends of the direction. The column `q` is the
+# corrected p for the first null. With 199 permutations it cannot be smaller than 0.005. The column
+# `not random` is the corrected p for the second null, with random directions of any kind.
 #
-# And these are the modes of {numref}`fig-cosines`, whose names you wrote down, and of {numref}`fig-deep`:
+# The next table shows the modes of {numref}`fig-cosines`, whose names you wrote down, and of
+# {numref}`fig-deep`:
 
 # %% tags=["hide-input"]
 shown = dict.fromkeys([*chosen, *rings])  # each once
@@ -343,9 +358,9 @@ of_these = [(*at, side) for at in shown for side in names.side.values]
 as_table(every.sel(of=of_these)) if embedded else "MODEL is not an embedded model"
 
 # %% [markdown]
-# Read the explained share before `q`. A name that passes may say nothing: the weakest that passes the first
-# null explains {glue:text}`least_share:.1%` of the variance. A small `q` only says that the labels of other
-# scenes do worse.
+# Read the explained share before you read `q`. A small `q` only says that the labels of other scenes do
+# worse. Such a name may still explain next to nothing: the weakest name that passes the first null explains
+# {glue:text}`least_share:.1%` of the variance.
 
 # %% tags=["hide-input"]
 ends = [0.025, 0.5, 0.975]
@@ -354,7 +369,7 @@ lean = np.quantile(names.random_share.sel(null="leaning"), ends, axis=1)
 depth = names.layer.values
 at = depth[:, None] + np.linspace(-0.12, 0.12, names.share[0, 0].size)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that its name explains, on held-out scenes: each dot is one mode's query or key direction. Grey: middle 95 % of random directions of any kind, named in the same way; line across: their median. Dashed and dotted: median and the same two ends for random directions that lean to where tokens vary."}, "image": {"alt": "For each layer a cloud of dots, explained shares of single modes, over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots, explained shares of single modes, over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
 fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
 ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
@@ -371,7 +386,7 @@ for side, colour, aside in zip(
 ax.set(xlabel="layer", ylabel="explained share")
 _ = fig.legend(loc="outside upper center", ncols=3)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "What directions select, by layer: mean explained share of each family on held-out scenes, on a logarithmic scale. Solid: all modes, both sides. Dashed: random directions of any kind. A missing piece: less than a thousandth."}, "image": {"alt": "A curve over layers for each family of labels, solid for modes and dashed for random directions, on a logarithmic scale; each pair runs close together."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "What directions tell, layer by layer: the mean explained share of each family on held-out scenes, on a logarithmic scale. Solid: all modes, both sides. Dashed: random directions of any kind. A curve ends where the share falls below a thousandth."}, "image": {"alt": "A curve over layers for each family of labels, solid for modes and dashed for random directions, on a logarithmic scale; each pair runs close together."}}
 fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 by_family = names.share_of.mean(("side", "head", "mode"))
 by_chance = names.random_share_of.sel(null="any")
@@ -431,33 +446,35 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# Of {glue:text}`tests` names, {glue:text}`some_content:.0%` pass the first null, which asks no more
-# than whether a direction tells *something* about what a patch shows. Beside
-# {glue:text}`random` random directions of each sort and layer, {glue:text}`over_random` pass the
-# second with those of any kind, {glue:text}`over_leaning` with those that lean. Without the correction
-# {glue:text}`uncorrected:.0%` would pass with those of any kind, and chance alone gives 5 %. The middle
-# name explains {glue:text}`middle_share:.0%` of the variance, the best {glue:text}`best_share:.0%`. In
-# {numref}`fig-against-random` {glue:text}`under_leaning:.0%` of the dots lie below the dashed line of their
-# layer, the median of the directions that lean.
+# **The first null.** Of {glue:text}`tests` names, {glue:text}`some_content:.0%` pass. This null only asks
+# whether a direction tells *something* about a patch. The median name explains
+# {glue:text}`middle_share:.0%` of the variance, the best one {glue:text}`best_share:.0%`.
 #
-# Where random directions do as well, the content is in the *tokens* first. {numref}`fig-families` tells
-# what it is, from the first layer to the last: {glue:text}`ways`. But the dashed curves go the same ways,
-# {glue:text}`gap:.3f` from the solid ones on average.
+# **The second null.** We compare each name with {glue:text}`random` random directions of each sort and layer.
+# {glue:text}`over_random` names pass against directions of any kind, and {glue:text}`over_leaning` against
+# leaning directions. Without the correction, {glue:text}`uncorrected:.0%` would pass against directions of
+# any kind. Chance alone gives 5 %. In {numref}`fig-against-random`, {glue:text}`under_leaning:.0%` of the dots
+# lie below the dashed line of their layer, the median of leaning directions.
 #
-# Weighted by what modes carry on scenes, the share that their names explain, less that of random
-# directions, is {glue:text}`beyond` for directions of any kind and {glue:text}`beyond_leaning` for those that
-# lean (mean over layers, interval over heads). So the first null can be passed by a name that would be as
-# true of most other directions; a name that tells a mode from them needs the second.
+# **On average.** We also weight the modes by what they carry on scenes. Their explained share, minus that of
+# random directions, is {glue:text}`beyond` for directions of any kind and {glue:text}`beyond_leaning` for
+# leaning ones. (The mean is over layers, the interval over heads.)
+#
+# If random directions do as well as modes, the content lies in the *tokens*. {numref}`fig-families` shows how
+# it changes from the first layer to the last: {glue:text}`ways`. The dashed curves go the same way. On
+# average they lie {glue:text}`gap:.3f` from the solid ones. So a name can pass the first null and still be
+# true of most directions. Only the second null asks for a name that belongs to the mode.
 # :::
 #
 # ### Do high cosines relate like with like?
 #
-# If the paper's reading of cosines is right, then the two directions of a mode should have the same
-# name where the cosine is high, and less often where it is near zero. High: in the highest twentieth of
-# the model's cosines. Near zero: inside the {term}`null band`. But directions that lie close together
-# must agree, whatever they are. So beside the modes we name random pairs of directions, ten for each
-# mode, that lean to where tokens vary and have the *same cosine* as the mode. *One name* is the same family
-# with the same label at the high end.
+# If the paper's reading of cosines is right, modes with a high cosine often have one name for both
+# directions. Modes with a cosine near zero have it less often. *High* means: in the highest twentieth of
+# the model's cosines. *Near zero* means: inside the {term}`null band`. *One name* means: the same family, with
+# the same label at the high end.
+#
+# But any two directions that lie close together tend to have the same name. So we also name random pairs of
+# leaning directions, ten pairs for each mode. Each pair has the *same cosine* as the mode.
 
 # %%
 band = qk.null_band(subject, convention="exact")
@@ -494,28 +511,31 @@ tell(
 # | cosine above {glue:text}`high:.2f` | {glue:text}`like_count` | {glue:text}`like:.0%` | {glue:text}`like_forced:.0%` |
 # | cosine inside the null band | {glue:text}`near_count` | {glue:text}`near:.0%` | {glue:text}`near_forced:.0%` |
 #
-# The table counts the modes of all heads together. Mean differences within heads that have both: high less
-# near zero {glue:text}`same_name`; modes with a high cosine less random pairs with the same cosines
-# {glue:text}`over_forced` (intervals over heads; one that holds zero tells nothing). The first is what a
-# reader of galleries would see; part of it is geometry, as the last column of the table tells. The second
-# is about the modes.
+# The table counts the modes of all heads together. We also compare within heads, with intervals over heads.
+# Modes with a high cosine have one name more often than modes near zero: the difference is
+# {glue:text}`same_name`. A reader of galleries would see this difference. But part of it is geometry, as the
+# last column of the table shows. Modes with a high cosine minus random pairs with the same cosines:
+# {glue:text}`over_forced`. This second difference is about the modes. (An interval that contains zero tells
+# nothing.)
 #
 # ## Does the mode matter?
 #
-# A gallery shows what goes with a mode. To say that the model *uses* it, take it away. For a unit vector
-# $a$ we put, inside the softmax, $z_i - a\,a^\top(z_i - \bar z)$ in the place of the query token $z_i$, with
-# $\bar z$ the mean over scenes and tokens. The head no longer sees how its queries differ along $a$. With
-# $a = u_n$ it misses what mode $n$ tells about differences between queries. The mean stays in, since to
-# put a zero where the model never saw one breaks more than the mode; it gives all queries the same map
-# and acts like key salience. So only a part of what the mode carries is removed, and below we say how
-# large a part.
+# A gallery shows what goes with a mode. Does the model *use* the mode? To find out, we take the mode away.
+# Inside the softmax we replace the query token $z_i$ by $z_i - a\,a^\top(z_i - \bar z)$. Here $a$ is a unit
+# vector, and $\bar z$ is the mean over scenes and tokens. The head no longer sees how its queries differ
+# along $a$. With $a = u_n$, the head loses what mode $n$ says about differences between queries.
 #
-# The null are random unit vectors in the span of the head's *other* modes: they take one dimension away
-# as well, and leave mode $n$ alone. We remove, in each layer, the mode that carries most on one part
-# of the scenes, and measure on another. Such a mode takes more out of the logits than a random direction
-# does, and no wonder that it moves more. So we do it a second time at equal size. Of
-# the mode and of each direction we remove only a part, so that all take the same variance out of the
-# logits. That variance is the one that the weakest of them carries.
+# The mean along $a$ stays. The model has never seen a zero in its place, so a zero would break more than the
+# mode. The mean gives all queries the same map, and acts like key salience. So we remove only a part of
+# what the mode carries. Below we say how large a part.
+#
+# As a null we remove random unit vectors in the span of the head's *other* modes. They also take away one
+# dimension, and leave mode $n$ alone. In each layer we remove the mode that carries most. One part of the
+# scenes chooses this mode, and other scenes measure the effect.
+#
+# Such a mode takes more out of the logits than a random direction does. It is no wonder that it moves more.
+# So we measure a second time, at *equal size*. We remove only a part of the mode and of each direction, so
+# that all take the same variance out of the logits: as much as the weakest of them carries.
 
 # %%
 strongest = carrying.logit_variance.max("mode").argmax("head")
@@ -544,7 +564,7 @@ for layer, head in enumerate(strongest.values):
     gone["part"] = gone.taken[0] / float(carrying.logit_variance[layer, head, mode])
     removed[layer, int(head), mode] = gone
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-removed", "caption": "One mode removed in each layer, the one that carries most there (orange), against random directions in the span of the head's other modes (grey). Left: how far the head's attention moves, in total variation. Middle: how far the model's outputs move, as a part of how they differ between scenes. Right: the same where all are removed in part, so that each takes the same variance out of the logits, over the median of the random directions."}, "image": {"alt": "Three panels with a row for each layer's strongest mode: an orange diamond for its removal and grey dots for random directions."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-removed", "caption": "Each row: one layer's mode that carries most. Orange: this mode is removed. Grey: a random direction in the span of the head's other modes is removed. Left: how far the head's attention moves, in total variation. Middle: how far the model's outputs move, divided by their spread over scenes. Right: how far the outputs move at equal size, divided by the median of the random directions."}, "image": {"alt": "Three panels with a row for each layer's strongest mode: an orange diamond for its removal and grey dots for random directions."}}
 fig, axes = plt.subplots(1, 3, figsize=(7.5, 3.8), sharey=True, layout="constrained")
 for ax, what in zip(axes, ("moved", "change", "at_equal"), strict=True):
     for row, gone in enumerate(removed.values()):
@@ -583,23 +603,26 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What the run says
-# In {glue:text}`above_moved` of {glue:text}`removed` heads the mode moves attention more than each of
-# twelve random directions, {glue:text}`ratio_moved:.1f` times as far as their median (itself a median over
-# heads). The outputs of {glue:text}`subject` move more in {glue:text}`above_change` heads,
-# {glue:text}`ratio_change:.1f` times as far, and by {glue:text}`most:.2f` of their spread at most. What was removed is {glue:text}`removed_part:.0%` of what the mode carries (median over
-# heads); the rest is the same for all queries, and stayed. That attention moves most is nearly by
-# definition, since these modes were chosen for what they carry; that outputs do is not.
+# **Attention.** In {glue:text}`above_moved` of {glue:text}`removed` heads, removing the mode moves attention
+# further than each of twelve random directions. It moves {glue:text}`ratio_moved:.1f` times as far as the
+# median direction (median over heads). This is no surprise, because we chose modes that carry much.
 #
-# At equal size the modes move the outputs {glue:text}`equal` times as far as the median of random
-# directions: further than each of the twelve in {glue:text}`above_equal` heads, and less far than each in
-# {glue:text}`below_equal`. Where a mode is not ahead at equal size, what sets it apart is how much
-# passes through it, and not that the model listens to it more closely.
+# **Outputs.** The outputs of {glue:text}`subject` move further in {glue:text}`above_change` heads. They move
+# {glue:text}`ratio_change:.1f` times as far as for the median direction, and by {glue:text}`most:.2f` of their
+# spread at most. We removed {glue:text}`removed_part:.0%` of what the mode carries (median over heads). The
+# rest is the same for all queries, and stayed.
+#
+# **Equal size.** Now the modes move the outputs {glue:text}`equal` times as far as the median direction. In
+# {glue:text}`above_equal` heads they move the outputs further than each of the twelve directions, and in
+# {glue:text}`below_equal` heads less far than each. A mode that is not ahead at equal size matters because
+# much passes through it. The model does not listen to it more closely than to other directions.
 # :::
 #
 # ## Explore: every head, every mode
 #
-# Choose a head by a click or with the arrow keys, a mode and a sign. The view begins with the mode that
-# carries most. The page holds the best pictures of the first modes; a notebook finds the others too.
+# Choose a head by a click or with the arrow keys. Then choose a mode and a sign. The view begins with the
+# mode that carries most. The page holds the best pictures of the first modes only. In a notebook the view
+# shows those of all modes.
 
 # %%
 views.mode_browser(model, atlas, pictures, names=names if embedded else None)
@@ -607,13 +630,13 @@ views.mode_browser(model, atlas, pictures, names=names if embedded else None)
 # %% [markdown]
 # **Try it.**
 #
-# 1. *Like for like?* Open {glue:text}`highest_at`, then {glue:text}`lowest_at`: the highest and the
-#    lowest cosine of {numref}`fig-cosines`. Look at both signs. Where is white, and where do red and
-#    cyan part?
-# 2. *Name first.* Open {glue:text}`plain_at`, which carries {glue:text}`plain_carried:.0%`. Write a
-#    name for each end before you uncover the measured one.
-# 3. *Strength against use.* Open {glue:text}`ring_at` and compare its share of σ with what it
-#    carries. What have its pictures in common?
+# 1. *Like for like?* Open {glue:text}`highest_at` and then {glue:text}`lowest_at`, the modes with the highest
+#    and the lowest cosine of {numref}`fig-cosines`. Look at both signs. Where do you see white? Where do red
+#    and cyan lie apart?
+# 2. *Name first.* Open {glue:text}`plain_at`, which carries {glue:text}`plain_carried:.0%`. Write down a name
+#    for each end. Then uncover the measured name.
+# 3. *Strength and use.* Open {glue:text}`ring_at`, and compare its share of σ with its carried share. What do
+#    its pictures have in common?
 
 
 # %% tags=["hide-input"]
@@ -654,14 +677,16 @@ tell(
 
 # %% [markdown]
 # :::{dropdown} What you may have found
-# 1. {glue:text}`highest_at`: {glue:text}`highest_called`. {glue:text}`lowest_at`: {glue:text}`lowest_called`. The
-#    nearer a cosine is to 1, the more the two maps agree, and the more white there is; at
-#    {glue:text}`highest_cosine:+.2f` they still differ. Far below zero the patches at one end answer
-#    those at the other, and white is rare.
-# 2. {glue:text}`plain_at`: {glue:text}`plain`. Of the other used modes this one has the weakest name. A mode
-#    can carry much and yet select something that none of our families has a word for.
-# 3. {glue:text}`ring_at` has {glue:text}`ring_weight:.1%` of its head's σ² and carries
-#    {glue:text}`ring_carried:.0%`. {glue:text}`ring`.
+# 1. The measured names of {glue:text}`highest_at` are {glue:text}`highest_called`. Those of
+#    {glue:text}`lowest_at` are {glue:text}`lowest_called`. If a cosine is near 1, the two maps agree, and there
+#    is much white. At {glue:text}`highest_cosine:+.2f` the maps still differ. If a cosine lies far below zero,
+#    the patches at one end answer those at the other end, and white is rare.
+# 2. The measured names of {glue:text}`plain_at` are {glue:text}`plain`. Apart from the modes of
+#    {numref}`fig-cosines`, no used mode has a weaker name. A mode can carry much, and still select something
+#    that none of our families has a word for.
+# 3. {glue:text}`ring_at` has {glue:text}`ring_weight:.1%` of its head's σ². (The view shows the share of σ, which
+#    is a different number.) It carries {glue:text}`ring_carried:.0%`. Its measured names are
+#    {glue:text}`ring`.
 # :::
 #
 # ## Did we reproduce it?
@@ -710,35 +735,39 @@ tell(
 # | claim | this run | verdict |
 # |---|---|---|
 # | Figures 1, 4: projections tell something of what a patch shows (nearly any direction does) | explained share {glue:text}`told`; {glue:text}`some_content:.0%` of {glue:text}`tests` directions of {glue:text}`subject` pass the test | {glue:text}`verdict_semantic` |
-# | the same, and better than random directions that lean to where tokens vary (ours) | {glue:text}`over_leaning` single names; {glue:text}`beyond_leaning` on average, weighted | {glue:text}`verdict_beyond` |
+# | the same, and better than leaning random directions (ours) | {glue:text}`over_leaning` single names pass; {glue:text}`beyond_leaning` on average, weighted | {glue:text}`verdict_beyond` |
 # | Figure 4: like asks for like more often where the cosine is high than where it is near zero | {glue:text}`same_name` | {glue:text}`verdict_same` |
 # | the same, and more often than in random pairs with the same cosines (ours) | {glue:text}`over_forced` | {glue:text}`verdict_forced` |
-# | Figure 5: in early layers projections tell more of colour than in late ones | last less first third of the layers, explained share {glue:text}`colour_move` | {glue:text}`verdict_colour` |
-# | the same for modes beyond random directions: not a matter of the tokens alone (ours) | last less first third {glue:text}`colour_beyond` | {glue:text}`verdict_colour_beyond` |
-# | Figure 5: late layers select parts rather than colours | last third, part less colour {glue:text}`part_leads` (part counts only over kind, whose share moves by {glue:text}`kind_move`) | {glue:text}`verdict_part` |
-# | removing what the mode that carries most tells about queries moves the outputs more than removing random directions (ours) | by {glue:text}`moved_more` of the outputs' spread more than the median; first in {glue:text}`above_change` of {glue:text}`removed` heads, with {glue:text}`removed_part:.0%` of what it carries | {glue:text}`verdict_removed` |
-# | the same, at equal size (ours) | by {glue:text}`moved_equal` more than the median; first in {glue:text}`above_equal` heads; {glue:text}`equal` times the median | {glue:text}`verdict_equal` |
-# | the strongest mode is the one that carries most (ours; {glue:text}`model`) | it carries {glue:text}`behind` more than the best one, and is not first in {glue:text}`not_first:.0%` of heads | {glue:text}`verdict_first` |
+# | Figure 5: in early layers projections tell more of colour than in late ones | explained share, last third of the layers minus first third: {glue:text}`colour_move` | {glue:text}`verdict_colour` |
+# | the same, for modes minus random directions, so that it is not due to the tokens alone (ours) | last third minus first third: {glue:text}`colour_beyond` | {glue:text}`verdict_colour_beyond` |
+# | Figure 5: late layers select parts rather than colours | last third, part minus colour: {glue:text}`part_leads` (the base of part is the kind, whose own share moves by {glue:text}`kind_move`) | {glue:text}`verdict_part` |
+# | removing the mode that carries most moves the outputs further than removing random directions (ours) | further than the median direction by {glue:text}`moved_more` of the outputs' spread; furthest in {glue:text}`above_change` of {glue:text}`removed` heads; {glue:text}`removed_part:.0%` of what the mode carries is removed | {glue:text}`verdict_removed` |
+# | the same, at equal size (ours) | further than the median direction by {glue:text}`moved_equal`; furthest in {glue:text}`above_equal` heads; {glue:text}`equal` times the median | {glue:text}`verdict_equal` |
+# | the strongest mode is the one that carries most (ours; {glue:text}`model`) | carried share of M0 minus that of the mode that carries most: {glue:text}`behind`; M0 does not carry most in {glue:text}`not_first:.0%` of heads | {glue:text}`verdict_first` |
 #
-# The paper looks at modes of large networks on photographs, by eye. Here a small network's modes are
-# measured in a small world. A verdict here says that the claim holds, or fails, *in this world*.
+# The paper looks by eye at modes of large networks, on photographs. We measure modes of a small network, in
+# a small world. So a verdict here says that a claim holds, or fails, *in this world*.
 #
 # ## What to remember
 #
 # - An overlay shows who asks (red) and who answers (cyan). Look at both signs.
-# - Strength in the weights and variance on pictures are two rankings. They may agree on the first mode and
-#   part further down. Show both.
-# - A name is a measurement if other scenes could have contradicted it.
-# - Nearly every direction tells something. The null that counts is another direction.
-# - A gallery shows company, not cause. Remove the mode, beside random directions, before you say that
-#   it matters.
+# - Strength in the weights and variance on pictures give two rankings. They may agree on the first mode
+#   and disagree further down. Show both.
+# - A name is a measurement only if other scenes could have contradicted it.
+# - Nearly every direction tells something. So compare a mode with other directions.
+# - A gallery shows what goes with a mode, not what the mode does. Before you say that a mode matters,
+#   remove it, and compare with random directions.
 #
-# **Limits.** Optimal pictures are the tail of a distribution: a few pictures say little about the rest. The
-# names know seven families and nothing else; a mode that selects an edge or a distance goes by the
-# family nearest to it. The scenes' patches of 8 pixels hold few parts. One direction of one head is
-# removed at a time, and other heads may stand in for it. The intervals over heads do not hold what
-# another draw of random directions would change, and heads of one network are no independent cases.
-# The correction for many tests takes it that tests which hang together do so positively.
+# **Limits.**
+#
+# - Optimal pictures are extreme cases. A few of them say little about all other pictures.
+# - There are only seven families of names. A mode that selects an edge or a distance gets the name of the
+#   nearest family.
+# - A patch of 8 pixels holds few parts.
+# - We remove one direction of one head at a time. Other heads may take over its work.
+# - The intervals over heads ignore that other random directions could be drawn. And heads of one network
+#   are not independent.
+# - The correction for many tests assumes that dependent tests depend on each other positively.
 #
 # **Further reading.** The paper's section 4.3 and its figures S5 to S16 {cite}`pan2024dissecting`.
 #

@@ -157,7 +157,7 @@ def block(axes, place, number):
 
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-image", "caption": "Figure 5 of the paper for one picture. Left: the picture, with a frame around the asking patch. Each row: one head, from early to late, with the four modes that contribute most to this patch's attention. The map shows the mode on the picture, for the sign at work: red asks, cyan answers, white does both. Full colour is the mode's largest projection on the picture. The percentage is the share of the logit. Below each map: the four pictures of the set to which the mode responds most."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above four small optimal pictures."}}
-fig = plt.figure(figsize=(8, 6.6), layout="constrained")
+fig = plt.figure(figsize=(8, 7.2), layout="constrained")
 left, right = fig.subfigures(1, 2, width_ratios=(1.4, 5))
 ax = left.subplots()
 ax.imshow(picture, extent=(0, model.grid[1], model.grid[0], 0))
