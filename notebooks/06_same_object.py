@@ -303,8 +303,9 @@ pd.DataFrame.from_dict(real, orient="index").round(2)
 # %% tags=["hide-input"]
 heads = qk.studies.probability(found, draws=2).estimate
 by_case = [heads.sel(of=case) for case in cases]
+title = "layer {}: probability of the same object".format
 frames = [
-    plots.heads_by_case([v.isel(layer=n) for v in by_case], cases, f"layer {n}", (0, 1))
+    plots.heads_by_case([v.isel(layer=n) for v in by_case], cases, title(n), (0, 1))
     for n in range(layers)
 ]
 texts = [

@@ -228,9 +228,10 @@ by_case = [v.sel(matching="displacement").mean("image") for v in pair.values()]
 # %% tags=["hide-input"]
 layers = found.sizes["layer"]
 limits = (min(float(v.min()) for v in by_case), max(float(v.max()) for v in by_case))
+title = "layer {}: attention, own segment − others".format
 frames = [
     plots.heads_by_case(
-        [v.isel(layer=n) for v in by_case], list(pair), f"layer {n}", limits
+        [v.isel(layer=n) for v in by_case], list(pair), title(n), limits
     )
     for n in range(layers)
 ]

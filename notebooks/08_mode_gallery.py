@@ -622,7 +622,8 @@ tell(
 #
 # Choose a head by a click or with the arrow keys. Then choose a mode and a sign. The view begins with the
 # mode that carries most. The page holds the best pictures of the first modes only. In a notebook the view
-# shows those of all modes.
+# shows those of all modes. For a measured name, the view gives the test against *leaning* random directions.
+# The tables above give the test against directions of any kind.
 
 # %%
 views.mode_browser(model, atlas, pictures, names=names if embedded else None)

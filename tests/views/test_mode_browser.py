@@ -509,7 +509,7 @@ def test_what_is_measured_of_a_name_goes_to_the_page(small):
 
 def test_a_failed_test_of_a_name_is_not_called_equality(view, open_view):
     texts = {"side": "key", "family": "a-family", "high": "a-high", "low": "a-low", "share": -0.25}
-    passed = {"told": 0.04, "not told": 0.2}
+    passed = {"passes": 0.04, "does not pass": 0.2}
     before = view.data
     for known, q in passed.items():
         for told, q_random in passed.items():
@@ -521,8 +521,8 @@ def test_a_failed_test_of_a_name_is_not_called_equality(view, open_view):
             assert facts(page)["key name"].split("; ") == [
                 "a-high (family a-family)",
                 "explained share −25 % on other scenes",
-                f"{known} from labels of other scenes after correction (p = 0.012, corrected {q})",
-                f"{told} from random directions after correction (p = 0.031, corrected {q_random})",
+                f"{known} the test against labels of other scenes (p = 0.012, corrected {q})",
+                f"{told} the test against leaning random directions (p = 0.031, corrected {q_random})",
             ]
     view.data, view.state = before, view.state | {"named": False}
 

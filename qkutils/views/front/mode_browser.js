@@ -501,14 +501,14 @@ function nameOf(name, sign) {
   if (name.text !== undefined) return ["name", name.text];
   const short = (value) => Number(value.toPrecision(2));
   const verdict = (what, p, q) =>
-    `${q < 0.05 ? "told" : "not told"} from ${what} after correction ` +
+    `${q < 0.05 ? "passes" : "does not pass"} the test against ${what} ` +
     `(p = ${short(p)}, corrected ${short(q)})`;
   const share = (100 * name.share).toFixed(0).replace("-", "−");
   const said = [
     `${sign > 0 ? name.high : name.low} (family ${name.family})`,
     `explained share ${share} % on other scenes`,
     verdict("labels of other scenes", name.p, name.q),
-    verdict("random directions", name.p_random, name.q_random),
+    verdict("leaning random directions", name.p_random, name.q_random),
   ];
   return [`${name.side} name`, said.join("; ")];
 }

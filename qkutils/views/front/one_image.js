@@ -37,13 +37,12 @@ const ORDERS = [
   { value: "sigma", label: "σ" },
 ];
 const WORDS =
-  "Contribution: σ times the asker's projection on the mode's query direction times the largest " +
-  "projection of a patch on its key direction, for the better of the two signs; of several askers the " +
-  "largest counts. Share: the mode's covariance over keys with the whole logit, as a part of the whole's " +
-  "variance; below zero, it works against the others. Key salience: what a key's score gains whoever " +
-  "asks, κ · z, from the query bias and from LayerNorm's shift; switched off, both are left out of the " +
-  "rebuilt attention, and stay in the model's own and in the shares. Attention elsewhere: total " +
-  "variation from the model's own attention.";
+  "Contribution: σ times the asker's projection on the query direction, times the largest projection of a " +
+  "patch on the key direction. The better of the two signs counts, and the largest of several askers. " +
+  "Share: the mode's covariance over keys with the whole logit, divided by the variance of the whole. " +
+  "A mode with a share below zero works against the others. Key salience, κ · z: what is added to a key's " +
+  "score whoever asks. It comes from the query bias and from LayerNorm's shift. The switch removes it from " +
+  "the rebuilt attention only. Attention elsewhere: total variation from the model's own attention.";
 
 function render(context) {
   const view = new Frame(context);
@@ -201,8 +200,8 @@ function modePart(view, shown) {
   const [queryMap, keyMap, setBar] = addPair(view, shown.scene, TWO_SIDED, "projection of a patch");
   const strip = addPanel(
     view,
-    "share of the logit: covariance with the whole, ÷ its variance; below zero: works against the rest. " +
-      "κ: key salience; then the modes in this order. Full colour: added up below; framed: the mode above",
+    "Share of the logit. First κ, key salience, then the modes in the chosen order. Full colour: added up " +
+      "below. Frame: the mode above. A share below zero works against the others.",
   );
   const look = { viewBox: `0 0 ${STRIP.width} ${STRIP.height}`, role: "img" };
   const bars = shape("svg", { ...look, class: "qk-axes qk-small" });
