@@ -522,7 +522,8 @@ def test_a_failed_test_of_a_name_is_not_called_equality(view, open_view):
                 "a-high (family a-family)",
                 "explained share −25 % on other scenes",
                 f"{known} the test against labels of other scenes (p = 0.012, corrected {q})",
-                f"{told} the test against leaning random directions (p = 0.031, corrected {q_random})",
+                f"{told} the test against leaning random directions"
+                f" (p = 0.031, corrected {q_random})",
             ]
     view.data, view.state = before, view.state | {"named": False}
 
