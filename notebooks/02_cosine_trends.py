@@ -342,7 +342,7 @@ pd.DataFrame(rows)
 # `parameters.yaml`, below `02_cosine_trends:`, the command `make book PARAMETERS=parameters.yaml`
 # draws the figure here; otherwise nothing follows.
 
-# %% mystnb={"image": {"alt": "Two panels over depth, I-JEPA's encoder and its predictor: weighted cosine of every head as dots, their mean as a line, and a grey null band around zero in each."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over depth, I-JEPA's encoder and its predictor: weighted cosine of every head as dots, their mean as a line, and a grey null band around zero in each."}}
 if IJEPA:
     like = "vit_huge_patch14_gap_224.in1k_ijepa"
     encoder = qk.load(IJEPA, state_dict="encoder", like=like)
