@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(message)
-            pkgutil.resolve_name(about["run"])(**given)
+            status = pkgutil.resolve_name(about["run"])(**given)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(f"\nstopped; {about['kept'].format(**given)}", file=sys.stderr)
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         _say(error)
         return 1
-    return 0
+    return status or 0
 
 
 def _foreseen(error: Exception) -> bool:
@@ -158,18 +158,50 @@ def _summary(atlas: xr.Dataset) -> str:
 
 
 def list_models() -> None:
-    """Prints the models that have a name, and whether they are at hand."""
+    """Prints the models that have a name, their size and licence, and whether they are at hand."""
     here = qk.models.at_hand()
     for name, row in qk.catalogue().iterrows():
-        print(f"{name:44} {row.objective:24} {'at hand' if name in here else '-'}")
+        size = f"{row.megabytes} MB" if row.megabytes else ""
+        at = "at hand" if name in here else "-"
+        print(f"{name:44} {row.objective:34} {size:8} {at:8} {row.licence}")
 
 
-def fetch_model(name: str, folder: Place) -> None:
-    """Fetches a model's weights and tells how to load it by its name."""
+def fetch_models(name: list[str], folder: Place) -> int:
+    """Fetches models' weights and tells how to load them by their names."""
     variable = qk.models.WEIGHTS_VARIABLE
-    path = qk.models.fetch(name, folder or Path(os.environ.get(variable) or "weights"))
-    print(f"{path} ({path.stat().st_size / 1e6:.0f} MB)")
-    print(f"set {variable}={path.parent.resolve()} to load it by its name")
+    to = folder or Path(os.environ.get(variable) or "weights")
+    status = _each(name, lambda each: str(qk.models.fetch(each, to)))
+    if not status:
+        print(f"set {variable}={to.resolve()} to load by name")
+    return status
+
+
+def verify_models() -> int:
+    """Loads every model at hand and holds its attention to a picture against its weights."""
+    picture = qk.datasets.photographs()[0].image
+
+    def verify(name: str) -> str:
+        model = qk.models.load(name)
+        with qk.passes.watching(model) as run:
+            run(model.transform(picture)[None])
+        recorded = "as recorded" if model.facts["fingerprint"] else "none recorded"
+        return f"{name:44} {model.fingerprint} {recorded}"
+
+    return _each(qk.models.at_hand(), verify)
+
+
+def _each(names: list[str], done: Callable[[str], str]) -> int:
+    """Prints what is done with each model, or what went wrong; the exit status of all."""
+    status = 0
+    for name in names:
+        try:
+            print(done(name), flush=True)
+        except (OSError, ValueError, RuntimeError, ArithmeticError) as error:
+            if not _foreseen(error):
+                raise
+            _say(error)
+            status = 1
+    return status
 
 
 def list_datasets() -> None:

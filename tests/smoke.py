@@ -31,7 +31,9 @@ def main() -> None:
     assert qk.studies.odd_one_out(model, samples).sizes["image"] == 4
     assert min(qk.datasets.photographs()[0].image.size) == 256
     shown = subprocess.run(
-        [Path(sys.executable).with_name("qkutils"), "models"], capture_output=True, text=True
+        [Path(sys.executable).with_name("qkutils"), "models", "list"],
+        capture_output=True,
+        text=True,
     )
     assert shown.returncode == 0 and "tiny-supervised" in shown.stdout
     print(f"qkutils {version('qkutils')} works in {Path(qk.__file__).parent}")

@@ -44,6 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 SCAN = ["scan", "--model", "tiny-dino", "--images", "pictures", "--out", "a.nc"]
 FEW = ["--count", "1"]
+FETCH = ["models", "fetch"]
 USAGE = {  # what is wrong with a command line itself, and what its message names
     "no command": ([], "COMMAND"),
     "an unknown command": (["scann"], "scann"),
@@ -68,6 +69,8 @@ USAGE = {  # what is wrong with a command line itself, and what its message name
     "device cuda:x": ([*SCAN, "--device", "cuda:x"], "cuda:x"),
     "images without a name": (SCAN[:4] + [""] + SCAN[5:], "--images"),
     "out without a name": ([*SCAN[:-1], ""], "--out"),
+    "models, but what": (["models"], "COMMAND"),
+    "fetching models, but which": (["models", "fetch"], "NAME"),
     "an unknown data set": (["datasets", "fetch", "o4"], "o4"),
     "data sets, but which": (["datasets", "fetch"], "name"),
     "an unknown objective": (["train", "simim"], "simim"),
@@ -94,10 +97,17 @@ FAILS = {  # what can't be done, and what its message names
     "out is a folder": ([*SCAN, "--out", "taken"], "taken"),
     "out in a file": ([*SCAN, "--out", "file.txt/a.nc"], "file.txt"),
     "out is no atlas": ([*SCAN, "--out", "file.txt"], "file.txt"),
-    "an embedded model": (["fetch", "tiny-dino"], "tiny-dino"),
-    "fetching what nobody knows": (["fetch", "vit_tinny_patch16_224"], "vit_tiny_patch16_224"),
-    "fetching without a network": (["fetch", "vit_tiny_patch16_224.augreg_in21k"], "hub"),
-    "fetching into a file": (["fetch", "vit_tiny_patch16_224", "--folder", "file.txt"], "file.txt"),
+    "a file that only a person gets": ([*FETCH, "ijepa_vith14_1k_predictor"], "10.4 GB"),
+    "an embedded model": ([*FETCH, "tiny-dino"], "tiny-dino"),
+    "fetching what nobody knows": (
+        ["models", "fetch", "vit_tinny_patch16_224"],
+        "vit_tiny_patch16_224",
+    ),
+    "fetching without a network": ([*FETCH, "vit_tiny_patch16_224.augreg_in21k"], "hub"),
+    "fetching into a file": (
+        ["models", "fetch", "vit_tiny_patch16_224", "--folder", "file.txt"],
+        "file.txt",
+    ),
     "an address of another kind": (["datasets", "fetch", "o3", "--url", "file:///x"], "http"),
     "an address that is none": (["datasets", "fetch", "o3", "--url", "http://[::1"], "http://[::1"),
     "an address without a host": (["datasets", "fetch", "o3", "--url", "http:///x.zip"], "url="),
@@ -245,10 +255,10 @@ def test_numbers_are_stored_where_asked(folder, capsys) -> None:
 
 
 def test_models_and_data_sets_are_listed(capsys) -> None:
-    assert cli.main(["models"]) == 0
+    assert cli.main(["models", "list"]) == 0
     listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert set(listed) == set(qkutils.catalogue().index)
-    at_hand = {name for name, line in listed.items() if line.endswith("at hand")}
+    at_hand = {name for name, line in listed.items() if " at hand " in line}
     assert at_hand == set(models.at_hand())
     assert cli.main(["datasets", "list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]

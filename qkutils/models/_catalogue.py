@@ -1,4 +1,4 @@
-"""The catalogue: the models that have a name, and what is said of a name that is none."""
+"""The catalogue: the models that have a name, what is known of them, and which are at hand."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ import tomllib
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import timm
+from timm.models import get_pretrained_cfg
+
+from qkutils import checkpoints
+from qkutils.models import _hub as hub
 
 WEIGHTS_VARIABLE = "QKUTILS_WEIGHTS"
 _EMBEDDED = Path(str(resources.files("qkutils").joinpath("weights")))
+
+Row = dict[str, Any]  # of the catalogue; empty for what is not in it
 
 
 def at_hand() -> list[str]:
     """List the catalogue's models that `load` can load without a network.
 
-    Embedded models come first.  Then come those in the folder that QKUTILS_WEIGHTS names.
+    Embedded models come first.  Then come those in the folder that QKUTILS_WEIGHTS names, and in
+    the hub's cache.
 
     Returns
     -------
@@ -34,19 +42,25 @@ def at_hand() -> list[str]:
     >>> qk.models.at_hand()[:3]
     ['tiny-dino', 'tiny-dino-s1', 'tiny-dino-s2']
     """
-    own = os.environ.get(WEIGHTS_VARIABLE)
-    names: list[str] = []
-    for folder in [_EMBEDDED, *([Path(own)] if own else [])]:
-        names += sorted(path.stem for path in folder.glob("*.safetensors"))
-    return [name for name in dict.fromkeys(names) if name in entries().index]
+    names = sorted(entries().index)
+    ours = [name for name in names if embedded(name)]
+    return ours + [name for name in names if name not in ours and (kept(name) or _cached(name))]
+
+
+@cache
+def _said() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("catalogue.toml").read_text("utf-8")
+    return tomllib.loads(text)
 
 
 @cache
 def entries() -> pd.DataFrame:
     """Rows of the catalogue; an entry with several seeds becomes a row for each of them."""
-    text = resources.files(__package__).joinpath("catalogue.toml").read_text("utf-8")
-    table = pd.DataFrame(tomllib.loads(text)["model"]).fillna({"fingerprint": ""})
-    table = table.rename(columns={"seeds": "seed"}).explode("seed").astype({"seed": "Int64"})
+    said = _said()
+    rows = [said["default"] | said["family"][own["family"]] | own for own in said["model"]]
+    table = pd.DataFrame(rows).rename(columns={"seeds": "seed"})
+    table = table.explode("seed").astype({"seed": "Int64"})
+    table["timm"] = table.timm.where(table.source != "timm", table["name"])
     later = ("-s" + table.seed.astype(str)).where(table.seed > 0, "")
     return table.assign(name=table["name"] + later).set_index("name")
 
@@ -57,9 +71,11 @@ def catalogue() -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        One row for each model, by its name.  The columns say the `paper`'s name for it, the
-        `objective` of its training, the `source` of its tensors, a `note`, the `fingerprint` of its
-        weights where it is fixed, and the `seed` where there are several.
+        One row for each model, by its name.  The columns say the `paper`'s name for it, its
+        `family`, the `objective` and `data` of its training, its `licence`, the `source` of its
+        tensors and where else they are, what tensors can't tell (`heads`, `eps`, `activation`,
+        `block`), the `variants` of preprocessing, whether its `reading` is tested, and the
+        `fingerprint` of its weights where it is fixed.  What is not known is empty.
 
     Examples
     --------
@@ -92,10 +108,55 @@ def family() -> pd.DataFrame:
     return table.pivot(index="trained_for", columns="seed", values="name").loc[order]
 
 
+@cache
+def _by_any_name() -> dict[str, Row]:
+    found: dict[str, Row] = {"": {}}
+    for row in entries().reset_index().to_dict("records"):
+        file = checkpoints.title(Path(row["file"]))
+        for name in (row["name"], row["timm"], row["hub"], file):
+            found.setdefault(name, row)
+    return found
+
+
+def entry(name: str) -> Row:
+    """The catalogue's row for one of a model's names: its own, timm's, the hub's, its file's."""
+    return dict(_by_any_name().get(name, {}))
+
+
+def preprocessing(row: Row) -> dict[str, dict[str, Any]]:
+    """What is known of a model's preprocessing, in timm's words; the first is the default."""
+    if not row:
+        return {}
+    config: Any = get_pretrained_cfg(row["timm"]) if row["timm"] else None
+    theirs = {"timm": config.to_dict()} if config else {}
+    recipes = _said()["preprocessing"]
+    return theirs | {who: recipes[recipe] for who, recipe in row["variants"].items()}
+
+
 def embedded(name: str) -> Path | None:
     """The file of an embedded model; None for any other name."""
     path = _EMBEDDED / f"{name}.safetensors"
     return path if os.path.isfile(path) else None
+
+
+def kept(name: str) -> Path | None:
+    """What the folder that QKUTILS_WEIGHTS names has of a model: NAME.safetensors, a folder NAME
+    as in the hub, or the authors' own file; None where it has none of these."""
+    folder = os.environ.get(WEIGHTS_VARIABLE)
+    if not folder:
+        return None
+    files = [f"{name}.safetensors", *(f"{name}/{each}" for each in hub.WEIGHTS)]
+    paths = (Path(folder, file) for file in (*files, entry(name).get("file")) if file)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _cached(name: str) -> bool:
+    """Whether the hub's cache has what `load` would fetch."""
+    row = entry(name)
+    if row["source"] == "timm":
+        theirs: Any = get_pretrained_cfg(name)
+        return hub.cached(theirs.hf_hub_id, beside="") is not None
+    return row["source"] == "hub" and hub.cached(row["hub"]) is not None
 
 
 def hint(name: object) -> str:

@@ -1,6 +1,7 @@
 """A checkpoint's model: built by its tensors and by what else is known of it.
 
-That comes from a name, from a config.json beside the file, or from the file's own metadata.
+That comes from the catalogue, from a name of timm's, from a config.json beside the file, or from
+the file's own metadata.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import timm
+import timm.layers
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
@@ -24,7 +26,7 @@ from timm.models.vision_transformer import VisionTransformer
 from qkutils import checkpoints, options
 from qkutils.checkpoints import Checkpoint, Grid
 from qkutils.heads import read_heads
-from qkutils.models._catalogue import embedded, hint
+from qkutils.models._catalogue import Row, embedded, entry, hint, preprocessing
 from qkutils.models._model import IMAGENET, Model, check_module, model_of
 from qkutils.models._transformers import said_of_model, said_of_pictures
 
@@ -43,29 +45,41 @@ class Known:
     assumed: tuple[str, ...] = ()
     alike: bool = False  # only built alike: all sizes are the file's
     square: bool = False  # that its patch grid is square is no guess
+    row: Row = field(default_factory=dict)  # of the catalogue
+    variant: str = ""  # whose preprocessing `config` is: timm's, the authors', the paper's code's
 
 
+_SEEN = ("mean", "std", "interpolation", "crop_pct", "crop_mode")  # of a picture's preprocessing
 _UNKNOWN = Known(assumed=("GELU, eps 1e-6, blocks that normalise first", IMAGENET))
 
 
 def model_of_file(
-    path: Path, num_heads: Any = None, grid: Any = None, like: Any = None, state_dict: Any = None
+    path: Path,
+    name: str = "",
+    num_heads: Any = None,
+    grid: Any = None,
+    like: Any = None,
+    state_dict: Any = None,
+    preprocessing: Any = None,
 ) -> Model:
-    """The model of a checkpoint file or a snapshot folder."""
+    """The model of a checkpoint file or a snapshot folder, called as these are by default."""
     if num_heads is not None:
         num_heads = options.count("num_heads", num_heads)
     if grid is not None:
         rows, columns = grid if isinstance(grid, tuple | list) and len(grid) == 2 else (grid, None)
         grid = options.count("grid", rows), options.count("grid", columns)
     path = checkpoints.in_folder(path) if path.is_dir() else path
-    name = checkpoints.title(path)
+    name = name or checkpoints.title(path)
     known = None if like is None else replace(of_known_name("like=", like), alike=True)
-    checkpoint = checkpoints.read(path, state_dict)
+    row = entry(name)
+    own = row.get("file") == path.name  # which the catalogue knows from inside
+    checkpoint = checkpoints.read(path, state_dict or (row["state_dict"] if own else None) or None)
     known = known or _of_file(path, name) or _of_metadata(checkpoint.metadata)
     if known is None and checkpoint.layout.silent:
         asked = "put its config.json beside it, or name a model that is built alike with like="
         raise ValueError(f"{path}: the layout of {checkpoint.layout.name}; {asked}")
     known = known or (Known(**checkpoint.told) if checkpoint.told else _UNKNOWN)
+    known = with_preprocessing(path, known, preprocessing)
     if known.config:
         _check_preprocessing(path, known.config)
     build = _build if known.architecture else _build_plain
@@ -73,7 +87,34 @@ def model_of_file(
     left_out = checkpoint.fill(net)
     net.pretrained_cfg = net.default_cfg = dict(known.config)
     square = ("a square patch grid",) if own_size and grid is None else ()
-    return model_of(name, net, known.assumed + square, ", ".join(left_out))
+    return model_of(name, net, known.assumed + square, ", ".join(left_out), known.variant)
+
+
+def with_preprocessing(where: object, known: Known, asked: str | None) -> Known:
+    """The same with the preprocessing that is asked for, or the first that is known.
+
+    Raises ValueError where the one that is asked for is not known, and where a file beside the
+    weights says of its own otherwise than the catalogue.
+    """
+    recipes = {"timm": known.config} if known.variant == "timm" else {}
+    recipes |= preprocessing(known.row)
+    if asked is not None and asked not in recipes:
+        there = f"of {', '.join(recipes)}" if recipes else "of no kind but its own"
+        raise ValueError(f"{where}: preprocessing={asked!r} is not known of it, only {there}")
+    recorded = recipes.get(known.variant, {})
+    both = [key for key in _SEEN if key in recorded and key in known.config]
+    said, wanted = [{key: _fixed(of[key]) for key in both} for of in (known.config, recorded)]
+    if said != wanted:
+        told = f"its preprocessing is {said}, and the catalogue's {wanted}"
+        raise ValueError(f"{where}: {told}; give it another name")
+    chosen = asked or next(iter(recipes), "")
+    assumed = tuple(each for each in known.assumed if not (chosen and each == IMAGENET))
+    config = {**known.config, **recipes.get(chosen, {})}
+    return replace(known, config=config, variant=chosen, assumed=assumed)
+
+
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _build_plain(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) -> tuple[Any, bool]:
@@ -141,7 +182,7 @@ def _of_file(path: Path, name: str) -> Known | None:
     said, named = _of_config(path.with_name("config.json")), _of_name(name)
     if said and named and said.architecture not in ("", named.architecture):
         raise ValueError(f"{path}: config.json is for {said.architecture}; say which with like=")
-    return said or named
+    return replace(said, row=named.row) if said and named else said or named
 
 
 def _of_metadata(said: dict[str, Any]) -> Known | None:
@@ -159,27 +200,38 @@ def of_known_name(what: str, name: Any) -> Known:
 
 
 def _of_name(name: str) -> Known | None:
-    """What a name tells: an embedded model's, timm's ARCHITECTURE.TAG, or one with a tag of yours.
+    """What a name tells: the catalogue's, timm's ARCHITECTURE.TAG, or one with a tag of yours.
 
     None for any other.
     """
-    path = embedded(name)
+    path, row = embedded(name), entry(name)
     if path is not None:
         return _of_metadata(checkpoints.read(path).metadata)
-    kind, _, tag = name.partition(".")
+    if row and not row["timm"]:
+        return _of_row(row)
+    kind, _, tag = (row["timm"] if row else name).partition(".")
     if not is_model(kind):
         return None
     try:
-        config = get_pretrained_cfg(name)
+        config = get_pretrained_cfg(f"{kind}.{tag}" if tag else kind)
     except RuntimeError:  # timm knows no such tag
         config, tag = get_pretrained_cfg(kind), ""
     if config is None:
-        return Known(kind)
+        return Known(kind, row=row)
     quick = f"{kind.replace('_clip_', '_clip_quickgelu_')}.{tag}"
     if tag and "_clip_" in kind and "quickgelu" not in kind and is_model_pretrained(quick):
         raise ValueError(f"{name!r}: trained with QuickGELU, which {kind} has not; say {quick!r}")
     assumed = () if tag else (f"preprocessing of timm's {kind}.{config.tag}",)
-    return Known(kind, config=config.to_dict(), assumed=assumed)
+    return Known(kind, config=config.to_dict(), assumed=assumed, row=row, variant="timm")
+
+
+def _of_row(row: Row) -> Known:
+    """What the catalogue says of a model that timm has not."""
+    arguments = {
+        "act_layer": getattr(timm.layers, row["activation"]),
+        "norm_layer": partial(torch.nn.LayerNorm, eps=row["eps"]),
+    }
+    return Known(arguments=arguments, num_heads=row["heads"], square=True, row=row)
 
 
 def _of_config(path: Path) -> Known | None:
@@ -203,7 +255,7 @@ def _of_config(path: Path) -> Known | None:
     if unknown:
         raise ValueError(f"{path}: model_args holds {', '.join(unknown)}, no options of a model")
     _of_name(f"{kind}.{tag}" if tag else kind)  # refuses what timm has under two activations
-    return Known(kind, arguments, config)
+    return Known(kind, arguments, config, variant="timm")
 
 
 def _of_transformers(path: Path, said: Mapping[str, Any]) -> Known:
@@ -212,7 +264,7 @@ def _of_transformers(path: Path, said: Mapping[str, Any]) -> Known:
     if not beside.is_file():
         return Known(**said_of_model(said), assumed=(IMAGENET,))
     config = said_of_pictures(json.loads(beside.read_text("utf-8")))
-    return Known(**said_of_model(said), config=config)
+    return Known(**said_of_model(said), config=config, variant="paper")
 
 
 def _check_preprocessing(where: object, config: Any) -> None:

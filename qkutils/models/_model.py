@@ -17,7 +17,7 @@ from torchvision.transforms import Compose
 
 from qkutils.checkpoints import Grid
 from qkutils.heads import Heads, check_blocks, is_timms, read_heads
-from qkutils.models._catalogue import entries
+from qkutils.models._catalogue import Row, entry
 
 IMAGENET = "ImageNet preprocessing"
 # Attributes of modules that no output depends on.
@@ -185,8 +185,13 @@ def check_finite(name: str, net: nn.Module) -> None:
             raise ValueError(f"{name}: {key} holds NaN or infinity; take an undamaged checkpoint")
 
 
-def model_of(name: str, net: Any, assumed: tuple[str, ...] = (), left_out: str = "") -> Model:
-    """Checks a timm module; reads grid, prefix tokens and preprocessing off it, and its heads."""
+def model_of(
+    name: str, net: Any, assumed: tuple[str, ...] = (), left_out: str = "", variant: str = ""
+) -> Model:
+    """Checks a timm module; reads grid, prefix tokens and preprocessing off it, and its heads.
+
+    `variant` says whose preprocessing that is, of those that are known for the name.
+    """
     check_module(name, net)
     check_tensors(name, net)
     check_finite(name, net)
@@ -196,14 +201,33 @@ def model_of(name: str, net: Any, assumed: tuple[str, ...] = (), left_out: str =
         assumed = (*assumed, IMAGENET)
     config["input_size"] = (3, *net.patch_embed.img_size)  # the module's own, if built otherwise
     transform = create_transform(**config, is_training=False)
-    table = entries()
-    entry = table.loc[name].to_dict() if name in table.index else {"objective": "unknown"}
-    facts = {"name": name, **entry, "assumed": "; ".join(assumed), "left_out": left_out}
+    row = entry(name)
+    said = {"assumed": "; ".join(assumed), "left_out": left_out, "preprocessing": variant}
+    facts = {"objective": "unknown", **row, "name": name, **said}
     prefix = int(getattr(net, "num_prefix_tokens", 0))
     rows, columns = net.patch_embed.grid_size
     model = Model(name, net, transform, (rows, columns), prefix, facts=facts)
     found = model.fingerprint  # reading the heads refuses what the algebra does not cover
-    if entry.get("fingerprint") not in (None, "", found):
-        recorded = f"that name has those with the fingerprint {entry['fingerprint']}"
-        raise ValueError(f"{name}: other weights, {found}; {recorded}: give the file another name")
+    _check_recorded(name, net, row, found)
     return model
+
+
+def _check_recorded(name: str, net: Any, row: Row, fingerprint: str) -> None:
+    """Raises ValueError where a model differs from what the catalogue says of its name."""
+    if not row or not row["activation"]:
+        return
+    block = net.blocks[0]
+    found = {
+        "heads": (block.attn.num_heads, [row["heads"]]),
+        "eps": (block.norm1.eps, [row["eps"], row["eps_hub"]]),
+        "activation": (type(block.mlp.act).__name__, [row["activation"]]),
+        "fingerprint": (fingerprint, [row["fingerprint"] or fingerprint]),
+    }
+    wrong = [
+        f"{what} {own}, not {recorded[0]}"
+        for what, (own, recorded) in found.items()
+        if own not in recorded
+    ]
+    if wrong:
+        told = f"{', '.join(wrong)}, as the catalogue has it of that name"
+        raise ValueError(f"{name}: {told}; give the file another name")
