@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 Identity = dict[str, Any]
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What text in netCDF can't hold: NUL, and the bytes of a file name that is not UTF-8.
 _UNFIT = re.compile(r"[\\\0\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\u([0-9a-f]{4})")
@@ -50,7 +50,7 @@ def _beside(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
     except OSError as error:
-        full = error.errno in _FULL
+        full = error.errno in FULL
         if not full and str(error.filename) not in map(str, (temporary, *path.parents)):
             raise
         remedy = "make room on the disk" if full else "choose a folder that can be written"

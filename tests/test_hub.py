@@ -32,7 +32,7 @@ from timm.data import create_transform
 
 import qkutils as qk
 from qkutils import cli, models
-from qkutils.models._catalogue import entry, preprocessing
+from qkutils.models._catalogue import entry, recipes
 
 NAME = "google/vit-base-patch32-384"
 TIMM = "test_vit.r160_in1k"  # timm's smallest
@@ -122,6 +122,7 @@ def hub(monkeypatch, tmp_path) -> Iterator[Hub]:
         "HF_HUB_CACHE": str(tmp_path / "cache"),
         "HF_HUB_OFFLINE": False,
         "HF_HUB_DISABLE_XET": True,
+        "DOWNLOAD_CHUNK_SIZE": 5_000,  # what it goes on from is a multiple
     }.items():
         monkeypatch.setattr(constants, key, value)
     monkeypatch.setattr(time, "sleep", lambda _: None)
@@ -359,19 +360,18 @@ def test_the_hubs_own_settings_count(there, tmp_path):
 
 # ---- preprocessing -------------------------------------------------------------------------------
 
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 THEIRS = {  # what the paper's code prepared pictures with
     NAME: hf.ViTImageProcessor(size={"height": 224, "width": 224}),
-    DEIT: hf.DeiTImageProcessor(size={"height": 224, "width": 224}),
+    DEIT: hf.DeiTImageProcessor(size={"height": 224, "width": 224}, **IMAGENET),
     "vit_base_patch16_clip_quickgelu_224.openai": hf.CLIPImageProcessor(),
-    "vit_small_patch16_224.dino": hf.ViTImageProcessor(
-        image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
-    ),
+    "vit_small_patch16_224.dino": hf.ViTImageProcessor(**IMAGENET),
 }
 
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_the_papers_preprocessing_is_that_of_transformers(name):
-    transform = create_transform((3, 224, 224), **preprocessing(entry(name))["paper"])
+    transform = create_transform((3, 224, 224), **recipes(entry(name))["paper"])
     picture = qk.datasets.photographs()[2].image
     wanted = THEIRS[name](picture, return_tensors="pt")["pixel_values"][0]
     assert float((transform(picture) - wanted).abs().mean()) < 0.02

@@ -171,6 +171,26 @@ def test_pictures_are_prepared_as_theirs(kind, fill, tmp_path):
     assert float((model.transform(picture) - wanted).abs().mean()) < 0.02
 
 
+OLD = {"do_resize": True, "do_normalize": True, "resample": 3, "image_mean": [0.5] * 3}
+OLD |= {"size": 32, "crop_size": 32, "do_center_crop": True, "image_std": [0.5] * 3}
+KINDS = {
+    "ViTFeatureExtractor": hf.ViTImageProcessor,
+    "DeiTFeatureExtractor": hf.DeiTImageProcessor,
+    "CLIPFeatureExtractor": hf.CLIPImageProcessor,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_old_preprocessor_gives_its_size_as_one_number(kind, fill, tmp_path):
+    fill(MADE["vit"](), 1).save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(OLD | {"feature_extractor_type": kind}))
+    picture = qk.datasets.photographs()[2].image
+    processor = KINDS[kind].from_pretrained(tmp_path)
+    wanted = processor(picture, return_tensors="pt")["pixel_values"][0]
+    assert float((qk.load(tmp_path).transform(picture) - wanted).abs().mean()) < 0.02
+
+
 def test_an_index_that_names_other_folders_is_refused(fill, tmp_path):
     fill(MADE["vit"](), 1).save_pretrained(tmp_path / "a", max_shard_size="20KB")
     index = tmp_path / "a" / "model.safetensors.index.json"

@@ -123,14 +123,14 @@ def entry(name: str) -> Row:
     return dict(_by_any_name().get(name, {}))
 
 
-def preprocessing(row: Row) -> dict[str, dict[str, Any]]:
+def recipes(row: Row) -> dict[str, dict[str, Any]]:
     """What is known of a model's preprocessing, in timm's words; the first is the default."""
     if not row:
         return {}
     config: Any = get_pretrained_cfg(row["timm"]) if row["timm"] else None
     theirs = {"timm": config.to_dict()} if config else {}
-    recipes = _said()["preprocessing"]
-    return theirs | {who: recipes[recipe] for who, recipe in row["variants"].items()}
+    words = _said()["preprocessing"]
+    return theirs | {who: words[recipe] for who, recipe in row["variants"].items()}
 
 
 def embedded(name: str) -> Path | None:

@@ -26,7 +26,7 @@ from timm.models.vision_transformer import VisionTransformer
 from qkutils import checkpoints, options
 from qkutils.checkpoints import Checkpoint, Grid
 from qkutils.heads import read_heads
-from qkutils.models._catalogue import Row, embedded, entry, hint, preprocessing
+from qkutils.models._catalogue import Row, embedded, entry, hint, recipes
 from qkutils.models._model import IMAGENET, Model, check_module, model_of
 from qkutils.models._transformers import said_of_model, said_of_pictures
 
@@ -72,8 +72,9 @@ def model_of_file(
     name = name or checkpoints.title(path)
     known = None if like is None else replace(of_known_name("like=", like), alike=True)
     row = entry(name)
-    own = row.get("file") == path.name  # which the catalogue knows from inside
-    checkpoint = checkpoints.read(path, state_dict or (row["state_dict"] if own else None) or None)
+    if state_dict is None and row.get("file") == path.name:  # which the catalogue knows from inside
+        state_dict = row["state_dict"] or None
+    checkpoint = checkpoints.read(path, state_dict)
     known = known or _of_file(path, name) or _of_metadata(checkpoint.metadata)
     if known is None and checkpoint.layout.silent:
         asked = "put its config.json beside it, or name a model that is built alike with like="
@@ -96,20 +97,20 @@ def with_preprocessing(where: object, known: Known, asked: str | None) -> Known:
     Raises ValueError where the one that is asked for is not known, and where a file beside the
     weights says of its own otherwise than the catalogue.
     """
-    recipes = {"timm": known.config} if known.variant == "timm" else {}
-    recipes |= preprocessing(known.row)
-    if asked is not None and asked not in recipes:
-        there = f"of {', '.join(recipes)}" if recipes else "of no kind but its own"
+    variants = {"timm": known.config} if known.variant == "timm" else {}
+    variants |= recipes(known.row)
+    if asked is not None and asked not in variants:
+        there = f"that of {', '.join(variants)}" if variants else "its own"
         raise ValueError(f"{where}: preprocessing={asked!r} is not known of it, only {there}")
-    recorded = recipes.get(known.variant, {})
+    recorded = variants.get(known.variant, {})
     both = [key for key in _SEEN if key in recorded and key in known.config]
     said, wanted = [{key: _fixed(of[key]) for key in both} for of in (known.config, recorded)]
     if said != wanted:
         told = f"its preprocessing is {said}, and the catalogue's {wanted}"
         raise ValueError(f"{where}: {told}; give it another name")
-    chosen = asked or next(iter(recipes), "")
+    chosen = asked or next(iter(variants), "")
     assumed = tuple(each for each in known.assumed if not (chosen and each == IMAGENET))
-    config = {**known.config, **recipes.get(chosen, {})}
+    config = {**known.config, **variants.get(chosen, {})}
     return replace(known, config=config, variant=chosen, assumed=assumed)
 
 

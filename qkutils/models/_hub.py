@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from qkutils import store
+
 CONFIG = "config.json"  # without it, the weights tell neither heads nor activation nor eps
 BESIDE = (CONFIG, "preprocessor_config.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order they count
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MEANINGS = {  # of the classes of the hub's client, the nearest first
     "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set and its cache has it not: unset it, or fetch it "
     "once where there is a network: qkutils models fetch {name}",
@@ -62,10 +62,9 @@ def _fetched(repository: str, name: str) -> Path | None:
 
 def refusal(name: str, error: BaseException) -> OSError:
     """What went wrong at the hub, in one line with a remedy."""
+    if isinstance(error, OSError) and error.errno in store.FULL:
+        return OSError(error.errno, f"{name}: the disk of the hub's cache is full; make room on it")
     chain = [each for each in (error.__cause__, error) if each]
-    number = next((n for each in chain if (n := getattr(each, "errno", None)) in _FULL), None)
-    if number:
-        return OSError(number, f"{name}: the disk of the hub's cache is full; make room on it")
     classes = [kind.__name__ for each in chain for kind in type(each).__mro__]
     meaning = next((_MEANINGS[known] for known in classes if known in _MEANINGS), _OTHER)
     reason = " ".join(str(error).split()) or type(error).__name__

@@ -57,17 +57,19 @@ def said_of_pictures(said: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError for one that timm can't do.
     """
     size, crop = said.get("size", 224), said.get("crop_size", 224)
-    size = size if isinstance(size, Mapping) else {"height": size, "width": size}
+    kind = said.get("image_processor_type") or said.get("feature_extractor_type") or ""
+    sides = ("shortest_edge",) if kind.startswith("CLIP") else ("height", "width")  # of one number
+    size = size if isinstance(size, Mapping) else dict.fromkeys(sides, size)
     crop = crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
     kept = crop if said.get("do_center_crop") else size
-    sides = {int(kept.get(name, kept.get("shortest_edge", 0))) for name in ("height", "width")}
+    after = {int(kept.get(name, kept.get("shortest_edge", 0))) for name in ("height", "width")}
     before = {int(size.get(name, size.get("shortest_edge", 0))) for name in ("height", "width")}
-    if len(sides) > 1 or len(before) > 1 or not {0}.isdisjoint(sides | before):
+    if len(after) > 1 or len(before) > 1 or not {0}.isdisjoint(after | before):
         raise ValueError(f"size {dict(size)} and crop_size {dict(crop)} are not square")
     return {
         "mean": tuple(said["image_mean"]),
         "std": tuple(said["image_std"]),
         "interpolation": _INTERPOLATIONS[int(said.get("resample", 2))],
-        "crop_pct": sides.pop() / before.pop(),
+        "crop_pct": after.pop() / before.pop(),
         "crop_mode": "center" if "shortest_edge" in size else "squash",
     }
