@@ -143,6 +143,14 @@ def test_catalogue_has_the_papers_sixteen_models():
     assert table.index.is_unique and (table.objective != "").all()
 
 
+def test_at_hand_is_what_load_reads(monkeypatch, tmp_path):
+    for file in set(qk.catalogue().file) - {""}:
+        (tmp_path / file).touch()
+    monkeypatch.setenv("QKUTILS_WEIGHTS", str(tmp_path))
+    found = qk.catalogue().loc[models.at_hand()].query("source != 'embedded'")
+    assert len(found) == 3 and set(found.loader) == {"load"}
+
+
 def test_what_is_said_of_a_paper_model_is_whole():
     table = qk.catalogue().query("paper != ''")
     for column in ("family", "data", "licence", "heads", "eps", "activation", "block", "reading"):

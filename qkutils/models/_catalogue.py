@@ -42,7 +42,7 @@ def at_hand() -> list[str]:
     >>> qk.models.at_hand()[:3]
     ['tiny-dino', 'tiny-dino-s1', 'tiny-dino-s2']
     """
-    names = sorted(entries().index)
+    names = sorted(entries().query("loader == 'load'").index)
     ours = [name for name in names if embedded(name)]
     return ours + [name for name in names if name not in ours and (kept(name) or _cached(name))]
 

@@ -24,7 +24,8 @@ def where(row: Any) -> tuple[str, ...]:
     others = [f"[the hub, {row.paper}](https://huggingface.co/{row.hub})"] if row.hub else []
     others += [f"[Google's .npz]({row.npz})"] if row.npz else []
     others += [f"[the authors' page or file]({row.page.split()[0]})"] if row.file else []
-    return f"`{row['name']}`", ", ".join(others)
+    name = row["name"] if row.loader == "load" else f"models.{row.loader}"
+    return f"`{name}`", ", ".join(others)
 
 
 def untold(row: Any) -> tuple[str, ...]:
