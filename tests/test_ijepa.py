@@ -99,7 +99,7 @@ def whole(table: str = "random") -> dict[str, Any]:
 @pytest.fixture(params=["random", "sines"])
 def file(request, tmp_path) -> tuple[Path, dict[str, Any]]:
     """A file, and what it holds."""
-    path, held = tmp_path / "IN1K-vit.h.14-300e.pth.tar", whole(request.param)
+    path, held = tmp_path / "tiny-ijepa.pth.tar", whole(request.param)
     torch.save(held, path)
     return path, held
 
