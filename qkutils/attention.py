@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from qkutils import models, options
-from qkutils.heads import fold, key_salience
+from qkutils.heads import Heads, fold, key_salience
 from qkutils.models import AnyModel, Masked, Network
 from qkutils.passes import What, normalise, visit_layers
 from qkutils.provenance import refuse_foreign, with_origin
@@ -21,7 +22,6 @@ DIMS = ("layer", "image", "head", "query", "key")
 SALIENCE = ("bias", "shift")
 
 Images = Float[Tensor, "image channel height width"]
-Factor = Float[Tensor, "head rank d_model"]
 Factors = Float[Tensor, "layer head rank d_model"]
 Salience = Float[Tensor, "layer head d_model"]
 Tokens = Float[Tensor, "image token d_model"]
@@ -35,6 +35,8 @@ def rebuild_attention(
     salience: Sequence[str] = SALIENCE,
 ) -> xr.DataArray:
     """Attention as the softmax of modes plus key salience, in the exact convention.
+
+    A model's position bias, which is no part of its modes, is always added.
 
     Parameters
     ----------
@@ -68,13 +70,10 @@ def rebuild_attention(
     {'layer': 8, 'image': 1, 'head': 4, 'query': 65, 'key': 65}
     """
     loaded = models.network(model)
-    heads = loaded.heads
-    query, key, kappa = score_factors(loaded, modes, salience)
+    factors = score_factors(loaded, modes, salience)
 
     def attend(layer: int, x: Tensor) -> dict[str, Tensor]:
-        z = normalise(x.float(), heads.ln_eps)
-        logits = scores(z, query[layer], key[layer], kappa[layer]) * heads.scale
-        return {"attention": logits.softmax(-1)}
+        return {"attention": factors.logits(layer, x).softmax(-1)}
 
     found = _label(loaded, _per_layer(loaded, images, attend)["attention"])
     return with_origin(found, loaded, "exact", "float32", **kept(modes, salience))
@@ -89,8 +88,9 @@ def kept(modes: xr.Dataset | None, salience: Sequence[str]) -> dict[str, str]:
 def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = None) -> xr.Dataset:
     """Compute what every token brings to the attention scores.
 
-    Token i attends to token j with the softmax over j of Σ_rank query_i key_j + salience_j.
-    LayerNorm and the scale are inside the factors.  They are far smaller than attention itself.
+    Token i attends to token j with the softmax over j of Σ_rank query_i key_j + salience_j, and
+    position_bias_ij where the model has one.  LayerNorm and the scale are inside the factors.
+    Queries, keys and salience are far smaller than attention itself.
 
     Parameters
     ----------
@@ -107,7 +107,8 @@ def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = No
     -------
     xr.Dataset
         `query` and `key` over (layer, image, head, token, rank), `salience` over (layer, image,
-        head, token), prefix tokens first.
+        head, token), prefix tokens first.  Only where there is one, `position_bias` over (layer,
+        head, asking, token).
 
     Raises
     ------
@@ -123,19 +124,22 @@ def token_factors(model: AnyModel, images: Images, modes: xr.Dataset | None = No
     """
     loaded = models.network(model)
     heads, scale = loaded.heads, loaded.heads.scale
-    query, key, kappa = score_factors(loaded, modes)
+    factors = score_factors(loaded, modes)
 
     def bring(layer: int, x: Tensor) -> dict[str, Tensor]:
         z = normalise(x.float(), heads.ln_eps)[:, None]
-        prefers = (z @ (kappa[layer] * scale)[..., None])[..., 0]
-        asks, offers = z @ (query[layer] * scale).mT, z @ key[layer].mT
+        prefers = (z @ (factors.kappa[layer] * scale)[..., None])[..., 0]
+        asks, offers = z @ (factors.query[layer] * scale).mT, z @ factors.key[layer].mT
         return {"query": asks, "key": offers, "salience": prefers}
 
     dims = ("layer", "image", "head", "token", "rank")
     found = _per_layer(loaded, images, bring)
-    fields = {name: (dims[: values.ndim], values) for name, values in found.items()}
-    factors = xr.Dataset(fields, _tokens(loaded, "token"))
-    return with_origin(factors, loaded, "exact", "float32", **kept(modes, SALIENCE))
+    fields: dict = {name: (dims[: values.ndim], values) for name, values in found.items()}
+    if heads.position_bias is not None:
+        bias = heads.position_bias.cpu().numpy()
+        fields["position_bias"] = (("layer", "head", "asking", "token"), bias)
+    brought = xr.Dataset(fields, _tokens(loaded, "token"))
+    return with_origin(brought, loaded, "exact", "float32", **kept(modes, SALIENCE))
 
 
 def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
@@ -169,17 +173,52 @@ def attention_of_token(factors: xr.Dataset, token: int) -> xr.DataArray:
     options.with_fields("factors", factors, "query", "key", "salience")
     asking = factors["query"].isel(token=options.index("token", token, factors.sizes["token"]))
     logits = xr.dot(asking, factors["key"], dim="rank") + factors["salience"]
+    if "position_bias" in factors:
+        logits = logits + factors["position_bias"].isel(asking=token)
     weights = np.exp(logits - logits.max("token"))
     made = (weights / weights.sum("token")).rename("attention", token="key")
     return made.transpose("layer", "image", "head", "key")
 
 
+@dataclass(frozen=True)
+class ScoreFactors:
+    """What every head's scores are made of: query i scores key j with (A z_i)·(K z_j) + κ·z_j.
+
+    The scores are scaled, and position bias is added, where a method gives logits.
+    """
+
+    heads: Heads
+    query: Factors
+    key: Factors
+    kappa: Salience
+
+    def logits(self, layer: int, x: Tokens) -> Float[Tensor, "image head query key"]:
+        """What the softmax takes, for every pair of tokens of the residual stream."""
+        z = normalise(x.float(), self.heads.ln_eps)[:, None]
+        products = (z @ self.query[layer].mT) @ (z @ self.key[layer].mT).mT
+        return self.heads.logits(layer, products + (z @ self.kappa[layer][..., None]).mT)
+
+    def logits_of(
+        self, layer: int, x: Tokens, rows: Int[Tensor, "image row"]
+    ) -> Float[Tensor, "image head row token"]:
+        """What the softmax takes for a few query tokens.
+
+        Each query is turned into the one direction that it looks for, Kᵀ A z_i + κ, so that no key
+        has to be computed: a few rows cost next to nothing.
+        """
+        z = normalise(x.float(), self.heads.ln_eps)
+        asking = z.gather(1, rows[..., None].expand(-1, -1, z.shape[-1]))[:, None]
+        looked_for = asking @ self.query[layer].mT @ self.key[layer] + self.kappa[layer][:, None]
+        found = (looked_for.flatten(1, 2) @ z.mT).unflatten(1, looked_for.shape[1:3])
+        return self.heads.logits(layer, found, rows)
+
+
 def score_factors(
     model: Network, modes: xr.Dataset | None = None, salience: Sequence[str] = SALIENCE
-) -> tuple[Factors, Factors, Salience]:
-    """A, B and κ of every head: query i scores key j with (A z_i)·(B z_j) + κ·z_j, before scaling.
+) -> ScoreFactors:
+    """What the scores of every head are made of.
 
-    Without modes A and B are the head's own projections, LayerNorm folded in; else they are the
+    Without modes A and K are the head's own projections, LayerNorm folded in; else they are the
     modes' σu and v.  Raises ValueError for modes of another model or convention.
     """
     heads = model.heads
@@ -189,14 +228,14 @@ def score_factors(
     if modes is None:
         folded = [fold(heads, layer, "exact") for layer in range(len(heads.w_q))]
         query, key = (torch.stack(side).float() for side in zip(*folded, strict=True))
-        return query, key, kappa
+        return ScoreFactors(heads, query, key, kappa)
     check_modes(model, modes)
     u, sigma, v = (
         torch.from_numpy(modes[name].transpose("layer", "head", "mode", ...).values)
         for name in ("u", "sigma", "v")
     )
     query = (sigma[..., None] * u.double()).float()
-    return query.to(model.device), v.to(model.device), kappa
+    return ScoreFactors(heads, query.to(model.device), v.to(model.device), kappa)
 
 
 def check_modes(model: Network, modes: xr.Dataset) -> None:
@@ -213,31 +252,6 @@ def check_modes(model: Network, modes: xr.Dataset) -> None:
         raise ValueError(f"modes: {there}, but the model has {sizes}; choose among modes only")
     if not modes.get_index("mode").is_unique:
         raise ValueError(f"modes: {modes.mode.values.tolist()}; each mode once")
-
-
-def scores(
-    z: Tokens, query: Factor, key: Factor, kappa: Float[Tensor, "head d_model"]
-) -> Float[Tensor, "image head query key"]:
-    """(A z_i)·(B z_j) + κ·z_j for every pair of tokens, before scaling."""
-    z = z[:, None]
-    return (z @ query.mT) @ (z @ key.mT).mT + (z @ kappa[..., None]).mT
-
-
-def scores_of_queries(
-    z: Tokens,
-    rows: Int[Tensor, "image row"],
-    query: Factor,
-    key: Factor,
-    kappa: Float[Tensor, "head d_model"],
-) -> Float[Tensor, "image head row token"]:
-    """Scores of a few query tokens on all keys, before scaling.
-
-    Each query is turned into the one direction that it looks for, Bᵀ A z_i + κ, so that no key has
-    to be computed: a few rows cost next to nothing.
-    """
-    asking = z.gather(1, rows[..., None].expand(-1, -1, z.shape[-1]))[:, None]
-    looked_for = asking @ query.mT @ key + kappa[:, None]
-    return (looked_for.flatten(1, 2) @ z.mT).unflatten(1, looked_for.shape[1:3])
 
 
 def observed_attention(model: AnyModel, images: Images) -> xr.DataArray:

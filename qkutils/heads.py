@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import timm
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from timm.layers import Attention
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
@@ -51,14 +51,32 @@ class Heads:
     ln_eps: float
     scale: float
     name: str
+    position_bias: Float[Tensor, "layer head query key"] | None = None  # none: nothing is added
 
     @cached_property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that tell this checkpoint's queries and keys from others'."""
         digest = hashlib.sha256()
-        for tensor in (self.w_q, self.w_k, self.b_q, self.b_k, self.ln_gain, self.ln_shift):
+        parts = (self.w_q, self.w_k, self.b_q, self.b_k, self.ln_gain, self.ln_shift)
+        for tensor in (*parts, *([] if self.position_bias is None else [self.position_bias])):
             digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
+
+    def logits(
+        self,
+        layer: int,
+        scores: Float[Tensor, "image head query key"],
+        rows: Int[Tensor, "image query"] | None = None,
+    ) -> Float[Tensor, "image head query key"]:
+        """What the softmax takes: scores, scaled, and then the position bias.
+
+        `rows`: which tokens the queries of each image are; without, all of them.
+        """
+        scaled = scores * self.scale
+        if self.position_bias is None:
+            return scaled
+        bias = self.position_bias[layer]
+        return scaled + (bias if rows is None else bias[:, rows].transpose(0, 1))
 
 
 def check_blocks(net: Any, name: str) -> None:
@@ -84,7 +102,8 @@ def read_heads(net: Any, name: str) -> Heads:
     if d_head > d_model:
         raise ValueError(f"{name}: heads of {d_head} units are wider than the model's {d_model}")
     eps, scale = float(blocks[0].norm1.eps), float(blocks[0].attn.scale)
-    return Heads(**stacked, ln_eps=eps, scale=scale, name=name)
+    bias = _position_bias(net, name)
+    return Heads(**stacked, ln_eps=eps, scale=scale, name=name, position_bias=bias)
 
 
 def is_timms(module: nn.Module | type, method: str = "forward") -> bool:
@@ -98,9 +117,10 @@ def _refusal(net: Any, block: Any) -> str | None:
     attn = getattr(block, "attn", None)
     if type(block) not in _PRE_NORM_BLOCKS or attn is None:
         return f"{type(block).__name__} is not a block that normalises first and then attends"
-    shared, own = (net, "rel_pos_bias"), (attn, "relative_position_bias_table")
-    if any(getattr(*where, None) is not None for where in (shared, own)):
-        return "relative position bias is not part of the scores that the book derives"
+    if position_tables(net, attn) and not (
+        isinstance(net, beit.Beit) and type(attn) is beit.Attention
+    ):
+        return "relative position bias is known as timm's Beit adds it, and in no other class"
     if getattr(net, "rope", None) is not None or "Rope" in type(attn).__name__:
         return "rotary embeddings turn queries and keys by position: no one matrix is the head"
     if not isinstance(getattr(attn, "q_norm", nn.Identity()), nn.Identity):
@@ -109,7 +129,7 @@ def _refusal(net: Any, block: Any) -> str | None:
         return f"{type(block.norm1).__name__} before attention; a LayerNorm with gain is needed"
     if type(attn) not in _ONE_SOFTMAX:
         return f"{type(attn).__name__} is not one softmax over products of queries and keys"
-    for part in (block, attn, block.norm1):
+    for part in (block, attn, block.norm1, *position_tables(net, attn)):
         if not is_timms(type(part)):
             return f"{type(part).__name__}: its forward is not timm's; pass a plain timm module"
     separate = getattr(attn, "qkv", None) is None
@@ -120,6 +140,34 @@ def _refusal(net: Any, block: Any) -> str | None:
             name = kind.__name__
             return f"attn.{part} is {name}, not nn.Linear; merge adapters, or undo quantisation"
     return None
+
+
+def position_tables(net: Any, attn: Any) -> list[Any]:
+    """The modules whose tables a layer's logits get a position bias from: shared, and its own."""
+    parts = (getattr(net, "rel_pos_bias", None), attn)
+    return [p for p in parts if getattr(p, "relative_position_bias_table", None) is not None]
+
+
+def _position_bias(net: Any, name: str) -> Float[Tensor, "layer head query key"] | None:
+    """What every layer adds to the scaled scores of two places; None where no layer does.
+
+    Raises ValueError where the index into a table is not timm's for the patch grid.
+    """
+    tables = [position_tables(net, block.attn) for block in net.blocks]
+    if not any(tables):
+        return None
+    index = beit.gen_relative_position_index(net.patch_embed.grid_size)
+    nothing = net.cls_token.new_zeros(*index.shape, net.blocks[0].attn.num_heads)
+    biases = []
+    for layer, parts in enumerate(tables):
+        if not all(torch.equal(part.relative_position_index.cpu(), index) for part in parts):
+            raise ValueError(
+                f"{name}, layer {layer}: relative_position_index is not timm's for the patch grid; "
+                "load the tables into a fresh timm module and pass that"
+            )
+        own = [part.relative_position_bias_table.detach()[index] for part in parts]
+        biases.append(sum(own, nothing).movedim(-1, 0))
+    return torch.stack(biases)
 
 
 def _read_layer(block: Any) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ def decompose(model: AnyModel, *, convention: Convention = "exact") -> xr.Datase
 
     Each mode has a strength σ, a query direction u and a key direction v.  σ and the cosine of u
     and v are computed in float64.  u and v are handed out in float32.  The largest component of
-    each u is positive.  Paper section 3.
+    each u is positive.  A position bias is no part of any mode.  Paper section 3.
 
     Parameters
     ----------

@@ -288,7 +288,7 @@ def _reading(
         + getattr(heads, f"b_{p}")[layer][:, None]
         for p in "qkv"
     )
-    attention = (query @ key.mT * heads.scale).softmax(-1)
+    attention = heads.logits(layer, query @ key.mT).softmax(-1)
     return (attention @ value).transpose(1, 2).flatten(2)
 
 

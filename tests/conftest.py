@@ -14,6 +14,7 @@ import jaxtyping
 import pytest
 import torch
 from PIL import Image
+from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 
 import qkutils as qk
@@ -53,6 +54,25 @@ def random_vit(seed: int = 0, **changes) -> VisionTransformer:
     small = {"img_size": 32, "patch_size": 8, "depth": 3, "num_classes": 7}
     small |= {"embed_dim": 64, "num_heads": 4}
     return fill_at_random(VisionTransformer(**(small | changes)), seed)
+
+
+def random_beit(seed: int = 0, **changes) -> Beit:
+    """A random BEiT for 32 × 32 pixels with three layers, whose position bias is strong."""
+    small = {"img_size": 32, "patch_size": 8, "depth": 3, "num_classes": 7, "init_values": 0.5}
+    small |= {"embed_dim": 48, "num_heads": 4, "use_abs_pos_emb": False, "use_rel_pos_bias": True}
+    net = fill_at_random(Beit(**(small | changes)), seed)
+    with torch.no_grad():
+        for name, table in net.named_parameters():
+            if name.endswith("relative_position_bias_table"):
+                table.mul_(4)
+                table[-3:] += torch.tensor([[3.0], [-3.0], [5.0]])  # to, from and of the class
+    return net
+
+
+@pytest.fixture(scope="session")
+def make_beit():
+    """The function that makes a random BEiT of a given shape."""
+    return random_beit
 
 
 @pytest.fixture(scope="session")

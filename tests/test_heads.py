@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from timm.layers import DiffAttention, RmsNorm
-from timm.models.beit import Beit
+from timm.models.beit import Beit, Block
 from timm.models.eva import Eva
 from timm.models.vision_transformer import ParallelScalingBlock, ResPostBlock
+from timm.models.vision_transformer_relpos import VisionTransformerRelPos
+from torch import nn
 
 import qkutils as qk
 from qkutils import heads as heads_module
@@ -140,10 +142,15 @@ def test_a_layer_norm_without_shift_counts_as_shift_zero(make_vit, images):
     np.testing.assert_allclose(rebuilt, observed, atol=1e-5)
 
 
+def with_blocks_of_beit(net):
+    net.blocks = nn.Sequential(*(Block(64, 4, window_size=(4, 4)) for _ in net.blocks))
+    return net
+
+
 REFUSED = [
     ("rotary", lambda make: eva(use_rot_pos_emb=True)),
-    ("relative position bias", lambda make: beit(use_rel_pos_bias=True)),
-    ("relative position bias", lambda make: beit(use_shared_rel_pos_bias=True)),
+    ("RelPosBlock", lambda make: VisionTransformerRelPos(**SMALL)),
+    ("relative position bias", lambda make: with_blocks_of_beit(make())),
     ("qk-norm", lambda make: make(qk_norm=True)),
     ("qk-norm", lambda make: eva(qk_norm=True)),
     ("ResPostBlock", lambda make: make(block_fn=ResPostBlock)),

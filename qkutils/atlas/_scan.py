@@ -97,7 +97,7 @@ def scan(
 
         `variance`: what each mode adds to the variance of the logits over keys.  It is
         σ²·mean_i (x_i·u)²·Var_j(x_j·v)/d_head over all tokens, mean over images.  The same is
-        computed for κ.
+        computed for κ, and not for a position bias, which is the same in all images.
 
         `anisotropy`: the mean cosine between the centre tokens of different images.
 

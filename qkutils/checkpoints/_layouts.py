@@ -12,6 +12,8 @@ import torch
 from qkutils.checkpoints._files import Tensors
 
 EMBED = "patch_embed.proj.weight"  # every vision transformer in timm's layout has one
+FC1 = "blocks.0.mlp.fc1.weight"
+TABLE = "relative_position_bias_table"  # what such a tensor's name ends with
 
 
 def _same(tensors: Tensors) -> Tensors:
@@ -75,6 +77,12 @@ def joined(tensors: Tensors) -> Tensors:
         elif match[2] == "q" and all(part in tensors for part in parts):
             found[f"{match[1]}qkv.{match[3]}"] = torch.cat([tensors[part] for part in parts])
     return found
+
+
+def depth_of(names: Iterable[str]) -> int:
+    """The number of blocks, by the highest."""
+    found = (re.match(r"blocks\.(0|[1-9][0-9]{0,5})\.", name) for name in names)
+    return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
 def with_class_position(tensors: Tensors) -> Tensors:

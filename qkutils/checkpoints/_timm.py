@@ -13,19 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qkutils.checkpoints._beit import BEIT
 from qkutils.checkpoints._clip import OPENAI, TRANSFORMERS
 from qkutils.checkpoints._dinov2 import DINOV2
 from qkutils.checkpoints._files import KINDS, Tensors, read_tensors
 from qkutils.checkpoints._google import GOOGLE
-from qkutils.checkpoints._layouts import EMBED, TIMM, Layout
+from qkutils.checkpoints._layouts import EMBED, FC1, TABLE, TIMM, Layout, depth_of
 from qkutils.checkpoints._transformers import VIT
 
 Grid = tuple[int, int]
 
-LAYOUTS = (DINOV2, TIMM, VIT, TRANSFORMERS, OPENAI, GOOGLE)  # in the order in which they are tried
+# In the order in which they are tried.
+LAYOUTS = (DINOV2, BEIT, TIMM, VIT, TRANSFORMERS, OPENAI, GOOGLE)
 MOST_BLOCKS = 500  # far above what anyone trains
-_FC1 = "blocks.0.mlp.fc1.weight"
-_DIMENSIONS = {EMBED: 4, "embed.weight": 2, "pos_embed": 3, _FC1: 2, "reg_token": 3}
+_DIMENSIONS = {EMBED: 4, "embed.weight": 2, "pos_embed": 3, FC1: 2, "reg_token": 3}
 _PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INERT = re.compile("|".join(KINDS["inert"]))
 
@@ -66,8 +67,7 @@ class Checkpoint:
             shape = tuple(self.tensors[key].shape)
             if len(shape) != _DIMENSIONS[key] or 0 in shape:
                 raise self.mismatch(f"{key} of shape {shape}")
-        found = [re.match(r"blocks\.(0|[1-9][0-9]{0,5})\.", key) for key in self.tensors]
-        depth = max((int(match[1]) + 1 for match in found if match), default=0)
+        depth = depth_of(self.tensors)
         if not 0 < depth <= MOST_BLOCKS:
             raise self.mismatch(f"{depth} blocks")
         return depth
@@ -75,8 +75,8 @@ class Checkpoint:
     def arguments(self, num_heads: int, grid: Grid | None) -> dict[str, Any]:
         """What timm's VisionTransformer is to be called with, read off the tensors' shapes."""
         tensors, depth, width = self.tensors, self.depth(), self.width
-        if _FC1 not in tensors:
-            raise self.mismatch(f"{_FC1} is missing")
+        if FC1 not in tensors:
+            raise self.mismatch(f"{FC1} is missing")
         if width % num_heads:
             raise ValueError(f"num_heads={num_heads}: does not divide the width {width}")
         registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
@@ -92,7 +92,7 @@ class Checkpoint:
             "embed_dim": width,
             "depth": depth,
             "num_heads": num_heads,
-            "mlp_ratio": (tensors[_FC1].shape[0] + 0.5) / width,
+            "mlp_ratio": (tensors[FC1].shape[0] + 0.5) / width,
             "qkv_bias": "blocks.0.attn.qkv.bias" in tensors,
             "proj_bias": "blocks.0.attn.proj.bias" in tensors,
             "qk_norm": "blocks.0.attn.q_norm.weight" in tensors,
@@ -113,6 +113,9 @@ class Checkpoint:
 
         `readings`: which of the two to try.
         """
+        tables = [len(tensor) for key, tensor in self.tensors.items() if key.endswith(TABLE)]
+        if "pos_embed" not in self.tensors and tables:
+            return self._size_by_displacements(tables[0] - 3, grid), True
         if "pos_embed" not in self.tensors:
             raise self.mismatch("pos_embed is missing")
         positions, found = self.tensors["pos_embed"].shape[1], []
@@ -127,13 +130,36 @@ class Checkpoint:
             raise ValueError(f"{self.path}: {told}; pass grid=(rows, columns), not {grid}")
         return found[0]
 
+    def _size_by_displacements(self, count: int, grid: Grid | None) -> tuple[int, int]:
+        """Height and width in pixels of a grid with so many displacements between patches."""
+        side = (math.isqrt(max(count, 0)) + 1) // 2
+        rows, columns = grid or (side, side)
+        if (2 * rows - 1) * (2 * columns - 1) != count:
+            told = f"{count} displacements between patches; pass grid=(rows, columns), not {grid}"
+            raise ValueError(f"{self.path}: {told}")
+        height, width = self.tensors[EMBED].shape[2:]
+        return rows * height, columns * width
+
     def fill(self, net: nn.Module) -> tuple[str, ...]:
         """Gives a module the tensors, in float32; returns what else the file holds.
 
-        Raises ValueError where they are not the module's, or are not plain floating-point numbers.
+        Raises ValueError where they are not the module's, or are not plain floating-point numbers,
+        and where what the module computes by itself is not what the file holds of it.
         """
-        tensors, own = self.tensors, net.state_dict()
+        self.check(net)
+        tensors, own, computed = self.tensors, net.state_dict(), dict(net.named_buffers())
         extra = tensors.keys() - own.keys()
+        for key in sorted(extra & computed.keys()):
+            if not _is_there(tensors[key]) or not tensors[key].equal(computed[key]):
+                raise self.mismatch(f"{key} of other numbers than timm's")
+        net.load_state_dict({key: self._plain(key) for key in own}, assign=True)
+        beside = {key.partition(".")[0] for key in extra - computed.keys()}
+        return self.left_out + tuple(sorted(beside))
+
+    def check(self, net: nn.Module) -> None:
+        """Raises ValueError where a module, which may be without memory, has other tensors."""
+        tensors, own = self.tensors, net.state_dict()
+        extra = tensors.keys() - own.keys() - dict(net.named_buffers()).keys()
         named = {
             "missing": own.keys() - tensors.keys(),
             "unknown": {key for key in extra if not _INERT.fullmatch(key.partition(".")[0])},
@@ -144,23 +170,27 @@ class Checkpoint:
         reasons = [f"{_few(keys)} {what}" for what, keys in named.items() if keys]
         if reasons:
             raise self.mismatch("; ".join(reasons))
-        net.load_state_dict({key: self._plain(key) for key in own}, assign=True)
-        return self.left_out + tuple(sorted({key.partition(".")[0] for key in extra}))
+        for key in own:
+            self._check_plain(key)
 
-    def _plain(self, key: str) -> Tensor:
-        """A float32 copy of its own, which no later change of the file reaches."""
+    def _check_plain(self, key: str) -> None:
+        """Raises ValueError for a tensor that is not of plain numbers, all of them in the file."""
         tensor = self.tensors[key]
         if tensor.dtype not in _PLAIN:
             kind = str(tensor.dtype).removeprefix("torch.")
             raise ValueError(f"{self.path}: {key} holds {kind}: quantised; save it unquantised")
-        strided = tensor.layout == torch.strided and not tensor.is_meta
-        if not strided or tensor.numel() * tensor.itemsize > tensor.untyped_storage().nbytes():
+        size = tensor.numel() * tensor.itemsize
+        if not _is_there(tensor) or size > tensor.untyped_storage().nbytes():
             raise ValueError(f"{self.path}: {key} claims more numbers than it holds; save it again")
-        return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+    def _plain(self, key: str) -> Tensor:
+        """A float32 copy of its own, which no later change of the file reaches."""
+        form = torch.contiguous_format
+        return self.tensors[key].to(torch.float32, copy=True, memory_format=form)
 
     def mismatch(self, reason: str) -> ValueError:
         """What is wrong with the tensors, with the name of their layout where that is known."""
-        for family in KINDS["layout"]:
+        for family in KINDS["changed"] + KINDS["layout"] * (self.layout is TIMM):
             if any(re.search(family["keys"], key) for key in self.tensors):
                 remedy = family.get("remedy", KINDS["remedy"])
                 words = f"the layout of {family['family']}, which is not read; {remedy}"
@@ -198,9 +228,8 @@ def read(path: Path, state_dict: str | None = None, layout: Layout | None = None
             f"{path}: beside the transformer it holds {_few(unknown)}, which may change what it "
             f"computes; if not, pass state_dict={prefix.rstrip('.')!r}"
         )
-    told = layout.tell(inside)
     try:
-        inside = layout.in_timm(inside)
+        told, inside = layout.tell(inside), layout.in_timm(inside)
     except (KeyError, IndexError, RuntimeError) as error:
         said = f"{type(error).__name__}: {error}"
         raise ValueError(
@@ -221,6 +250,11 @@ def _choose(whole: Checkpoint, wanted: str | None) -> str:
         names = ", ".join(repr(prefix.rstrip(".")) for prefix in prefixes)
         raise ValueError(f"{whole.path}: pass state_dict= one of {names}, not {wanted!r}")
     return chosen[0]
+
+
+def _is_there(tensor: Tensor) -> bool:
+    """Whether a tensor lies in memory, number beside number."""
+    return tensor.layout == torch.strided and not tensor.is_meta
 
 
 def _beside(key: str, prefix: str) -> str:

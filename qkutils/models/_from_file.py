@@ -25,7 +25,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from qkutils import checkpoints, options
 from qkutils.checkpoints import Checkpoint, Grid
-from qkutils.heads import read_heads
+from qkutils.heads import check_blocks
 from qkutils.models._catalogue import Row, embedded, entry, hint, recipes
 from qkutils.models._model import IMAGENET, Model, check_module, model_of
 from qkutils.models._transformers import said_of_model, said_of_pictures
@@ -76,10 +76,14 @@ def model_of_file(
         state_dict = row["state_dict"] or None
     checkpoint = checkpoints.read(path, state_dict)
     known = known or _of_file(path, name) or _of_metadata(checkpoint.metadata)
+    told = checkpoint.told
+    if known and "architecture" in told and (known.alike or not known.architecture):
+        built = known.architecture or told["architecture"]
+        known = replace(known, architecture=built, arguments=told["arguments"])
     if known is None and checkpoint.layout.silent:
         asked = "put its config.json beside it, or name a model that is built alike with like="
         raise ValueError(f"{path}: the layout of {checkpoint.layout.name}; {asked}")
-    known = known or (Known(**checkpoint.told) if checkpoint.told else _UNKNOWN)
+    known = known or (Known(**told) if told else _UNKNOWN)
     known = with_preprocessing(path, known, preprocessing)
     if known.config:
         _check_preprocessing(path, known.config)
@@ -142,9 +146,11 @@ def _build(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) -> tuple
     check_module(kind, net)
     own = net.state_dict()
     others = {k for k in own if k not in tensors or own[k].shape != tensors[k].shape}
-    _, heads, _, width = read_heads(net, kind).w_q.shape
+    check_blocks(net, kind)
+    heads, width = net.blocks[0].attn.num_heads, len(net.patch_embed.proj.weight)
     heads = _agreed(path, heads if width == checkpoint.width else None, asked)
-    own_size = grid is not None or "pos_embed" in others & tensors.keys()
+    of_grid = ("pos_embed", checkpoints.TABLE)
+    own_size = grid is not None or any(k.endswith(of_grid) for k in others & tensors.keys())
     sizes: dict[str, Any] = {}
     if known.alike and others and isinstance(net, VisionTransformer):
         sizes = checkpoint.arguments(heads, grid)
@@ -154,6 +160,7 @@ def _build(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) -> tuple
     given |= sizes
     net = _meta(path, kind, given) if sizes else net
     if any(name not in own for name, _ in net.named_buffers()):
+        checkpoint.check(net)
         net = timm.create_model(kind, **given)  # meta has no numbers for what no file holds
     return net, own_size
 

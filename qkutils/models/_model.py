@@ -53,7 +53,9 @@ class Network:
         """Its heads, read again only where their weights have changed."""
         check_blocks(self.net, self.name)
         parts = [part for block in self.net.blocks for part in (block.attn, block.norm1)]
-        key: list = [_mark(t) for part in parts for t in part.state_dict().values()]
+        shared = getattr(self.net, "rel_pos_bias", None) or nn.Module()
+        read = (t for p in (*parts, shared) for t in (*p.parameters(), *p.buffers()))
+        key: list = [_mark(t) for t in read]
         key += [[vars(part).get(name) for part in parts] for name in ("num_heads", "scale", "eps")]
         if self._kept.get("key") != key:
             check_finite(self.name, self.net.blocks)
@@ -112,7 +114,8 @@ class Model(Network):
 def _mark(tensor: Tensor) -> float:
     """A number that a change of a tensor changes, also one that autograd is not told of."""
     rows = tensor.detach().float().reshape(len(tensor) if tensor.ndim else 1, -1)
-    down, along = [torch.linspace(1, 2, n, out=rows.new_empty(n)) for n in rows.shape]
+    ends = zip(rows.shape, (2, 3), strict=True)  # not alike: a transposed matrix is another one
+    down, along = [torch.linspace(1, end, n, out=rows.new_empty(n)) for n, end in ends]
     return float(down.double() @ (rows @ along).double())
 
 

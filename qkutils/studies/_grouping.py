@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from qkutils import models, options
-from qkutils.attention import SALIENCE, kept, score_factors, scores
+from qkutils.attention import SALIENCE, ScoreFactors, kept, score_factors
 from qkutils.models import AnyModel, Model
-from qkutils.passes import Watch, normalise
+from qkutils.passes import Watch
 from qkutils.provenance import with_origin
 from qkutils.records import Segmentations
 from qkutils.studies._regions import segments_of_patches
@@ -136,16 +136,14 @@ def grouping_excess(found: xr.Dataset) -> xr.DataArray:
 
 
 def _begin(
-    model: Model, factors: tuple, weights: Callable[[int], Pairs], laid: Laid, at: slice
+    model: Model, factors: ScoreFactors, weights: Callable[[int], Pairs], laid: Laid, at: slice
 ) -> Watch:
     """What measures some pictures' means of attention, on their own segments and on the null's."""
     each = np.stack([[weights(n) for n in row] for row in laid[at].tolist()])
-    weight, heads = torch.from_numpy(each).to(model.device), model.heads
+    weight = torch.from_numpy(each).to(model.device)
 
     def measure(layer: int, x: Tensor) -> Tensor:
-        z = normalise(x.float(), heads.ln_eps)
-        logits = scores(z, *(factor[layer] for factor in factors)) * heads.scale
-        return _means(logits, weight, model.prefix_tokens)
+        return _means(factors.logits(layer, x), weight, model.prefix_tokens)
 
     return measure
 

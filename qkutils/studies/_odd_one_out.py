@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from qkutils import models, options, statistics, store
-from qkutils.attention import SALIENCE, kept, score_factors, scores_of_queries
+from qkutils.attention import SALIENCE, ScoreFactors, kept, score_factors
 from qkutils.models import AnyModel, Model
-from qkutils.passes import Watch, normalise
+from qkutils.passes import Watch
 from qkutils.pictures import in_mode
 from qkutils.provenance import with_origin
 from qkutils.records import Records, Samples
@@ -176,17 +176,15 @@ def _pair(
 
 
 def _begin(
-    model: Model, factors: tuple, member: Tensor, weight: Tensor, laid: Tensor, at: slice
+    model: Model, factors: ScoreFactors, member: Tensor, weight: Tensor, laid: Tensor, at: slice
 ) -> Watch:
     """What measures some pictures' shares, of which only the query rows in need are computed."""
-    heads, on = model.heads, laid[at].to(model.device)
+    on = laid[at].to(model.device)
     rows, weight = _needed(weight[on])
     member, rows = member[on], rows + model.prefix_tokens
 
     def measure(layer: int, x: Tensor) -> Tensor:
-        z = normalise(x.float(), heads.ln_eps)
-        logits = scores_of_queries(z, rows, *(factor[layer] for factor in factors)) * heads.scale
-        return _shares(logits, rows, member, weight)
+        return _shares(factors.logits_of(layer, x, rows), rows, member, weight)
 
     return measure
 

@@ -53,8 +53,8 @@ def one_image(
         The patch that asks, a number in reading order.  Without, the logits are means over all
         patches as queries.
     convention
-        `exact`: what the model computes.  `paper`: the raw residual stream, without key salience
-        and constant.
+        `exact`: what the model computes.  `paper`: the raw residual stream, without key salience,
+        position bias and constant.
     order
         How modes are sorted, the largest first: by `contribution` or by `sigma`.
 
@@ -67,12 +67,12 @@ def one_image(
 
         `query_map` and `key_map` over (mode, row, column): x·u and x·v on the patch grid.
 
-        `logit` over (mode, token), `salience` over token, and `constant`: the softmax takes their
-        sum, prefix tokens first.
+        `logit` over (mode, token), `salience` and `position_bias` over token, and `constant`: the
+        softmax takes their sum, prefix tokens first.
 
         `share` is each mode's covariance over keys with the whole logit, as a part of the whole's
-        variance, queries pooled.  The shares and `salience_share` sum to 1.  A mode that works
-        against the others has a negative share.
+        variance, queries pooled.  The shares, `salience_share` and `position_share` sum to 1.  A
+        mode that works against the others has a negative share.
 
     Raises
     ------
@@ -99,14 +99,19 @@ def one_image(
     parts = {name: each[head] for name, each in decompose_layer(heads, layer, convention).items()}
     token = _token(loaded, image, layer)
     salience = constant = torch.zeros_like(token[:, 0])
+    bias = token.new_zeros(len(token), len(token))
     if convention == "exact":
+        if heads.position_bias is not None:
+            bias = heads.position_bias[layer, head].double()
         token = normalise(token, heads.ln_eps)
         kappa = torch.stack(key_salience(heads)).sum(0)[layer, head]
         salience, constant = token @ kappa, _constant(heads, layer, head, token)
     query, key, sigma = token @ parts["u"].mT, token @ parts["v"].mT, parts["sigma"]
     asked = slice(prefix, None) if query_patch is None else [prefix + query_patch]
     asking = query[asked]
-    share, salience_share = shares(asking * sigma, key, salience)
+    share, salience_share, position_share = shares(
+        asking * sigma, key, salience, bias[asked] / heads.scale
+    )
     on_grid = ("mode", "row", "column")
     fields = {
         "sigma": ("mode", sigma),
@@ -117,7 +122,9 @@ def one_image(
         "key_map": (on_grid, key[prefix:].mT.unflatten(1, loaded.grid)),
         "logit": (("mode", "token"), heads.scale * (asking.mean(0) * sigma)[:, None] * key.mT),
         "salience": ("token", heads.scale * salience),
+        "position_bias": ("token", bias.mean(0)),
         "salience_share": ((), salience_share),
+        "position_share": ((), position_share),
         "constant": ((), heads.scale * constant[asked].mean()),
     }
     arrays = {name: (dims, values.cpu().numpy()) for name, (dims, values) in fields.items()}
@@ -131,15 +138,15 @@ def one_image(
 def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
     """Add up the attention of one query mode by mode, in the order of `explained`.
 
-    It begins with no mode, which leaves key salience alone.  It ends with all modes, which give
-    the head's own attention where the convention is exact.
+    It begins with no mode, which leaves key salience and position bias.  It ends with all modes,
+    which give the head's own attention where the convention is exact.
 
     Parameters
     ----------
     explained
         What `one_image` gave for one `query_patch`.
     salience
-        Whether key salience counts; else the modes stand alone.
+        Whether key salience counts.
 
     Returns
     -------
@@ -164,7 +171,8 @@ def build_up(explained: xr.Dataset, salience: bool = True) -> xr.DataArray:
         raise ValueError("build_up: attention belongs to one query; ask one_image for one patch")
     terms = explained.logit.transpose("mode", "token").values
     logits = np.concatenate([np.zeros_like(terms[:1]), terms.cumsum(0)])
-    logits = logits + explained.salience.values * options.flag("salience", salience)
+    counts = options.flag("salience", salience)
+    logits = logits + explained.salience.values * counts + explained.position_bias.values
     rows = torch.from_numpy(logits).softmax(-1).numpy()
     return xr.DataArray(rows, {"count": np.arange(len(rows))}, ("count", "token"), "attention")
 
@@ -196,11 +204,12 @@ def _contribution(query: Queries, key: Keys) -> PerMode:
 
 
 def shares(
-    query: Queries, key: Keys, salience: Float[Tensor, " key"]
-) -> tuple[PerMode, Float[Tensor, ""]]:
+    query: Queries, key: Keys, salience: Float[Tensor, " key"], bias: Float[Tensor, "query key"]
+) -> tuple[PerMode, Float[Tensor, ""], Float[Tensor, ""]]:
     """Each term's covariance over keys with the whole logit, over the whole's variance."""
     key, salience = key - key.mean(0), salience - salience.mean()
-    whole = query @ key.mT + salience
+    bias = bias - bias.mean(1, keepdim=True)
+    whole = query @ key.mT + salience + bias
     variance = whole.square().sum()
     terms = (query * (whole @ key)).sum(0)
-    return terms / variance, (whole @ salience).sum() / variance
+    return terms / variance, (whole @ salience).sum() / variance, (whole * bias).sum() / variance

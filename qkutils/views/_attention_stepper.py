@@ -157,7 +157,7 @@ def _scene(
         "mean": _mean_of(model, heads),
         "member": packed(memberships(fraction[None])[0]),
         "asked": [int(one.argmax()) if one.any() else None for one in fraction],
-        **{name: packed(factors[name].values) for name in ("query", "key", "salience")},
+        **{str(name): packed(each.values) for name, each in factors.items()},
     }
 
 

@@ -33,7 +33,10 @@ class Taken:
     """One image as one model takes it, with what every head makes of it."""
 
     def __init__(self, model: models.Model, name: str, image: Tensor) -> None:
-        """`name` is the image's."""
+        """`name` is the image's.  Raises ValueError for a model with a position bias."""
+        if model.heads.position_bias is not None:
+            told = "its attention has a position bias, which this view does not show"
+            raise ValueError(f"{model.name}: {told}; use studies.one_image")
         self.model, self.name, self.image = model, name, image
         self.parts = decompose(model, convention="exact")
         self.factors = token_factors(model, image[None], self.parts).isel(image=0)
@@ -195,7 +198,8 @@ def one_image(
     Raises
     ------
     ValueError
-        For what the model does not have, and for more heads than a page carries.
+        For what the model does not have, for more heads than a page carries, and for a model with
+        a position bias.
 
     Examples
     --------

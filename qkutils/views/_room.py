@@ -19,9 +19,13 @@ def counts(model: Model) -> dict[str, int]:
 
 
 def most_heads(model: Model) -> int:
-    """How many heads of one image a page has room for: z·u, z·v and κ·z of every token."""
-    tokens = model.prefix_tokens + counts(model)["patch"]
-    return max(1, BUDGET // (4 * (model.heads.w_q.shape[2] + 1) * tokens))
+    """How many heads of one image a page has room for.
+
+    Every token has z·u, z·v and κ·z, and its position bias on every other where there is one.
+    """
+    heads, tokens = model.heads, model.prefix_tokens + counts(model)["patch"]
+    biases = 0 if heads.position_bias is None else tokens
+    return max(1, BUDGET // ((4 * (heads.w_q.shape[2] + 1) + 2 * biases) * tokens))
 
 
 def carried(

@@ -10,10 +10,11 @@ import {
 } from "../../qkutils/views/front/math/attention.js";
 import { assertNear, cases } from "./cases.mjs";
 
-const factors = ({ query, key, salience }) => ({
+const factors = ({ query, key, salience, bias }) => ({
   query: Float64Array.from(query.flat()),
   key: Float64Array.from(key.flat()),
   salience: Float64Array.from(salience),
+  bias: bias && Float64Array.from(bias.flat()),
 });
 
 for (const { logits, row } of cases.softmax) {

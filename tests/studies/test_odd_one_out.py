@@ -147,6 +147,11 @@ def test_shares_of_any_shape_of_model_are_those_of_timms_own_attention(vit, opti
     assert_is_timms_own(vit, options)
 
 
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[-1]], ids=str)
+def test_shares_count_the_position_bias(make_beit, options):
+    assert_is_timms_own(make_beit(), options)
+
+
 def assert_is_timms_own(net, options):
     model, samples = qk.load(net), noise_samples(3)
     found = qk.studies.odd_one_out(model, samples, batch_size=2, **options)

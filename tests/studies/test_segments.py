@@ -244,10 +244,14 @@ def slow_attention(model, samples) -> np.ndarray:
         logits = q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         weights = weights / weights.sum(-1, keepdims=True)  # prefix tokens in the softmax
-        weights = weights[..., model.prefix_tokens :, model.prefix_tokens :]
-        weights = weights * (1 - np.eye(weights.shape[-1]))
-        layers.append(weights / weights.sum(-1, keepdims=True) * (weights.shape[-1] - 1))
+        layers.append(on_other_patches(weights, model.prefix_tokens))
     return np.stack(layers, 1)
+
+
+def on_other_patches(weights: np.ndarray, prefix_tokens: int) -> np.ndarray:
+    weights = weights[..., prefix_tokens:, prefix_tokens:]
+    weights = weights * (1 - np.eye(weights.shape[-1]))
+    return weights / weights.sum(-1, keepdims=True) * (weights.shape[-1] - 1)
 
 
 def slow_segments(labels: np.ndarray) -> list[int]:
@@ -280,8 +284,18 @@ def slow_comparison(attention: np.ndarray, segment: list[int], matching: str):
 @pytest.mark.parametrize("people", [1, 3])
 def test_grouping_is_that_of_loops_over_pairs(small, people):
     samples = pictures(4, people)
-    found = qk.studies.grouping(small, samples, nulls=2, batch_size=3)
-    attention = slow_attention(small, samples)
+    assert_is_that_of_loops(small, samples, slow_attention(small, samples))
+
+
+def test_grouping_counts_the_position_bias(make_beit):
+    model, samples = uncropped(make_beit()), pictures(4)
+    images = torch.stack([model.transform(s.image) for s in samples])
+    own = qk.observed_attention(model, images).transpose("image", ...).values.astype(float)
+    assert_is_that_of_loops(model, samples, on_other_patches(own, 1))
+
+
+def assert_is_that_of_loops(model, samples: list[Segmented], attention: np.ndarray) -> None:
+    found = qk.studies.grouping(model, samples, nulls=2, batch_size=3)
     guests = pairing([s.key for s in samples], 2)
     for image, matching, (layer, head) in itertools.product(range(4), MATCHING, [(0, 0), (2, 1)]):
         layouts = [slow_segments(labels) for labels in samples[image].labels]

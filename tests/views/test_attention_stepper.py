@@ -404,6 +404,24 @@ def test_as_many_pictures_as_fit_are_carried(small, samples, monkeypatch, room, 
     assert carried <= room
 
 
+def test_shares_count_the_position_bias(make_beit, open_view, samples):
+    net = make_beit(img_size=64)
+    net.pretrained_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
+    model = qk.load(net)
+    view = views.attention_stepper(model, samples, images=[0])
+    scene = view.data["scenes"][0]
+    assert scene["position_bias"]["shape"] == [3, 4, 65, 65]
+    page = open_view(view)
+    own = qk.observed_attention(model, model.transform(samples[0].image)[None]).values[:, 0]
+    for layer, head, patch in [(0, 0, 9), (2, 3, 40)]:
+        slide(page, "layer", layer)
+        slide(page, "head", 1 + head)
+        click(page, patch)
+        row = own[layer, head, 1 + patch]
+        assert np.abs(percents(page, 3)[:4] - 100 * row @ regions_of(samples[0])).max() < 0.4
+    assert not page.faults
+
+
 def test_a_real_model(real_model, image_folder, open_view):
     photographs = qk.datasets.odd_one_out(image_folder / "o3-sample")
     view = views.attention_stepper(real_model, photographs)

@@ -87,14 +87,16 @@ def head_of(rng, tokens=7, width=5):
 
 def rows_of(head, ranks=slice(None)):
     """Attention of every token, [asking, answering]."""
-    return softmax(head["query"][:, ranks] @ head["key"][:, ranks].T + head["salience"])
+    content = head["query"][:, ranks] @ head["key"][:, ranks].T + head["salience"]
+    return softmax(content + head.get("bias", 0))
 
 
 def test_attention(check):
     rng = np.random.default_rng(1)
     head, prefix, asking = head_of(rng), 2, 3
     rows = [
-        {"head": head, "asking": asked, "ranks": ranks, "row": rows_of(head, used)[asked]}
+        {"head": one, "asking": asked, "ranks": ranks, "row": rows_of(one, used)[asked]}
+        for one in (head, head | {"bias": rng.normal(size=(7, 7))})
         for asked in (0, 6)
         for ranks, used in ((None, slice(None)), ([3, 0], [3, 0]), ([], []))
     ]

@@ -128,6 +128,7 @@ function fetchScene(view, shelf, { model, image }) {
 // What Python sent of one picture and model, unpacked once.
 function sceneFrom(view, sent) {
   const [query, key, salience] = [sent.query, sent.key, sent.salience].map(unpack);
+  const bias = sent.position_bias && unpack(sent.position_bias);
   const member = unpack(sent.member).values;
   const prefix = sent.prefix.length;
   const tokens = prefix + member.length / REGIONS.length;
@@ -135,6 +136,7 @@ function sceneFrom(view, sent) {
     query: part(query, layer, head),
     key: part(key, layer, head),
     salience: part(salience, layer, head),
+    bias: bias && part(bias, layer, head),
   });
   const shares = (row) => sharesOn(row, member, REGIONS.length, prefix);
   return {

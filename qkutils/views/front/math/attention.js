@@ -2,15 +2,15 @@
 
 import { largest } from "./arrays.js";
 
-// Query [token, rank], key [token, rank], salience [token]; `ranks` are those that count, all of
-// them if left out.
-export function attentionRow({ query, key, salience }, asking, ranks = null) {
+// Query [token, rank], key [token, rank], salience [token], and position bias [asking, token] where
+// the model has one; `ranks` are those that count, all of them if left out.
+export function attentionRow({ query, key, salience, bias }, asking, ranks = null) {
   const tokens = salience.length;
   const width = query.length / tokens;
   const used = ranks ?? Array.from({ length: width }, (_, n) => n);
   const row = new Float64Array(tokens);
   for (let token = 0; token < tokens; token++) {
-    row[token] = salience[token];
+    row[token] = salience[token] + (bias ? bias[asking * tokens + token] : 0);
     for (const rank of used) row[token] += query[asking * width + rank] * key[token * width + rank];
   }
   return softmax(row);
