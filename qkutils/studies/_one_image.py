@@ -108,10 +108,8 @@ def one_image(
         salience, constant = token @ kappa, _constant(heads, layer, head, token)
     query, key, sigma = token @ parts["u"].mT, token @ parts["v"].mT, parts["sigma"]
     asked = slice(prefix, None) if query_patch is None else [prefix + query_patch]
-    asking = query[asked]
-    share, salience_share, position_share = shares(
-        asking * sigma, key, salience, bias[asked] / heads.scale
-    )
+    asking, bias = query[asked], bias[asked]
+    share, *others = shares(asking * sigma, key, salience, bias / heads.scale)
     on_grid = ("mode", "row", "column")
     fields = {
         "sigma": ("mode", sigma),
@@ -123,8 +121,8 @@ def one_image(
         "logit": (("mode", "token"), heads.scale * (asking.mean(0) * sigma)[:, None] * key.mT),
         "salience": ("token", heads.scale * salience),
         "position_bias": ("token", bias.mean(0)),
-        "salience_share": ((), salience_share),
-        "position_share": ((), position_share),
+        "salience_share": ((), others[0]),
+        "position_share": ((), others[1]),
         "constant": ((), heads.scale * constant[asked].mean()),
     }
     arrays = {name: (dims, values.cpu().numpy()) for name, (dims, values) in fields.items()}
