@@ -58,7 +58,7 @@ class Network:
         key: list = [_mark(t) for t in read]
         key += [[vars(part).get(name) for part in parts] for name in ("num_heads", "scale", "eps")]
         if self._kept.get("key") != key:
-            check_finite(self.name, self.net.blocks)
+            check_finite(self.name, self.net)
             self._kept["heads"] = read_heads(self.net, self.name)
             self._kept["key"] = key
         return self._kept["heads"]
