@@ -117,9 +117,8 @@ def _refusal(net: Any, block: Any) -> str | None:
     attn = getattr(block, "attn", None)
     if type(block) not in _PRE_NORM_BLOCKS or attn is None:
         return f"{type(block).__name__} is not a block that normalises first and then attends"
-    if position_tables(net, attn) and not (
-        isinstance(net, beit.Beit) and type(attn) is beit.Attention
-    ):
+    of_beit = isinstance(net, beit.Beit) and type(attn) is beit.Attention
+    if _position_tables(net, attn) and not of_beit:
         return "relative position bias is known as timm's Beit adds it, and in no other class"
     if getattr(net, "rope", None) is not None or "Rope" in type(attn).__name__:
         return "rotary embeddings turn queries and keys by position: no one matrix is the head"
@@ -129,7 +128,7 @@ def _refusal(net: Any, block: Any) -> str | None:
         return f"{type(block.norm1).__name__} before attention; a LayerNorm with gain is needed"
     if type(attn) not in _ONE_SOFTMAX:
         return f"{type(attn).__name__} is not one softmax over products of queries and keys"
-    for part in (block, attn, block.norm1, *position_tables(net, attn)):
+    for part in (block, attn, block.norm1, *_position_tables(net, attn)):
         if not is_timms(type(part)):
             return f"{type(part).__name__}: its forward is not timm's; pass a plain timm module"
     separate = getattr(attn, "qkv", None) is None
@@ -142,7 +141,7 @@ def _refusal(net: Any, block: Any) -> str | None:
     return None
 
 
-def position_tables(net: Any, attn: Any) -> list[Any]:
+def _position_tables(net: Any, attn: Any) -> list[Any]:
     """The modules whose tables a layer's logits get a position bias from: shared, and its own."""
     parts = (getattr(net, "rel_pos_bias", None), attn)
     return [p for p in parts if getattr(p, "relative_position_bias_table", None) is not None]
@@ -153,7 +152,7 @@ def _position_bias(net: Any, name: str) -> Float[Tensor, "layer head query key"]
 
     Raises ValueError where the index into a table is not timm's for the patch grid.
     """
-    tables = [position_tables(net, block.attn) for block in net.blocks]
+    tables = [_position_tables(net, block.attn) for block in net.blocks]
     if not any(tables):
         return None
     index = beit.gen_relative_position_index(net.patch_embed.grid_size)
