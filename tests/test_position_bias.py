@@ -196,6 +196,24 @@ def test_simmim_finetuned(grid, tmp_path):
     torch.testing.assert_close(answers, wanted, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("tuned", [False, True], ids=["pre-trained", "fine-tuned"])
+def test_the_authors_name_of_a_file_tells_what_its_tensors_can_not(tuned, tmp_path, monkeypatch):
+    kind = "finetune" if tuned else "pretrain"
+    path = tmp_path / f"simmim_{kind}__vit_base__img224__800ep.pth"
+    state = written_state((4, 4), shared=not tuned, tuned=tuned)
+    torch.save({"model": state} if tuned else pretrained(state), path)
+    with pytest.raises(ValueError, match=f"{path.stem}.*12"):  # the authors' has twelve heads
+        qk.load(path)
+    for size, value in {"HEADS": 12, "WIDTH": 96}.items():
+        monkeypatch.setitem(globals(), size, value)
+    state = written_state((4, 4), shared=not tuned, tuned=tuned)
+    torch.save({"model": state} if tuned else pretrained(state), path)
+    model = qk.load(path)
+    assert model.assumed == "a square patch grid" and model.name == path.stem
+    assert model.facts["preprocessing"] == "authors"
+    agrees(model, state)
+
+
 def test_a_name_of_beit_tells_the_preprocessing(tmp_path):
     state = written_state((4, 4), shared=False, tuned=True)
     save_file(

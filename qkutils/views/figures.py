@@ -15,6 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.ticker import MaxNLocator
 from PIL.Image import Image
 
 from qkutils.models import Model
@@ -149,7 +150,7 @@ def layer_histogram(cosines: xr.DataArray, half_width: float, title: str) -> Fig
     ax.axvspan(-half_width, half_width, label="95 % of random pairs", **CHANCE)
     ax.hist(cosines.values.ravel(), bins=np.linspace(-1, 1, 41).tolist(), color=PALETTE[0])
     ax.set(xlim=(-1, 1), xlabel="cosine of query and key direction", ylabel="number of modes")
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title(title)
     ax.legend(fontsize=8)
     return figure
