@@ -8,7 +8,10 @@ import gzip
 import inspect
 import json
 import os
+import sys
+import types
 import zipfile
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -530,14 +533,117 @@ def test_pipes_folders_and_files_without_permission(tmp_path, monkeypatch):
 
 
 def test_pickled_objects_are_named(state, saved):
-    for extra, name in (
-        (argparse.Namespace(lr=1), "argparse.Namespace"),
-        (np.float64(1.0), "numpy"),
-        (Path("x"), "Path"),
-    ):
+    extras = {"a": Path("x"), "b": np.ones(2), "c": defaultdict(list)}
+    for key, name in (("a", "PosixPath"), ("b", "numpy"), ("c", "defaultdict")):
         for new in (True, False):
-            path = saved({"model": state, "a": extra}, _use_new_zipfile_serialization=new)
+            extra = {key: extras[key]}
+            path = saved({"model": state} | extra, _use_new_zipfile_serialization=new)
             refused(path, name, "safetensors", num_heads=2)
+    names = ("pathlib.PosixPath", "numpy.ndarray", "collections.defaultdict")
+    refused(saved({"model": state} | extras), *names, num_heads=2)  # all at once
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("new", [True, False])
+def test_other_protocols_are_refused_without_torchs_advice_to_run_them(new, state, saved):
+    for protocol in (3, 4):
+        extra = {"a": Path("x"), "b": b"some bytes", "model": state}
+        path = saved(extra, pickle_protocol=protocol, _use_new_zipfile_serialization=new)
+        assert "weights_only" not in refused(path)
+
+
+# ---- files of training -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def configuration(monkeypatch):
+    """A class that is pickled under the name of yacs' configurations."""
+    module = types.ModuleType("yacs.config")
+
+    class CfgNode(dict):
+        def __init__(self, values):
+            super().__init__(values)
+            self.__dict__["__immutable__"] = True
+
+    CfgNode.__module__, CfgNode.__qualname__ = "yacs.config", "CfgNode"
+    module.CfgNode = CfgNode
+    monkeypatch.setitem(sys.modules, "yacs", types.ModuleType("yacs"))
+    monkeypatch.setitem(sys.modules, "yacs.config", module)
+    return CfgNode
+
+
+def trained(net) -> dict:
+    """The state of an optimizer that has made a step."""
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.zeros(1, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+def of_dino(net, other, _):
+    tail = {"head.last_layer.weight_v": torch.ones(8, 64)}
+    student = {f"backbone.{k}": v for k, v in other.state_dict().items()} | tail
+    teacher = {f"backbone.{k}": v for k, v in net.state_dict().items()} | tail
+    return {
+        "student": {f"module.{k}": v for k, v in student.items()},
+        "teacher": teacher,
+        "optimizer": trained(other),
+        "epoch": 300,
+        "args": argparse.Namespace(arch="vit_small", local_crops_scale=(0.05, 0.4)),
+        "dino_loss": {"center": torch.zeros(1, 8)},
+        "fp16_scaler": {"scale": 2.0**16},
+    }
+
+
+def of_timm(net, other, _):
+    args = argparse.Namespace(model="vit", opt_betas=None, nested=argparse.Namespace(lr=0.1))
+    state = {"epoch": 3, "arch": "vit", "version": 2, "args": args, "metric": np.float64(81.2)}
+    return state | {"state_dict": net.state_dict(), "optimizer": trained(other)}
+
+
+def of_simmim(net, other, configure):
+    config = configure({"MODEL": configure({"NAME": "vit", "SIZES": [224, 14]}), "SEED": 0})
+    progress = {"max_accuracy": np.float32(0.8), "epoch": np.int64(799), "lr_scheduler": {"t": 1}}
+    return progress | {"model": net.state_dict(), "optimizer": trained(other), "config": config}
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("write", [of_dino, of_timm, of_simmim])
+def test_files_of_training_are_read_past_what_else_they_hold(
+    write, new, make_vit, saved, configuration
+):
+    net, other = (make_vit(num_heads=2, depth=2, seed=n) for n in (1, 2))
+    path = saved(write(net, other, configuration), _use_new_zipfile_serialization=new)
+    del sys.modules["yacs.config"], sys.modules["yacs"]
+    before = torch.serialization.get_safe_globals()
+    model = qk.load(path, num_heads=2, state_dict="teacher" if write is of_dino else None)
+    assert torch.equal(answers(model.net), answers(make_vit(num_heads=2, depth=2, seed=1)))
+    assert "optimizer" in model.facts["left_out"] and "yacs" not in sys.modules
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
+class Bomb:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path, call=os.mkdir):
+        self.folder, self.call = folder, call
+
+    def __reduce__(self):
+        return self.call, (str(self.folder),)
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("call", [os.mkdir, os.makedirs])  # of a module that torch blocks, or not
+def test_what_runs_when_it_is_unpickled_does_not_run(call, new, state, saved, tmp_path):
+    folder, before = tmp_path / "went-off", torch.serialization.get_safe_globals()
+    bomb = Bomb(folder, call)
+    for held in ({"args": argparse.Namespace(lr=bomb)}, {"args": {bomb: 1}}, {"metric": bomb}):
+        path = saved({"model": state} | held, _use_new_zipfile_serialization=new)
+        refused(path, call.__name__, "could run code", num_heads=2)
+        assert not folder.exists()
+        assert set(torch.serialization.get_safe_globals()) == set(before)
+    torch.load(path, weights_only=False)
+    assert folder.exists()  # the bomb was a live one
 
 
 # ---- tensors that are not what they seem -----------------------------------------------------

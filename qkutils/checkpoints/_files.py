@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import tomllib
+from collections import OrderedDict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 Tensors = dict[str, Tensor]
 
@@ -26,6 +28,20 @@ _INDEX = ".index.json"  # lists the files of a checkpoint in parts
 _SNAPSHOT = (*_WHOLE, *(name + _INDEX for name in _WHOLE))
 MOST_TENSORS = 10_000  # far above what anyone trains
 KINDS = tomllib.loads(resources.files(__package__).joinpath("kinds.toml").read_text("utf-8"))
+
+
+class _Nothing:
+    """Stands for an object that no tensor depends on: takes what it is given, and keeps nothing."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+# What stands for the objects of training files, by the names under which they are pickled; torch
+# fills no other dict than an OrderedDict.
+_STAND_INS: list[Any] = [(_Nothing, name) for name in KINDS["harmless"]["objects"]]
+_STAND_INS += [(OrderedDict, name) for name in KINDS["harmless"]["dicts"]]
 # How torch's files begin, and how its old ones.
 _ZIP, _OLD = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -174,16 +190,27 @@ def _read_torch(path: Path, zipped: bool) -> object:
         raise ValueError(f"{path}: {fault}")
     mapped = zipped and path.suffix != ".safetensors"  # which torch would not read as its own
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, safe_globals(_STAND_INS):
             source: Any = path if mapped else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch's safe unpickler meets foreign bytes with many classes
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        said = str(error).rpartition("WeightsUnpickler error: ")[2]  # without torch's advice
+        reason = said.partition("\n")[0] or type(error).__name__
         words = f"not a complete torch checkpoint ({reason}); fetch it again"
-        wanted = re.search(r"GLOBAL (\S+)", str(error))  # what the file wants to import
-        if wanted:
-            words = f"holds {wanted[1]}: {_foreign('files', _OLD.decode('latin-1'))}"
+        first = re.findall(r"GLOBAL (\S+)", said)  # that the file wants to import
+        if first:
+            names = ", ".join(_imports(path) or first)
+            words = f"holds {names!r:.200}: {_foreign('files', _OLD.decode('latin-1'))}"
         raise ValueError(f"{path}: {words}") from error
+
+
+def _imports(path: Path) -> list[str]:
+    """All that a file wants to import and may not; none where torch can't list it."""
+    try:
+        with safe_globals(_STAND_INS):
+            return sorted(get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # for its old format, and for what its safe unpickler does not know
+        return []
 
 
 def _flatten(state: object) -> Tensors:
