@@ -20,10 +20,12 @@ def with_origin(
     """The result with the model's name, its fingerprint and the convention as scalar coordinates.
 
     Selection and arithmetic keep them, and drop them where two models meet.  What the file could
-    not tell and `load` assumed stands in the attribute `assumed`.
+    not tell and `load` assumed stands in the attribute `assumed`, its height and width in pixels in
+    `image_size`.
     """
     named = dict(zip(ORIGIN, (model.name, model.fingerprint, convention), strict=True))
     said = {"dtype": dtype, "code_version": version("qkutils"), "assumed": model.assumed}
+    attributes = {"image_size": list(model.image_size), **attributes}
     return result.assign_coords(named).assign_attrs(said | attributes)
 
 

@@ -74,8 +74,9 @@ def catalogue() -> pd.DataFrame:
         One row for each model, by its name.  The columns say the `paper`'s name for it, its
         `family`, the `objective` and `data` of its training, its `licence`, the `source` of its
         tensors and where else they are, what tensors can't tell (`heads`, `eps`, `activation`,
-        `block`), the `variants` of preprocessing, whether its `reading` is tested, and the
-        `fingerprint` of its weights where it is fixed.  What is not known is empty.
+        `block`), the `variants` of preprocessing, whether its `reading` is tested, the
+        `fingerprint` of its weights where it is fixed, and the `image_size` at which it is used
+        where that is not its own.  What is not known is empty.
 
     Examples
     --------

@@ -19,9 +19,9 @@ from torch import nn
 from qkutils import checkpoints, options, store
 from qkutils.checkpoints import Grid
 from qkutils.models import _hub as hub
-from qkutils.models._catalogue import WEIGHTS_VARIABLE, Row, embedded, entries, kept
+from qkutils.models._catalogue import WEIGHTS_VARIABLE, Row, embedded, entries, entry, kept
 from qkutils.models._from_file import Known, model_of_file, of_known_name, with_preprocessing
-from qkutils.models._model import Model, Network, check_module, check_tensors, model_of
+from qkutils.models._model import Model, Network, at_size, check_module, check_tensors, model_of
 
 AnyModel = str | Path | nn.Module | Network
 Placed = TypeVar("Placed", bound=Network)
@@ -36,6 +36,7 @@ def load(
     like: str | None = None,
     state_dict: str | None = None,
     preprocessing: Preprocessing | None = None,
+    image_size: int | tuple[int, int] | None = None,
     device: str | int | torch.device | None = None,
 ) -> Model:
     """Load a model by name, from a checkpoint file or snapshot folder, or from a timm module.
@@ -64,6 +65,9 @@ def load(
         paper's code, as far as `qkutils.catalogue` knows them.  Default: timm's where timm has the
         model, else the first that is known, else the file's own.  `facts["preprocessing"]` says
         which it is.
+    image_size
+        For images of another size: a side, or height and width, in pixels.  The positions of a copy
+        are resampled as timm does it.  Default: what the catalogue names, else the model's own.
     device
         Where to put it; default: where it is.  A network that is elsewhere is copied.
 
@@ -109,7 +113,9 @@ def load(
     else:
         kind = type(model).__name__
         raise ValueError(f"model: {kind} is none; pass a name, a file, a timm module or a Model")
-    return placed(loaded, place)
+    if image_size is None and isinstance(model, str | Path):
+        image_size = entry(loaded.name).get("image_size") or None
+    return placed(loaded if image_size is None else at_size(loaded, image_size), place)
 
 
 def network(model: AnyModel) -> Network:

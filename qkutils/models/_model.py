@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import qkutils._torchvision
 
+import copy
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from timm.data import create_transform, resolve_model_data_config
 from timm.layers import PatchEmbed
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torchvision.transforms import Compose
 
+from qkutils import options
 from qkutils.checkpoints import Grid
 from qkutils.heads import Heads, check_blocks, is_timms, read_heads
 from qkutils.models._catalogue import Row, entry
@@ -199,17 +203,15 @@ def model_of(
     check_tensors(name, net)
     check_finite(name, net)
     net.eval().requires_grad_(False)
-    config = resolve_model_data_config(net)
     if not (getattr(net, "pretrained_cfg", None) or {}).get("mean") and IMAGENET not in assumed:
         assumed = (*assumed, IMAGENET)
-    config["input_size"] = (3, *net.patch_embed.img_size)  # the module's own, if built otherwise
-    transform = create_transform(**config, is_training=False)
     row = entry(name)
     said = {"assumed": "; ".join(assumed), "left_out": left_out, "preprocessing": variant}
     facts = {"objective": "unknown", **row, "name": name, **said}
+    facts["image_size"] = net.patch_embed.img_size
     prefix = int(getattr(net, "num_prefix_tokens", 0))
     rows, columns = net.patch_embed.grid_size
-    model = Model(name, net, transform, (rows, columns), prefix, facts=facts)
+    model = Model(name, net, _transform(net), (rows, columns), prefix, facts=facts)
     found = model.fingerprint  # reading the heads refuses what the algebra does not cover
     _check_recorded(name, net, row, found)
     return model
@@ -234,3 +236,30 @@ def _check_recorded(name: str, net: Any, row: Row, fingerprint: str) -> None:
     if wrong:
         told = f"{', '.join(wrong)}, as the catalogue has it of that name"
         raise ValueError(f"{name}: {told}; give the file another name")
+def _transform(net: Any) -> Compose:
+    """How a picture becomes what a module takes, at the size that it has now."""
+    config = resolve_model_data_config(net)
+    config["input_size"] = (3, *net.patch_embed.img_size)
+    return create_transform(**config, is_training=False)
+
+
+def at_size(model: Model, size: Any) -> Model:
+    """The model for images of another size, a side or height and width: a copy.
+
+    Its positions are resampled as timm does it.  Raises ValueError for a size that is not whole
+    patches, and for a model that has no position of its own for each patch.
+    """
+    sides = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
+    height, width = (options.count("image_size", side) for side in sides)
+    if (height, width) == model.image_size:
+        return model
+    where, (rows, columns) = f"{model.name}: image_size={size!r}", model.net.patch_embed.patch_size
+    if height % rows or width % columns:
+        raise ValueError(f"{where}: not whole patches of {rows} × {columns}; take a multiple")
+    net = copy.deepcopy(model.net)
+    if not isinstance(net, VisionTransformer | Eva) or net.pos_embed is None:
+        raise ValueError(f"{where}: it has no position for each patch to resample; leave it out")
+    net.set_input_size((height, width))
+    facts = model.facts | {"image_size": (height, width)}
+    grid = net.patch_embed.grid_size
+    return replace(model, net=net, transform=_transform(net), grid=grid, facts=facts)
