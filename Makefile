@@ -17,7 +17,7 @@ CHAPTERS := $(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard noteboo
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')
 
 # Read by book/_tools/parameters.py and, the last two, by recipes' shells
-export MODEL IMAGES PARAMETERS PORT REPOSITORY
+export MODEL IMAGES IMAGE_SIZE PARAMETERS PORT REPOSITORY
 
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
@@ -26,7 +26,7 @@ ALONE := $(PYTHON) book/_tools/lock.py
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
-	@echo "Other models and images: make book MODEL=name IMAGES=folder, or PARAMETERS=file.yaml"
+	@echo "Other models and images: make book MODEL=name IMAGES=folder IMAGE_SIZE=pixels, or PARAMETERS=file.yaml"
 
 book: $(READY) ## run the chapters that changed, once each, and build the book
 	@$(ALONE) $(MAKE) --no-print-directory _build/html/index.html

@@ -41,6 +41,8 @@ MODEL = "tiny-supervised"
 # IMAGES: a folder of pictures; empty: drawn scenes,
 # or photographs where the model was trained on them
 IMAGES = ""
+# IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
+IMAGE_SIZE = 0
 # The head that this chapter takes apart
 LAYER = 2
 HEAD = 0
@@ -68,7 +70,7 @@ from qkutils.book import pictures_for, stored, tell
 # `make book MODEL=…`.
 
 # %%
-model = qk.load(MODEL)
+model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 images = qk.pictures.images(IMAGES or pictures_for(model, 8), model, count=8)
 pictures = qk.pictures.visible(model, images)
 weights = model.heads  # every layer's W_q, W_k, biases and LayerNorm, stacked

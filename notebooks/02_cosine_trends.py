@@ -42,6 +42,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IJEPA: the whole path of the authors' file IN1K-vit.h.14-300e.pth.tar, for figure S3 alone
 IJEPA = ""
+# IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
+IMAGE_SIZE = 0
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -69,7 +71,7 @@ from qkutils.book import pictures_for, stored, tell
 # opposing modes cancel. The number can't tell them apart.
 
 # %%
-model = qk.load(MODEL)
+model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 parts = qk.decompose(model, convention="paper")
 the_long_way = parts.cosine.weighted(parts.sigma).mean("mode")  # (layer, head)
 tell(model=model.name)  # hands the name to the text below: nothing there is typed in

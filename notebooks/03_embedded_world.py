@@ -37,8 +37,9 @@
 # %% tags=["parameters", "hide-input"]
 # MODEL: an embedded model that says what is odd; for any other, tiny-supervised stands in
 MODEL = "tiny-supervised"
-# IMAGES: not needed here: the chapter draws its own
+# IMAGES, IMAGE_SIZE: not needed here: the chapter draws its own
 IMAGES = ""
+IMAGE_SIZE = 0
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

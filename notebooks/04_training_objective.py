@@ -39,8 +39,9 @@
 # %% tags=["parameters", "hide-input"]
 # MODEL: a model outside the family is drawn beside it
 MODEL = "tiny-supervised"
-# IMAGES: not needed here: the answer comes from the weights alone
+# IMAGES, IMAGE_SIZE: not needed here: the answer comes from the weights alone
 IMAGES = ""
+IMAGE_SIZE = 0
 # Random weights in place of the trained ones, to see what the verdicts become
 UNTRAINED = False
 

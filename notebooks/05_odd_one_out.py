@@ -40,6 +40,8 @@ MODEL = "tiny-supervised"
 # IMAGES: a folder in the layout of O3 (images, targ_labels, dist_labels);
 # any other folder has no masks, so drawn scenes take its place
 IMAGES = ""
+# IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
+IMAGE_SIZE = 0
 # How many drawn scenes each model is studied on
 COUNT = 96
 
@@ -63,7 +65,7 @@ from qkutils.book import stored, tell
 # most, and the patch that the distractors cover most. Where does their attention go?
 
 # %%
-model = qk.load(MODEL)
+model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 SEED = 5_000_000  # scenes that no model was trained on
 drawn = qk.world.samples(SEED, 0, COUNT, size=model.image_size[0])
 has_masks = IMAGES and qk.datasets.has_odd_ones(IMAGES)

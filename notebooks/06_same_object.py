@@ -38,6 +38,8 @@
 MODEL = "tiny-supervised"
 # IMAGES: not needed here: objects have to be known, so scenes are drawn
 IMAGES = ""
+# IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
+IMAGE_SIZE = 0
 # How many drawn scenes
 COUNT = 64
 
@@ -61,7 +63,7 @@ from qkutils.book import stored, tell
 # projection. The *key object* has the largest mean key projection.
 
 # %%
-model = qk.load(MODEL)
+model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 SEED = 5_000_000  # scenes that no model was trained on
 size = model.image_size[0]
 drawn = qk.world.segmentations(SEED, 0, COUNT, size=size)

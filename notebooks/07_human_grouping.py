@@ -38,6 +38,8 @@ MODEL = "tiny-supervised"
 # IMAGES: a folder in the layout of BSDS500 (images, and people's segments as .mat files);
 # any other folder has no segments, so drawn scenes take its place
 IMAGES = ""
+# IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
+IMAGE_SIZE = 0
 # How many drawn scenes
 COUNT = 64
 
@@ -76,7 +78,7 @@ from qkutils.book import stored, tell
 # :::
 
 # %%
-model = qk.load(MODEL)
+model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 SEED = 5_000_000  # scenes that no model was trained on
 drawn = qk.world.segmentations(
     SEED, 0, COUNT, background=True, size=model.image_size[0]

@@ -40,6 +40,8 @@ MODEL = "tiny-supervised"
 # IMAGES: a folder of pictures, all of which are scanned; empty: drawn scenes,
 # or photographs where the model was trained on them
 IMAGES = ""
+# IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
+IMAGE_SIZE = 0
 # How many scenes are drawn, for the galleries and for the names
 COUNT = 256
 
@@ -64,7 +66,7 @@ from qkutils.book import is_embedded, pictures_for, tell
 # mode makes the first tokens attend to the second ones.
 
 # %%
-model = qk.load(MODEL)
+model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 pictures = qk.pictures_of(IMAGES or pictures_for(model, COUNT), model)
 one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 3, 2, 0

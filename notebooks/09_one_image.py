@@ -39,6 +39,8 @@ MODEL = "tiny-supervised"
 # IMAGES: a folder of pictures, of which one is taken apart; empty: drawn scenes,
 # or photographs where the model was trained on them
 IMAGES = ""
+# IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
+IMAGE_SIZE = 0
 # Which picture, counted from 0 in the order of the file names
 PICTURE = 3
 # How many scenes are drawn for the galleries beside it
@@ -64,7 +66,7 @@ from qkutils.book import pictures_for, tell
 # an exceptional patch, because of what it shows or because of its place.
 
 # %%
-model = qk.load(MODEL)
+model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 pictures = qk.pictures_of(IMAGES or pictures_for(model, COUNT), model)
 image = pictures.read(PICTURE % len(pictures.keys))
 picture = qk.pictures.visible(model, image[None])[0]

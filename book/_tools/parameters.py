@@ -1,6 +1,6 @@
 """The parameters of a build: read, checked against what the chapters have, and written down.
 
-usage: parameters.py OUT.yaml    MODEL, IMAGES and PARAMETERS are taken from the environment
+usage: parameters.py OUT.yaml    MODEL, IMAGES, IMAGE_SIZE and PARAMETERS are taken from the environment
 """
 
 import ast
@@ -180,6 +180,16 @@ def absolute(given: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
+def named(environment: dict[str, str]) -> dict[str, Any]:
+    """Take what was given to make by name; IMAGE_SIZE is a number."""
+    given: dict[str, Any] = {n: environment[n] for n in NAMES if environment.get(n)}
+    if size := environment.get("IMAGE_SIZE"):
+        if not size.isdecimal():
+            raise Wrong(f"IMAGE_SIZE={size}: a whole number of pixels is needed, such as 224")
+        given["IMAGE_SIZE"] = int(size)
+    return given
+
+
 def collect(environment: dict[str, str]) -> dict[str, Any]:
     """Join the parameters file with the names given to make, which win over its top level."""
     scripts = sorted(CHAPTERS.glob("[0-9]*.py"))
@@ -188,21 +198,22 @@ def collect(environment: dict[str, str]) -> dict[str, Any]:
     if file := environment.get("PARAMETERS"):
         given, where = read(Path(file))
         check(given, where, known)
-    return absolute(given | {name: environment[name] for name in NAMES if environment.get(name)})
+    return absolute(given | named(environment))
 
 
 def try_models(given: dict[str, Any]) -> None:
     """Load each model once, so that one that can't be is told before any chapter runs."""
-    sections = [given, *(value for value in given.values() if isinstance(value, dict))]
-    models = dict.fromkeys(each["MODEL"] for each in sections if "MODEL" in each)
+    sections = [given, *(given | value for value in given.values() if isinstance(value, dict))]
+    having = (each for each in sections if "MODEL" in each)
+    models = dict.fromkeys((each["MODEL"], each.get("IMAGE_SIZE") or None) for each in having)
     if not models:
         return
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # as when the chapters run
     from qkutils import load  # takes seconds, and most builds name no model
 
-    for model in models:
+    for model, size in models:
         try:
-            load(model)
+            load(model, image_size=size)
         except (OSError, ValueError, RuntimeError) as error:
             raise Wrong(f"MODEL={model}: {' '.join(str(error).split())}") from error
 

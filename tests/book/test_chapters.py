@@ -50,7 +50,9 @@ def test_one_parameters_cell_of_plain_assignments(chapter: Any) -> None:
     assert len(cells) == 1
     statements = ast.parse(cells[0].source).body
     assert all(isinstance(each, ast.Assign) for each in statements)
-    assert {"MODEL", "IMAGES"} <= {each.targets[0].id for each in statements}
+    assert {"MODEL", "IMAGES", "IMAGE_SIZE"} <= {each.targets[0].id for each in statements}
+    sized = "image_size=IMAGE_SIZE or None" in "\n".join(code_cells(chapter))
+    assert sized or "IMAGE_SIZE: not needed here" in cells[0].source
 
 
 def test_cells_are_short(chapter: Any) -> None:

@@ -133,6 +133,12 @@ def test_a_file_that_is_none(collect: Any, tool: Any, tmp_path: Path) -> None:
             collect("MODEL: a\n", IMAGES=images)
 
 
+@pytest.mark.parametrize("size", ["22.4", "-14", "224px", "224 224", "none"])
+def test_an_image_size_that_is_no_number(size: str, collect: Any, tool: Any) -> None:
+    with pytest.raises(tool.Wrong, match="^IMAGE_SIZE="):
+        collect("MODEL: a\n", IMAGE_SIZE=size)
+
+
 def test_what_is_right_is_taken(collect: Any, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "own.pth").touch()
@@ -147,6 +153,7 @@ def test_what_is_right_is_taken(collect: Any, tmp_path: Path) -> None:
     }
     assert collect("MODEL: a\n", MODEL="b", IMAGES="") == {"MODEL": "b"}
     assert collect("{}") == {}
+    assert collect("MODEL: a\n", IMAGE_SIZE="224") == {"MODEL": "a", "IMAGE_SIZE": 224}
 
 
 @pytest.fixture
@@ -188,3 +195,15 @@ def test_a_model_that_cannot_be_had_is_told_before_any_chapter_runs(
     with pytest.raises(SystemExit, match="^MODEL=tiny-dyno: .*$") as raised:
         write(MODEL="tiny-dyno")
     assert isinstance(raised.value.code, str) and not (tmp_path / "out.yaml").exists()
+
+
+def test_an_image_size_that_a_model_cannot_take_is_told_too(
+    write: Any, tool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGES", raising=False)
+    with pytest.raises(SystemExit, match="^MODEL=tiny-dino: .*image_size=60"):
+        write(MODEL="tiny-dino", IMAGE_SIZE="60")
+    out, _ = write(IMAGE_SIZE="128")
+    assert out.read_text() == "IMAGE_SIZE: 128\nMODEL: tiny-dino\n"
+    with pytest.raises(tool.Wrong, match="image_size=60"):
+        tool.try_models({"MODEL": "tiny-dino", "02_second": {"IMAGE_SIZE": 60}})
