@@ -23,6 +23,7 @@ from . import (
 from .atlas import galleries, merge, mode_maps, open_atlas, optimal_pictures, scan, scan_on
 from .attention import (
     attention_of_token,
+    compare_attention,
     observed_attention,
     rebuild_attention,
     token_factors,
@@ -48,6 +49,7 @@ __all__ = [
     "book",
     "catalogue",
     "checkpoints",
+    "compare_attention",
     "datasets",
     "decompose",
     "galleries",

@@ -15,11 +15,12 @@ from torch import Tensor
 from qkutils import models, options
 from qkutils.heads import Heads, fold, key_salience
 from qkutils.models import AnyModel, Masked, Network
-from qkutils.passes import What, normalise, visit_layers
+from qkutils.passes import What, normalise, visit_layers, watching
 from qkutils.provenance import refuse_foreign, with_origin
 
 DIMS = ("layer", "image", "head", "query", "key")
 SALIENCE = ("bias", "shift")
+MAP_BYTES = 2**26  # of one layer's attention that pass at once
 
 Images = Float[Tensor, "image channel height width"]
 Factors = Float[Tensor, "layer head rank d_model"]
@@ -77,6 +78,60 @@ def rebuild_attention(
 
     found = _label(loaded, _per_layer(loaded, images, attend)["attention"])
     return with_origin(found, loaded, "exact", "float32", **kept(modes, salience))
+
+
+def compare_attention(
+    model: AnyModel,
+    images: Images,
+    modes: xr.Dataset | None = None,
+    *,
+    salience: Sequence[str] = SALIENCE,
+) -> xr.Dataset:
+    """Compare rebuilt attention with the model's own, in one pass that keeps no map.
+
+    It is what `observed_attention`, `rebuild_attention` and `total_variation` give together, in the
+    memory that a few images need, however many there are.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    images
+        As the model takes them.
+    modes, salience
+        As for `rebuild_attention`.
+
+    Returns
+    -------
+    xr.Dataset
+        Over (layer, image, head, query), prefix tokens first: `total_variation`, and `largest`, the
+        largest difference of one weight.
+
+    Raises
+    ------
+    ValueError
+        What `rebuild_attention` and `observed_attention` raise.
+
+    Examples
+    --------
+    >>> import qkutils as qk, torch
+    >>> compared = qk.compare_attention("tiny-supervised", torch.zeros(1, 3, 64, 64))
+    >>> dict(compared.sizes), bool(compared.largest.max() < 1e-5)
+    ({'layer': 8, 'image': 1, 'head': 4, 'query': 65}, True)
+    """
+    loaded = models.network(model)
+    factors = score_factors(loaded, modes, salience)
+    tokens: dict[int, Tensor] = {}  # of the layer that is at work
+
+    def compare(layer: int, own: Tensor) -> dict[str, Tensor]:
+        rebuilt = factors.logits(layer, tokens.pop(layer)).softmax(-1)
+        miss = rebuilt.sub_(own.float()).abs_()
+        return {"total_variation": miss.sum(-1) / 2, "largest": miss.amax(-1)}
+
+    with watching(loaded, tokens=tokens.__setitem__):  # in the very pass that shows the attention
+        found = _per_layer(loaded, images, compare, "attention")
+    made = xr.Dataset({name: _label(loaded, values) for name, values in found.items()})
+    return with_origin(made, loaded, "exact", "float32", **kept(modes, salience))
 
 
 def kept(modes: xr.Dataset | None, salience: Sequence[str]) -> dict[str, str]:
@@ -295,13 +350,15 @@ def _per_layer(
                 found[name] = np.empty(size, dtype=np.float32)
             found[name][layer, which] = part.cpu().numpy()
 
-    visit_layers(model, images, visit, what=of)
+    of_image = 4 * model.heads.w_q.shape[1] * model.token_count**2
+    visit_layers(model, images, visit, min(32, max(1, MAP_BYTES // of_image)), of)
     return found
 
 
 def _label(model: Network, values: np.ndarray) -> xr.DataArray:
-    coords = {dim: np.arange(n) for dim, n in zip(DIMS, values.shape, strict=True)}
-    return xr.DataArray(values, coords | _tokens(model, *DIMS[-2:]), DIMS, "attention")
+    dims = DIMS[: values.ndim]
+    coords = {dim: np.arange(n) for dim, n in zip(dims, values.shape, strict=True)}
+    return xr.DataArray(values, coords | _tokens(model, *dims[3:]), dims, "attention")
 
 
 def _tokens(model: Network, *dims: str) -> dict[str, Any]:

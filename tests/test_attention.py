@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -154,7 +157,7 @@ def test_all_modes_are_the_heads_own_projections(vit, images):
         lambda modes, other, paper: modes.drop_vars("fingerprint"),
     ],
 )
-@pytest.mark.parametrize("function", [qk.rebuild_attention, token_factors])
+@pytest.mark.parametrize("function", [qk.rebuild_attention, qk.compare_attention, token_factors])
 def test_modes_that_are_not_the_models_are_refused(make_vit, images, spoil, function):
     net = make_vit(seed=1)
     exact, paper = (qk.decompose(net, convention=name) for name in ("exact", "paper"))
@@ -260,3 +263,62 @@ def test_token_factors_give_attention(vit, images, count):
     assert np.abs(made.values - expected.values).max() < 1e-5
     row = qk.attention.attention_of_token(parts, 2)
     assert np.abs(row.values - expected.isel(query=2).values).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("chosen", "salience"),
+    [(None, ("bias", "shift")), (None, ()), ([0, 3], ("shift",)), ([], ("bias",))],
+)
+@pytest.mark.parametrize("at_once", [1, 2**26])
+def test_a_comparison_is_that_of_the_two_maps(
+    plain_vit, images, chosen, salience, at_once, monkeypatch
+):
+    monkeypatch.setattr(qk.attention, "MAP_BYTES", at_once)
+    modes = None if chosen is None else qk.decompose(plain_vit).isel(mode=chosen)
+    compared = qk.compare_attention(plain_vit, images, modes, salience=salience)
+    rebuilt = brute_force(
+        plain_vit,
+        images,
+        keep=lambda n: chosen is None or n in chosen,
+        bias="bias" in salience,
+        shift="shift" in salience,
+    )
+    miss = np.abs(rebuilt - attention_of(plain_vit, images))
+    assert compared.total_variation.dims == ("layer", "image", "head", "query")
+    np.testing.assert_allclose(compared.total_variation, miss.sum(-1) / 2, atol=LIMIT)
+    np.testing.assert_allclose(compared.largest, miss.max(-1), atol=LIMIT)
+    assert (miss.max() < LIMIT) == (chosen is None and len(salience) == 2)
+    assert compared.attrs["salience"] == ("+".join(salience) or "none")
+
+
+def test_a_comparison_leaves_the_model_as_it_was_and_refuses_what_it_does_not_take(
+    make_vit, images
+):
+    net = make_vit(seed=3)
+    before = state_of(net)
+    qk.compare_attention(net, images)
+    assert state_of(net) == before
+    for wrong in (images[:0], images[:, :, :16], images / 0):
+        with pytest.raises(ValueError, match="images"):
+            qk.compare_attention(net, wrong)
+    assert state_of(net) == before
+
+
+MEASURE = """
+import qkutils._torchvision
+import resource, torch, timm, qkutils as qk
+torch.set_num_threads(1)
+net = timm.create_model("test_vit", img_size=512, depth=2, num_heads=4)
+model, images, peaks = qk.load(net), torch.rand(15, 3, 512, 512), []
+for count in (6, 6, 15):  # the first one warms up
+    qk.compare_attention(model, images[:count])
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print((peaks[2] - peaks[1]) * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_comparison_keeps_no_map():
+    """Maps of 9 more images would take 2 layers × 4 heads × 1025² keys × 4 bytes each, 303 MB."""
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True)
+    assert float(done.stdout) < 50e6, done.stderr

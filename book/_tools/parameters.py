@@ -1,6 +1,6 @@
 """The parameters of a build: read, checked against what the chapters have, and written down.
 
-usage: parameters.py OUT.yaml    MODEL, IMAGES, IMAGE_SIZE and PARAMETERS are taken from the environment
+usage: parameters.py OUT.yaml    MODEL, IMAGES, IMAGE_SIZE, PARAMETERS come from the environment
 """
 
 import ast
