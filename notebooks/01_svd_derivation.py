@@ -57,7 +57,7 @@ import torch
 import xarray as xr
 
 import qkutils as qk
-from qkutils import attention, models, passes, statistics, views
+from qkutils import models, passes, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import pictures_for, stored, tell
 
@@ -340,16 +340,16 @@ parts[["sigma", "cosine"]]
 # %%
 exact = qk.decompose(model, convention="exact")
 few = images[:4]
-own = qk.observed_attention(model, few)  # [layer, image, head, query, key]
-rebuilt = qk.rebuild_attention(model, few, exact)  # all modes, plus key salience
+# The model's own attention beside the softmax of all modes plus key salience
+whole = qk.compare_attention(model, few, exact)
 without = {
-    "all of κ": qk.rebuild_attention(model, few, salience=[]),
-    "b_q": qk.rebuild_attention(model, few, salience=["shift"]),
+    "all of κ": qk.compare_attention(model, few, salience=[]),
+    "b_q": qk.compare_attention(model, few, salience=["shift"]),
 }
-distance, over = attention.total_variation, ["image", "head", "query"]
-moved = {name: distance(own, a).mean(over) for name, a in without.items()}
+over = ["image", "head", "query"]
+moved = {name: each.total_variation.mean(over) for name, each in without.items()}
 moved_all, moved_bias = (float(values.mean()) for values in moved.values())
-difference = float(abs(own - rebuilt).max())
+difference = float(whole.largest.max())
 tell(rebuilt_error=difference, moved_all=moved_all, moved_bias=moved_bias)
 
 # %% [markdown]
@@ -364,11 +364,9 @@ rows = {}
 for name in models.family()[0].dropna():
     each = qk.load(name)
     four = qk.pictures.images(qk.world.pictures(0, 0, 4), each, count=4)
-    its_own = qk.observed_attention(each, four)
-    error = abs(its_own - qk.rebuild_attention(each, four)).max()
-    bare = distance(its_own, qk.rebuild_attention(each, four, salience=[])).mean()
-    row = {"rebuilding is off by": float(error), "moves without κ": float(bare)}
-    rows[name] = row
+    error = qk.compare_attention(each, four).largest.max()
+    bare = qk.compare_attention(each, four, salience=[]).total_variation.mean()
+    rows[name] = {"rebuilding is off by": float(error), "moves without κ": float(bare)}
 tell(worst_rebuilt=max(row["rebuilding is off by"] for row in rows.values()))
 pd.DataFrame(rows).T.map("{:.1g}".format)
 
@@ -495,10 +493,9 @@ _ = fig.colorbar(drawn, ax=axes, label="projection of the normalised token", shr
 # %%
 quarter = d_head // 4
 counts = sorted({0, 1, 2, 4, 8, quarter, d_head // 2, d_head})
-by_count = {
-    k: qk.rebuild_attention(model, few, exact.isel(mode=slice(k))) for k in counts
-}
-missing = [distance(own, a).mean(over) for a in by_count.values()]
+first = {k: exact.isel(mode=slice(k)) for k in counts}
+compared = [qk.compare_attention(model, few, some) for some in first.values()]
+missing = [each.total_variation.mean(over) for each in compared]
 missing = xr.concat(missing, pd.Index(counts, name="modes"))
 held = (exact.sigma**2).cumsum("mode") / (exact.sigma**2).sum("mode")
 tell(
@@ -535,9 +532,19 @@ _ = right.legend(fontsize=7, ncols=2)
 # %% tags=["hide-input"]
 rows, columns = model.grid
 patch = rows // 2 * columns + columns // 2  # one in the middle, in reading order
-shown = {str(k): a for k, a in by_count.items()} | {"the model": own}
-shown = {name: a[LAYER, 0, HEAD] for name, a in shown.items()}
-maps = {name: plots.patch_attention(a, patch, model) for name, a in shown.items()}
+one = images[:1]
+
+
+def map_of(attention):
+    """Where the patch attends, from [layer, image, head, query, key]."""
+    return plots.patch_attention(attention[LAYER, 0, HEAD], patch, model)
+
+
+maps = {str(k): map_of(qk.rebuild_attention(model, one, first[k])) for k in counts}
+maps["the model"] = map_of(qk.observed_attention(model, one))
+
+
+# %%
 top = max(float(m.max()) for m in maps.values())
 titles = {name: f"{name} modes + κ" if name.isdigit() else name for name in maps}
 scene = pictures[0]
@@ -555,19 +562,12 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 
 
 # %% tags=["hide-input"]
-def moved_without_b_q(batch):
-    """For each picture, how much of the attention moves without the query bias."""
-    rest = qk.rebuild_attention(model, batch, salience=["shift"])
-    return distance(qk.observed_attention(model, batch), rest).mean(
-        ["layer", "head", "query"]
-    )
-
-
-# %% tags=["hide-input"]
 source = IMAGES or pictures_for(model, 24)
 count = min(24, len(qk.pictures_of(source, model).keys))
-several = qk.pictures.images(source, model, count).split(4)
-of_bias = statistics.bootstrap(xr.concat(map(moved_without_b_q, several), "image"))
+several = qk.pictures.images(source, model, count)
+without_b_q = qk.compare_attention(model, several, salience=["shift"])
+by_picture = without_b_q.total_variation.mean(["layer", "head", "query"])
+of_bias = statistics.bootstrap(by_picture)
 tell(
     bias=statistics.text(of_bias),
     verdict_svd=statistics.verdict_of_identity(missed, 1e-9),

@@ -296,14 +296,12 @@ tell(
 # %%
 some = range(0, len(pictures.keys), max(len(pictures.keys) // 6, 1))[:6]
 rest = torch.stack([pictures.read(n) for n in some])
-whole = qk.observed_attention(model, rest)
 first = [1, 2, 4, 6, 8, 12, 16]
 modes = qk.decompose(model)  # convention exact, as everywhere where nothing is said
+patches = slice(model.prefix_tokens, None)
 far = {
-    n: qk.total_variation(
-        qk.rebuild_attention(model, rest, modes.isel(mode=slice(n))), whole
-    )
-    .isel(query=slice(model.prefix_tokens, None))
+    n: qk.compare_attention(model, rest, modes.isel(mode=slice(n)))
+    .total_variation.isel(query=patches)
     .mean(("query", "image"))
     for n in first
 }

@@ -40,8 +40,11 @@ class ChapterClient(PapermillNotebookClient):
         """Run one cell; one that hangs or kills the kernel is a Fault of that cell."""
         try:
             return super().execute_cell(cell, index, **kwargs)
-        except (CellTimeoutError, DeadKernelError) as error:
+        except CellTimeoutError as error:
             raise faults.Fault(f"{type(error).__name__}: {error}", cell.get("id", "")) from None
+        except DeadKernelError:
+            status = self.km.provisioner.process.returncode
+            raise faults.Fault(faults.death(status), cell.get("id", "")) from None
 
     def papermill_execute_cells(self) -> None:
         """Run the cells and check them; then try the widgets, and undo what that changed."""

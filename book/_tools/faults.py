@@ -1,7 +1,12 @@
 """What makes a chapter unfit to publish: errors and warnings in what its cells and widgets show."""
 
 import builtins
+import contextlib
+import os
 import re
+import resource
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +18,7 @@ PROGRESS = re.compile(r"\d+%\|.*\||[\d?](it/s|s/it)|\dit \[")
 WARNING = re.compile(r"^.*\b\w*Warning:.*$", re.MULTILINE)
 CELL_LINE = re.compile(r"Cell In\[\d+\], line (\d+)|ipykernel_\d+/\d+\.py:(\d+)")
 FRAME = re.compile(r"^(?:File (.+):\d+, in |Cell In\[)", re.MULTILINE)
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 KERNEL_FILE = re.compile(r"ipykernel_\d+/(\d+)\.py\", line (\d+)")
 
 
@@ -22,6 +28,28 @@ class Fault(Exception):
     def __init__(self, text: str, cell: str = "", line: int = 1):
         super().__init__(text)
         self.cell, self.line = cell, line
+
+
+def death(status: int) -> str:
+    """Say why a kernel died, by its exit status: what the system kills, it kills for memory."""
+    if status != -signal.SIGKILL:
+        return f"the kernel died, with exit status {status}"
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    held = f"it held {peak / 1e9:.1f} GB of {memory() / 1e9:.1f} GB"
+    return (
+        f"the kernel was killed, probably by the system for want of memory: {held}; take fewer "
+        "pictures (COUNT, where the chapter has it), smaller ones (IMAGE_SIZE) or a smaller MODEL"
+    )
+
+
+def memory() -> int:
+    """The bytes of memory that this machine has, or the container in which we are."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it is `max`
+            limits.append(int(Path(file).read_text()))
+    return min(limits)
 
 
 def without_progress_bars(text: str) -> str:

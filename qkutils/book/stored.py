@@ -18,7 +18,7 @@ from PIL.Image import Image
 from tqdm import tqdm
 
 from qkutils import options, pictures, statistics, store, studies, world
-from qkutils.attention import observed_attention, rebuild_attention, total_variation
+from qkutils.attention import compare_attention
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose
@@ -147,15 +147,14 @@ def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER)
     given = pictures.images(source or drawn, model, count)
     removed, moved = pd.Index(_REMOVED, name="removed"), []
     for batch in tqdm(given.split(4), desc="images"):
-        own = observed_attention(model, batch)
-        rest = [rebuild_attention(model, batch, salience=kept) for kept in _REMOVED.values()]
-        moved.append(xr.concat([total_variation(own, each) for each in rest], removed))
+        rest = [compare_attention(model, batch, salience=kept) for kept in _REMOVED.values()]
+        moved.append(xr.concat([each.total_variation for each in rest], removed))
     table = xr.concat(moved, "image").mean(["image", "head", "query"])
     what = f"{len(given)} scenes of the embedded world"
     if source:
         what = f"{len(given)} files spread evenly over {Path(source).resolve().name}"
     named = table.to_dataset(name="total_variation")
-    return _write(folder, "salience", named, own, {"images": what})
+    return _write(folder, "salience", named, rest[0], {"images": what})
 
 
 def store_preference(

@@ -1,7 +1,9 @@
 """The runner stops at every kind of fault, and its message says where to look."""
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +134,35 @@ def test_what_the_library_refuses_is_told_in_one_line(tmp_path: Path) -> None:
 def test_hanging_cell_is_named(tmp_path: Path) -> None:
     said, _ = run(tmp_path, "import time\ntime.sleep(60)", "--execution-timeout", "2")
     assert f"05_planted.py, cell 4, line {LAST_LINE + 3}: CellTimeoutError" in said
+
+
+def test_a_kernel_that_the_system_kills_is_told_to_have_lacked_memory(tmp_path: Path) -> None:
+    code = 'import os, signal\nheld = b"x" * 800_000_000\nos.kill(os.getpid(), signal.SIGKILL)'
+    said, _ = run(tmp_path, code)
+    assert f"05_planted.py, cell 4, line {LAST_LINE + 3}: " in said and said.count("\n") == 1
+    peak, limit = map(float, re.findall(r"([\d.]+) GB", said))
+    assert 0.8 < peak < 1.5 and peak < limit
+    for remedy in ("memory", "COUNT", "IMAGE_SIZE", "MODEL"):
+        assert remedy in said
+
+
+def test_a_kernel_that_dies_of_itself_lacked_no_memory(tmp_path: Path) -> None:
+    said, _ = run(tmp_path, "import os\nos._exit(3)")
+    assert f"cell 4, line {LAST_LINE + 3}: the kernel died" in said and "status 3" in said
+    assert "memory" not in said
+
+
+def test_the_limit_is_that_of_the_container_where_it_is_lower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "book" / "_tools")
+    faults = importlib.import_module("faults")
+    (tmp_path / "limit").write_text("5000\n")
+    (tmp_path / "none").write_text("max\n")
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for names, wanted in ((["nowhere", "none"], whole), (["none", "limit"], 5000)):
+        monkeypatch.setattr(faults, "LIMITS", [tmp_path / name for name in names])
+        assert faults.memory() == wanted
 
 
 def parameters(folder: Path, text: str) -> tuple[str, str]:
