@@ -560,7 +560,6 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 # **Try it.** From which step on do you recognise the final map? Open the chapter as a notebook
 # (`make lab`), and set `LAYER` and `HEAD` to another head. Does this head need more modes?
 
-
 # %% tags=["hide-input"]
 source = IMAGES or pictures_for(model, 24)
 count = min(24, len(qk.pictures_of(source, model).keys))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
-from qkutils.models import Network
+from qkutils.models import Model, Network
 
 ORIGIN = ("model", "fingerprint", "convention")
 
@@ -25,8 +25,8 @@ def with_origin(
     """
     named = dict(zip(ORIGIN, (model.name, model.fingerprint, convention), strict=True))
     said = {"dtype": dtype, "code_version": version("qkutils"), "assumed": model.assumed}
-    attributes = {"image_size": list(model.image_size), **attributes}
-    return result.assign_coords(named).assign_attrs(said | attributes)
+    sized = {"image_size": list(model.image_size)} if isinstance(model, Model) else {}
+    return result.assign_coords(named).assign_attrs(said | sized | attributes)
 
 
 def convention_of(result: xr.Dataset | xr.DataArray) -> Any:  # one of Convention

@@ -236,6 +236,8 @@ def _check_recorded(name: str, net: Any, row: Row, fingerprint: str) -> None:
     if wrong:
         told = f"{', '.join(wrong)}, as the catalogue has it of that name"
         raise ValueError(f"{name}: {told}; give the file another name")
+
+
 def _transform(net: Any) -> Compose:
     """How a picture becomes what a module takes, at the size that it has now."""
     config = resolve_model_data_config(net)
