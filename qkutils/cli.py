@@ -222,7 +222,7 @@ def store(
     model: str, images: Place, count: int, odd: list[tuple], camvid: Place, bsds: Place, to: Place
 ) -> None:
     """Stores the numbers that the book shows of a model, and those of the given data sets."""
-    from qkutils.book import stored
+    from qkutils.book import stored, stored_maps
 
     to = to or stored.FOLDER
     qk.store.check_writable(to / "new.csv")
@@ -234,6 +234,9 @@ def store(
     loaded = qk.models.load(model)
     print(stored.store_modes(loaded, to))
     print(stored.store_salience(loaded, str(images or ""), count, to))
+    if images:
+        print(stored_maps.store_photographs(loaded, images, to))
+        print(stored_maps.store_taken_apart(loaded, to))
     if sets:
         own = qk.world.samples(5_000_000, 0, count, size=loaded.image_size[0])
         print(stored.store_preference(loaded, sets | {"drawn scenes": own}, pictures, to))

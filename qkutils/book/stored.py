@@ -33,6 +33,7 @@ KINDS = {
     "same_object": ("of", "layer", "head"),
     "grouping": ("of", "matching", "layer", "head"),
 }
+MAPS = ("photographs", "taken_apart")  # of which `stored_maps` knows
 SHARES = ("share", "null_share", "share_others", "null_share_others")
 FOLDER = Path(str(resources.files("qkutils.book").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
@@ -44,7 +45,8 @@ def names(kind: str = "modes") -> list[str]:
     Parameters
     ----------
     kind
-        `modes`, `salience`, `preference`, `same_object` or `grouping`.
+        `modes`, `salience`, `preference`, `same_object` or `grouping`; or, of `stored_maps`,
+        `photographs` or `taken_apart`.
 
     Returns
     -------
@@ -62,8 +64,17 @@ def names(kind: str = "modes") -> list[str]:
     >>> "deit_tiny_patch16_224.fb_in1k" in stored.names("modes")
     True
     """
-    options.choice("kind", kind, KINDS)
-    return sorted(p.name.removesuffix(f".{kind}.csv") for p in FOLDER.glob(f"*.{kind}.csv"))
+    options.choice("kind", kind, (*KINDS, *MAPS))
+    end = f".{kind}.nc" if kind in MAPS else f".{kind}.csv"
+    return sorted(path.name.removesuffix(end) for path in FOLDER.glob(f"*{end}"))
+
+
+def nothing_of(kind: str, name: str) -> str:
+    """What to say where nothing of a kind is stored of a model."""
+    return (
+        f"no stored {kind} of {name!r}; of {', '.join(names(kind)) or 'no model'} there are; "
+        f"with the model at hand, `qkutils store {name}` computes them"
+    )
 
 
 def read(kind: str, name: str) -> xr.Dataset:
@@ -109,10 +120,7 @@ def read(kind: str, name: str) -> xr.Dataset:
     ['0', '1', '2', 'all']
     """
     if name not in names(kind):
-        raise FileNotFoundError(
-            f"no stored {kind} of {name!r}; of {', '.join(names(kind)) or 'no model'} there are; "
-            f"with the model at hand, `qkutils store {name}` computes them"
-        )
+        raise FileNotFoundError(nothing_of(kind, name))
     path = FOLDER / f"{name}.{kind}.csv"
     with path.open(encoding="utf-8") as file:
         lines = [line[2:].partition(":") for line in file if line.startswith("# ")]
