@@ -48,6 +48,7 @@ COUNT = 256
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -55,7 +56,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
-from qkutils.book import is_embedded, pictures_for, tell
+from qkutils.book import is_embedded, pictures_for, stored_maps, tell
 
 # %% [markdown]
 # ## One mode, one picture
@@ -258,7 +259,80 @@ draw(rings)
 
 # %% [markdown]
 # If we looked at strength alone, we would miss these modes. What do their red places have in common, and
-# what their cyan places? The next section measures it.
+# what their cyan places? The section on names measures it.
+#
+# ## Real modes on real photographs
+#
+# The scenes are drawn, and the model is small. So here are three models that were trained on photographs.
+# Their weights are not part of this book. Their modes were computed elsewhere with
+# `qkutils store MODEL --images DIR`, and stored.
+#
+# A rule chooses the modes, not our taste. In eight layers, spread evenly over the depth, we take the mode
+# with the largest carried share on {glue:text}`measured_on`. Every second of the eight is shown, from early to late.
+# The pictures are the best of the twenty {ref}`photographs of this book <photographs>`. Twenty are few. So each
+# mode also says which part of the ImageNet photographs scores higher than the best of ours.
+
+# %% tags=["hide-input"]
+stored_names = stored_maps.stored.names("photographs")
+apart = {name: stored_maps.on_photographs(name) for name in stored_names}
+tell(measured_on=apart[stored_names[0]].attrs["images"])
+facts = ["fingerprint", "convention"]
+origin = {n: [maps[key].item() for key in facts] for n, maps in apart.items()}
+pd.DataFrame(origin, index=facts).T.assign(
+    computed=[maps.attrs["computed"] for maps in apart.values()]
+)
+
+
+# %% tags=["hide-input"]
+def label_stored(maps, number, found):
+    """A stored mode's name, its numbers, and where our photographs stand."""
+    one = maps.isel(chosen=number)
+    above = found.above.where(found.there).min()
+    numbers = f"cos {float(one.cosine):+.2f}\ncarries {float(one.carried):.0%}"
+    name = place(*(int(one[part]) for part in ("layer", "head", "mode")))
+    return f"{name}\n{numbers}\n{float(above):.0%} higher"
+
+
+def draw_stored(name):
+    """Every second stored mode of a model on the photographs where it scores highest."""
+    fig = plt.figure(figsize=(9, 9.4))
+    for part, number in zip(fig.subfigures(4), (1, 3, 5, 7), strict=True):
+        found = stored_maps.gallery(apart[name], number)
+        axes = part.subplots(2, 8, gridspec_kw=close)
+        shown = label_stored(apart[name], number, found)
+        figures.gallery_rows(axes, found, shown)
+
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-deit", "caption": "DeiT-tiny, trained to classify: in four layers, from early to late, the mode that carries most, on the photographs of this book where it scores highest. Signs, colours and gaps as in the figure with high and low cosines. Higher: the part of the ImageNet photographs whose score is above that of the best of ours, for the better sign. Computed elsewhere."}, "image": {"alt": "For four modes of deit, photographs for both signs, each above its red and cyan overlay, with the mode's cosine, carried share and the part of ImageNet photographs that score higher."}}
+draw_stored("deit_tiny_patch16_224.fb_in1k")
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-augreg", "caption": "ViT-tiny AugReg, trained to classify on ImageNet-21k: in four layers, from early to late, the mode that carries most, on the photographs of this book where it scores highest. Signs, colours and gaps as in the figure with high and low cosines. Higher: the part of the ImageNet photographs whose score is above that of the best of ours, for the better sign. Computed elsewhere."}, "image": {"alt": "For four modes of augreg, photographs for both signs, each above its red and cyan overlay, with the mode's cosine, carried share and the part of ImageNet photographs that score higher."}}
+draw_stored("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-dinov2", "caption": "DINOv2 ViT-S/14, trained by self-distillation, without labels: in four layers, from early to late, the mode that carries most, on the photographs of this book where it scores highest. Signs, colours and gaps as in the figure with high and low cosines. Higher: the part of the ImageNet photographs whose score is above that of the best of ours, for the better sign. Computed elsewhere."}, "image": {"alt": "For four modes of dinov2, photographs for both signs, each above its red and cyan overlay, with the mode's cosine, carried share and the part of ImageNet photographs that score higher."}}
+draw_stored("vit_small_patch14_dinov2.lvd142m")
+
+# %% tags=["hide-input"]
+white = {}
+for name, maps in apart.items():
+    query, key = (maps[side].clip(0) for side in ("query", "key"))
+    both = (query * key).sum(("row", "column"))
+    size = ((query**2).sum(("row", "column")) * (key**2).sum(("row", "column"))) ** 0.5
+    overlap = (both / size).fillna(0).weighted(maps.score.sel(sign=1))
+    white[name] = overlap.mean("image").values
+layers_of = [f"L{int(layer)}" for layer in maps.layer]
+pd.DataFrame(white, index=layers_of).round(2)
+
+# %% [markdown]
+# Look for bands first. In all three models, the modes that carry most in early layers look for a *place*:
+# rows, columns or halves of the picture, whatever it shows. Their red and cyan hardly change from one
+# photograph to the next. Only late modes follow what is shown. The clearest is the last one of DINOv2 in
+# {numref}`fig-stored-dinov2`. At one end it lies on the thing, at the other end on what surrounds it. This
+# model was trained without labels, and never learned what a thing is called.
+#
+# The table says for all eight modes of each model how much red and cyan lie on the same patches: 1 where
+# they are the same map, 0 where they never meet. (It is the cosine of the two maps with sign +, values below
+# zero left out, photographs weighted by their score.)
 #
 # ## Names by measurement
 #

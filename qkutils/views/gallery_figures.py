@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from qkutils.views.figures import DIVERGING, SEQUENTIAL, Map
+from qkutils.views.figures import DIVERGING, SEQUENTIAL, Map, mark_patch
 
 Picture = Float[np.ndarray, "height width 3"]
 
@@ -76,6 +78,24 @@ def mode_at_work(
     for ax, shown in zip(others, best["picture"].values[best.there.values], strict=False):
         ax.imshow(shown)
     return axes
+
+
+def modes_in_a_row(axes: Sequence[Axes], picture: Picture, found: xr.Dataset, asked: int) -> None:
+    """The modes of one head on one picture, side by side, each in its own scale.
+
+    `found` is one head of `book.stored_maps.taken_apart`; maps are turned to the sign at work.
+    """
+    for ax, rank in zip(axes, range(found.sizes["rank"]), strict=True):
+        mode = found.isel(rank=rank)
+        sign = 1 if mode["query"].values.ravel()[asked] > 0 else -1
+        maps = [sign * mode[side].values for side in ("query", "key")]
+        limits = [max(float(values.max()), 1e-12) for values in maps]
+        rows, columns = maps[0].shape
+        shown = overlay(picture, *maps, (limits[0], limits[1]))
+        ax.imshow(shown, extent=(0, columns, rows, 0))
+        mark_patch(ax, asked, columns)
+        ax.set_title(f"M{int(mode['mode'])}  {float(mode.share):+.0%}", fontsize=8)
+        ax.axis("off")
 
 
 def head_map(ax: Axes, values: xr.DataArray, label: str) -> Axes:
