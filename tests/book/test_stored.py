@@ -15,13 +15,17 @@ REFERENCE = {  # weighted cosine per layer, published with the models' weights b
     "vit_tiny_patch16_224.augreg_in21k_ft_in1k": (
         ".855 .451 .453 .102 .183 .184 .149 .304 .256 .151 -.010 -.061"
     ),
+    "vit_small_patch14_dinov2.lvd142m": (
+        ".617 .657 .451 .140 .195 .149 .230 .163 .198 .124 .191 .367"
+    ),
 }
 
 
 @pytest.mark.parametrize("name", stored.names())
 def test_every_table_is_whole_and_says_where_it_comes_from(name):
     modes, salience = stored.read("modes", name), stored.read("salience", name)
-    assert dict(modes.sizes) == {"convention": 2, "layer": 12, "head": 3, "mode": 64}
+    heads = {"tiny": 3, "small": 6}[name.split("_")[1]]
+    assert dict(modes.sizes) == {"convention": 2, "layer": 12, "head": heads, "mode": 64}
     assert set(salience.removed.values) == {"all", "bias"}
     for table in (modes, salience):
         assert PROVENANCE <= set(table.attrs)
