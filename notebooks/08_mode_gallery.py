@@ -324,9 +324,9 @@ layers_of = [f"L{int(layer)}" for layer in maps.layer]
 pd.DataFrame(white, index=layers_of).round(2)
 
 # %% [markdown]
-# Look for bands first. In all three models, the modes that carry most in early layers look for a *place*:
-# rows, columns or halves of the picture, whatever it shows. Their red and cyan hardly change from one
-# photograph to the next. Only late modes follow what is shown. The clearest is the last one of DINOv2 in
+# Look for bands first. In the early and middle layers of all three models, modes that carry most look for
+# a *place*: rows or halves of the picture, whatever it shows. Their red and cyan hardly change from one
+# photograph to the next. The last modes follow what is shown. The clearest is the last one of DINOv2 in
 # {numref}`fig-stored-dinov2`. At one end it lies on the thing, at the other end on what surrounds it. This
 # model was trained without labels, and never learned what a thing is called.
 #

@@ -94,7 +94,8 @@ def modes_in_a_row(axes: Sequence[Axes], picture: Picture, found: xr.Dataset, as
         shown = overlay(picture, *maps, (limits[0], limits[1]))
         ax.imshow(shown, extent=(0, columns, rows, 0))
         mark_patch(ax, asked, columns)
-        ax.set_title(f"M{int(mode['mode'])}  {float(mode.share):+.0%}", fontsize=8)
+        share = round(float(mode.share), 2) + 0.0  # no minus before a zero
+        ax.set_title(f"M{int(mode['mode'])}  {share:+.0%}", fontsize=8)
         ax.axis("off")
 
 
