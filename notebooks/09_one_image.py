@@ -328,55 +328,43 @@ tell(
 #
 # ## A real photograph, taken apart
 #
-# The same for the three models of {numref}`fig-stored-deit`, {numref}`fig-stored-augreg` and
-# {numref}`fig-stored-dinov2`, on the first of our twenty {ref}`photographs <photographs>`. Their weights are not part of
-# this book, so this was computed elsewhere and stored. The rules are those of above: the asking patch is the one
-# whose attention is least like that of the others. In each *sixth* of the layers it is the head where this
-# patch is most exceptional. Six modes are shown, as in the paper, in order of contribution.
+# Here are the three models of {numref}`fig-stored-deit`, {numref}`fig-stored-augreg` and
+# {numref}`fig-stored-dinov2`, on the first of our twenty {ref}`photographs <photographs>`. Their weights
+# are not part of this book, so this was computed elsewhere and stored. The rules are those of above. The
+# asking patch is the one whose attention is least like that of the others. In each *sixth* of the layers we
+# take the head where this patch is most exceptional. As in the paper, six modes are shown, in order of
+# contribution.
 
-# %%
-taken = {name: stored_maps.taken_apart(name) for name in stored_maps.stored.names("taken_apart")}
-
-
-def draw_taken_apart(name):
-    """Six heads of a stored model, from early to late, and of each six modes."""
-    found = taken[name]
-    picture = stored_maps.photograph(found, found.attrs["photograph"])
-    fig, axes = plt.subplots(6, 6, figsize=(9, 10), layout="constrained")
-    for row, number in zip(axes, range(6), strict=True):
-        head = found.isel(chosen=number)
-        figures.modes_in_a_row(row, picture, head, int(found.attrs["asked"]))
-        where = name_of(int(head.layer), int(head["head"]))
-        said = f"{where}\nκ {float(head.salience_share):+.0%}"
-        row[0].text(-0.1, 0.5, said, ha="right", va="center", transform=row[0].transAxes)
-
-
-# %% mystnb={"figure": {"name": "fig-apart-deit", "caption": "One photograph in DeiT-tiny: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of deit, with the share of the logit above each."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-apart-deit", "caption": "One photograph in DeiT-tiny: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of deit, with the share of the logit above each."}}
 draw_taken_apart("deit_tiny_patch16_224.fb_in1k")
 
-# %% mystnb={"figure": {"name": "fig-apart-augreg", "caption": "One photograph in ViT-tiny AugReg: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of augreg, with the share of the logit above each."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-apart-augreg", "caption": "One photograph in ViT-tiny AugReg: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of augreg, with the share of the logit above each."}}
 draw_taken_apart("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
 
-# %% mystnb={"figure": {"name": "fig-apart-dinov2", "caption": "One photograph in DINOv2 ViT-S/14: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of dinov2, with the share of the logit above each."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-apart-dinov2", "caption": "One photograph in DINOv2 ViT-S/14: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of dinov2, with the share of the logit above each."}}
 draw_taken_apart("vit_small_patch14_dinov2.lvd142m")
 
-# %%
-shares = {
-    name: {
-        name_of(int(one.layer), int(one["head"])): [float(one.share.sum()), float(one.salience_share)]
-        for one in (found.isel(chosen=n) for n in range(6))
-    }
+# %% tags=["hide-input"]
+rows = [
+    (
+        name,
+        name_of(int(one.layer), int(one["head"])),
+        one.share.sum(),
+        one.salience_share,
+    )
     for name, found in taken.items()
-}
-of_heads = [pair for found in shares.values() for pair in found.values()]
+    for one in (found.isel(chosen=n) for n in range(6))
+]
+columns = ["model", "head", "six modes", "key salience"]
+of_heads = (
+    pd.DataFrame(rows, columns=columns).set_index(["model", "head"]).astype(float)
+)
 tell(
     real_heads=len(of_heads),
-    most_in_six=sum(six > 0.5 for six, _ in of_heads),
-    most_in_salience=sum(salience > 0.5 for _, salience in of_heads),
+    most_in_six=int((of_heads["six modes"] > 0.5).sum()),
+    most_in_salience=int((of_heads["key salience"] > 0.5).sum()),
 )
-rows = [(name, head, *pair) for name, found in shares.items() for head, pair in found.items()]
-columns = ["model", "head", "six modes", "key salience"]
-pd.DataFrame(rows, columns=columns).set_index(["model", "head"]).round(2)
+of_heads.round(2)
 
 # %% [markdown]
 # Of these {glue:text}`real_heads` heads, six modes carry more than half of the logit's variance in

@@ -88,10 +88,10 @@ def modes_in_a_row(axes: Sequence[Axes], picture: Picture, found: xr.Dataset, as
     for ax, rank in zip(axes, range(found.sizes["rank"]), strict=True):
         mode = found.isel(rank=rank)
         sign = 1 if mode["query"].values.ravel()[asked] > 0 else -1
-        maps = [sign * mode[side].values for side in ("query", "key")]
-        limits = [max(float(values.max()), 1e-12) for values in maps]
-        rows, columns = maps[0].shape
-        shown = overlay(picture, *maps, (limits[0], limits[1]))
+        query, key = (sign * mode[side].values for side in ("query", "key"))
+        limits = max(float(query.max()), 1e-12), max(float(key.max()), 1e-12)
+        rows, columns = query.shape
+        shown = overlay(picture, query, key, limits)
         ax.imshow(shown, extent=(0, columns, rows, 0))
         mark_patch(ax, asked, columns)
         share = round(float(mode.share), 2) + 0.0  # no minus before a zero
