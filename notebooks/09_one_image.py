@@ -335,6 +335,23 @@ tell(
 # take the head where this patch is most exceptional. As in the paper, six modes are shown, in order of
 # contribution.
 
+# %% tags=["hide-input"]
+names = stored_maps.stored.names("taken_apart")
+taken = {name: stored_maps.taken_apart(name) for name in names}
+
+
+def draw_taken_apart(name):
+    """Six heads of a stored model, from early to late, and of each six modes."""
+    found = taken[name]
+    picture = stored_maps.photograph(found, found.attrs["photograph"])
+    fig, axes = plt.subplots(6, 6, figsize=(9, 10), layout="constrained")
+    for row, number in zip(axes, range(6), strict=True):
+        head = found.isel(chosen=number)
+        figures.modes_in_a_row(row, picture, head, int(found.attrs["asked"]))
+        at = f"{name_of(int(head.layer), int(head['head']))}\nκ {float(head.salience_share):+.0%}"
+        row[0].text(-0.1, 0.5, at, ha="right", va="center", transform=row[0].transAxes)
+
+
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-apart-deit", "caption": "One photograph in DeiT-tiny: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of deit, with the share of the logit above each."}}
 draw_taken_apart("deit_tiny_patch16_224.fb_in1k")
 
@@ -345,20 +362,18 @@ draw_taken_apart("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
 draw_taken_apart("vit_small_patch14_dinov2.lvd142m")
 
 # %% tags=["hide-input"]
-rows = [
-    (
-        name,
-        name_of(int(one.layer), int(one["head"])),
+rows = {
+    (name, name_of(int(one.layer), int(one["head"]))): (
         one.share.sum(),
         one.salience_share,
     )
     for name, found in taken.items()
     for one in (found.isel(chosen=n) for n in range(6))
-]
-columns = ["model", "head", "six modes", "key salience"]
-of_heads = (
-    pd.DataFrame(rows, columns=columns).set_index(["model", "head"]).astype(float)
-)
+}
+table = {place: [float(value) for value in values] for place, values in rows.items()}
+of_heads = pd.DataFrame(table, index=["six modes", "key salience"]).T
+
+# %% tags=["hide-input"]
 tell(
     real_heads=len(of_heads),
     most_in_six=int((of_heads["six modes"] > 0.5).sum()),
@@ -367,9 +382,9 @@ tell(
 of_heads.round(2)
 
 # %% [markdown]
-# Of these {glue:text}`real_heads` heads, six modes carry more than half of the logit's variance in
-# {glue:text}`most_in_six`, and key salience alone does in {glue:text}`most_in_salience`. Where κ carries most, the six maps of the
-# row tell little of where the head looks: it looks where every query of the picture looks.
+# In {glue:text}`most_in_six` of these {glue:text}`real_heads` heads, six modes carry more than half of the
+# logit's variance. In {glue:text}`most_in_salience`, key salience alone does. Where κ carries most, the six
+# maps of the row say little about where the head looks. It looks where every query of the picture looks.
 #
 # ## From colour to parts?
 #
