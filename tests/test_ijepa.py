@@ -190,6 +190,7 @@ def agrees(network: qk.models.Network, last: Tensor, attention: Tensor) -> None:
         qk.rebuild_attention(network, IMAGES, modes),
     ):
         np.testing.assert_allclose(found, attention, atol=1e-5)
+    assert float(qk.compare_attention(network, IMAGES, modes).largest.max()) < 1e-5
     row = qk.attention_of_token(qk.token_factors(network, IMAGES, modes), 1)
     np.testing.assert_allclose(row, attention[:, :, :, 1], atol=1e-5)
 
@@ -336,7 +337,8 @@ def test_patches_that_can_not_be(slip, saved, unchecked):
 def test_a_predictor_takes_no_images_and_an_encoder_is_none(saved):
     path = saved()
     own = predictor(path, num_heads=HEADS)
-    for run in (qk.observed_attention, qk.rebuild_attention, qk.token_factors):
+    runs = (qk.observed_attention, qk.rebuild_attention, qk.compare_attention, qk.token_factors)
+    for run in runs:
         with pytest.raises(ValueError, match="predictor of mine.*predicting"):
             run(own, IMAGES)
     for run in (qk.load, lambda model: qk.scan(model, IMAGES)):

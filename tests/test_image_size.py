@@ -111,9 +111,12 @@ def test_senseless_sizes(size, small):
     assert "\n" not in str(caught.value)
 
 
-def test_models_without_positions_to_resample_are_refused(make_vit):
-    with pytest.raises(ValueError, match="image_size=64.*position"):
-        qk.load(make_vit(pos_embed="none"), image_size=64)
+def test_models_without_positions_to_resample_are_refused(make_vit, fill):
+    beit = fill(timm.create_model("beit_base_patch16_224", **SMALL, img_size=32), seed=0)
+    for net in (make_vit(pos_embed="none"), beit):
+        with pytest.raises(ValueError, match="image_size=64.*position"):
+            qk.load(net, image_size=64)
+        assert qk.load(net, image_size=32).image_size == (32, 32)  # its own
 
 
 def test_the_catalogue_names_the_size_at_which_a_model_is_used(fill, tmp_path, monkeypatch):

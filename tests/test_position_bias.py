@@ -134,6 +134,7 @@ def agrees(model: qk.Model, state: State) -> None:
     np.testing.assert_allclose(qk.rebuild_attention(model, images), wanted, atol=1e-5)
     modes = qk.decompose(model)
     np.testing.assert_allclose(qk.rebuild_attention(model, images, modes), wanted, atol=1e-5)
+    assert float(qk.compare_attention(model, images, modes).largest.max()) < 1e-5
     factors = token_factors(model, images)
     for token in (0, 1, prod(model.grid)):
         row = attention_of_token(factors, token)
