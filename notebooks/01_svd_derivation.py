@@ -544,7 +544,7 @@ maps = {str(k): map_of(qk.rebuild_attention(model, one, first[k])) for k in coun
 maps["the model"] = map_of(qk.observed_attention(model, one))
 
 
-# %%
+# %% tags=["hide-input"]
 top = max(float(m.max()) for m in maps.values())
 titles = {name: f"{name} modes + κ" if name.isdigit() else name for name in maps}
 scene = pictures[0]
