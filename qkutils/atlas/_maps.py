@@ -163,7 +163,7 @@ def optimal_pictures(
     refuse_foreign("atlas", atlas, loaded)
     place = {"layer": layer, "head": head, "mode": mode}
     for name, number in place.items():
-        options.choice(name, number, atlas[name].values.tolist())
+        options.choice(name, options.count(name, number, 0), atlas[name].values.tolist())
     chosen = atlas.sel(place)
     there = chosen.image.values >= 0
     if not there.any():
