@@ -18,11 +18,13 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache_
 
 # Read by book/_tools/parameters.py and, the last two, by recipes' shells
 export MODEL IMAGES IMAGE_SIZE PARAMETERS PORT REPOSITORY
+# Read by the recipe of `report`, where they are given
+export MODELS O3 ADE20K CAMVID BSDS COUNT OUT DEVICE
 
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
 
-.PHONY: help book check test test-real wheel sizes lint lint-js unit serve live lab bench clean FORCE
+.PHONY: help book report check test test-real wheel sizes lint lint-js unit serve live lab bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +33,11 @@ help: ## list what can be made
 book: $(READY) ## run the chapters that changed, once each, and build the book
 	@$(ALONE) $(MAKE) --no-print-directory _build/html/index.html
 	@echo "The book is in _build/html/index.html (make serve shows it)"
+
+report: $(READY) ## give every claim of the paper its verdict: MODELS="a b" IMAGES= O3= ADE20K= CAMVID= BSDS= COUNT= OUT= DEVICE=
+	@$(RUN) -m qkutils report $${MODELS:+--models $$MODELS} $${IMAGES:+--images "$$IMAGES"} \
+	$${O3:+--o3 "$$O3"} $${ADE20K:+--ade20k "$$ADE20K"} $${CAMVID:+--camvid "$$CAMVID"} $${BSDS:+--bsds "$$BSDS"} \
+	$${COUNT:+--count "$$COUNT"} $${OUT:+--out "$$OUT"} $${DEVICE:+--device "$$DEVICE"}
 
 check: lint unit ## check the code and run its tests, without chapters and without a browser
 

@@ -246,6 +246,14 @@ def store(
         print(stored.store_grouping(loaded, people, "BSDS500, validation", to))
 
 
+def report(models: list[str], count: int, out: Path, device: str | None, **folders: Place) -> None:
+    """Gives the claims of the paper their verdicts for several models, and tells where."""
+    from qkutils.book import report as replication
+
+    given = {name: folder for name, folder in folders.items() if folder}
+    print(replication.write(models, given, count, out, device))
+
+
 def train(
     objective: str, seed: int, steps: int | None, device: str, out: Path, publish: bool
 ) -> None:

@@ -202,6 +202,11 @@ def last_minus_middle(values: xr.DataArray) -> xr.Dataset:
     return over_depth(values, np.eye(len(middle))[-1] - middle)
 
 
+def middle(values: xr.DataArray) -> xr.Dataset:
+    """Mean of the middle third of the layers: see `over_depth`."""
+    return over_depth(values, _thirds(values)[1])
+
+
 def late(values: xr.DataArray) -> xr.Dataset:
     """Mean of the last third of the layers: see `over_depth`."""
     return over_depth(values, _thirds(values)[2])
