@@ -78,6 +78,8 @@ USAGE = {  # what is wrong with a command line itself, and what its message name
     "a seed of -1": (["train", "simmim", "--seed", "-1"], "--seed"),
     "training on the gpu": (["train", "simmim", "--device", "gpu"], "gpu"),
     "a count of 0": (["store", "tiny-dino", "--count", "0"], "--count"),
+    "a report of none": (["report", "--count", "0"], "--count"),
+    "a report on the gpu": (["report", "--device", "gpu"], "gpu"),
     "odd without a name": (["store", "tiny-dino", "--odd", "folder"], "NAME=FOLDER"),
 }
 FAILS = {  # what can't be done, and what its message names
@@ -122,6 +124,13 @@ FAILS = {  # what can't be done, and what its message names
     "storing of a missing folder": (["store", "tiny-dino", *FEW, "--images", "nowhere"], "nowhere"),
     "storing of a missing set": (["store", "tiny-dino", *FEW, "--odd", "o3=nowhere"], "nowhere"),
     "storing of missing streets": (["store", "tiny-dino", *FEW, "--camvid", "nowhere"], "nowhere"),
+    "reporting an unknown model": (["report", "--models", "tiny-dino", "tiny-dyno"], "tiny-dyno"),
+    "reporting of a missing folder": (
+        ["report", "--models", "tiny-dino", "--o3", "nowhere"],
+        "nowhere",
+    ),
+    "reporting of no pictures": (["report", "--images", "empty"], "empty"),
+    "reporting into a file": (["report", "--out", "file.txt"], "file.txt"),
     "storing of missing people": (["store", "tiny-dino", *FEW, "--bsds", "nowhere"], "nowhere"),
 }
 

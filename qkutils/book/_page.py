@@ -17,6 +17,7 @@ FACTS = tomllib.loads(resources.files(__package__).joinpath("claims.toml").read_
 CODE = "schwartz-cnl/DissectingViT at 5adbd0d"  # the published code, as it was read
 NOTEBOOKS = ("cosine_similarity", "look_for_optimal_imagenet_photo")
 COPIES = 8  # of each head, in the loop over its images
+OF_OBJECTS = {"first": "same object, first", "beyond": "same object, over both"}
 WIDTHS = (192, 384, 768, 1024, 1280)
 NUMBERS = ("estimate", "low", "high")
 Rows = list[list[str]]
@@ -30,7 +31,9 @@ def fact(name: str, what: str) -> str:
 def page(table: pd.DataFrame) -> str:
     """All tables of the report."""
     claims = [_claim(claim, table[table.claim == claim["words"]]) for claim in FACTS["claim"]]
-    return "\n\n".join([*claims, "### The models that were run", _models(table)]) + "\n"
+    rest = ["## The models that were run", _models(table)]
+    rest += ["## What does not replicate", differences(table)]
+    return "\n\n".join(["## The claims", *claims, *rest]) + "\n"
 
 
 def _markdown(head: list[str], rows: Rows) -> str:
@@ -90,12 +93,8 @@ def differences(table: pd.DataFrame) -> str:
     numbers = {
         "code": [_of_code()],
         "stored": [_of_stored(name) for name in stored.names("salience")],
-        "objects": _of_table(
-            table,
-            first=("same object, first", "CamVid"),
-            beyond=("same object, over both", "CamVid"),
-        ),
-        "weights": _of_table(table, rise=("cosine, last − middle", "weights")),
+        "objects": _of_table(table, "CamVid", OF_OBJECTS),
+        "weights": _of_table(table, "weights", {"rise": "cosine, last − middle"}),
     }
     head = ["what", "theirs", "ours", "where"]
     said = [(each, of) for each in FACTS["difference"] for of in numbers[each["numbers"]]]
@@ -156,7 +155,7 @@ def _of_stored(name: str) -> dict[str, Any]:
     }
 
 
-def _of_table(table: pd.DataFrame, data: str, **wanted: str) -> list[dict[str, str]]:
+def _of_table(table: pd.DataFrame, data: str, wanted: dict[str, str]) -> list[dict[str, str]]:
     """Measurements of the models that have all those wanted, the paper's convention first."""
     found = table[(table.fingerprint != "") & (table.data == data)]
     rows = []

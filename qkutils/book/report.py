@@ -24,7 +24,7 @@ import xarray as xr
 import qkutils as qk
 from qkutils import datasets, models, modes, pictures, statistics, store, studies, world
 from qkutils.book._choosing import is_embedded
-from qkutils.book._page import FACTS, NUMBERS, differences, fact, page
+from qkutils.book._page import FACTS, NUMBERS, fact, page
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.records import Records
@@ -196,36 +196,33 @@ def write(
     asked, jobs = list(names) or paper(), read(folders, count)
     print(plan(asked, jobs, count, bool(names), device))
     known = {job.data: _digest(job.items) for job in jobs}
-    tables = {}
-    for name in asked:
-        try:
-            tables[name] = _measured(name, jobs, known, count, out, device)
-        except (FileNotFoundError, ValueError) as error:
-            if names or _file(out, name).exists():
-                raise
-            print(f"{name}: {statistics.NOT_RUN} ({error})")
+    found = [_measured(name, jobs, known, count, out, device, bool(names)) for name in asked]
+    tables = {each.attrs["model"]: each for each in found if each is not None}
     table = judge(tables, {job.data: len(job.items) for job in jobs})
-    store.write(out / "report.md", f"{page(table)}\n{differences(table)}\n")
+    store.write(out / "report.md", page(table))
     return store.write(out / "report.csv", table.to_csv(index=False, float_format="%.6g"))
 
 
 def _measured(
-    name: str, jobs: list[Job], known: dict, count: int, out: Path, device: str
-) -> xr.Dataset:
+    name: str, jobs: list[Job], known: dict, count: int, out: Path, device: str, strict: bool
+) -> xr.Dataset | None:
     """A model's measurements, from its file or anew; the model does not outlive this call."""
-    model = _load(name, device)
+    try:
+        model = _load(name, device)
+    except (FileNotFoundError, ValueError) as error:
+        if strict:
+            raise
+        print(f"{name}: {statistics.NOT_RUN} ({error})")
+        return None
     if is_embedded(model):
         jobs, known = drawn(model, count), {"drawn scenes": count}
 
     def identity() -> store.Identity:
         return {"model": model.identity, "data": known, "code_version": version("qkutils")}
 
-    print(f"{name}: {'kept' if _file(out, name).exists() else 'measuring'}")
-    return store.resumable(_file(out, name), identity, lambda _: measure(model, jobs))
-
-
-def _file(folder: Path, name: str) -> Path:
-    return folder / f"{name.replace(os.sep, '--')}.nc"
+    path = out / f"{model.name.replace(os.sep, '--')}.nc"
+    print(f"{name}: {'measured before' if path.is_file() else 'measuring'}")
+    return store.resumable(path, identity, lambda _: measure(model, jobs))
 
 
 def _load(name: str, device: str | None = None) -> Model:
@@ -254,7 +251,8 @@ def measure(model: Model, jobs: Sequence[Job]) -> xr.Dataset:
             row |= _numbers(found)
             rows.append(row | {"null": null, "over": over, "count": count, "images": images})
     table = pd.DataFrame(rows).rename_axis("row").to_xarray()
-    return table.assign_attrs(fingerprint=model.fingerprint, code_version=version("qkutils"))
+    said = {"model": model.name, "fingerprint": model.fingerprint}
+    return table.assign_attrs(said, code_version=version("qkutils"))
 
 
 # ---- what it will take ---------------------------------------------------------------------------
