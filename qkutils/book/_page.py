@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qkutils import datasets, models, statistics
+from qkutils import datasets, statistics
 from qkutils.book import stored
 
 FACTS = tomllib.loads(resources.files(__package__).joinpath("claims.toml").read_text("utf-8"))
@@ -23,14 +23,9 @@ NUMBERS = ("estimate", "low", "high")
 Rows = list[list[str]]
 
 
-def fact(name: str, what: str) -> str:
-    """What the catalogue says of a model; nothing for one that is not in it."""
-    return str(models.catalogue()[what].get(name, ""))
-
-
 def page(table: pd.DataFrame) -> str:
     """All tables of the report."""
-    claims = [_claim(claim, table[table.claim == claim["words"]]) for claim in FACTS["claim"]]
+    claims = [_claim(claim, table) for claim in FACTS["claim"]]
     rest = ["## The models that were run", _models(table)]
     rest += ["## What does not replicate", differences(table)]
     return "\n\n".join(["## The claims", *claims, *rest]) + "\n"
@@ -41,17 +36,18 @@ def _markdown(head: list[str], rows: Rows) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _claim(claim: dict, rows: pd.DataFrame) -> str:
+def _claim(claim: dict, table: pd.DataFrame) -> str:
     """One claim; the models that were not run at all share a line."""
     known = claim["figure"].startswith("section")
     heading = f"### {claim['words']} ({'' if known else 'figure '}{claim['figure']})"
     told = f"The number: {claim['number']}. The null: {claim['null']}."
-    run = rows.model.isin(rows.model[rows.fingerprint != ""])
+    rows = table[table.claim == claim["words"]]
+    run = rows.model.isin(table.model[table.fingerprint != ""])
     cells = [_cells(claim, row) for row in rows[run].to_dict("records")]
     if others := list(dict.fromkeys(rows.paper[~run])):
-        every = len(others) == sum(models.catalogue().paper != "")
-        told_of = f"all {len(others)} of the paper" if every else f"the paper's {', '.join(others)}"
-        cells.append([told_of, claim["data"], "", "", statistics.NOT_RUN])
+        every = set(others) == set(table.paper) - {""}
+        which = f"all {len(others)} of the paper" if every else f"the paper's {', '.join(others)}"
+        cells.append([which, claim["data"], "", "", statistics.NOT_RUN])
     head = ["model", "data", "number and 95 % interval", "null", "verdict"]
     return "\n\n".join([heading, told, _markdown(head, cells)])
 
@@ -74,12 +70,12 @@ def _text(row: Any) -> str:
 
 
 def _models(table: pd.DataFrame) -> str:
-    rows = []
-    for one in table[table.fingerprint != ""].drop_duplicates("model").itertuples():
-        tensors = FACTS["origin"].get(one.model) or fact(one.model, "note")
-        trained = fact(one.model, "objective")
-        rows.append([one.model, trained, one.fingerprint, one.code_version, tensors])
-    return _markdown(["model", "trained for", "fingerprint", "code", "of its tensors"], rows)
+    run = table[table.fingerprint != ""].drop_duplicates("model")
+    rows = [
+        [one.model, one.fingerprint, one.code_version, FACTS["origin"].get(one.model, "")]
+        for one in run.itertuples()
+    ]
+    return _markdown(["model", "fingerprint", "code version", "its tensors"], rows)
 
 
 # ---- what does not replicate ---------------------------------------------------------------------
@@ -91,7 +87,7 @@ def differences(table: pd.DataFrame) -> str:
     Numbers are those of stored results and of the report's table.
     """
     numbers = {
-        "code": [_of_code()],
+        "code": [_of_code(table)],
         "stored": [_of_stored(name) for name in stored.names("salience")],
         "objects": _of_table(table, "CamVid", OF_OBJECTS),
         "weights": _of_table(table, "weights", {"rise": "cosine, last − middle"}),
@@ -115,13 +111,13 @@ def _each(values: Iterable[float]) -> str:
     return ", ".join(f"{value:.3f}" for value in values)
 
 
-def _of_code() -> dict[str, Any]:
+def _of_code(table: pd.DataFrame) -> dict[str, Any]:
     """What the published code gives, and what is right."""
     name, *_ = stored.names("modes")
     modes = stored.read("modes", name).sel(convention="paper", layer=0)
     first = float(modes.cosine.weighted(modes.sigma).mean("mode").mean("head"))
     sizes = [each.image.size for each in datasets.photographs()]
-    covered = sum(models.catalogue().paper != "") - len(FACTS["unpublished"])
+    named = table.drop_duplicates("paper").paper != ""
     return {
         "model": name,
         "first": first,
@@ -132,7 +128,7 @@ def _of_code() -> dict[str, Any]:
         "fixed": np.sin(0.123),
         "unseen": np.mean([1 - min(size) / max(size) for size in sizes]),
         "copies": COPIES * 12 * 12,
-        "covered": covered,
+        "covered": sum(named) - len(FACTS["unpublished"]),
     }
 
 

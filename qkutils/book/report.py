@@ -24,14 +24,14 @@ import xarray as xr
 import qkutils as qk
 from qkutils import datasets, models, modes, pictures, statistics, store, studies, world
 from qkutils.book._choosing import is_embedded
-from qkutils.book._page import FACTS, NUMBERS, fact, page
+from qkutils.book._page import FACTS, NUMBERS, page
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.records import Records
 
 PUBLISHED = Path(str(resources.files(__package__).joinpath("results", "report.csv")))
 SCENES = 5_000_000  # drawn scenes that no model was trained on
-PASSES = 6  # what the study of a picture costs, in bare passes of it
+PASSES = 3  # what the study of a picture costs, in bare passes of it
 
 Found = dict[str, tuple[xr.Dataset, float]]  # by its name: a number with its interval, and its null
 
@@ -262,7 +262,7 @@ def plan(names: Sequence[str], jobs: Sequence[Job], count: int, strict: bool, de
     """What a report will take, in a few lines.
 
     Memory: twice the weights in float32.  Download: the weights once.  Time: what one image takes
-    the first model at hand, by parameters and patches for the others, six times for each picture.
+    the first model at hand, by parameters and patches for the others, three times for each picture.
     Raises ValueError for a name that is none; where not `strict`, only says so.
     """
     lines, work, rate = [], 0.0, 0.0
@@ -275,12 +275,12 @@ def plan(names: Sequence[str], jobs: Sequence[Job], count: int, strict: bool, de
         size = sum(each.numel() for each in net.parameters())
         there = not next(net.parameters()).is_meta
         load = size * net.patch_embed.num_patches
-        work += load * (4 * count if fact(name, "source") == "embedded" else passes)
+        work += load * (4 * count if _fact(name, "source") == "embedded" else passes)
         rate = rate or (_seconds(net, device) / load if there else 0.0)
         download = "none" if there else f"{4 * size / 1e9:.2f} GB"
         lines.append(f"{name}: memory {8 * size / 1e9:.2f} GB, download {download}")
     minutes = f"about {PASSES * work * rate / 60:.0f} minutes" if rate else "unknown"
-    return "\n".join([*lines, f"on {device}; time in all, at most: {minutes}"])
+    return "\n".join([*lines, f"on {device}; time in all: {minutes}"])
 
 
 def _net(name: str, strict: bool) -> Any:
@@ -336,14 +336,19 @@ def _is_about(claim: dict, name: str) -> bool:
     if "minus" in claim:
         return name in claim["minus"]
     named, objectives = claim.get("models", ()), claim.get("objectives")
-    return objectives is None or name in named or fact(name, "objective") in objectives
+    return objectives is None or name in named or _fact(name, "objective") in objectives
+
+
+def _fact(name: str, what: str) -> str:
+    """What the catalogue says of a model; nothing for one that is not in it."""
+    return str(models.catalogue()[what].get(name, ""))
 
 
 def _rows(claim: dict, name: str, frames: dict, sizes: dict[str, int]) -> list[dict[str, Any]]:
     """A row for each data set and convention, and for the paper's where it is not among them."""
     said = {"figure": claim["figure"], "claim": claim["words"]}
     said["measurement"] = claim["measurement"]
-    said |= {"model": name, "paper": fact(name, "paper")}
+    said |= {"model": name, "paper": _fact(name, "paper")}
     meant, rows = (claim.get("data"), claim["convention"]), []
     for row in _measured_for(claim, name, frames):
         verdict = _verdict(claim, row)
@@ -355,8 +360,8 @@ def _rows(claim: dict, name: str, frames: dict, sizes: dict[str, int]) -> list[d
         few = sizes.get(meant[0], 0)
         images = few if name in frames and few < statistics.FEWEST_IMAGES else 0
         its = {"data": meant[0], "convention": meant[1], "images": images}
-        rows.insert(0, said | its | {"whose": "paper", "verdict": statistics.NOT_RUN})
-    return rows
+        rows.append(said | its | {"whose": "paper", "verdict": statistics.NOT_RUN})
+    return sorted(rows, key=lambda row: row["whose"] != "paper")
 
 
 def _measured_for(claim: dict, name: str, frames: dict) -> list[dict[str, Any]]:

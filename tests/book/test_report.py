@@ -242,7 +242,7 @@ def test_what_the_published_code_gives_is_recomputed():
         spread = (4 / 45 / width) ** 0.5 * 3 / 2  # of the length, as a share of it
         wanted = (3 / width) ** 0.5 / (1 - 2.326 * spread)
         assert _page.published_baseline(width) == pytest.approx(wanted, rel=0.02)
-    numbers = _page._of_code()
+    numbers = _page._of_code(report.published())
     assert numbers["first"] == pytest.approx(0.872, abs=1e-3)  # as others published it
     assert numbers["divided"] == pytest.approx(0.872 / 64, abs=1e-4)
     assert numbers["covered"] == 13 and numbers["copies"] == 1152
