@@ -47,8 +47,8 @@ def _claim(claim: dict, table: pd.DataFrame) -> str:
     if others := list(dict.fromkeys(rows.paper[~run])):
         every = set(others) == set(table.paper) - {""}
         which = f"all {len(others)} of the paper" if every else f"the paper's {', '.join(others)}"
-        cells.append([which, claim["data"], "", "", statistics.NOT_RUN])
-    head = ["model", "data", "number and 95 % interval", "null", "verdict"]
+        cells.append([which, claim["data"], "", statistics.NOT_RUN])
+    head = ["model", "data", "number, 95 % interval, null", "verdict"]
     return "\n\n".join([heading, told, _markdown(head, cells)])
 
 
@@ -56,13 +56,12 @@ def _cells(claim: dict, row: dict[str, Any]) -> list[str]:
     images = f", n = {row['images']}" if row["images"] else ""
     ours = "ours: " if row["whose"] == "ours" else ""
     data = f"{ours}{row['data']}{images} ({row['convention']})"
-    number = null = ""
-    if row["verdict"] != statistics.NOT_RUN:
-        number = f"{_text(row)} over {row['count']} {row['over']}s"
-        null = "" if np.isnan(row["null"]) else f"{row['null']:+.3f}"
-    if "equals" in claim:
+    number = ""
+    if "equals" in claim and row["verdict"] != statistics.NOT_RUN:
         number = f"±{row['estimate']:.3f}"
-    return [row["model"], data, number, null, row["verdict"]]
+    elif row["verdict"] != statistics.NOT_RUN:
+        number = f"{_text(row)} over {row['count']} {row['over']}s; null {row['null']:+.3f}"
+    return [row["model"], data, number, row["verdict"]]
 
 
 def _text(row: Any) -> str:
