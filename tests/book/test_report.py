@@ -74,6 +74,7 @@ def shares(name: str, field: str = "share") -> np.ndarray:
     return (on[0] + on[1]) / 2
 
 
+@pytest.mark.slow
 def test_cosines_are_those_of_the_whole_matrices(table):
     early, middle, late = thirds(cosines("tiny-simmim-finetuned"))
     found = row_of(table, "tiny-simmim-finetuned", "cosine, late − early", convention="paper")
@@ -89,6 +90,7 @@ def test_cosines_are_those_of_the_whole_matrices(table):
     assert band.verdict == "contradicted"
 
 
+@pytest.mark.slow
 def test_shares_and_their_difference_are_those_of_the_pictures(table):
     turn = {}
     for name in PAIR:
@@ -116,6 +118,7 @@ def contrast_interval(of_image: np.ndarray) -> tuple[float, float]:
     return tuple(np.quantile(draws, [0.025, 0.975]))
 
 
+@pytest.mark.slow
 def test_grouping_is_the_excess_over_the_null(table):
     pictures = qk.world.segmentations(report.SCENES, 0, COUNT, background=True)
     found = qk.studies.grouping("tiny-simmim", pictures).sel(matching="displacement")
@@ -129,6 +132,7 @@ def test_grouping_is_the_excess_over_the_null(table):
     assert turn.estimate == pytest.approx(np.nanmean(late_less_early), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_every_claim_names_every_model_of_the_paper_that_it_is_about(table):
     claims = {claim["words"]: claim for claim in report.FACTS["claim"]}
     assert len(claims) == len(report.FACTS["claim"])
@@ -146,9 +150,9 @@ def test_every_claim_names_every_model_of_the_paper_that_it_is_about(table):
             assert of_paper.paper.nunique() == len(of_paper) == 16
 
 
-@pytest.mark.parametrize("whose", ["fresh", "published"])
-def test_verdicts_are_in_the_one_vocabulary(whose, table):
-    of = table if whose == "fresh" else report.published()
+@pytest.mark.parametrize("whose", [pytest.param("table", marks=pytest.mark.slow), "published"])
+def test_verdicts_are_in_the_one_vocabulary(whose, request):
+    of = report.published() if whose == "published" else request.getfixturevalue(whose)
     assert all(WORDS.fullmatch(verdict) for verdict in of.verdict)
     silent = of.verdict == "not run here"
     assert of.estimate[silent].isna().all() and of.estimate[~silent].notna().all()
@@ -169,6 +173,7 @@ def test_fewer_than_twenty_pictures_are_not_run(count, runs, make_vit):
     assert own.whose.tolist() == ["paper"] and own.images.tolist() == [count]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_the_same(out, tmp_path):
     command = [
         sys.executable,
