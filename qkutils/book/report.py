@@ -30,6 +30,7 @@ from qkutils.models import Model
 from qkutils.records import Records
 
 PUBLISHED = Path(str(resources.files(__package__).joinpath("results", "report.csv")))
+TOLD = ["measurement", "data", "convention", "over"]  # of a measurement, beside its numbers
 SCENES = 5_000_000  # drawn scenes that no model was trained on
 PASSES = 3  # what the study of a picture costs, in bare passes of it
 
@@ -250,7 +251,8 @@ def measure(model: Model, jobs: Sequence[Job]) -> xr.Dataset:
             }
             row |= _numbers(found)
             rows.append(row | {"null": null, "over": over, "count": count, "images": images})
-    table = pd.DataFrame(rows).rename_axis("row").to_xarray()
+    table = pd.DataFrame(rows).rename_axis("row").to_xarray().set_coords(TOLD)
+    table = table.copy(deep=True)  # pandas' own arrays can't be written to, and torch warns of them
     said = {"model": model.name, "fingerprint": model.fingerprint}
     return table.assign_attrs(said, code_version=version("qkutils"))
 
