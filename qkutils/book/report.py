@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from importlib import resources
 from importlib.metadata import version
@@ -180,7 +179,7 @@ def _digest(items: Any) -> str:
 def paper() -> list[str]:
     """The catalogue's names of the models of the paper."""
     table = models.catalogue()
-    return list(table.index[table.paper != ""])
+    return list(table.index[(table.paper != "") & (table.loader == "load")])
 
 
 def write(
@@ -209,7 +208,7 @@ def _measured(
 ) -> xr.Dataset | None:
     """A model's measurements, from its file or anew; the model does not outlive this call."""
     try:
-        model = _load(name, device)
+        model = models.load(name, device=device)
     except (FileNotFoundError, ValueError) as error:
         if strict:
             raise
@@ -224,16 +223,6 @@ def _measured(
     path = out / f"{model.name.replace(os.sep, '--')}.nc"
     print(f"{name}: {'measured before' if path.is_file() else 'measuring'}")
     return store.resumable(path, identity, lambda _: measure(model, jobs))
-
-
-def _load(name: str, device: str | None = None) -> Model:
-    """A model, at the size at which it is measured."""
-    loaded = models.load(name, device=device)
-    side = FACTS["image_size"].get(name)
-    if side:
-        loaded.net.set_input_size((side, side))
-        loaded = replace(models.load(loaded.net), name=name, facts=loaded.facts)
-    return loaded
 
 
 def measure(model: Model, jobs: Sequence[Job]) -> xr.Dataset:
@@ -272,7 +261,9 @@ def plan(names: Sequence[str], jobs: Sequence[Job], count: int, strict: bool, de
     for name in names:
         net = _net(name, strict)
         if net is None:
-            lines.append(f"{name}: memory, download and time unknown; its file has to be at hand")
+            size = int(_fact(name, "megabytes") or 0)
+            download = f"{size} MB" if size else "unknown"
+            lines.append(f"{name}: memory and time unknown, download {download}")
             continue
         size = sum(each.numel() for each in net.parameters())
         there = not next(net.parameters()).is_meta
@@ -287,10 +278,8 @@ def plan(names: Sequence[str], jobs: Sequence[Job], count: int, strict: bool, de
 
 def _net(name: str, strict: bool) -> Any:
     """A model's network; its architecture alone where it would have to be fetched."""
-    folder = os.environ.get(models.WEIGHTS_VARIABLE) or ""
-    there = Path(folder, f"{name}.safetensors").is_file() or Path(name).exists()
-    if there or name in models.at_hand():
-        return _load(name).net
+    if Path(name).exists() or name in models.at_hand():
+        return models.load(name).net
     if timm.is_model_pretrained(name):
         with torch.device("meta"):
             return timm.create_model(name)
