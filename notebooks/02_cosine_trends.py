@@ -260,8 +260,8 @@ _ = axes[0].legend(fontsize=8, loc="lower right")
 # :::
 
 # %% tags=["hide-input"]
-first_seeds = set(models.family()[0].dropna()) | set(stored.names())
-names = [name for name in models.at_hand() if name in first_seeds - {model.name}]
+later_seeds = set(models.family().drop(columns=0).stack())
+names = [n for n in models.at_hand() if n not in later_seeds | {model.name}]
 curves = {model.name: weighted} | {
     name: qk.weighted_cosine(name, convention="paper") for name in names
 }

@@ -31,7 +31,11 @@ SHAPES: dict[str, dict] = {
     "odd-d-head": {"embed_dim": 45, "num_heads": 5},
     "one-head": {"embed_dim": 24, "num_heads": 1},
 }
-REAL = ("deit_tiny_patch16_224.fb_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+REAL = (
+    "deit_tiny_patch16_224.fb_in1k",
+    "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    "vit_small_patch14_dinov2.lvd142m",
+)
 
 
 def fill_at_random(net: torch.nn.Module, seed: int) -> torch.nn.Module:
@@ -115,7 +119,7 @@ def folder_of(variable: str) -> Path:
 
 @pytest.fixture(scope="session", params=REAL)
 def real_model(request) -> qk.models.Model:
-    """Each of the two real models."""
+    """Each of the three real models."""
     path = folder_of("QKUTILS_WEIGHTS") / f"{request.param}.safetensors"
     if not path.is_file():
         pytest.skip(f"QKUTILS_WEIGHTS holds no {path.name}")
