@@ -268,14 +268,14 @@ draw(rings)
 # `qkutils store MODEL --images DIR`, and stored.
 #
 # A rule chooses the modes, not our taste. In eight layers, spread evenly over the depth, we take the mode
-# with the largest carried share on {glue:text}`measured_on`. Every second of the eight is shown, from early to late.
+# with the largest carried share on {glue:text}`measured_on` ImageNet photographs. Every second of the eight is shown, from early to late.
 # The pictures are the best of the twenty {ref}`photographs of this book <photographs>`. Twenty are few. So each
 # mode also says which part of the ImageNet photographs scores higher than the best of ours.
 
 # %% tags=["hide-input"]
 stored_names = stored_maps.stored.names("photographs")
 apart = {name: stored_maps.on_photographs(name) for name in stored_names}
-tell(measured_on=apart[stored_names[0]].attrs["images"])
+tell(measured_on=apart[stored_names[0]].attrs["images"].split()[0])
 facts = ["fingerprint", "convention"]
 origin = {n: [maps[key].item() for key in facts] for n, maps in apart.items()}
 pd.DataFrame(origin, index=facts).T.assign(
@@ -313,15 +313,15 @@ draw_stored("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
 draw_stored("vit_small_patch14_dinov2.lvd142m")
 
 # %% tags=["hide-input"]
-white = {}
+white, ends = {}, xr.DataArray([1, -1], {"sign": [1, -1]}, "sign")
 for name, maps in apart.items():
-    query, key = (maps[side].clip(0) for side in ("query", "key"))
+    query, key = ((ends * maps[side]).clip(0) for side in ("query", "key"))
     both = (query * key).sum(("row", "column"))
     size = ((query**2).sum(("row", "column")) * (key**2).sum(("row", "column"))) ** 0.5
-    overlap = (both / size).fillna(0).weighted(maps.score.sel(sign=1))
-    white[name] = overlap.mean("image").values
+    overlap = (both / size).fillna(0).weighted(maps.score)
+    white[name] = overlap.mean(("sign", "image")).values
 layers_of = [f"L{int(layer)}" for layer in maps.layer]
-pd.DataFrame(white, index=layers_of).round(2)
+pd.DataFrame(white, index=layers_of).T.round(2)
 
 # %% [markdown]
 # Look for bands first. In the early and middle layers of all three models, modes that carry most look for
@@ -331,8 +331,8 @@ pd.DataFrame(white, index=layers_of).round(2)
 # model was trained without labels, and never learned what a thing is called.
 #
 # The table says for all eight modes of each model how much red and cyan lie on the same patches: 1 where
-# they are the same map, 0 where they never meet. (It is the cosine of the two maps with sign +, values below
-# zero left out, photographs weighted by their score.)
+# they are the same map, 0 where they never meet. (It is the cosine of the two maps, values below zero left
+# out, over both signs, photographs weighted by their score.)
 #
 # ## Names by measurement
 #
