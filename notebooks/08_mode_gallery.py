@@ -140,7 +140,8 @@ dict(atlas.score.sizes)
 # %%
 total = atlas.logit_variance.sum("mode") + atlas.salience_variance
 carried = atlas.logit_variance / total
-used = atlas.cosine.where(carried >= 0.05)
+shown_by = (atlas.image >= 0).any(("sign", "rank"))  # some picture has both ends of it
+used = atlas.cosine.where((carried >= 0.05) & shown_by)
 
 
 def flat(values):
@@ -214,7 +215,7 @@ by_weights = (atlas.sigma**2) / (atlas.sigma**2).sum("mode")
 in_pictures = atlas.logit_variance / atlas.logit_variance.sum("mode")
 first = in_pictures.argmax("mode")
 weak_below = (in_pictures < by_weights).where(by_weights < 1e-3)
-outdo = flat((in_pictures / by_weights).where(carried >= 0.05))
+outdo = flat((in_pictures / by_weights).where((carried >= 0.05) & shown_by))
 rings = outdo.sortby(-outdo)[:3].at.values
 
 # %% tags=["hide-input"]

@@ -261,7 +261,8 @@ def test_a_real_row_is_filled(real_model, image_folder, tmp_path):
     own = found[found.model == real_model.name]
     assert (own.verdict[own.data == "O3"] == "not run here").all()
     measured = own[own.data == "ImageNet"]
-    assert measured.images.tolist() == [20] and measured.estimate.notna().all()
+    claimed = real_model.facts["objective"] == "classification"  # that it falls, also without S4
+    assert measured.images.tolist() == [20] * claimed and measured.estimate.notna().all()
     kept = report.published()
     for convention in ("paper", "exact"):
         place = {"convention": convention, "data": "weights"}

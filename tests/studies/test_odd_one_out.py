@@ -165,7 +165,7 @@ def test_shares_of_real_models_are_those_of_timms_own_attention(real_model, opti
     samples = noise_samples(3, 224, cell=28)
     found = qk.studies.odd_one_out(real_model, samples, **options)
     assert_is_brute_force(
-        found, real_model, samples, lambda image: timm_maps(real_model, image), 1e-5, **options
+        found, real_model, samples, lambda image: timm_maps(real_model, image), 2e-5, **options
     )
 
 

@@ -801,6 +801,8 @@ def test_what_is_carried_fits_the_budget(small, monkeypatch):
 
 
 def test_a_real_model_is_carried_as_far_as_it_fits(real_model, real_images, open_view):
+    if real_model.heads.w_q.shape[1] != 3:
+        pytest.skip("what fits is written out for models of three heads")
     view = views.one_image(real_model, real_images[0])
     assert 1e6 < weight(view.data) < 1.5e6
     assert {h["layer"] for h in view.data["heads"]} == {0, 2, 4, 7, 9, 11}
