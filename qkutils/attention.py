@@ -299,6 +299,8 @@ def check_modes(model: Network, modes: xr.Dataset) -> None:
     if not isinstance(modes, xr.Dataset) or not needed <= set(modes.data_vars):
         kind = type(modes).__name__
         raise ValueError(f"modes: {kind}; give what decompose(model) gave, or some modes of it")
+    if not all(np.isfinite(modes[name]).all() for name in needed):
+        raise ValueError("modes: NaN or infinity in them; give what decompose(model) gave")
     refuse_foreign("modes", modes, model, "exact")
     layers, heads = model.heads.w_q.shape[:2]
     sizes = {"layer": [*range(layers)], "head": [*range(heads)]}

@@ -155,6 +155,7 @@ def test_all_modes_are_the_heads_own_projections(vit, images):
         lambda modes, other, paper: modes.isel(mode=[0, 0]),
         lambda modes, other, paper: modes.isel(mode=0),
         lambda modes, other, paper: modes.drop_vars("fingerprint"),
+        lambda modes, other, paper: modes.assign(u=modes.u.where(modes.mode > 0)),
     ],
 )
 @pytest.mark.parametrize("function", [qk.rebuild_attention, qk.compare_attention, token_factors])

@@ -324,3 +324,8 @@ def test_an_embedded_model_is_not_fetched(tmp_path):
     with pytest.raises(ValueError, match="'tiny-dino'.*embedded"):
         models.fetch("tiny-dino", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_path_that_leads_nowhere_is_called_one():
+    with pytest.raises(ValueError, match="'no/such/model': no file or folder"):
+        qk.load("no/such/model")

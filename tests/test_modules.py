@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import types
+from functools import partial
 
 import pytest
 import timm
@@ -488,6 +489,33 @@ def test_heads_are_read_once_and_again_after_any_change(make_vit):
         seen.add(model.fingerprint)
     assert len(seen) == len(changes) + 1
     assert not torch.equal(first.w_q, model.heads.w_q)
+
+
+def larger(by, module, args, out):
+    return out * by
+
+
+def times(by):
+    return lambda module, args, out: out * by
+
+
+HOOKS = {
+    "a constant": [lambda m, a, out: out * 2, lambda m, a, out: out * 3],
+    "a closure": [times(2), times(3)],
+    "a tensor": [times(torch.full((1,), by)) for by in (2.0, 3.0)],
+    "a partial": [partial(larger, 2), partial(larger, 3)],
+    "a method": [lambda m, a, out: out.abs(), lambda m, a, out: out.neg()],
+}
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_the_identity_knows_hooks_by_what_they_compute(make_vit, kind):
+    found = []
+    for hook in (*HOOKS[kind], HOOKS[kind][0]):
+        model = qk.load(make_vit())
+        model.net.patch_embed.register_forward_hook(hook)
+        found.append(model.identity)
+    assert found[0] == found[2] != found[1]
 
 
 def test_the_identity_depends_on_all_that_outputs_depend_on(make_vit):

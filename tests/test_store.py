@@ -531,6 +531,13 @@ STUDY_DAMAGE = {
 }
 
 
+@pytest.mark.parametrize("end", ["partial", "candidates", "again"])
+def test_a_folder_in_the_place_of_a_state_is_known_before_the_scan(plain_vit, tmp_path, end):
+    (tmp_path / f"a.nc.{end}").mkdir()
+    with pytest.raises(IsADirectoryError, match=end):
+        qk.scan(plain_vit, "nowhere", k=1, out=tmp_path / "a.nc")
+
+
 @pytest.mark.parametrize("damage", [*STUDY_DAMAGE, "empty", "text", "half"])
 def test_a_study_that_is_not_as_it_was_written_is_refused(plain_vit, tmp_path, damage):
     path = tmp_path / "study.nc"

@@ -165,7 +165,8 @@ def scan(
     )
     path = None if out is None else Path(out)
     if path is not None and not path.is_file():
-        store.check_writable(path)
+        for each in (path, *(_beside(path, end) for end in STATES)):
+            store.check_writable(each)
     loaded = models.load(model)
     pictures = pictures_of(images, loaded, keys)
     passes = one_pass if precision == "float32" else _two_passes

@@ -203,7 +203,8 @@ def of_known_name(what: str, name: Any) -> Known:
     """What the name of an embedded model or one of timm's tells; ValueError for any other."""
     known = _of_name(name) if isinstance(name, str) else None
     if known is None or (known.architecture and "." in name and known.assumed):
-        raise ValueError(f"{what}{name!r}: no name of timm's or of an embedded model{hint(name)}")
+        kind = "no name" if what else "no file or folder, and no name"
+        raise ValueError(f"{what}{name!r}: {kind} of timm's or of an embedded model{hint(name)}")
     return known
 
 

@@ -8,6 +8,7 @@ import copy
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from qkutils.heads import Heads, check_blocks, is_timms, read_heads
 from qkutils.models._catalogue import Row, entry
 
 IMAGENET = "ImageNet preprocessing"
+_PLAIN = (bool, int, float, str, tuple, type(None))
 # Attributes of modules that no output depends on.
 _PASSING = {"training", "fused_attn", "grad_checkpointing", "p", "drop_prob", "weight_init_mode"}
 
@@ -127,15 +129,26 @@ def _structure(net: nn.Module) -> list[tuple]:
     """What a network computes beside its tensors: classes, numbers such as eps, and hooks."""
     found: list[tuple] = []
     for name, module in net.named_modules():
-        kept = (bool, int, float, str, tuple, type(None))
         facts = {k: getattr(v, "__qualname__", v) for k, v in vars(module).items() if k[0] != "_"}
         numbers = sorted(
-            (k, repr(v)) for k, v in facts.items() if isinstance(v, kept) and k not in _PASSING
+            (k, repr(v)) for k, v in facts.items() if isinstance(v, _PLAIN) and k not in _PASSING
         )
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-        names = [getattr(hook, "__qualname__", type(hook).__qualname__) for hook in hooks]
-        found.append((name, type(module).__qualname__, numbers, names))
+        found.append((name, type(module).__qualname__, numbers, list(map(_said_of, hooks))))
     return found
+
+
+def _said_of(hook: Any) -> tuple:
+    """What a hook computes, as far as its name, its code and the values in it tell."""
+    if isinstance(hook, partial):
+        return (_said_of(hook.func), repr(hook.args), repr(hook.keywords))
+    name, code = getattr(hook, "__qualname__", type(hook).__qualname__), b""
+    values = [cell.cell_contents for cell in getattr(hook, "__closure__", None) or ()]
+    if hasattr(hook, "__code__"):
+        code = hook.__code__.co_code
+        values += [*hook.__code__.co_consts, *hook.__code__.co_names]
+    tensors = [v.tolist() for v in values if isinstance(v, Tensor)]
+    return (name, code, [repr(v) for v in values if isinstance(v, _PLAIN)], tensors)
 
 
 def check_module(name: str, net: Any) -> None:

@@ -81,6 +81,8 @@ def in_mode(picture: Image.Image, mode: str = "RGB") -> Image.Image:
 
     Raises ValueError for numbers whose range is not known.
     """
+    if not all(picture.size):
+        raise ValueError("it has no pixels")
     if picture.mode == "F" or picture.mode.startswith("I"):
         picture = Image.fromarray(_eight_bits(np.asarray(picture)))
     return picture.convert(mode)

@@ -211,6 +211,8 @@ def test_items_that_are_no_pictures_are_refused(make_vit):
     for items in (["a.png"], [np.zeros((4, 4, 3))], [None], torch.zeros(1, 3, 4, 4)):
         with pytest.raises(ValueError):
             unchecked(items, model, 1)
+    with pytest.raises(ValueError, match="pixels"):
+        unchecked([Image.new("RGB", (0, 4))], model, 1)
 
 
 @pytest.mark.parametrize("count", [0, -1, True, 1.0, "1", None, np.nan])
