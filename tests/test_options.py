@@ -307,12 +307,12 @@ DOORS = {
             "convention": ("Paper", None),
             "statistics": (["Sinks"], "sinks", 3, None),
             "precision": ("bf16", "float16", torch.bfloat16),
-            "keys": (set("abc"), 3, [None] * 3, "ab"),
+            "keys": ({"a": 0, "b": 1, "c": 2}, 3, [None] * 3, "ab"),
         }.items()
         for bad in bads
     },
     **{
-        f"scan of {bad!r}": (
+        f"scan of {type(bad).__name__}": (
             "images",
             lambda net, b=bad: qk.scan(net, b, progress=False),
         )
