@@ -57,6 +57,7 @@ from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
 from qkutils.book import is_embedded, pictures_for, stored_maps, tell
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # %% [markdown]
 # ## One mode, one picture
@@ -274,6 +275,7 @@ draw(rings)
 # mode also says which part of the ImageNet photographs scores higher than the best of ours.
 
 # %% tags=["hide-input"]
+set_matplotlib_formats("jpeg")  # figures of photographs are large otherwise
 stored_names = stored_maps.stored.names("photographs")
 apart = {name: stored_maps.on_photographs(name) for name in stored_names}
 tell(measured_on=apart[stored_names[0]].attrs["images"].split()[0])
@@ -314,6 +316,7 @@ draw_stored("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
 draw_stored("vit_small_patch14_dinov2.lvd142m")
 
 # %% tags=["hide-input"]
+set_matplotlib_formats("png")
 white, ends = {}, xr.DataArray([1, -1], {"sign": [1, -1]}, "sign")
 for name, maps in apart.items():
     query, key = ((ends * maps[side]).clip(0) for side in ("query", "key"))

@@ -57,6 +57,7 @@ from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
 from qkutils.book import pictures_for, stored_maps, tell
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # %% [markdown]
 # ## Who asks?
@@ -336,6 +337,7 @@ tell(
 # contribution.
 
 # %% tags=["hide-input"]
+set_matplotlib_formats("jpeg")  # figures of photographs are large otherwise
 names = stored_maps.stored.names("taken_apart")
 taken = {name: stored_maps.taken_apart(name) for name in names}
 
@@ -374,6 +376,7 @@ table = {place: [float(value) for value in values] for place, values in rows.ite
 of_heads = pd.DataFrame(table, index=["six modes", "key salience"]).T
 
 # %% tags=["hide-input"]
+set_matplotlib_formats("png")
 tell(
     real_heads=len(of_heads),
     most_in_six=int((of_heads["six modes"] > 0.5).sum()),

@@ -21,11 +21,12 @@ def with_origin(
 
     Selection and arithmetic keep them, and drop them where two models meet.  What the file could
     not tell and `load` assumed stands in the attribute `assumed`, its height and width in pixels in
-    `image_size`.
+    `pixels`.
     """
     named = dict(zip(ORIGIN, (model.name, model.fingerprint, convention), strict=True))
     said = {"dtype": dtype, "code_version": version("qkutils"), "assumed": model.assumed}
-    sized = {"image_size": list(model.image_size)} if isinstance(model, Model) else {}
+    sizes = " × ".join(map(str, model.image_size)) if isinstance(model, Model) else ""
+    sized = {"pixels": sizes} if sizes else {}
     return result.assign_coords(named).assign_attrs(said | sized | attributes)
 
 

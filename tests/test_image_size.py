@@ -97,7 +97,7 @@ def test_files_and_folders_at_another_size(small, tmp_path):
     assert model.facts["image_size"] == (96, 64) and model.facts["assumed"] == ""
     image = qk.world.pictures(0, 0, 1)[0]
     found = qk.rebuild_attention(model, model.transform(image)[None])
-    assert found.sizes["key"] == 6 * 4 + 1 and found.attrs["image_size"] == [96, 64]
+    assert found.sizes["key"] == 6 * 4 + 1 and found.attrs["pixels"] == "96 × 64"
     own = qk.observed_attention(model, model.transform(image)[None])
     np.testing.assert_allclose(found, own, atol=1e-5)
 

@@ -569,7 +569,7 @@ FETCHED = "vit_tiny_patch16_224.augreg_in21k"
 @pytest.fixture
 def hub(plain_vit, monkeypatch):
     """A hub that gives a small model."""
-    monkeypatch.setattr("qkutils.models._loading._from_hub", lambda name: plain_vit)
+    monkeypatch.setattr("qkutils.models._loading._from_timm", lambda name, row: plain_vit)
 
 
 def test_a_full_disk_leaves_no_half_fetched_model(hub, plain_vit, tmp_path):

@@ -163,7 +163,9 @@ def optimal_pictures(
     refuse_foreign("atlas", atlas, loaded)
     place = {"layer": layer, "head": head, "mode": mode}
     for name, number in place.items():
-        options.choice(name, options.count(name, number, 0), atlas[name].values.tolist())
+        whole = options.count(name, number, 0)
+        place[name] = options.choice(name, whole, atlas[name].values.tolist())
+    layer, head, mode = place.values()
     chosen = atlas.sel(place)
     there = chosen.image.values >= 0
     if not there.any():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -96,7 +98,9 @@ def test_empty_ranks_are_not_there(plain_vit, scan):
     nothing = {"image": -1, "score": np.nan, "query_patch": -1, "key_patch": -1}
     for name, value in nothing.items():
         emptied[name][0, 0, 0, 1, 1:] = value
-    found = qk.optimal_pictures(plain_vit, pictures, emptied, layer=np.int64(0), head=0, mode=0)
+    found = qk.optimal_pictures(plain_vit, pictures, emptied, layer=0, head=0, mode=0)
+    unchecked = inspect.unwrap(qk.optimal_pictures)  # without the type checks that tests have
+    assert unchecked(plain_vit, pictures, emptied, np.int64(0), 0, 0).identical(found)
     assert not found.there[1, 1:].any() and (found["query"][1, 1:] == 0).all()
     assert found.there[0].all()
     figure = Figure()

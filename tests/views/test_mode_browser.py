@@ -152,13 +152,17 @@ def focus_map(page):
 # ---- maps in one pass ----------------------------------------------------------------------------
 
 
+NOWHERE = {"image": -1, "score": np.nan, "query_patch": -1, "key_patch": -1}
+
+
 @pytest.mark.parametrize("convention", ["exact", "paper"])
 def test_galleries_are_the_maps_of_optimal_pictures(plain_vit, convention):
     images = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     source = qk.pictures_of(images, qk.load(plain_vit))
     atlas = qk.scan(plain_vit, source, k=3, convention=convention, progress=False)
     emptied = atlas.copy(deep=True)
-    emptied.image[1, 2, 4, 1, 1:] = -1
+    for name, value in NOWHERE.items():
+        emptied[name][1, 2, 4, 1, 1:] = value
     part = emptied.isel(layer=[1, 2], head=[2], mode=[0, 4])
     found = galleries(plain_vit, source, part, qk.decompose(plain_vit, convention=convention))
     for layer, mode in [(1, 0), (1, 4), (2, 4)]:
@@ -172,7 +176,8 @@ def test_a_mode_with_no_picture_has_empty_maps(plain_vit):
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     source = qk.pictures_of(images, qk.load(plain_vit))
     atlas = qk.scan(plain_vit, source, k=2, progress=False)
-    atlas.image[1, 1, 1] = -1
+    for name, value in NOWHERE.items():
+        atlas[name][1, 1, 1] = value
     part = atlas.isel(layer=[1], head=[1], mode=[1])
     found = galleries(plain_vit, source, part, qk.decompose(plain_vit, convention="exact"))
     assert found["query"].shape == (1, 1, 1, 2, 2, 4, 4) and not found["query"].any()

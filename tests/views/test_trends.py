@@ -87,9 +87,9 @@ def test_pointer_near_a_curve_chooses_it(page, curves):
 
 def test_a_model_is_added_on_demand(vit, make_vit, monkeypatch):
     curve, other = modes.trend(vit), qk.load(make_vit(3, embed_dim=16, num_heads=2))
-    view, load = views.trends([curve.assign_coords(model="tiny-supervised")]), qk.models.load
+    view, load = views.trends([curve.assign_coords(model="tiny-supervised")]), qk.models.network
     assert "tiny-dino" in view.hello()["at_hand"] and NAMES[0] not in view.hello()["at_hand"]
-    monkeypatch.setattr(qk.models, "load", lambda m: other if m == "tiny-dino" else load(m))
+    monkeypatch.setattr(qk.models, "network", lambda m: other if m == "tiny-dino" else load(m))
     found = view.respond({"model": "tiny-dino"})["curve"]
     values = np.frombuffer(found["heads"]["bytes"], np.float32).reshape(found["heads"]["shape"])
     assert np.allclose(values[0], qk.weighted_cosine(other, convention="paper"), atol=1e-6)
