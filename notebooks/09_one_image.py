@@ -334,7 +334,7 @@ tell(
 # are not part of this book, so this was computed elsewhere and stored. The rules are those of above. The
 # asking patch is the one whose attention is least like that of the others. In each *sixth* of the layers we
 # take the head where this patch is most exceptional. As in the paper, six modes are shown, in order of
-# contribution.
+# contribution. (The tensors of DINOv2 come from a saliency model, and may have been tuned for it: see there.)
 
 # %% tags=["hide-input"]
 set_matplotlib_formats("jpeg")  # figures of photographs are large otherwise
