@@ -14,6 +14,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 EXTRAS := book,dask,test$(if $(shell command -v npm),,$(shell printf ,)node)
 CHAPTERS := $(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/[0-9]*.py))
+LAST := _build/executed/11_what_survives.ipynb
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')
 
 # Read by book/_tools/parameters.py and, the last two, by recipes' shells
@@ -24,7 +25,7 @@ export MODELS O3 ADE20K CAMVID BSDS COUNT OUT DEVICE
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
 
-.PHONY: help book report check test test-real wheel sizes lint lint-js unit serve live lab bench clean FORCE
+.PHONY: help book ledger report check test test-real wheel sizes lint lint-js unit serve live lab bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +34,9 @@ help: ## list what can be made
 book: $(READY) ## run the chapters that changed, once each, and build the book
 	@$(ALONE) $(MAKE) --no-print-directory _build/html/index.html
 	@echo "The book is in _build/html/index.html (make serve shows it)"
+
+ledger: book ## keep what the chapters judged, so that the last chapter opens alone
+	cp _build/ledger.csv qkutils/book/results/ledger.csv
 
 report: $(READY) ## give every claim of the paper its verdict: MODELS="a b" IMAGES= O3= ADE20K= CAMVID= BSDS= COUNT= OUT= DEVICE=
 	@$(RUN) -m qkutils report $${MODELS:+--models $$MODELS} $${IMAGES:+--images "$$IMAGES"} \
@@ -109,6 +113,12 @@ _build/repository.txt: FORCE
 RUNNER := $(addprefix book/_tools/,run_chapter.py chapter_client.py faults.py exercise_widgets.py uses.py)
 $(CHAPTERS): _build/executed/%.ipynb: notebooks/%.py $(RUNNER) _build/parameters.yaml $(READY)
 	@$(RUN) book/_tools/run_chapter.py $< $@ --parameters _build/parameters.yaml
+
+# The last chapter reads what the others judged.
+_build/ledger.csv: $(filter-out $(LAST),$(CHAPTERS))
+	@$(RUN) book/_tools/gather.py $@ $^
+$(LAST): export QKUTILS_LEDGER = $(CURDIR)/_build/ledger.csv
+$(LAST): _build/ledger.csv
 
 # What each chapter used of the library when it ran: it runs again when that changes.
 -include $(CHAPTERS:.ipynb=.d)

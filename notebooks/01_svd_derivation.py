@@ -65,7 +65,7 @@ from qkutils.book import pictures_for, stored, tell
 # ## A model and what it sees
 #
 # The repository contains a small model. It was trained on drawn scenes, to name the object that is
-# the odd one out ({doc}`03_embedded_world` shows these scenes). The model runs anywhere, and we know
+# the odd one out ({doc}`02_embedded_world` shows these scenes). The model runs anywhere, and we know
 # its world exactly. The same lines work with any plain vision transformer: build the book with
 # `make book MODEL=…`.
 
@@ -602,5 +602,5 @@ tell(
 # vectors of transformer weights {cite}`millidge2022singular`; why the strongest modes are the best
 # approximation {cite}`eckart1936approximation`. Symbols: {ref}`notation`.
 #
-# **Next.** {doc}`02_cosine_trends` follows one number, the weighted cosine, from the first layer to
-# the last.
+# **Next.** {doc}`02_embedded_world` shows the small world in which the models of this book live, and what one of them
+# has learned.

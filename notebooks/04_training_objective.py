@@ -29,7 +29,7 @@
 # - use fine-tuning as an intervention: the same network before and after;
 # - say what a result in a toy world allows you to claim, and what not.
 #
-# **You need** chapters 2 and 3, {doc}`02_cosine_trends` and {doc}`03_embedded_world`. The mean of a
+# **You need** chapters 2 and 3, {doc}`02_embedded_world` and {doc}`03_cosine_trends`. The mean of a
 # few numbers and its interval by Student's t.
 #
 # **Time**: 25 minutes to read, under a minute to run on a laptop, 15 minutes for the exploration,
@@ -104,7 +104,7 @@ pd.DataFrame(cards).reindex(order).map("{:.3f}".format).replace("nan", "–")
 #
 # - *linear probe*: a linear classifier on frozen features names the kind and colour of the distractors.
 # - *nearest neighbours*: the ten scenes with the most similar features vote on the same answer.
-# - *kind*, *colour*, *odd factor*: the shares of right answers to the three questions of chapter 3.
+# - *kind*, *colour*, *odd factor*: the shares of right answers to the three questions of chapter 2.
 # - *masked error*: the mean absolute error of the pixels that the SimMIM model could not see. The
 #   decoder of *simmim-continued* started anew.
 # - *by median colour*, *by interpolation*: the same error, for a model that only repeats the scene's

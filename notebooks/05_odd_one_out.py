@@ -27,7 +27,7 @@
 # - say which part of "early layers attend to the same object" is about objects;
 # - compare models that were trained for different goals, over training runs.
 #
-# **You need** chapters 1 and 3, {doc}`01_svd_derivation` and {doc}`03_embedded_world`: attention,
+# **You need** chapters 1 and 2, {doc}`01_svd_derivation` and {doc}`02_embedded_world`: attention,
 # masks, shares of patches. Chapter 4, {doc}`04_training_objective`, explains the family of models.
 #
 # **Time**: 30 minutes to read, about a minute to run on a laptop, 15 minutes for the exploration, 60

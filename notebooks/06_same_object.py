@@ -27,7 +27,7 @@
 # - choose a null that fits the claim: random directions, or other masks;
 # - say which of the two figure 6 needs, and what is left of it.
 #
-# **You need** chapters 1, 2 and 5: modes, weighted cosine, geometry-matched nulls.
+# **You need** chapters 1, 3 and 5: modes, weighted cosine, geometry-matched nulls.
 #
 # **Time**: 25 minutes to read, about a minute to run on a laptop, 10 minutes for the exploration, 45
 # minutes to teach. Runs with no GPU and no network.

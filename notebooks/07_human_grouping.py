@@ -245,7 +245,7 @@ views.stepper(frames, list(range(layers)), texts, "layer")
 
 # %% [markdown]
 # **Try it.** Find a head whose patches avoid their own segment. Look up the weighted cosine of this head in the
-# first table of chapter 2.
+# first table of chapter 3.
 #
 # ## Did we reproduce it?
 

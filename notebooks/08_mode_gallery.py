@@ -27,7 +27,7 @@
 # - name a mode by a measurement, test the name on other scenes, and compare it with chance;
 # - remove a mode inside the softmax, and compare that with random directions.
 #
-# **You need** chapters 1 and 3, {doc}`01_svd_derivation` and {doc}`03_embedded_world`. Variance, and
+# **You need** chapters 1 and 2, {doc}`01_svd_derivation` and {doc}`02_embedded_world`. Variance, and
 # the idea of a permutation test.
 #
 # **Time**: 35 minutes to read, about two minutes to run on a laptop, 15 minutes for the exploration,
@@ -209,7 +209,7 @@ draw(chosen)
 # averaged over pictures. {term}`Key salience <key salience>` has a variance of its own. A mode's
 # {term}`carried share` is its variance, divided by the sum of the variances of all modes and of key
 # salience. Modes vary together, but here each is taken alone. So the sum is not the variance of the whole
-# logit. Chapter 9 uses the covariance with the whole logit instead.
+# logit. Chapter 10 uses the covariance with the whole logit instead.
 
 # %%
 by_weights = (atlas.sigma**2) / (atlas.sigma**2).sum("mode")
@@ -855,4 +855,4 @@ tell(
 #
 # **Further reading.** The paper's section 4.3 and its figures S5 to S16 {cite}`pan2024dissecting`.
 #
-# **Next.** {doc}`09_one_image` takes one picture apart, mode by mode.
+# **Next.** {doc}`10_one_image` takes one picture apart, mode by mode.

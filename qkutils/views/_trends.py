@@ -45,8 +45,9 @@ class Trends(View):
         if set(request) != {"model"}:
             return super().respond(request)
         curve = trend(request["model"])
-        self.layers[_name(curve)] = curve.sizes["layer"]
-        return {"curve": _front(curve)}
+        name = _name(curve)
+        self.layers[name] = curve.sizes["layer"]
+        return {"curve": _front(curve, plots.looks(self.layers)[name])}
 
     def trials(self) -> list[dict[str, Any]]:
         """One more model, where there is one."""
@@ -90,7 +91,8 @@ def trends(curves: Sequence[xr.Dataset]) -> Trends:
         f"Weighted cosine over depth of {', '.join(names)}, convention {convention}; heads of "
         f"{names[0]} as dots."
     )
-    data = {"curves": [_front(each) for each in curves]}
+    looks = plots.looks(names)
+    data = {"curves": [_front(each, looks[_name(each)]) for each in curves]}
     layers = {name: each.sizes["layer"] for name, each in zip(names, curves, strict=True)}
     return Trends(layers, data, state, _still(curves, convention), alternative)
 
@@ -107,12 +109,13 @@ def _name(curve: xr.Dataset) -> str:
     return name + (" (computed elsewhere)" if "computed" in curve.attrs else "")
 
 
-def _front(curve: xr.Dataset) -> dict[str, Any]:
-    """A curve as the browser takes it."""
+def _front(curve: xr.Dataset, look: plots.Look) -> dict[str, Any]:
+    """A curve as the browser takes it, in the colour of the figures."""
     dims = ("convention", "layer", "head")
     null = packed(curve.null.transpose(*dims[:2]).values, "float32") if "null" in curve else None
     return {
         "name": _name(curve),
+        "colour": look["color"],
         "conventions": [str(c) for c in curve.convention.values],
         "heads": packed(curve.weighted_cosine.transpose(*dims).values, "float32"),
         "null": null,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from typing import Any
@@ -27,6 +28,14 @@ PALETTE = (
     "#7F7F7F",  # in place of their yellow, which is too faint on white
 )
 MARKERS = ("o", "s", "^", "D", "v", "P")
+# A model and a training objective look the same in the whole book.
+OWN = {
+    **{"supervised": ("#0072B2", "o"), "simmim": ("#D55E00", "s"), "dino": ("#009E73", "^")},
+    **{"simmim-finetuned": ("#CC79A7", "D"), "simmim-continued": ("#E69F00", "v")},
+    **{"untrained": ("#7F7F7F", "P"), "deit_tiny_patch16_224": ("#56B4E9", "X")},
+    "vit_tiny_patch16_224": ("#882255", "p"),
+    "vit_small_patch14_dinov2": ("#999933", "*"),
+}
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 CHANCE: dict[str, Any] = {"color": "0.6", "alpha": 0.3, "lw": 0}
 ZERO: dict[str, Any] = {"color": "0.4", "lw": 0.8}
@@ -260,9 +269,18 @@ def attention_frame(
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """A colour and a marker for each name, so that curves differ by more than their colour."""
-    styles = zip(cycle(PALETTE), cycle(MARKERS), strict=False)
-    return {name: {"color": c, "marker": m} for name, (c, m) in zip(names, styles, strict=False)}
+    """A colour and a marker for each name, so that curves differ by more than their colour.
+
+    A model has its own, wherever it is drawn; names that are not in `OWN` get what is left.
+    """
+    own: dict[str, tuple[str, str]] = {}
+    for name in names:
+        look = OWN.get(re.sub(r"^tiny-|-s\d+$|\..*$| \(.*$", "", name), ("", ""))
+        own[name] = ("", "") if look in own.values() else look
+    left = [colour for colour in PALETTE if colour not in {colour for colour, _ in own.values()}]
+    styles = zip(cycle(left or PALETTE), cycle(MARKERS), strict=False)
+    chosen = {name: look if look[0] else next(styles) for name, look in own.items()}
+    return {name: {"color": colour, "marker": marker} for name, (colour, marker) in chosen.items()}
 
 
 def scenes_and_masks(world: Scenes) -> list[np.ndarray]:

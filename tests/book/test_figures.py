@@ -184,3 +184,22 @@ def test_shares_lie_beside_an_even_spread(ax):
     assert ax.lines[0].get_xdata().tolist() == even.tolist()
     assert [label.get_text() for label in ax.get_yticklabels()] == names
     assert len({bar.get_facecolor() for bar in ax.patches}) == 4
+
+
+def test_a_model_looks_the_same_wherever_it_is_drawn():
+    alone = plots.looks(["tiny-simmim"])["tiny-simmim"]
+    named = [
+        "tiny-dino-s2",
+        "deit_tiny_patch16_224.fb_in1k (computed elsewhere)",
+        "other",
+        "simmim",
+    ]
+    together = plots.looks(named)
+    assert together["simmim"] == alone
+    assert together[named[1]] == plots.looks(["deit_tiny_patch16_224.fb_in1k"])[named[1][:29]]
+    assert len({look["color"] for look in together.values()}) == 4
+
+
+def test_two_seeds_of_one_objective_differ():
+    one, other = plots.looks(["tiny-dino", "tiny-dino-s1"]).values()
+    assert one["color"] != other["color"]

@@ -18,13 +18,13 @@ STATE = r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</scrip
 CONTROLS = ".qk-view:not(:has(.qk-finished)) :is(select, input, button, a, [tabindex='0'])"
 VIEWS = {
     "notebooks/01_svd_derivation": "A head with two dimensions",
-    "notebooks/02_cosine_trends": "Trends over depth",
+    "notebooks/03_cosine_trends": "Trends over depth",
     "notebooks/05_odd_one_out": "Attention stepper",
     "notebooks/08_mode_gallery": "Mode browser",
-    "notebooks/09_one_image": "One image, many modes",
+    "notebooks/10_one_image": "One image, many modes",
 }
 
-PICTURE, COUNT = 3, 192  # the parameters of chapter 9
+PICTURE, COUNT = 3, 192  # the parameters of chapter 10
 
 pytestmark = pytest.mark.site
 
@@ -103,7 +103,7 @@ def numbers(page: Any) -> list[str]:
 
 
 def test_trends_follow_the_keyboard(open_page: Any) -> None:
-    visit = open_page("notebooks/02_cosine_trends")
+    visit = open_page("notebooks/03_cosine_trends")
     found = qk.weighted_cosine("tiny-supervised", convention="paper")
     expected = found.mean("head").values
     visit.page.locator("[aria-label='Trends over depth'] input[type=range]").focus()
@@ -192,7 +192,7 @@ def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
 
 
 def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
-    name, model = "notebooks/09_one_image", qk.load("tiny-supervised")
+    name, model = "notebooks/10_one_image", qk.load("tiny-supervised")
     page, title = open_page(name).page, VIEWS[name]
     state = first_state(name, title)
     image = qk.pictures.images(qk.world.pictures(0, 0, COUNT), model, COUNT)[PICTURE]

@@ -57,14 +57,15 @@ function render(context) {
 function switches(view) {
   const legend = element("fieldset", { class: "qk-control" }, element("legend", {}, "show"));
   view.controls.append(legend);
-  return ({ name }, number) => {
+  return (one, number) => {
+    const { name } = one;
     const box = element("input", { type: "checkbox" });
     box.addEventListener("change", () => {
       const rest = view.state.hidden.filter((other) => other !== name);
       view.set({ hidden: box.checked ? rest : [...rest, name] });
     });
     view.bound.push((state) => (box.checked = !state.hidden.includes(name)));
-    legend.append(element("label", {}, box, sample(28, 10, line(view, number, "M0 5H28")), name));
+    legend.append(element("label", {}, box, sample(28, 10, line(one, number, "M0 5H28")), name));
   };
 }
 
@@ -110,13 +111,11 @@ function drawCurves(view, chart, curves, chosen, { convention, layer, hidden }) 
   if (chance) marks.push(band(chart, chosen, chance));
   curves.forEach((one, number) => {
     const means = one.means(convention);
-    if (means && !hidden.includes(one.name))
-      marks.push(line(view, number, path(chart, one, means)));
+    if (means && !hidden.includes(one.name)) marks.push(line(one, number, path(chart, one, means)));
   });
   const means = chosen.means(convention);
   if (means && !hidden.includes(chosen.name)) {
-    const colour = colourOf(view, curves.indexOf(chosen));
-    marks.push(...dots(chart, chosen, convention, at, colour));
+    marks.push(...dots(chart, chosen, convention, at, colourOf(chosen)));
   }
   chart.ink.replaceChildren(...marks);
   const shown = curves.filter(({ name }) => !hidden.includes(name)).map(({ name }) => name);
@@ -130,14 +129,14 @@ function across(chart, one, layer) {
   return chart.x(depthOf(one, layer));
 }
 
-// The palette's black can't be seen in the dark.
-function colourOf(view, number) {
-  return view.look.palette[number % 6];
+// Black can't be seen in the dark.
+function colourOf({ colour }) {
+  return colour === "#000000" ? "currentColor" : colour;
 }
 
-function line(view, number, d) {
+function line(one, number, d) {
   const dash = DASHES[Math.floor(number / 6) % DASHES.length];
-  const look = { fill: "none", stroke: colourOf(view, number), "stroke-width": 2 };
+  const look = { fill: "none", stroke: colourOf(one), "stroke-width": 2 };
   return shape("path", { d, ...look, "stroke-dasharray": dash, class: "qk-curve" });
 }
 

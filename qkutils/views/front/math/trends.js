@@ -3,7 +3,7 @@
 import { part, unpack, upTo } from "./arrays.js";
 
 // What Python sent of one model, with its means over heads.
-export function curveOf({ name, conventions, heads, null: chance }) {
+export function curveOf({ name, colour, conventions, heads, null: chance }) {
   const values = unpack(heads);
   const widths = chance && unpack(chance);
   const layers = values.shape[1];
@@ -16,6 +16,7 @@ export function curveOf({ name, conventions, heads, null: chance }) {
   );
   return {
     name,
+    colour,
     conventions,
     layers,
     values: values.values,

@@ -341,7 +341,7 @@ pd.DataFrame(rows)
 # %% [markdown]
 # Figure S3 lays I-JEPA's encoder beside its predictor, a second transformer of another width. Only
 # the authors' file of 10 GB holds both. With `IJEPA: /path/to/IN1K-vit.h.14-300e.pth.tar` in
-# `parameters.yaml`, below `02_cosine_trends:`, the command `make book PARAMETERS=parameters.yaml`
+# `parameters.yaml`, below `03_cosine_trends:`, the command `make book PARAMETERS=parameters.yaml`
 # draws the figure here; otherwise nothing follows.
 
 # %% tags=["hide-input"] mystnb={"image": {"alt": "Two panels over depth, I-JEPA's encoder and its predictor: weighted cosine of every head as dots, their mean as a line, and a grey null band around zero in each."}}
@@ -520,4 +520,5 @@ tell(
 # {cite}`pan2024dissecting`; the two real models {cite}`touvron2021training,steiner2022train`; the
 # library they come from {cite}`wightman2019timm`.
 #
-# **Next.** {doc}`03_embedded_world` shows what the small model was trained on, and what it has learned.
+# **Next.** {doc}`04_training_objective` compares networks that were trained on the same scenes for different
+# goals. It asks whether the goal decides what tokens look for.

@@ -258,5 +258,5 @@ views.stepper(frames, list(qk.world.ODD_FACTORS), texts, "what is odd")
 #
 # **Further reading.** The images that inspired it {cite}`kotseruba2019saliency`.
 #
-# **Next.** {doc}`04_training_objective` compares networks that were trained on these scenes for different
-# goals. It asks whether the goal decides what tokens look for.
+# **Next.** {doc}`03_cosine_trends` follows one number, the weighted cosine of a head, from the first layer
+# to the last.
