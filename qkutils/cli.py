@@ -274,6 +274,6 @@ def train(
     config = Config(objective, seed, **changes)
     trained, _ = train_or_resume(config, checkpoint, device)
     if publish:
-        print(put_into_package(trained, config))
+        print(put_into_package(trained, config, device=device))
     else:
         print({name: round(value, 4) for name, value in measure(trained.cpu()).items()})

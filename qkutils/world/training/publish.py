@@ -19,8 +19,13 @@ from qkutils.world.training.train import Config
 CARD = Path(__file__).with_name("card.md").read_text("utf-8")
 
 
-def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path:
-    """Writes the weights file and its card under the name that `qkutils.load` takes."""
+def publish(
+    objective: Objective, config: Config, folder: Path = FOLDER, device: str = "cpu"
+) -> Path:
+    """Writes the weights file and its card under the name that `qkutils.load` takes.
+
+    `device` is where it was trained, which the card says.
+    """
     name = architecture.published_name(config.objective, config.seed)
     path = store.check_writable(folder / f"{name}.safetensors")
     objective = objective.cpu().eval()
@@ -40,6 +45,7 @@ def publish(objective: Objective, config: Config, folder: Path = FOLDER) -> Path
         rows="\n".join(rows),
         config=config,
         options=asdict(config),
+        where="" if device == "cpu" else f" --device {device}",
     )
     store.write(folder / f"{name}.md", card)
     return store.write(path, save(halves, architecture.METADATA))
