@@ -100,7 +100,7 @@ def family() -> pd.DataFrame:
     --------
     >>> import qkutils as qk
     >>> table = qk.models.family()
-    >>> table.loc["dino"].tolist()
+    >>> table.loc["dino"].tolist()[:3]
     ['tiny-dino', 'tiny-dino-s1', 'tiny-dino-s2']
     """
     table = entries().query("source == 'embedded'").reset_index().astype({"seed": int})
