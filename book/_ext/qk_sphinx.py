@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import quick
 import sphinx_thebe
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.errors import ExtensionError
@@ -46,4 +47,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("builder-inited", require_vendor)
     app.connect("doctree-read", escape_widget_state)
     app.connect("html-page-context", plain_citations)
+    app.connect("build-finished", quick.settle)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,13 +7,12 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
+import mount
 import nbformat
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def settings(repository: str) -> str:
@@ -29,25 +28,11 @@ def settings(repository: str) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def unfold(cell: Any) -> None:
-    """Put a view's still picture before the view: a page shows one form of an output only."""
-    outputs = []
-    for output in cell.get("outputs", ()):
-        data = output.get("data", {})
-        if VIEW in data and "text/html" in data:
-            still = {"text/html": data.pop("text/html")}
-            outputs.append(nbformat.v4.new_output("display_data", still))
-        outputs.append(output)
-    if outputs:
-        cell["outputs"] = outputs
-
-
-def copy(notebook: Path, folder: Path) -> None:
-    """Copy an executed chapter as the page needs it."""
+def copy(notebook: Path, stage: Path) -> None:
+    """Copy an executed chapter, with its views in files of their own."""
     content = nbformat.read(notebook, as_version=4)
-    for cell in content.cells:
-        unfold(cell)
-    nbformat.write(content, folder / notebook.name)
+    mount.separate(content, stage)
+    nbformat.write(content, stage / "notebooks" / notebook.name)
 
 
 def stage(folder: Path, notebooks: list[Path]) -> None:
@@ -56,7 +41,7 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "notebooks").mkdir()
     for notebook in notebooks:
-        copy(notebook, folder / "notebooks")
+        copy(notebook, folder)
     shutil.copy(ROOT / "_toc.yml", folder)
     (folder / "_config.yml").write_text(settings(os.environ.get("REPOSITORY", "")))
 

@@ -73,6 +73,7 @@ def page(title: str, style: str, still: str, script: str, values: Mapping[str, A
         "style": style,
         "still": still,
         "script": script.replace("</script", r"<\/script"),
+        "stand_in": front_end("stand_in"),
         # a script element ends at the first `</script`, wherever it stands
         "values": json.dumps(json.dumps(values, default=plain)).replace("<", r"\u003c"),
     }

@@ -43,11 +43,14 @@ def test_nothing_serious_keeps_anyone_out(visit: Any) -> None:
 
 
 def test_page_is_light(visit: Any, site: str) -> None:
-    """What a page loads by itself, packed as a server sends it; shared scripts are loaded once."""
+    """What a page loads before a view is near, packed as a server sends it.
+
+    Scripts that all pages share are loaded once.
+    """
     own = {unquote(u.removeprefix(site)) for u in visit.urls if u.startswith(site)}
     own = {u for u in own if u.startswith(("notebooks/", "book/", "_images/"))}
     assert own
-    assert sum(len(gzip.compress((SITE / name).read_bytes())) for name in own) <= 3e6
+    assert sum(len(gzip.compress((SITE / name).read_bytes())) for name in own) <= 1.5e6
 
 
 def test_mathematics_is_set(visit: Any) -> None:

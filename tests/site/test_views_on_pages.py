@@ -14,7 +14,6 @@ import qkutils as qk
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
-STATE = r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>'
 CONTROLS = ".qk-view:not(:has(.qk-finished)) :is(select, input, button, a, [tabindex='0'])"
 VIEWS = {
     "notebooks/01_svd_derivation": "A head with two dimensions",
@@ -61,9 +60,8 @@ def test_without_scripts_the_still_picture_stays(name: str, open_page: Any) -> N
 
 
 def test_data_are_few(name: str) -> None:
-    state = json.loads(re.search(STATE, (SITE / f"{name}.html").read_text(), re.S).group(1))
-    views = [m for m in state["state"].values() if m["model_name"] == "AnyModel"]
-    assert views and max(len(json.dumps(view)) for view in views) <= 1.5e6
+    files = re.findall(r'data-values="(\w+\.js)"', (SITE / f"{name}.html").read_text())
+    assert files and max((SITE / "_static/views" / file).stat().st_size for file in files) <= 1.5e6
 
 
 def test_every_control_is_reached_by_the_tab_key_and_shows_it(page: Any) -> None:
@@ -115,10 +113,10 @@ def test_trends_follow_the_keyboard(open_page: Any) -> None:
     visit.page.context.close()
 
 
-def first_state(name: str, title: str) -> dict[str, Any]:
+def first_state(page: Any, title: str) -> dict[str, Any]:
     """What a page's view begins with, as Python left it."""
-    found = json.loads(re.search(STATE, (SITE / f"{name}.html").read_text(), re.S).group(1))
-    views = [m["state"] for m in found["state"].values() if m["model_name"] == "AnyModel"]
+    texts = page.evaluate("Object.values(window.qkViews.texts)")
+    views = [json.loads(text) for text in texts]
     return next(view["state"] for view in views if view["look"]["title"] == title)
 
 
@@ -137,7 +135,7 @@ def test_two_dimensional_head_follows_mouse_and_keyboard(open_page: Any) -> None
     page = open_page("notebooks/01_svd_derivation").page
     title = VIEWS["notebooks/01_svd_derivation"]
     tip = page.get_by_role("slider", name="key direction v₀")
-    state = first_state("notebooks/01_svd_derivation", title)
+    state = first_state(page, title)
     tip.focus()
     page.keyboard.press("ArrowRight")
     turned = np.deg2rad(state["v0"] + 5 - state["u0"])
@@ -156,7 +154,7 @@ def test_two_dimensional_head_follows_mouse_and_keyboard(open_page: Any) -> None
 def test_attention_follows_mouse_and_keyboard(open_page: Any) -> None:
     name, model = "notebooks/05_odd_one_out", qk.load("tiny-supervised")
     page, title = open_page(name).page, VIEWS[name]
-    state = first_state(name, title)
+    state = first_state(page, title)
     sample = qk.world.samples(5_000_000, 0, 96)[state["image"]]
     attention = qk.observed_attention(model, model.transform(sample.image)[None])
     rows = attention.isel(image=0, layer=state["layer"]).mean("head").values
@@ -177,7 +175,7 @@ def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
     name = "notebooks/08_mode_gallery"
     page, title = open_page(name).page, VIEWS[name]
     parts = qk.decompose("tiny-supervised", convention="exact")
-    state = first_state(name, title)
+    state = first_state(page, title)
     grid = page.locator(f"section[aria-label='{title}'] [role=application]").first
     grid.focus()
     for press in ("ArrowLeft", "ArrowUp", "ArrowRight"):
@@ -194,7 +192,7 @@ def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
 def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     name, model = "notebooks/10_one_image", qk.load("tiny-supervised")
     page, title = open_page(name).page, VIEWS[name]
-    state = first_state(name, title)
+    state = first_state(page, title)
     image = qk.pictures.images(qk.world.pictures(0, 0, COUNT), model, COUNT)[PICTURE]
     parts, own = qk.decompose(model, convention="exact"), qk.observed_attention(model, image[None])
     view = page.locator(f"section[aria-label='{title}']")

@@ -1,0 +1,71 @@
+"""What makes a page's text appear at once: scripts wait, pictures say their size, icons are few."""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from fontTools import subset
+from fontTools.ttLib import TTFont
+
+SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
+EVERY_ICON = re.compile(r"\s*<!-- So that users can add custom icons -->\s*<script [^>]*></script>")
+ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
+PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/?>)')
+ICON = re.compile(r"\bfa-([a-z0-9-]+)")
+FONT, FAMILY = "fa-solid-900.ttf", "Font Awesome 6 Free"
+
+
+def settle(app: Any, error: Exception | None) -> None:
+    """Change every page that was written, and make the font of icons that they use."""
+    if error or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    used: set[str] = set()
+    for page in out.rglob("*.html"):
+        text = page.read_text("utf-8")
+        used |= set(ICON.findall(text))
+        text = ICON_SCRIPT.sub("", text)
+        text = SCRIPT.sub("<script defer ", text)
+        text = PICTURE.sub(partial(sized, page.parent, iter([""])), text)
+        page.write_text(text, "utf-8")
+    icons(out / "_static", used)
+
+
+def sized(folder: Path, first: Any, found: re.Match) -> str:
+    """A picture with its size, as WebP where that is smaller; all but the first load late."""
+    path = folder / found[1].partition("?")[0]
+    if not path.is_file() or path.suffix not in (".png", ".jpg", ".jpeg"):
+        return found[0]
+    width, height = PIL.Image.open(path).size
+    name = found[1].replace(path.name, smaller(path).name)
+    late = next(first, 'loading="lazy" ')
+    return (
+        found[0]
+        .replace("<img ", f'<img {late}width="{width}" height="{height}" ')
+        .replace(found[1], name)
+    )
+
+
+def smaller(path: Path) -> Path:
+    """The picture as WebP, or as it is where WebP has more bytes."""
+    made = path.with_suffix(".webp")
+    if not made.exists():
+        PIL.Image.open(path).save(made, "webp", lossless=path.suffix == ".png", quality=80)
+    return made if made.stat().st_size < path.stat().st_size else path
+
+
+def icons(static: Path, used: set[str]) -> None:
+    """Write a font of the icons that pages and styles use; custom.css puts it before the whole."""
+    styles = (static / "styles" / "pydata-sphinx-theme.css").read_text("utf-8")
+    names = "|".join(sorted(used | {"xmark"}))
+    points = re.findall(rf'\.fa-(?:{names}):before[^}}]*content:"\\([0-9a-f]+)"', styles)
+    needed = {int(point, 16) for point in points}
+    needed |= {ord(c) for c in "".join(re.findall(r'--pst-icon-[a-z-]+:\s*"([^"]*)"', styles))}
+    font = TTFont(static / "vendor" / "fontawesome" / "webfonts" / FONT)
+    cut = subset.Subsetter(subset.Options(layout_features=[], notdef_outline=True))
+    cut.populate(unicodes=needed)
+    cut.subset(font)
+    font.flavor = "woff"
+    font.save(static / "icons.woff")

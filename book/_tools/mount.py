@@ -1,0 +1,92 @@
+"""Views of an executed chapter as a page needs them: script, style and data in files of their own.
+
+Each file is named by its content, so that views with the same script share it.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from qkutils.views import _page
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+FOLDER = Path("book") / "assets" / "views"  # of the folder that Jupyter Book renders
+OF_JUPYTER = ("layout", "tabbable", "tooltip")
+PLAIN = re.compile(r'src="data:image/png;base64,([^"]+)"')
+END = "export default { render };"
+
+
+def keep(folder: Path, content: bytes, suffix: str) -> str:
+    """Write a file under the name that its content gives it, and return the name."""
+    name = hashlib.sha256(content).hexdigest()[:16] + suffix
+    (folder / name).write_bytes(content)
+    return name
+
+
+def values_of(model: dict[str, Any]) -> str:
+    """What a view's script asks for, as text, with bytes as the script revives them."""
+    state = {k: v for k, v in model["state"].items() if k[0] != "_" and k not in OF_JUPYTER}
+    for buffer in model.get("buffers", []):
+        *path, last = buffer["path"]
+        within = state
+        for step in path:
+            within = within[step]
+        within[last] = {"$bytes": buffer["data"].strip()}
+    return json.dumps(state)
+
+
+def script_of(kind: str, key: str, value: str) -> bytes:
+    """A script that does nothing but keep a value where the pages' own script finds it."""
+    there = f"((window.qkViews ??= {{ fronts: {{}}, texts: {{}} }}).{kind})"
+    return f"{there}[{key}] = {value};\n".encode()
+
+
+def place_of(model: dict[str, Any], folder: Path) -> str:
+    """Write a view's files, and return the element in which it is set up."""
+    esm, css = model["state"]["_esm"], model["state"]["_css"]
+    names = {"style": keep(folder, css.encode(), ".css")}
+    own = "document.currentScript.src.split('/').pop()"  # the name by which the place calls it
+    if END not in esm:
+        raise ValueError("a view's script has to end in its render function")
+    front = f"(() => {{\n{esm.replace(END, 'return render;')}\n}})()"
+    names["front"] = keep(folder, script_of("fronts", own, front), ".js")
+    names["values"] = keep(folder, script_of("texts", own, json.dumps(values_of(model))), ".js")
+    told = "".join(f' data-{key}="{name}"' for key, name in names.items())
+    return f'<div class="qk-mount" data-folder="../_static/views/"{told}></div>'
+
+
+def picture(found: re.Match, folder: Path) -> str:
+    """A still picture in a file of its own, with its size, loaded when it comes near."""
+    image = PIL.Image.open(io.BytesIO(base64.b64decode(found[1])))
+    buffer = io.BytesIO()
+    image.save(buffer, "webp", lossless=True)
+    name = keep(folder, buffer.getvalue(), ".webp")
+    size = 'width="{}" height="{}"'.format(*image.size)
+    return f'src="../_static/views/{name}" {size} loading="lazy"'
+
+
+def separate(notebook: Any, stage: Path) -> None:
+    """Take the views out of a notebook, into files beside the pages; other widgets stay in it."""
+    widgets = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    folder = stage / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    loader = '<script defer src="../_static/views/mount.js"></script>'
+    shown = [o["data"] for cell in notebook.cells for o in cell.get("outputs", ()) if "data" in o]
+    shown = [data for data in shown if VIEW in data]
+    views = [data for data in shown if "text/html" in data]
+    for data in views:
+        model = widgets.pop(data.pop(VIEW)["model_id"])
+        still = PLAIN.sub(lambda found: picture(found, folder), data["text/html"])
+        data["text/html"] = still + place_of(model, folder) + loader
+        loader = ""  # once a page
+    if len(views) == len(shown):
+        notebook.metadata.pop("widgets", None)
+    mount = f"(() => {{\n{_page.front_end('mount')}\n}})();\n"
+    (folder / "mount.js").write_text(mount, "utf-8")

@@ -1,0 +1,84 @@
+"""Views leave an executed chapter whole: bytes, state and script as the kernel gave them."""
+
+import base64
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from ipywidgets import IntSlider, Widget
+from matplotlib.figure import Figure
+
+import qkutils as qk
+from qkutils import views
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_tools"))
+import mount  # noqa: E402
+
+
+def executed(*widgets: Widget) -> nbformat.NotebookNode:
+    """A chapter that showed some widgets, as a kernel leaves it."""
+    cells = []
+    for widget in widgets:
+        data = widget._repr_mimebundle_()
+        data = data[0] if isinstance(data, tuple) else data
+        output = nbformat.v4.new_output("display_data", data)
+        cells.append(nbformat.v4.new_code_cell("shown", outputs=[output]))
+    state = {"state": Widget.get_manager_state()["state"]}
+    content = nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {mount.STATE: state}})
+    return nbformat.from_dict(json.loads(json.dumps(content, default=str)))
+
+
+@pytest.fixture
+def stepper():
+    return views.stepper([Figure(), Figure()], ["a", "b"], ["one", "two"], "</script>")
+
+
+def test_a_view_is_in_files_and_not_in_the_page(tmp_path, stepper):
+    notebook = executed(stepper)
+    mount.separate(notebook, tmp_path)
+    (output,) = notebook.cells[0].outputs
+    assert mount.VIEW not in output.data and "widgets" not in notebook.metadata
+    names = dict(re.findall(r'data-(style|front|values)="([^"]+)"', output.data["text/html"]))
+    assert set(names) == {"style", "front", "values"}
+    assert all((tmp_path / mount.FOLDER / name).is_file() for name in names.values())
+    assert "base64" not in output.data["text/html"]
+
+
+def test_bytes_come_back_as_they_were():
+    curve = qk.trend("tiny-supervised")
+    view = views.trends([curve])
+    model = Widget.get_manager_state()["state"][view.model_id]
+    text = json.loads(mount.values_of(model))
+    heads = text["data"]["curves"][0]["heads"]
+    found = np.frombuffer(base64.b64decode(heads["bytes"]["$bytes"]), "float32")
+    wanted = curve.weighted_cosine.transpose("convention", "layer", "head").values
+    np.testing.assert_array_equal(found, wanted.astype("float32").ravel())
+
+
+def test_one_script_serves_all_views_of_a_kind(tmp_path, stepper):
+    other = views.stepper([Figure()], ["c"], ["three"], "other")
+    notebook = executed(stepper, other)
+    mount.separate(notebook, tmp_path)
+    texts = [cell.outputs[0].data["text/html"] for cell in notebook.cells]
+    fronts = {re.search(r'data-front="([^"]+)"', text)[1] for text in texts}
+    assert len(fronts) == 1
+    assert sum("mount.js" in text for text in texts) == 1
+
+
+def test_other_widgets_stay_in_the_page(tmp_path, stepper):
+    slider = IntSlider()
+    notebook = executed(stepper, slider)
+    mount.separate(notebook, tmp_path)
+    assert mount.VIEW in notebook.cells[1].outputs[0].data
+    assert slider.model_id in notebook.metadata["widgets"][mount.STATE]["state"]
+
+
+def test_a_script_that_draws_nothing_is_refused(tmp_path, stepper):
+    model = Widget.get_manager_state()["state"][stepper.model_id]
+    model["state"]["_esm"] = "nothing()"
+    with pytest.raises(ValueError, match="render"):
+        mount.place_of(model, tmp_path)
