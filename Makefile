@@ -117,7 +117,7 @@ $(CHAPTERS): _build/executed/%.ipynb: notebooks/%.py $(RUNNER) _build/parameters
 # The last chapter reads what the others judged.
 _build/ledger.csv: $(filter-out $(LAST),$(CHAPTERS))
 	@$(RUN) book/_tools/gather.py $@ $^
-$(LAST): export QKUTILS_LEDGER = $(CURDIR)/_build/ledger.csv
+$(LAST) _build/html/index.html: export QKUTILS_LEDGER = $(CURDIR)/_build/ledger.csv
 $(LAST): _build/ledger.csv
 
 # What each chapter used of the library when it ran: it runs again when that changes.
@@ -131,7 +131,7 @@ _build/axe/axe.min.js: book/_tools/vendor_web.py $(READY)
 	touch $@
 
 # From a clean tree: with old doctrees, Jupyter Book forgets the warnings of the pages it does not read again.
-_build/html/index.html: $(CHAPTERS) $(PAGES) book/assets/vendor/.stamp _build/repository.txt
+_build/html/index.html: $(CHAPTERS) _build/ledger.csv $(PAGES) book/assets/vendor/.stamp _build/repository.txt
 	$(RUN) book/_tools/stage.py _build/stage $(CHAPTERS)
 	rm -rf _build/site
 	$(VENV)/bin/jupyter-book build _build/stage --path-output _build/site -q -W -n --keep-going >/dev/null

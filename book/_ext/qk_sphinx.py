@@ -5,8 +5,12 @@ from typing import Any
 
 import quick
 import sphinx_thebe
+from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.errors import ExtensionError
+
+from qkutils import statistics
+from qkutils.book import ledger
 
 
 def drop_thebe(app: Any, config: Any) -> None:
@@ -41,6 +45,24 @@ def escape_widget_state(app: Any, doctree: Any) -> None:
             script["body"] = script["body"].replace("<", r"\u003c")
 
 
+def from_ledger(
+    name: str, rawtext: str, text: str, lineno: int, inliner: Any, *_: Any
+) -> tuple[list[Any], list[Any]]:
+    """{ledger}`claim` is a claim's number with its interval, {ledger}`claim | field` another field.
+
+    The claim may be cut short, as long as only one begins so.
+    """
+    words, _, field = (part.strip() for part in text.partition("|"))
+    table = ledger.read()
+    rows = table[table.claim.str.startswith(words)].to_dict("records")
+    if len(rows) != 1:
+        told = f"{len(rows)} claims of the ledger begin with {words!r}"
+        return [], [inliner.reporter.error(told, line=lineno)]
+    (row,) = rows
+    found = statistics.interval(*(row[number] for number in ledger.NUMBERS))
+    return [nodes.Text(row[field] if field else statistics.text(found, row["form"]))], []
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Connect the functions of this file."""
     app.connect("config-inited", drop_thebe, priority=900)
@@ -48,4 +70,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("doctree-read", escape_widget_state)
     app.connect("html-page-context", plain_citations)
     app.connect("build-finished", quick.settle)
+    app.add_role("ledger", from_ledger)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -21,6 +21,7 @@ FOLDER = Path("book") / "assets" / "views"  # of the folder that Jupyter Book re
 OF_JUPYTER = ("layout", "tabbable", "tooltip")
 PLAIN = re.compile(r'src="data:image/png;base64,([^"]+)"')
 END = "export default { render };"
+LOADER = '<script defer src="../_static/views/mount.js"></script>'
 
 
 def keep(folder: Path, content: bytes, suffix: str) -> str:
@@ -72,21 +73,31 @@ def picture(found: re.Match, folder: Path) -> str:
     return f'src="../_static/views/{name}" {size} loading="lazy"'
 
 
+def shown(model: dict[str, Any], still: str, folder: Path) -> str:
+    """A view's still picture, and under it the place where the view is set up."""
+    return PLAIN.sub(lambda found: picture(found, folder), still) + place_of(model, folder)
+
+
 def separate(notebook: Any, stage: Path) -> None:
     """Take the views out of a notebook, into files beside the pages; other widgets stay in it."""
     widgets = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     folder = stage / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    loader = '<script defer src="../_static/views/mount.js"></script>'
-    shown = [o["data"] for cell in notebook.cells for o in cell.get("outputs", ()) if "data" in o]
-    shown = [data for data in shown if VIEW in data]
-    views = [data for data in shown if "text/html" in data]
+    loader = LOADER
+    outputs = [o["data"] for cell in notebook.cells for o in cell.get("outputs", ()) if "data" in o]
+    drawn = [data for data in outputs if VIEW in data]
+    views = [data for data in drawn if "text/html" in data]
     for data in views:
         model = widgets.pop(data.pop(VIEW)["model_id"])
-        still = PLAIN.sub(lambda found: picture(found, folder), data["text/html"])
-        data["text/html"] = still + place_of(model, folder) + loader
+        data["text/html"] = shown(model, data["text/html"], folder) + loader
         loader = ""  # once a page
-    if len(views) == len(shown):
+    if len(views) == len(drawn):
         notebook.metadata.pop("widgets", None)
-    mount = f"(() => {{\n{_page.front_end('mount')}\n}})();\n"
-    (folder / "mount.js").write_text(mount, "utf-8")
+
+
+def write_loader(stage: Path) -> None:
+    """Write the script with which pages set their views up."""
+    folder = stage / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    script = f"(() => {{\n{_page.front_end('mount')}\n}})();\n"
+    (folder / "mount.js").write_text(script, "utf-8")

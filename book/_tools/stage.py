@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import cover
 import mount
 import nbformat
 import yaml
@@ -42,6 +43,8 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     (folder / "notebooks").mkdir()
     for notebook in notebooks:
         copy(notebook, folder)
+    mount.write_loader(folder)
+    cover.write(folder / "book" / "index.md", folder)
     shutil.copy(ROOT / "_toc.yml", folder)
     (folder / "_config.yml").write_text(settings(os.environ.get("REPOSITORY", "")))
 
