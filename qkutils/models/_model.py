@@ -121,7 +121,8 @@ def _mark(tensor: Tensor) -> float:
     """A number that a change of a tensor changes, also one that autograd is not told of."""
     rows = tensor.detach().float().reshape(len(tensor) if tensor.ndim else 1, -1)
     ends = zip(rows.shape, (2, 3), strict=True)  # not alike: a transposed matrix is another one
-    down, along = [torch.linspace(1, end, n, out=rows.new_empty(n)) for n, end in ends]
+    like: Any = {"dtype": rows.dtype, "device": rows.device}
+    down, along = [torch.linspace(1, end, n, **like) for n, end in ends]
     return float(down.double() @ (rows @ along).double())
 
 
