@@ -356,10 +356,10 @@ def test_layers_with_another_scale_or_eps_are_refused(make_vit):
 
 @pytest.mark.parametrize("number", [torch.nan, torch.inf, -1.0])
 def test_an_eps_or_scale_that_is_no_number_is_refused(number, make_vit):
-    for change in (lambda b: setattr(b.norm1, "eps", number), lambda b: setattr(b.attn, "scale", number)):
+    for part, fact in (("norm1", "eps"), ("attn", "scale")):
         net = make_vit()
         for block in net.blocks:
-            change(block)
+            setattr(getattr(block, part), fact, number)
         with pytest.raises(ValueError, match=r"VisionTransformer.*(eps|scale)=(nan|inf|-1)"):
             qk.load(net)
 

@@ -112,8 +112,8 @@ def load(
         elif isinstance(model, str):
             loaded = _by_name(model, preprocessing)
         else:
-            kind = type(model).__name__
-            raise ValueError(f"model: {kind} is none; pass a name, a file, a timm module or a Model")
+            told = f"{type(model).__name__} is none; pass a name, a file, a timm module or a Model"
+            raise ValueError(f"model: {told}")
         if image_size is None and isinstance(model, str | Path):
             image_size = entry(loaded.name).get("image_size") or None
         sized = loaded if image_size is None else at_size(loaded, image_size)
