@@ -30,7 +30,7 @@ def read(content: bytes) -> dict[str, Any]:
 
 
 def _elements(content: memoryview, order: str) -> Iterator[Any]:
-    """What lies in a file or matrix, one after the other: matrices with their names, and numbers."""
+    """What lies in a file or matrix, one after the other: named matrices, and numbers."""
     at = 0
     while at < len(content):
         kind, size = struct.unpack_from(f"{order}II", content, at)
