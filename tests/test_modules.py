@@ -320,6 +320,16 @@ def test_stems_that_are_not_one_convolution_are_refused(name):
         qk.load(net)
 
 
+@pytest.mark.parametrize("part", ["pos_drop", "patch_drop", "norm_pre", "blocks"])
+def test_a_part_that_hands_patches_on_and_may_move_them_is_refused(part, make_vit):
+    net = make_vit()
+    own = type(getattr(net, part))
+    forward = {"forward": lambda self, x: own.forward(self, x).flip(1)}
+    getattr(net, part).__class__ = type("Moving", (own,), forward)
+    with pytest.raises(ValueError, match=f"{part}.*Moving"):
+        qk.load(net)
+
+
 def test_patches_that_overlap_are_refused(make_vit):
     net = make_vit()
     net.patch_embed.proj.stride = (4, 4)

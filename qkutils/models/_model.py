@@ -171,6 +171,10 @@ def _faults(net: Any) -> Iterator[str]:
         yield f"{type(stem).__name__} is not timm's PatchEmbed, one convolution over patches"
     if stem.proj.stride != stem.patch_size:
         yield "its patches overlap; undo the change of `patch_embed.proj.stride`"
+    for part in ("pos_drop", "patch_drop", "norm_pre", "blocks"):  # which hand the patches on
+        kind = type(getattr(net, part, None))
+        if kind is not type(None) and not is_timms(kind):
+            yield f"{part} is {kind.__name__}, not timm's; pass it as it was"
     for method in ("__call__", "forward", "forward_features", "_pos_embed"):
         if hasattr(net, method) and not is_timms(type(net), method):
             yield f"`{method}` is not timm's; load its state dict into timm's class and pass that"
