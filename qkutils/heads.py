@@ -101,7 +101,8 @@ def read_heads(net: Any, name: str) -> Heads:
     d_head, d_model = stacked["w_q"].shape[2:]
     if d_head > d_model:
         raise ValueError(f"{name}: heads of {d_head} units are wider than the model's {d_model}")
-    eps, scale = float(blocks[0].norm1.eps), float(blocks[0].attn.scale)
+    eps = options.number(f"{name}: eps", blocks[0].norm1.eps, 0.0, closed=True)
+    scale = options.number(f"{name}: scale", blocks[0].attn.scale, 0.0)
     bias = _position_bias(net, name)
     return Heads(**stacked, ln_eps=eps, scale=scale, name=name, position_bias=bias)
 

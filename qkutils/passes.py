@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -98,7 +99,8 @@ def watching(
             seen.clear()
             given, on_device = dict(parameters or {}), images.to(model.device)
             rounded = torch.autocast(model.device.type, precision, precision != torch.float32)
-            proof = _proving(model) if check else nullcontext()
+            first = partial(functional_call, model.net, given, (on_device[:1],))
+            proof = _proving(model, first) if check else nullcontext()
             with torch.inference_mode(), full_precision(), rounded, proof:
                 out = functional_call(model.net, given, (on_device,))
             check = False
@@ -243,23 +245,26 @@ def _refuse_other_tokens(name: str, wanted: int, layer: int, x: Tensor) -> None:
 
 
 @contextmanager
-def _proving(model: Network) -> Iterator[None]:
+def _proving(model: Network, run_first: Callable[[], Any]) -> Iterator[None]:
     """Check in one pass that each layer's heads give what their weights say on its first image.
 
     Compared is what the heads read from the values, before the output projection: it depends on
-    queries, keys, values and the softmax, and every kernel shows it.
+    queries, keys, values and the softmax, and every kernel shows it.  Where somebody's hooks are on
+    the network, `run_first` has to give the same tokens of that image without them.
     """
     heads, wanted = model.heads, dict[int, Tensor]()
     proved: set[int] = set()
+    tokens: dict[int, Tensor] = {}
 
     def predict(layer: int, x: Tensor) -> None:
-        wanted[layer] = _reading(heads, layer, x[:1].float())
+        tokens[layer] = x[:1].float()
+        wanted[layer] = _reading(heads, layer, tokens[layer])
 
     def compare(layer: int, found: Tensor) -> None:
         x = wanted.pop(layer, None)
         if x is None or x.shape != found[:1].shape:
             return
-        miss = float((found[:1] - x).abs().max() / x.abs().max().clamp(min=1e-30))
+        miss = _miss(found[:1], x)
         if not isfinite(miss):
             raise ArithmeticError(f"{model.name}, layer {layer}: numbers that are not finite")
         if miss > MISS_LIMIT:
@@ -276,6 +281,50 @@ def _proving(model: Network) -> Iterator[None]:
             hooks.on_input(getattr(block.attn, "norm", None) or block.attn.proj, layer, compare)
         yield
     _refuse_unseen(model, proved)
+    if any(_whose(hook) == "other" for part in model.net.modules() for hook in _hooks_of(part)):
+        _refuse_moved(model.name, tokens, _tokens_without_hooks(model.net, run_first))
+
+
+def _miss(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference, as a part of the largest value that is wanted."""
+    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
+
+
+def _hooks_of(module: nn.Module) -> list[Any]:
+    return [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+
+
+def _whose(hook: Any) -> str:
+    """Whether a hook is a watch of this module's, torch's, which renew a weight, or another's."""
+    known = {__name__: "ours", "torch.nn.utils": "torch's"}
+    return next((known[each] for each in known if hook.__module__.startswith(each)), "other")
+
+
+def _tokens_without_hooks(net: Any, run: Callable[[], Any]) -> dict[int, Tensor]:
+    """Tokens of every layer in a run in which no hook is called but those that renew weights."""
+    found: dict[int, Tensor] = {}
+    with _Hooks() as hooks:
+        for module in net.modules():
+            for name in ("_forward_hooks", "_forward_pre_hooks"):
+                all_hooks = getattr(module, name)
+                kept = {key: hook for key, hook in all_hooks.items() if _whose(hook) == "torch's"}
+                hooks.callback(setattr, module, name, all_hooks)
+                setattr(module, name, OrderedDict(kept))
+        for layer, block in enumerate(net.blocks):
+            hooks.on_input(block, layer, found.__setitem__)
+        run()
+    return found
+
+
+def _refuse_moved(name: str, tokens: dict[int, Tensor], plain: dict[int, Tensor]) -> None:
+    """Raise ValueError where tokens are not those of the plain network."""
+    for layer, x in plain.items():
+        miss = _miss(tokens[layer], x)
+        if not miss < MISS_LIMIT:
+            raise ValueError(
+                f"{name}, layer {layer}: a hook moves or changes its tokens (by {miss:.2g} of the "
+                "largest value); remove it, or put what it does into the weights"
+            )
 
 
 def _reading(

@@ -210,6 +210,11 @@ def test_both_encoders(name, file):
     agrees(masked(model, CONTEXT), *encode(held[name], CONTEXT))
 
 
+def test_who_asks_load_for_the_predictor_is_told_what_reads_it(file):
+    with pytest.raises(ValueError, match=r"tiny-ijepa.*'predictor'.*qk\.models\.predictor"):
+        qk.load(file[0], state_dict="predictor", num_heads=HEADS)
+
+
 def test_the_predictor_and_two_targets(file):
     path, held = file
     encoder = qk.load(path, state_dict="encoder", num_heads=HEADS)

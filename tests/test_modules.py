@@ -266,6 +266,25 @@ def test_the_default_number_format_changes_nothing(make_vit, images):
     assert (again == expected).all() and float(abs(rebuilt - expected).max()) < 1e-5
 
 
+@pytest.mark.parametrize("device", ["meta", "cuda"])
+def test_the_default_device_changes_nothing_in_loading(device, make_vit, make_beit, tmp_path):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    net, beit = make_vit(), make_beit()
+    torch.save(beit.state_dict(), tmp_path / "beit.pth")
+    given = (net, beit, tmp_path / "beit.pth", "tiny-supervised")
+    expected = [qk.load(each) for each in given]
+    torch.set_default_device(device)
+    try:
+        again = [qk.load(each) for each in given]
+        resized = qk.load(net, image_size=64)
+    finally:
+        torch.set_default_device(None)
+    assert [each.identity for each in again] == [each.identity for each in expected]
+    assert [each.device.type for each in (*again, resized)] == ["cpu"] * 5
+    assert resized.identity == qk.load(net, image_size=64).identity
+
+
 BAD = ("cls_token", "blocks.1.mlp.fc2.bias", "head.weight", "blocks.0.attn.qkv.weight")
 
 
@@ -301,6 +320,16 @@ def test_stems_that_are_not_one_convolution_are_refused(name):
         qk.load(net)
 
 
+@pytest.mark.parametrize("part", ["pos_drop", "patch_drop", "norm_pre", "blocks"])
+def test_a_part_that_hands_patches_on_and_may_move_them_is_refused(part, make_vit):
+    net = make_vit()
+    own = type(getattr(net, part))
+    forward = {"forward": lambda self, x: own.forward(self, x).flip(1)}
+    getattr(net, part).__class__ = type("Moving", (own,), forward)
+    with pytest.raises(ValueError, match=f"{part}.*Moving"):
+        qk.load(net)
+
+
 def test_patches_that_overlap_are_refused(make_vit):
     net = make_vit()
     net.patch_embed.proj.stride = (4, 4)
@@ -332,6 +361,16 @@ def test_layers_with_another_scale_or_eps_are_refused(make_vit):
         net = make_vit()
         change(net.blocks[1])
         with pytest.raises(ValueError, match="eps or scale"):
+            qk.load(net)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -1.0])
+def test_an_eps_or_scale_that_is_no_number_is_refused(number, make_vit):
+    for part, fact in (("norm1", "eps"), ("attn", "scale")):
+        net = make_vit()
+        for block in net.blocks:
+            setattr(getattr(block, part), fact, number)
+        with pytest.raises(ValueError, match=r"VisionTransformer.*(eps|scale)=(nan|inf|-1)"):
             qk.load(net)
 
 

@@ -113,7 +113,27 @@ def masked(net: Any) -> None:
     net.norm_pre.register_forward_hook(lambda _, __, out: out[:, : out.shape[1] // 4])
 
 
-@pytest.mark.parametrize("spoil", [adapt, mask, other_scale, prompts, masked])
+def shuffle(net: Any) -> None:
+    """Patches in another order, before they get their positions."""
+    net.patch_embed.register_forward_hook(lambda _, __, out: out.flip(1))
+
+
+def shuffle_behind_positions(net: Any) -> None:
+    """Two patches that change places where the first block would get them."""
+    order = [0, 2, 1, *range(3, 17)]
+    net.blocks[0].register_forward_pre_hook(lambda _, args: (args[0][:, order],))
+
+
+def shuffle_between_blocks(net: Any) -> None:
+    """Patches in another order behind the second block."""
+    net.blocks[1].register_forward_hook(lambda _, __, out: out[:, [0, *range(16, 0, -1)]])
+
+
+SPOILT = [adapt, mask, other_scale, prompts, masked]
+SPOILT += [shuffle, shuffle_behind_positions, shuffle_between_blocks]
+
+
+@pytest.mark.parametrize("spoil", SPOILT)
 @pytest.mark.parametrize("study", ["observed", "rebuilt", "tokens", "scan"])
 def test_a_network_that_does_not_do_what_its_weights_say_is_refused(
     make_vit: Callable, images: torch.Tensor, spoil: Callable[[Any], None], study: str
@@ -129,6 +149,24 @@ def test_a_network_that_does_not_do_what_its_weights_say_is_refused(
     spoil(net)
     with pytest.raises(ValueError, match="layer"):
         run(qk.load(net))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_hooks_that_only_look_change_nothing(make_vit: Callable, images: torch.Tensor) -> None:
+    net = make_vit(seed=3)
+    weight_norm(net.blocks[1].attn.qkv, "weight")
+    wanted = qk.compare_attention(net, images)
+    seen: list[int] = []
+    handles = [net.patch_embed.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))]
+    handles += [net.blocks[1].register_forward_pre_hook(lambda _, args: (args[0].clone(),))]
+    model = qk.load(net)
+    visited: list[int] = []
+    visit_layers(model, images, lambda layer, *_: visited.append(layer), batch_size=2)
+    assert qk.compare_attention(model, images).equals(wanted) and visited == [0, 1, 2] * 2
+    assert seen == [2, 1, 3]  # and not in the run without hooks
+    for handle in handles:
+        handle.remove()
+    assert not net.patch_embed._forward_hooks and not net.blocks[1]._forward_pre_hooks
 
 
 def test_a_change_of_timms_own_code_is_seen(

@@ -555,6 +555,24 @@ def test_a_study_that_is_not_as_it_was_written_is_refused(plain_vit, tmp_path, d
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("shape", [(), (7,), (1, 3, 9), "a picture more", "a layer less"])
+def test_a_part_of_a_study_of_another_shape_is_named(plain_vit, tmp_path, monkeypatch, shape):
+    path = tmp_path / "study.nc"
+
+    def stop(*_) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr("qkutils.studies._odd_one_out._label", stop)
+        qk.studies.odd_one_out(plain_vit, samples(), batch_size=2, path=path)
+    (folder,) = tmp_path.glob("study.nc.*")
+    own = np.load(folder / "2.npy")
+    others = {"a picture more": own.repeat(2, 0), "a layer less": own[:, 1:]}
+    np.save(folder / "2.npy", np.zeros(shape) if isinstance(shape, tuple) else others[shape])
+    with pytest.raises(ValueError, match=rf"2\.npy.*remove .*{folder.name}"):
+        qk.studies.odd_one_out(plain_vit, samples(), batch_size=2, path=path)
+
+
 def test_a_second_study_of_one_file_is_refused(plain_vit, tmp_path):
     path = tmp_path / "study.nc"
     with store.locked(path), pytest.raises(BlockingIOError, match=f"study.nc.*{os.getpid()}"):

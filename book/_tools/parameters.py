@@ -50,6 +50,8 @@ def defaults(notebook: Any) -> dict[str, Any]:
 def read_text(file: Path) -> str:
     """Read a file of people's own, whatever it turns out to be."""
     try:
+        if file.exists() and not file.is_file():  # a pipe would wait for ever
+            raise Wrong(f"{file}: is no regular file; name one with parameters")
         raw = file.read_bytes()
     except FileNotFoundError:
         raise Wrong(f"{file}: there is no such parameters file; check PARAMETERS=") from None

@@ -194,7 +194,7 @@ def write(
     store.check_writable(out / "report.csv")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     asked, jobs = list(names) or paper(), read(folders, count)
-    print(plan(asked, jobs, count, bool(names), device))
+    print(plan(asked, jobs, count, bool(names), device, out))
     known = {job.data: _digest(job.items) for job in jobs}
     found = [_measured(name, jobs, known, count, out, device, bool(names)) for name in asked]
     tables = {each.attrs["model"]: each for each in found if each is not None}
@@ -220,9 +220,14 @@ def _measured(
     def identity() -> store.Identity:
         return {"model": model.identity, "data": known, "code_version": version("qkutils")}
 
-    path = out / f"{model.name.replace(os.sep, '--')}.nc"
+    path = _file(out, model.name)
     print(f"{name}: {'measured before' if path.is_file() else 'measuring'}")
     return store.resumable(path, identity, lambda _: measure(model, jobs))
+
+
+def _file(out: Path, name: str) -> Path:
+    """Where a model's measurements are kept."""
+    return out / f"{name.replace(os.sep, '--')}.nc"
 
 
 def measure(model: Model, jobs: Sequence[Job]) -> xr.Dataset:
@@ -249,17 +254,20 @@ def measure(model: Model, jobs: Sequence[Job]) -> xr.Dataset:
 # ---- what it will take ---------------------------------------------------------------------------
 
 
-def plan(names: Sequence[str], jobs: Sequence[Job], count: int, strict: bool, device: str) -> str:
+def plan(
+    names: Sequence[str], jobs: Sequence[Job], count: int, strict: bool, device: str, out: Path
+) -> str:
     """What a report will take, in a few lines.
 
     Memory: twice the weights in float32.  Download: the weights once.  Time: what one image takes
-    the first model at hand, by parameters and patches for the others, three times for each picture.
+    the first model at hand, by parameters and patches for the others, three times for each picture;
+    nothing for a model that is measured already.
     Raises ValueError for a name that is none; where not `strict`, only says so.
     """
     lines, work, rate = [], 0.0, 0.0
     passes = sum(len(job.items) for job in jobs if len(job.items) >= statistics.FEWEST_IMAGES)
     for name in names:
-        net = _net(name, strict)
+        own, net = _net(name, strict)
         if net is None:
             size = int(_fact(name, "megabytes") or 0)
             download = f"{size} MB" if size else "unknown"
@@ -268,22 +276,26 @@ def plan(names: Sequence[str], jobs: Sequence[Job], count: int, strict: bool, de
         size = sum(each.numel() for each in net.parameters())
         there = not next(net.parameters()).is_meta
         load = size * net.patch_embed.num_patches
-        work += load * (4 * count if _fact(name, "source") == "embedded" else passes)
+        left = not _file(out, own).is_file()
+        work += left * load * (4 * count if _fact(name, "source") == "embedded" else passes)
         rate = rate or (_seconds(net, device) / load if there else 0.0)
         download = "none" if there else f"{4 * size / 1e9:.2f} GB"
         lines.append(f"{name}: memory {8 * size / 1e9:.2f} GB, download {download}")
-    minutes = f"about {PASSES * work * rate / 60:.0f} minutes" if rate else "unknown"
+    known = rate or not work
+    minutes = f"about {PASSES * work * rate / 60:.0f} minutes" if known else "unknown"
     return "\n".join([*lines, f"on {device}; time in all: {minutes}"])
 
 
-def _net(name: str, strict: bool) -> Any:
-    """A model's network; its architecture alone where it would have to be fetched."""
-    if Path(name).exists() or name in models.at_hand():
-        return models.load(name).net
-    if timm.is_model_pretrained(name):
+def _net(name: str, strict: bool) -> tuple[str, Any]:
+    """A model's own name and network; its architecture alone where it would have to be fetched."""
+    at_hand = Path(name).exists() or name in models.at_hand()
+    if not at_hand and timm.is_model_pretrained(name):
         with torch.device("meta"):
-            return timm.create_model(name)
-    return models.load(name).net if strict else None
+            return name, timm.create_model(name)
+    if not at_hand and not strict:
+        return name, None
+    model = models.load(name)
+    return model.name, model.net
 
 
 def _seconds(net: Any, device: str) -> float:

@@ -188,13 +188,18 @@ class Checkpoint:
         form = torch.contiguous_format
         return self.tensors[key].to(torch.float32, copy=True, memory_format=form)
 
+    def family(self) -> str:
+        """Whose layout these tensors have that is not read, and what to do; empty for no known."""
+        for each in KINDS["changed"] + KINDS["layout"] * (self.layout is TIMM):
+            if any(re.search(each["keys"], key) for key in self.tensors):
+                remedy = each.get("remedy", KINDS["remedy"])
+                return f"the layout of {each['family']}, which is not read; {remedy}"
+        return ""
+
     def mismatch(self, reason: str) -> ValueError:
         """What is wrong with the tensors, with the name of their layout where that is known."""
-        for family in KINDS["changed"] + KINDS["layout"] * (self.layout is TIMM):
-            if any(re.search(family["keys"], key) for key in self.tensors):
-                remedy = family.get("remedy", KINDS["remedy"])
-                words = f"the layout of {family['family']}, which is not read; {remedy}"
-                return ValueError(f"{self.path}: {words}")
+        if family := self.family():
+            return ValueError(f"{self.path}: {family}")
         near = (each for each in LAYOUTS if any(map(each.knows, self.tensors)))
         layout = self.layout if self.layout is not TIMM else next(near, TIMM)
         words = f"no whole transformer in the layout of {layout.name}: {reason}; first keys are"
@@ -247,6 +252,9 @@ def _choose(whole: Checkpoint, wanted: str | None) -> str:
         exact = [prefix for prefix in prefixes if prefix.rstrip(".") == wanted]
         chosen = exact or [prefix for prefix in prefixes if prefix.startswith(f"{wanted}.")]
     if len(chosen) != 1:
+        asked = {k: v for k, v in whole.tensors.items() if k.startswith(f"{wanted}.")}
+        if family := Checkpoint(whole.path, asked).family():
+            raise ValueError(f"{whole.path}: state_dict={wanted!r} has {family}")
         names = ", ".join(repr(prefix.rstrip(".")) for prefix in prefixes)
         raise ValueError(f"{whole.path}: pass state_dict= one of {names}, not {wanted!r}")
     return chosen[0]

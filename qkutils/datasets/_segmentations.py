@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 from jaxtyping import Shaped
-from scipy.io import loadmat
 
 from qkutils import options
+from qkutils.datasets import _matlab
 from qkutils.datasets._reading import Part, Reading, reading
 from qkutils.pictures._folders import check_folder
 from qkutils.pictures._opening import open_file, shown
@@ -257,8 +257,8 @@ def _labels(path: Path, unlabelled: int | None, names: dict[int, str]) -> LabelM
 def _people(path: Path) -> LabelMaps:
     """The segmentations of all people in one `.mat` file."""
     with open_file(path) as file:
-        people = loadmat(file)["groundTruth"].ravel()
-    found = tuple(each["Segmentation"][0, 0] for each in people)
+        people = _matlab.read(file.read())["groundTruth"]
+    found = tuple(each["Segmentation"] for each in people)
     if not found or any(each.ndim != 2 or not each.size for each in found):
         raise ValueError("holds no segmentation")
     return found

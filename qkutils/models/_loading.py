@@ -99,23 +99,25 @@ def load(
         raise ValueError(f"{', '.join(asked)}: only a checkpoint file needs it; leave it out")
     if preprocessing is not None and not isinstance(model, str | Path):
         raise ValueError(f"preprocessing={preprocessing!r}: a module has its own; leave it out")
-    if path is not None:
-        loaded = model_of_file(path, **given, preprocessing=preprocessing)
-    elif isinstance(model, Model):
-        check_module(model.name, model.net)
-        check_tensors(model.name, model.net)
-        model.net.eval()
-        loaded = model
-    elif isinstance(model, nn.Module):
-        loaded = model_of(type(model).__name__, model)
-    elif isinstance(model, str):
-        loaded = _by_name(model, preprocessing)
-    else:
-        kind = type(model).__name__
-        raise ValueError(f"model: {kind} is none; pass a name, a file, a timm module or a Model")
-    if image_size is None and isinstance(model, str | Path):
-        image_size = entry(loaded.name).get("image_size") or None
-    return placed(loaded if image_size is None else at_size(loaded, image_size), place)
+    with torch.device("cpu"):  # whatever the default device is
+        if path is not None:
+            loaded = model_of_file(path, **given, preprocessing=preprocessing)
+        elif isinstance(model, Model):
+            check_module(model.name, model.net)
+            check_tensors(model.name, model.net)
+            model.net.eval()
+            loaded = model
+        elif isinstance(model, nn.Module):
+            loaded = model_of(type(model).__name__, model)
+        elif isinstance(model, str):
+            loaded = _by_name(model, preprocessing)
+        else:
+            told = f"{type(model).__name__} is none; pass a name, a file, a timm module or a Model"
+            raise ValueError(f"model: {told}")
+        if image_size is None and isinstance(model, str | Path):
+            image_size = entry(loaded.name).get("image_size") or None
+        sized = loaded if image_size is None else at_size(loaded, image_size)
+    return placed(sized, place)
 
 
 def network(model: AnyModel) -> Network:

@@ -121,7 +121,8 @@ def _mark(tensor: Tensor) -> float:
     """A number that a change of a tensor changes, also one that autograd is not told of."""
     rows = tensor.detach().float().reshape(len(tensor) if tensor.ndim else 1, -1)
     ends = zip(rows.shape, (2, 3), strict=True)  # not alike: a transposed matrix is another one
-    down, along = [torch.linspace(1, end, n, out=rows.new_empty(n)) for n, end in ends]
+    like: Any = {"dtype": rows.dtype, "device": rows.device}
+    down, along = [torch.linspace(1, end, n, **like) for n, end in ends]
     return float(down.double() @ (rows @ along).double())
 
 
@@ -170,6 +171,10 @@ def _faults(net: Any) -> Iterator[str]:
         yield f"{type(stem).__name__} is not timm's PatchEmbed, one convolution over patches"
     if stem.proj.stride != stem.patch_size:
         yield "its patches overlap; undo the change of `patch_embed.proj.stride`"
+    for part in ("pos_drop", "patch_drop", "norm_pre", "blocks"):  # which hand the patches on
+        kind = type(getattr(net, part, None))
+        if kind is not type(None) and not is_timms(kind):
+            yield f"{part} is {kind.__name__}, not timm's; pass it as it was"
     for method in ("__call__", "forward", "forward_features", "_pos_embed"):
         if hasattr(net, method) and not is_timms(type(net), method):
             yield f"`{method}` is not timm's; load its state dict into timm's class and pass that"

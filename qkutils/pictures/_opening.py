@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -63,8 +64,7 @@ def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
     Raises ValueError for numbers whose range is not known.
     """
     picture.load()  # which turns a TIFF file already
-    if picture.mode.startswith("I;16") and getattr(picture, "tag_v2", {}).get(262) == 0:
-        picture = Image.fromarray(65535 - np.asarray(picture))  # a TIFF file in which 0 is white
+    picture = _as_tagged(picture, getattr(picture, "tag_v2", {}))
     try:
         turn = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # EXIF of a wrong form raises anything, and the picture is whole
@@ -74,6 +74,23 @@ def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
     seen = in_mode(picture, mode)
     seen.info.clear()  # or it would be turned again
     return seen
+
+
+def _as_tagged(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """A picture with its numbers as the tags of a TIFF file have them, where Pillow has not.
+
+    They tell a sign, fewer than 16 bits, and that 0 is white.  The largest number that is used is
+    taken for white where it is that of 9 to 15 bits; where nothing tells, 16 bits are.
+    """
+    sample_format, photometric, most = (tags.get(tag) for tag in (339, 262, 281))
+    if picture.mode == "L" and sample_format == (2,):
+        return Image.fromarray(np.asarray(picture).view(np.int8).astype(np.int32))
+    if not tags or not picture.mode.startswith("I;16"):
+        return picture
+    depths = ((bits, 2**bits - 1) for bits in range(9, 16))
+    whites = [white for bits, white in depths if (bits,) == tags[258] or (white,) == most]
+    values = np.asarray(picture) / (*whites, 65535)[0]
+    return Image.fromarray((1 - values if photometric == 0 else values).astype(np.float32))
 
 
 def in_mode(picture: Image.Image, mode: str = "RGB") -> Image.Image:

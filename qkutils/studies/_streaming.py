@@ -32,7 +32,8 @@ def stream(
     """What a study measures of pictures, or of records with an `image`, batch by batch.
 
     `begin` gets a batch's place among the pictures, and gives a function of each layer and its
-    tokens: the measurement.  Each batch's numbers are kept in the folder, if any.
+    tokens: the measurement.  Each batch's numbers are kept in the folder, if any; raises ValueError
+    for kept ones of a shape that can't be theirs.
     """
 
     def measured(which: slice) -> np.ndarray:
@@ -48,8 +49,13 @@ def stream(
     with tqdm(total=len(pictures), desc="images") as bar, streaming(model) as run:
         for start in range(0, len(pictures), size):
             file = None if folder is None else folder / f"{start}.npy"
-            done.append(store.kept(file, partial(measured, slice(start, start + size))))
-            bar.update(len(done[-1]))
+            part = store.kept(file, partial(measured, slice(start, start + size)))
+            count, like = min(size, len(pictures) - start), (done or [part])[0].shape[2:]
+            if part.shape != (wanted := (count, len(model.net.blocks), *like)):
+                told = f"numbers of shape {part.shape}, not {wanted}; remove {folder}"
+                raise ValueError(f"{file}: {told}")
+            done.append(part)
+            bar.update(count)
     return np.concatenate(done)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import qkutils._torchvision
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def test_what_is_needed_is_named(collect: Any, tool: Any) -> None:
 
 
 def test_a_file_that_is_none(collect: Any, tool: Any, tmp_path: Path) -> None:
-    for name in ("nowhere.yaml", "notebooks"):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for name in ("nowhere.yaml", "notebooks", "pipe.yaml"):
         with pytest.raises(tool.Wrong, match=f"^{name}: "):
             collect("", PARAMETERS=name)
     (tmp_path / "file.png").touch()

@@ -199,6 +199,21 @@ def test_killed_and_resumed_it_is_the_same(out, tmp_path):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
 
 
+def test_the_time_is_of_what_is_left_to_measure(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_seconds", lambda *_: 600.0)  # of the first model's images
+
+    def minutes() -> int:
+        said = report.plan(PAIR, [], COUNT, True, "cpu", tmp_path)
+        assert all(name in said for name in PAIR)
+        return int(re.search(r"about (\d+) minutes", said)[1])
+
+    both = minutes()
+    (tmp_path / f"{PAIR[0]}.nc").touch()
+    other = minutes()
+    (tmp_path / f"{PAIR[1]}.nc").touch()
+    assert both - other == 3 * 4 * COUNT * 10 and other > 0 and minutes() == 0
+
+
 def test_other_weights_under_a_name_are_seen(tmp_path):
     weights = ROOT / "qkutils" / "weights"
     own = tmp_path / "own.safetensors"

@@ -416,7 +416,6 @@ def test_bsds_files_that_are_none_are_listed(bsds):
 
 def test_a_corrupted_file_is_a_fault_and_never_another_error(o3, bsds):
     chance = random.Random(0)
-    # Not of uncompressed .mat files, which have no checksum: with these, scipy itself can crash.
     for folder, part, key, others in (
         (o3, "images", "a.jpg", ["targ_labels/a.jpg", "dist_labels/a.jpg"]),
         (bsds, "groundTruth/val", "2.mat", ["images/val/2.jpg"]),

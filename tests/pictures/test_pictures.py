@@ -89,6 +89,63 @@ def test_a_ramp_in_which_zero_is_white_is_seen_as_a_ramp(tmp_path, depth):
     assert np.abs(np.asarray(open_picture(tmp_path / "deep.tif"))[..., 0] - RAMP / 257).max() <= 1
 
 
+def tiff(values, *tags, bits):
+    """A TIFF file of rows of bytes, without compression, with these (tag, number)."""
+    rows, data = len(values), values.tobytes()
+    plain = {256: 64, 257: rows, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: rows}
+    held = sorted((plain | {279: len(data)} | dict(tags)).items())
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in held)
+    head = struct.pack("<4sI", b"II*\0", 8 + len(data))
+    return head + data + struct.pack("<H", len(held)) + entries + bytes(4)
+
+
+def packed(values):
+    """Numbers of 12 bits, two in three bytes."""
+    first, second = values.reshape(4, -1, 2).astype(int).transpose(2, 0, 1)
+    parts = (first >> 4, (first & 15) << 4 | second >> 8, second & 255)
+    return np.stack(parts, -1).astype(np.uint8)
+
+
+OF_12, OF_10 = ((RAMP * white / 65535).round().astype(np.uint16) for white in (4095, 1023))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tiff(packed(OF_12), bits=12),
+        tiff(OF_12, (281, 4095), bits=16),
+        tiff(4095 - OF_12, (281, 4095), (262, 0), bits=16),
+        tiff(OF_10, (281, 1023), bits=16),
+        tiff(RAMP.astype(np.uint16), (281, 65535), bits=16),
+        tiff(RAMP.astype(np.uint16), (281, 61111), bits=16),  # the largest that there is
+    ],
+    ids=["packed", "12 bits", "12 bits, 0 is white", "10 bits", "16 bits", "no depth"],
+)
+def test_the_depth_is_what_the_tags_tell(tmp_path, content):
+    (tmp_path / "deep.tif").write_bytes(content)
+    assert np.abs(np.asarray(open_picture(tmp_path / "deep.tif"))[..., 0] - RAMP / 257).max() <= 1
+
+
+def test_where_no_tag_tells_twelve_bits_are_of_sixteen(tmp_path):
+    (tmp_path / "deep.tif").write_bytes(tiff(OF_12, bits=16))
+    assert np.asarray(open_picture(tmp_path / "deep.tif")).max() == 16
+
+
+def test_numbers_above_the_depth_are_refused(tmp_path):
+    (tmp_path / "deep.tif").write_bytes(tiff(OF_12 + np.uint16(9), (281, 4095), bits=16))
+    with pytest.raises(ValueError, match=r"deep\.tif.*1\.0"):
+        open_picture(tmp_path / "deep.tif")
+
+
+def test_eight_bits_with_a_sign(tmp_path):
+    signed = np.arange(256).reshape(4, 64) // 2
+    (tmp_path / "signed.tif").write_bytes(tiff(signed.astype(np.int8), (339, 2), bits=8))
+    assert (np.asarray(open_picture(tmp_path / "signed.tif"))[..., 0] == signed).all()
+    (tmp_path / "signed.tif").write_bytes(tiff((signed - 1).astype(np.int8), (339, 2), bits=8))
+    with pytest.raises(ValueError, match=r"signed\.tif.*-1 to 126"):
+        open_picture(tmp_path / "signed.tif")
+
+
 @pytest.mark.parametrize(
     "values",
     [RAMP.astype(np.int32) - 1, 2 * RAMP.astype(np.int32), RAMP.astype(np.float32)],
