@@ -251,7 +251,7 @@ def store(
         makers["one_image"] = lambda: stored_views.store_one_image(loaded, to)
     if sets:
         own = qk.world.samples(5_000_000, 0, count, size=loaded.image_size[0])
-        every = sets | {"drawn scenes": own}
+        every: Any = sets | {"drawn scenes": own}
         makers["preference"] = lambda: stored.store_preference(loaded, every, pictures, to)
     if streets:
         source = "CamVid, validation"

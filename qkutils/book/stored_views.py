@@ -110,11 +110,10 @@ def store_one_image(model: qk.Model, folder: Path = stored.FOLDER) -> Path:
     photographs = qk.pictures_of(qk.datasets.photographs(), model)
     image = photographs.read(photographs.keys.index(stored_maps.PHOTOGRAPH))
     asked, places = stored_maps.most_apart(model, image)
-    layer, head = places[-1]
-    start = {"layer": layer, "head": head, "query_patch": asked}
-    layers = [layer for layer, _ in places]
-    found = qk.views.one_image(model, image, layers=layers, **start).found
-    named = found.assign_attrs(name=stored_maps.PHOTOGRAPH)
+    layers, (layer, head) = [layer for layer, _ in places], places[-1]
+    at: dict[str, Any] = {"layer": layer, "head": head, "query_patch": asked}
+    view = qk.views.one_image(model, image, layers=layers, **at)
+    named = view.found.assign_attrs(name=stored_maps.PHOTOGRAPH)
     return _write(folder, "one_image", named, model)
 
 

@@ -57,7 +57,7 @@ class ModeBrowser(View):
             **{"sizes": self.sizes, "model": found.model.item(), "facts": facts},
             "grid": [found.sizes["row"], found.sizes["column"]],
             "shape": [*decoded(next(iter(pictures.values()))).shape[:2]],
-            **{"top": found.attrs["top"], "pictures": pictures},
+            **{"top": int(found.attrs["top"]), "pictures": pictures},
             **{"gallery": sent_gallery(gallery, names or {}), "naming": naming},
         }
         shown = _still(found, _pictured(gallery.sel(place), pictures), place)
@@ -231,11 +231,9 @@ def mode_browser(
         )
     if not (part.image >= 0).any():
         raise ValueError("the atlas has no picture of these modes; scan more pictures")
-    found = (
-        _facts(shelf).assign_coords(picture=best.key.values).assign_attrs(top=best.sizes["rank"])
-    )
-    found = found.assign(shelf.gallery(part).rename(SHOWN).data_vars)
-    return LiveModeBrowser(shelf, found, naming)
+    facts = _facts(shelf).assign_coords(picture=best.key.values)
+    found = facts.assign(shelf.gallery(part).rename(SHOWN).data_vars)
+    return LiveModeBrowser(shelf, found.assign_attrs(top=best.sizes["rank"]), naming)
 
 
 def _belong(atlas: xr.Dataset, model: models.Model, pictures: Pictures) -> None:
@@ -304,9 +302,9 @@ def _still(found: xr.Dataset, one: xr.Dataset, at: Mapping[str, int]) -> tuple[F
     label = "L{layer} H{head} M{mode}".format(**at)
     figures.gallery_rows(axes, one, f"{label}\ncos {float(found.cosine.sel(at)):+.2f}")
     return figure, (
-        f"Map of the weighted cosine of every head of {found.model.item()}. Below, pictures to which "
-        f"layer {at['layer']}, head {at['head']}, mode {at['mode']} responds most, in both signs, "
-        "with what asks in red and what answers in cyan."
+        f"Map of the weighted cosine of every head of {found.model.item()}. Below, pictures to "
+        f"which layer {at['layer']}, head {at['head']}, mode {at['mode']} responds most, in both "
+        "signs, with what asks in red and what answers in cyan."
     )
 
 

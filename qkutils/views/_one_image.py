@@ -146,7 +146,8 @@ class OneImage(View):
         self.sizes["mode"] = found.sizes["mode"]
         self.tokens = {"patch", "all", *_prefix(found)}
         kept = min(3, found.sizes["mode"])
-        state = {name: int(found.attrs[name]) for name in ("layer", "head", "patch")}
+        begin = ("layer", "head", "patch")
+        state: dict[str, Any] = {name: int(found.attrs[name]) for name in begin}
         state |= {"asks": "patch", "salience": True, "kept": kept, "order": "contribution"}
         state |= {"mode": None}  # none chosen: the first in this order
         shown = _still(found, image, kept)

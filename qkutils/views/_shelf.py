@@ -28,7 +28,7 @@ Sent = dict[str, dict[str, Any]]  # pictures as the browser takes them, by numbe
 
 
 class Shelf:
-    """Modes, their names and pictures; pictures in the model's crop, as they are sent, made once."""
+    """Modes, their names, and pictures in the model's crop, as they are sent, made once."""
 
     def __init__(self, model: Model, pictures: Pictures, best: xr.Dataset, names: Names) -> None:
         """`best`: an atlas with as many pictures of a mode as may be sent."""
