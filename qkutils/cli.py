@@ -219,10 +219,17 @@ def fetch_dataset(name: str, to: Path, url: str, sha256: str) -> None:
 
 
 def store(
-    model: str, images: Place, count: int, odd: list[tuple], camvid: Place, bsds: Place, to: Place
+    model: str,
+    images: Place,
+    count: int,
+    odd: list[tuple],
+    camvid: Place,
+    bsds: Place,
+    only: list[str],
+    to: Place,
 ) -> None:
     """Stores the numbers that the book shows of a model, and those of the given data sets."""
-    from qkutils.book import stored, stored_maps
+    from qkutils.book import stored, stored_maps, stored_views
 
     to = to or stored.FOLDER
     qk.store.check_writable(to / "new.csv")
@@ -232,18 +239,28 @@ def store(
     streets = qk.datasets.camvid(camvid) if camvid else None
     people = qk.datasets.bsds500(bsds) if bsds else None
     loaded = qk.models.load(model)
-    print(stored.store_modes(loaded, to))
-    print(stored.store_salience(loaded, str(images or ""), count, to))
+    makers: dict[str, Callable[[], Path]] = {
+        "modes": lambda: stored.store_modes(loaded, to),
+        "salience": lambda: stored.store_salience(loaded, str(images or ""), count, to),
+    }
     if images:
-        print(stored_maps.store_photographs(loaded, images, to))
-        print(stored_maps.store_taken_apart(loaded, to))
+        makers["photographs"] = lambda: stored_maps.store_photographs(loaded, images, to)
+        makers["taken_apart"] = lambda: stored_maps.store_taken_apart(loaded, to)
+        makers["mode_browser"] = lambda: stored_views.store_mode_browser(loaded, to)
+    if images and loaded.heads.position_bias is None:
+        makers["one_image"] = lambda: stored_views.store_one_image(loaded, to)
     if sets:
         own = qk.world.samples(5_000_000, 0, count, size=loaded.image_size[0])
-        print(stored.store_preference(loaded, sets | {"drawn scenes": own}, pictures, to))
+        every: Any = sets | {"drawn scenes": own}
+        makers["preference"] = lambda: stored.store_preference(loaded, every, pictures, to)
     if streets:
-        print(stored.store_same_object(loaded, streets, "CamVid, validation", to))
+        source = "CamVid, validation"
+        makers["same_object"] = lambda: stored.store_same_object(loaded, streets, source, to)
     if people:
-        print(stored.store_grouping(loaded, people, "BSDS500, validation", to))
+        told = "BSDS500, validation"
+        makers["grouping"] = lambda: stored.store_grouping(loaded, people, told, to)
+    for kind in qk.options.choices("--only", only, makers) or makers:
+        print(makers[kind]())
 
 
 def report(models: list[str], count: int, out: Path, device: str | None, **folders: Place) -> None:

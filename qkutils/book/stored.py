@@ -33,7 +33,8 @@ KINDS = {
     "same_object": ("of", "layer", "head"),
     "grouping": ("of", "matching", "layer", "head"),
 }
-MAPS = ("photographs", "taken_apart")  # of which `stored_maps` knows
+# Of the first two `stored_maps` knows, of the others `stored_views`.
+MAPS = ("photographs", "taken_apart", "mode_browser", "one_image")
 SHARES = ("share", "null_share", "share_others", "null_share_others")
 FOLDER = Path(str(resources.files("qkutils.book").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
@@ -45,8 +46,8 @@ def names(kind: str = "modes") -> list[str]:
     Parameters
     ----------
     kind
-        `modes`, `salience`, `preference`, `same_object` or `grouping`; or, of `stored_maps`,
-        `photographs` or `taken_apart`.
+        `modes`, `salience`, `preference`, `same_object` or `grouping`; of `stored_maps`,
+        `photographs` or `taken_apart`; of `stored_views`, `mode_browser` or `one_image`.
 
     Returns
     -------

@@ -130,6 +130,14 @@ def photograph(maps: xr.Dataset, key: str) -> np.ndarray:
     return create_transform(**facts)(image).movedim(0, -1).numpy()
 
 
+def facts_of(found: xr.Dataset, model: qk.Model, said: dict[str, Any]) -> dict[str, Any]:
+    """What a stored file says of its making, and of how the model saw photographs."""
+    config = resolve_model_data_config(model.net) | {"input_size": model.image_size}
+    facts = {key: found.attrs[key] for key in ("dtype", "code_version", "assumed")}
+    facts |= {key: config[key] for key in _SEEING}
+    return facts | {"computed": date.today().isoformat()} | said
+
+
 def gallery(maps: xr.Dataset, chosen: int, count: int = 4) -> xr.Dataset:
     """Give the photographs on which a stored mode scores highest, as `qk.optimal_pictures` does.
 
@@ -198,20 +206,31 @@ def store_taken_apart(model: qk.Model, folder: Path = stored.FOLDER) -> Path:
     """Computes and stores what modes do on one photograph of this package."""
     photographs = qk.pictures_of(qk.datasets.photographs(), model)
     image = photographs.read(photographs.keys.index(PHOTOGRAPH))
-    rows = qk.observed_attention(model, image[None]).isel(image=0)
-    rows = rows.isel(query=slice(model.prefix_tokens, None))
-    apart = qk.total_variation(rows, rows.mean("query"))
-    asked = int(apart.mean(("layer", "head")).values.argmax())
+    asked, places = most_apart(model, image)
     found = [
         qk.studies.one_image(model, image, layer, head, query_patch=asked)
         .isel(mode=slice(MODES))
         .rename(query_map="query", key_map="key")
         .assign(layer=layer, head=head)
-        for layer, head in _most_apart(apart.isel(query=asked))
+        for layer, head in places
     ]
     kept = ["query", "key", "contribution", "share", "cosine", "salience_share", "layer", "head"]
     parts = _over_chosen([_ranked(one[kept]) for one in found])
     return _write(folder, "taken_apart", parts, model, {"photograph": PHOTOGRAPH, "asked": asked})
+
+
+def most_apart(model: qk.Model, image: torch.Tensor) -> tuple[int, list[tuple[int, int]]]:
+    """The patch whose attention is least like that of the others, and where it is so most.
+
+    That is a layer and head in each sixth of the depth.
+    """
+    rows = qk.observed_attention(model, image[None]).isel(image=0)
+    rows = rows.isel(query=slice(model.prefix_tokens, None))
+    apart = qk.total_variation(rows, rows.mean("query"))
+    asked = int(apart.mean(("layer", "head")).values.argmax())
+    parts = np.array_split(np.arange(apart.sizes["layer"]), HEADS)
+    of = [apart.isel(query=asked, layer=part).stack(of=("layer", "head")) for part in parts]
+    return asked, [each["of"].item(int(each.values.argmax())) for each in of]
 
 
 def _carrying_most(atlas: xr.Dataset) -> list[dict[str, int]]:
@@ -224,13 +243,6 @@ def _carrying_most(atlas: xr.Dataset) -> list[dict[str, int]]:
         {"layer": int(layer), **{name: int(number) for name, number in one.items()}}
         for layer, one in zip(layers, best, strict=True)
     ]
-
-
-def _most_apart(apart: xr.DataArray) -> list[tuple[int, int]]:
-    """In each part of the depth, the layer and head with the largest value."""
-    parts = np.array_split(np.arange(apart.sizes["layer"]), HEADS)
-    of_parts = [apart.isel(layer=part).stack(of=("layer", "head")) for part in parts]
-    return [each["of"].item(int(each.values.argmax())) for each in of_parts]
 
 
 def _maps(model: qk.Model, seen: torch.Tensor, mode: xr.Dataset) -> xr.Dataset:
@@ -260,10 +272,7 @@ def _write(
     folder: Path, kind: str, found: xr.Dataset, model: qk.Model, said: dict[str, Any]
 ) -> Path:
     """Writes maps in 8 bits, and beside them what they come from and how the model saw them."""
-    config = resolve_model_data_config(model.net) | {"input_size": model.image_size}
-    facts = {key: found.attrs[key] for key in ("dtype", "code_version", "assumed")}
-    facts |= {key: config[key] for key in _SEEING}
-    facts |= {"computed": date.today().isoformat()} | said
+    facts = facts_of(found, model, said)
     found = found.reset_coords(_PLACE, drop=False).drop_attrs(deep=False).assign_attrs(facts)
     return qk.store.save(folder / f"{model.name}.{kind}.nc", _in_eight_bits(found))
 

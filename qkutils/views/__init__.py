@@ -2,13 +2,15 @@
 
 from qkutils.views._attention_stepper import attention_stepper
 from qkutils.views._base import View
-from qkutils.views._mode_browser import mode_browser
-from qkutils.views._one_image import one_image
+from qkutils.views._mode_browser import ModeBrowser, mode_browser
+from qkutils.views._one_image import OneImage, one_image
 from qkutils.views._stepper import stepper
 from qkutils.views._trends import trends
 from qkutils.views._two_dimensional import two_dimensional
 
 __all__ = [
+    "ModeBrowser",
+    "OneImage",
     "View",
     "attention_stepper",
     "mode_browser",

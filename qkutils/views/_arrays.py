@@ -51,6 +51,11 @@ def encoded(image: PIL.Image.Image, smallest: bool = False) -> dict[str, Any]:
     return _saved(image, "png" if max(image.size) <= 128 else "jpeg", quality=85)
 
 
+def decoded(sent: dict[str, Any]) -> Float[np.ndarray, "height width 3"]:
+    """What a browser shows of an encoded picture, from 0 to 1."""
+    return np.asarray(PIL.Image.open(io.BytesIO(sent["bytes"])).convert("RGB")) / 255
+
+
 def _saved(image: PIL.Image.Image, form: str, quality: int) -> dict[str, Any]:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, format=form, quality=quality, optimize=True)

@@ -94,9 +94,9 @@ class View(anywidget.AnyWidget):
         """Requests that show that `respond` works; a chapter is not published before they do."""
         return []
 
-    def hello(self) -> dict[str, Any]:
-        """What the browser learns when it finds that there is a kernel."""
-        return {}
+    def hello(self) -> dict[str, Any] | None:
+        """What the browser learns when it finds a kernel; None where that computes nothing."""
+        return None
 
     def _give(self, _: Any) -> None:
         """Entries follow the state."""
@@ -120,7 +120,8 @@ class View(anywidget.AnyWidget):
             if not isinstance(request, dict):
                 raise ValueError(f"{request!r:.80} is no request")
             found = self.hello() if request.get("hello") else self.respond(request)
-            self.answer = {"id": content["id"], "found": found}
+            if found is not None:
+                self.answer = {"id": content["id"], "found": found}
         except Exception as error:
             self.answer = {"id": content["id"], "error": f"{type(error).__name__}: {error}"}
             raise

@@ -7,50 +7,121 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import xarray as xr
 from matplotlib.figure import Figure
 
 from qkutils import models, options
-from qkutils.atlas import check_atlas, mode_maps, optimal_pictures
+from qkutils.atlas import check_atlas, mode_maps
 from qkutils.modes import weighted_cosine
 from qkutils.pictures import Pictures, pictures_of
 from qkutils.provenance import convention_of, refuse_foreign
 from qkutils.views import _shelf
 from qkutils.views import gallery_figures as figures
-from qkutils.views._arrays import packed
+from qkutils.views._arrays import decoded, packed
 from qkutils.views._base import View, entry
-from qkutils.views._shelf import PLACE, Shelf
+from qkutils.views._shelf import PLACE, SIDES, Sent, Shelf, numbers, sent_gallery, sent_picture
 
 COLOURS = ("weighted_cosine", "cosine", "sigma", "carried")
 CHOSEN = {"sign": 1, "show": "both", "colour": "weighted_cosine"}
 HIDDEN = {"named": False, "picture": None}  # until the reader asks for them
+SHOWN = {name: f"shown_{name}" for name in PLACE}  # of those modes whose pictures are there
 NAMED = ("family", "high", "low", "share", "p", "q", "p_random", "q_random")
 Names = Mapping[tuple[int, int, int], str] | xr.Dataset
 
 
 class ModeBrowser(View):
-    """The view that `mode_browser` makes."""
+    """Facts of all modes and the pictures of some, as they were found; it computes no others.
+
+    `found` holds them over (layer, head, mode) and (shown_layer, shown_head, shown_mode).
+    """
 
     front = "mode_browser"
     layer = entry()
     head = entry()
     mode = entry()
 
-    def __init__(self, shelf: Shelf, *shown: Any) -> None:
-        """`shelf` answers what the page does not carry."""
-        self.shelf = shelf
-        self.sizes = {name: shelf.best.sizes[name] for name in (*PLACE, "picture")}
-        super().__init__("Mode browser", *shown)
+    def __init__(
+        self,
+        found: xr.Dataset,
+        pictures: Sent,
+        names: _shelf.Names | None = None,
+        naming: str | None = None,
+    ) -> None:
+        """`naming`: what a reader is offered to be shown, where there are `names`."""
+        self.found = found
+        self.sizes = {name: found.sizes[name] for name in PLACE}
+        place, gallery = _first(found), _gallery(found)
+        facts = {name: packed(found[name].values, "float32") for name in _facts_in(found)}
+        data = {
+            **{"sizes": self.sizes, "model": found.model.item(), "facts": facts},
+            "grid": [found.sizes["row"], found.sizes["column"]],
+            "shape": [*decoded(next(iter(pictures.values()))).shape[:2]],
+            **{"top": int(found.attrs["top"]), "pictures": pictures},
+            **{"gallery": sent_gallery(gallery, names or {}), "naming": naming},
+        }
+        shown = _still(found, _pictured(gallery.sel(place), pictures), place)
+        super().__init__("Mode browser", data, place | CHOSEN | HIDDEN, *shown)
+
+    @classmethod
+    def of(cls, found: xr.Dataset, images: Mapping[str, PIL.Image.Image]) -> ModeBrowser:
+        """Show again what a browser has `found`, with no model at hand.
+
+        Parameters
+        ----------
+        found
+            The attribute of a mode browser.
+        images
+            The pictures that it showed, as the model saw them, by their keys.
+
+        Returns
+        -------
+        ModeBrowser
+            A widget that shows the same, and computes no more.
+
+        Raises
+        ------
+        KeyError
+            Where a picture is missing.
+
+        Examples
+        --------
+        >>> import qkutils as qk
+        >>> images = qk.world.pictures(0, 0, 8)
+        >>> atlas = qk.scan("tiny-supervised", images, k=2, progress=False)
+        >>> live = qk.views.mode_browser("tiny-supervised", atlas, images, modes=[0], heads=[1])
+        >>> named = dict(zip(live.found.picture.values, images, strict=True))
+        >>> view = qk.views.ModeBrowser.of(live.found, named)
+        >>> view.state == live.state
+        True
+        """
+        keys, grid = found.picture.values, (found.sizes["row"], found.sizes["column"])
+        shown = {n: str(keys[n]) for n in numbers(found.image)}
+        return cls(found, {str(n): sent_picture(k, images[k], grid) for n, k in shown.items()})
 
     def checked(self, state: dict[str, Any]) -> dict[str, Any]:
-        """A mode and a picture that there are, and a map that was measured."""
+        """A mode that there is, and a map that was measured."""
         options.choice("sign", state["sign"], (1, -1))
         options.choice("show", state["show"], ("both", "query", "key"))
-        maps = [name for name in COLOURS if name in self.data["facts"]]
-        options.choice("colour", state["colour"], maps)
-        named = {"named": options.flag("named", state["named"])}
+        options.choice("colour", state["colour"], [n for n in COLOURS if n in self.found])
+        options.choice("picture", state["picture"], [None])
+        return self.numbered(state, *PLACE) | {"named": options.flag("named", state["named"])}
+
+
+class LiveModeBrowser(ModeBrowser):
+    """The view that `mode_browser` makes: it computes what the page does not carry."""
+
+    def __init__(self, shelf: Shelf, found: xr.Dataset, naming: str | None) -> None:
+        """`shelf` answers; `found`: what the page carries."""
+        self.shelf = shelf
+        super().__init__(found, shelf.sent(found), shelf.names, naming)
+        self.sizes = self.sizes | {"picture": found.sizes["picture"]}
+
+    def checked(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Any picture of the source, too."""
         picture = () if state["picture"] is None else ("picture",)
-        return self.numbered(state, *PLACE, *picture) | named
+        known = super().checked(state | {"picture": None})
+        return self.numbered(known | {"picture": state["picture"]}, *picture)
 
     def hello(self) -> dict[str, Any]:
         """How many pictures there are, on each of which a mode can be looked at."""
@@ -66,7 +137,8 @@ class ModeBrowser(View):
         part = self.shelf.best.isel({name: [at[name]] for name in PLACE})
         carried = self.data["pictures"]
         fresh = {n: p for n, p in self.shelf.sent(part).items() if n not in carried}
-        return {"gallery": self.shelf.gallery(part), "pictures": fresh}
+        gallery = sent_gallery(self.shelf.gallery(part), self.shelf.names)
+        return {"gallery": gallery, "pictures": fresh}
 
     def _one(self, layer: int, head: int, mode: int, picture: int) -> dict[str, Any]:
         """A mode's maps on any picture of the source, sign +."""
@@ -74,7 +146,7 @@ class ModeBrowser(View):
         image = shelf.pictures.read(picture)[None]
         maps = mode_maps(shelf.model, image, layer=layer, head=head, convention=convention)
         of_mode = maps.isel(image=0, mode=mode)
-        values = np.stack([of_mode[side].values.ravel() for side in ("query", "key")])
+        values = np.stack([of_mode[side].values.ravel() for side in SIDES])
         sent = {str(picture): shelf.picture(picture)}
         return {"maps": packed(values, "float32"), "pictures": sent}
 
@@ -157,16 +229,11 @@ def mode_browser(
             f"modes={list(modes)} need more than the {_shelf.BUDGET / 1e6:.2f} MB of a page; fewer "
             "modes, heads=, layers= or a smaller top= fit; without modes=, as many as fit are taken"
         )
-    facts = _facts(shelf)
-    place = _first(facts, part)
-    data = {
-        **{"sizes": {name: best.sizes[name] for name in PLACE}, "model": loaded.name},
-        "facts": {str(name): packed(values.values, "float32") for name, values in facts.items()},
-        **{"grid": list(loaded.grid), "shape": list(shelf.shape), "top": best.sizes["rank"]},
-        **{"gallery": shelf.gallery(part), "pictures": shelf.sent(part)},
-        "naming": naming,
-    }
-    return ModeBrowser(shelf, data, place | CHOSEN | HIDDEN, *_still(facts, shelf, place))
+    if not (part.image >= 0).any():
+        raise ValueError("the atlas has no picture of these modes; scan more pictures")
+    facts = _facts(shelf).assign_coords(picture=best.key.values)
+    found = facts.assign(shelf.gallery(part).rename(SHOWN).data_vars)
+    return LiveModeBrowser(shelf, found.assign_attrs(top=best.sizes["rank"]), naming)
 
 
 def _belong(atlas: xr.Dataset, model: models.Model, pictures: Pictures) -> None:
@@ -192,32 +259,52 @@ def _facts(shelf: Shelf) -> xr.Dataset:
     return facts
 
 
-def _first(facts: xr.Dataset, part: xr.Dataset) -> dict[str, int]:
-    """The carried mode that is shown first: with pictures, and the most variance or strength."""
-    there = part.image.isel(rank=0) >= 0
+def _facts_in(found: xr.Dataset) -> list[str]:
+    return [str(name) for name, values in found.items() if values.dims[0] == "layer"]
+
+
+def _gallery(found: xr.Dataset) -> xr.Dataset:
+    """Those modes whose pictures are there, under their own names."""
+    gallery = found.drop_vars([*_facts_in(found), *PLACE, "picture"])
+    return gallery.rename({shown: name for name, shown in SHOWN.items()})
+
+
+def _first(found: xr.Dataset) -> dict[str, int]:
+    """The mode that is shown first: with pictures, and the most variance or strength."""
+    gallery = _gallery(found)
+    there = gallery.image.isel(rank=0) >= 0
     shown = there.all("sign") if there.all("sign").any() else there.any("sign")
-    if not shown.any():
-        raise ValueError("the atlas has no picture of these modes; scan more pictures")
-    score = facts["carried" if "carried" in facts else "share"]
-    here = score.isel({name: part[name].values for name in PLACE}).where(shown.values, -1)
+    score = found["carried" if "carried" in found else "share"]
+    here = score.isel({name: gallery[name].values for name in PLACE}).where(shown.values, -1)
     best = here.argmax(...)
     return {name: int(here[name][best[name]]) for name in PLACE}
 
 
-def _still(facts: xr.Dataset, shelf: Shelf, at: Mapping[str, int]) -> tuple[Figure, str]:
+def _pictured(one: xr.Dataset, pictures: Sent) -> xr.Dataset:
+    """One mode's pictures and maps as `optimal_pictures` has them, from what is sent."""
+    seen = {n: decoded(pictures[str(n)]) for n in numbers(one.image)}
+    empty = np.zeros_like(next(iter(seen.values())))
+    rows = [[seen.get(n, empty) for n in row] for row in one.image.values.tolist()]
+    picture = ("sign", "rank", "height", "width", "channel"), np.stack([*map(np.stack, rows)])
+    there = one.image >= 0
+    maps = {side: one[side] * one[f"{side}_limit"] for side in SIDES}
+    full = one.assign(maps | {"picture": picture, "there": there})
+    return full.isel(rank=there.any("sign").values)
+
+
+def _still(found: xr.Dataset, one: xr.Dataset, at: Mapping[str, int]) -> tuple[Figure, str]:
     """The map of heads over the first mode's pictures, and the same in words."""
-    found = optimal_pictures(shelf.model, shelf.pictures, shelf.best, *at.values())
-    count = 2 * found.sizes["rank"]
+    count = 2 * one.sizes["rank"]
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     grid = figure.add_gridspec(3, count, height_ratios=(2.4, 1, 1))
-    figures.head_map(figure.add_subplot(grid[0, :]), facts.weighted_cosine, "weighted cosine")
+    figures.head_map(figure.add_subplot(grid[0, :]), found.weighted_cosine, "weighted cosine")
     axes = np.array([[figure.add_subplot(grid[row, n]) for n in range(count)] for row in (1, 2)])
     label = "L{layer} H{head} M{mode}".format(**at)
-    figures.gallery_rows(axes, found, f"{label}\ncos {float(facts.cosine.sel(at)):+.2f}")
+    figures.gallery_rows(axes, one, f"{label}\ncos {float(found.cosine.sel(at)):+.2f}")
     return figure, (
-        f"Map of the weighted cosine of every head of {shelf.model.name}. Below, pictures to which "
-        f"layer {at['layer']}, head {at['head']}, mode {at['mode']} responds most, in both signs, "
-        "with what asks in red and what answers in cyan."
+        f"Map of the weighted cosine of every head of {found.model.item()}. Below, pictures to "
+        f"which layer {at['layer']}, head {at['head']}, mode {at['mode']} responds most, in both "
+        "signs, with what asks in red and what answers in cyan."
     )
 
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import io
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,13 @@ from qkutils.modes import decompose
 from qkutils.pictures import Pictures, open_picture, pictures_of
 from qkutils.views import _room
 from qkutils.views import figures as plots
-from qkutils.views._arrays import encoded, packed, seen
+from qkutils.views._arrays import Form, encoded, packed, seen
 from qkutils.views._base import View, entry
 from qkutils.views.figures import Map
 
 _LAYERS = 6  # how many are carried before heads are thinned
+_FORMS: dict[str, Form] = {"query": "float16", "key": "float16", "salience": "float32"}
+_FORMS |= {"sigma": "float32", "cosine": "float32"}
 
 
 class Taken:
@@ -44,54 +47,111 @@ class Taken:
         self.scale = float(model.heads.scale)
         self.counts = _room.counts(model) | {"mode": self.parts.sizes["mode"]}
 
-    def head(self, layer: int, head: int) -> dict[str, Any]:
-        """One head as the browser takes it: z·u and z·v of every token, and the rest per mode.
+    def found(self, layers: Sequence[int], heads: Sequence[int]) -> xr.Dataset:
+        """Some heads: z·u and z·v of every token, rounded to halves, and the rest per mode.
 
         `astray` is how far attention from these rounded numbers lies from the model's own.
         """
-        at = {"layer": layer, "head": head}
-        for name, value in at.items():
-            options.index(name, value, self.counts[name])
-        sigma = self.parts.sigma.sel(at).values
-        own = self.factors.isel(at)
-        step = np.where(sigma > 0, sigma * self.scale, 1)  # without strength all is 0 already
-        query, key = (side.values.astype("f2") for side in (own["query"] / step, own["key"]))
-        logits = (query * (sigma * self.scale)) @ key.T.astype(float) + own.salience.values
-        apart = abs(softmax(logits, -1) - self.attention.sel(at).values).sum(-1) / 2
-        numbers = {"salience": own.salience, "sigma": sigma, "cosine": self.parts.cosine.sel(at)}
-        small = {k: packed(np.asarray(v, np.float32), "float32") for k, v in numbers.items()}
-        sides = {"query": packed(query), "key": packed(key)}
-        return at | sides | small | {"astray": float(apart.max())}
+        at = {"layer": [*layers], "head": [*heads]}
+        for name, chosen in at.items():
+            options.indices(name, chosen, self.counts[name])
+        parts, own = self.parts[["sigma", "cosine"]].sel(at), self.factors.isel(at)
+        own = own[["query", "key", "salience"]].rename(rank="mode")
+        strength = parts.sigma * self.scale
+        step = strength.where(parts.sigma > 0, 1)  # without strength all is 0 already
+        sides = {"query": (own["query"] / step).astype("f2"), "key": own["key"].astype("f2")}
+        asking = (sides["query"] * strength).rename(token="asking")
+        logits = xr.dot(asking, sides["key"].astype(float), dim="mode") + own.salience
+        made = softmax(logits.transpose("layer", "head", "asking", "token").values, -1)
+        apart = abs(made - self.attention.sel(at).values).sum(-1).max(-1) / 2
+        rest = {"salience": own.salience, "astray": (("layer", "head"), apart)}
+        found = parts.astype("f4").assign(sides | rest)
+        size = [self.counts[name] for name in ("layer", "head")]
+        said = {"name": self.name, "scale": self.scale, "size": size}
+        said |= {"grid": list(self.model.grid), "prefix": self.model.prefix_names}
+        return found.assign_attrs(self.factors.attrs | said)
 
-    def front(self, layers: Sequence[int], heads: Sequence[int]) -> dict[str, Any]:
-        """What the browser is sent of the image and of some heads."""
-        return {
-            "model": self.model.name,
-            "name": self.name,
-            "picture": encoded(seen(self.model, self.image)),
-            "grid": list(self.model.grid),
-            "prefix": self.model.prefix_names,
-            "size": [self.counts["layer"], self.counts["head"]],
-            "scale": self.scale,
-            "heads": [self.head(layer, head) for layer in layers for head in heads],
-        }
+    @property
+    def seen(self) -> PIL.Image.Image:
+        """The image as a person sees it."""
+        return seen(self.model, self.image)
+
+    def head(self, layer: int, head: int) -> dict[str, Any]:
+        """One head as the browser takes it."""
+        return _heads(self.found([layer], [head]))[0]
+
+
+def _heads(found: xr.Dataset) -> list[dict[str, Any]]:
+    """Heads as the browser takes them."""
+    sent = []
+    for layer, head in product(found.layer.values.tolist(), found["head"].values.tolist()):
+        own = found.sel(layer=layer, head=head)
+        numbers = {name: packed(own[name].values, form) for name, form in _FORMS.items()}
+        sent.append({"layer": layer, "head": head} | numbers | {"astray": float(own.astray)})
+    return sent
+
+
+def _front(found: xr.Dataset, image: PIL.Image.Image) -> dict[str, Any]:
+    """What the browser is sent of an image and of some heads."""
+    return {
+        "model": found.model.item(),
+        "name": found.attrs["name"],
+        "picture": encoded(image),
+        "grid": _numbers(found, "grid"),
+        "prefix": _prefix(found),
+        "size": _numbers(found, "size"),
+        "scale": float(found.attrs["scale"]),
+        "heads": _heads(found),
+    }
+
+
+def _numbers(found: xr.Dataset, name: str) -> list[int]:
+    return [int(n) for n in found.attrs[name]]
+
+
+def _prefix(found: xr.Dataset) -> list[str]:
+    return [str(name) for name in np.atleast_1d(found.attrs["prefix"])]  # a file has one name alone
 
 
 class OneImage(View):
-    """The view that `one_image` makes."""
+    """Show some heads on one image, as a view `found` them, with no model at hand.
+
+    Parameters
+    ----------
+    found
+        The attribute of a view of one image.
+    image
+        The picture that it showed, as the model saw it.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> picture = qk.world.pictures(0, 0, 1)[0]
+    >>> live = qk.views.one_image("tiny-supervised", picture, layers=[3], heads=[0, 1])
+    >>> view = qk.views.OneImage(live.found, picture)
+    >>> view.state == live.state
+    True
+    """
 
     front = "one_image"
     layer = entry()
     head = entry()
     mode = entry()
 
-    def __init__(self, taken: Taken, pictures: Pictures, *shown: Any) -> None:
-        """`taken`: the first of the `pictures`, as the view's own model takes it."""
-        self.model, self.pictures = taken.model, pictures
-        self.taken = {(taken.model.name, 0): taken}
-        self.uploads: list[tuple[str, PIL.Image.Image]] = []
-        self.sizes, self.tokens = taken.counts, {"patch", "all", *taken.model.prefix_names}
-        super().__init__("One image, many modes", *shown)
+    def __init__(self, found: xr.Dataset, image: PIL.Image.Image) -> None:
+        """It computes nothing but what is drawn."""
+        self.found = found
+        depth, width = _numbers(found, "size")
+        self.sizes = {"layer": depth, "head": width, "patch": int(np.prod(found.attrs["grid"]))}
+        self.sizes["mode"] = found.sizes["mode"]
+        self.tokens = {"patch", "all", *_prefix(found)}
+        kept = min(3, found.sizes["mode"])
+        begin = ("layer", "head", "patch")
+        state: dict[str, Any] = {name: int(found.attrs[name]) for name in begin}
+        state |= {"asks": "patch", "salience": True, "kept": kept, "order": "contribution"}
+        state |= {"mode": None}  # none chosen: the first in this order
+        shown = _still(found, image, kept)
+        super().__init__("One image, many modes", _front(found, image), state, *shown)
 
     def checked(self, state: dict[str, Any]) -> dict[str, Any]:
         """What the largest model has that was asked for."""
@@ -101,6 +161,17 @@ class OneImage(View):
         more["kept"] = options.count("kept", state["kept"], 0, self.sizes["mode"])
         numbers = ("layer", "head", "patch", *(["mode"] if state["mode"] is not None else []))
         return self.numbered(state, *numbers) | more
+
+
+class LiveOneImage(OneImage):
+    """The view that `one_image` makes: it computes what the page does not carry."""
+
+    def __init__(self, taken: Taken, pictures: Pictures, found: xr.Dataset) -> None:
+        """`taken`: the first of the `pictures`, as the view's own model takes it."""
+        self.model, self.pictures = taken.model, pictures
+        self.taken = {(taken.model.name, 0): taken}
+        self.uploads: list[tuple[str, PIL.Image.Image]] = []
+        super().__init__(found, taken.seen)
 
     def hello(self) -> dict[str, Any]:
         """Models and the number of pictures that can be asked for; all heads can be."""
@@ -135,7 +206,7 @@ class OneImage(View):
         self.widen(**taken.counts)
         self.tokens |= {*taken.model.prefix_names}
         carried = _room.carried(taken.model, None, None, _LAYERS)
-        return {"image": number, "data": taken.front(*carried)}
+        return {"image": number, "data": _front(taken.found(*carried), taken.seen)}
 
     def _taken(self, name: str, number: int) -> Taken:
         """What a model makes of a picture; the last one is kept, for its other heads."""
@@ -219,18 +290,13 @@ def one_image(
     patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch
     patch = options.index("query_patch", patch, rows * columns)
     start = {"layer": _start("layer", layer, layers), "head": _start("head", head, heads)}
-    at = start | {"query_patch": patch}
-    explained = studies.one_image(loaded, first, **at)  # type: ignore[arg-type]
-    kept = min(3, explained.sizes["mode"])
-    state = start | {"asks": "patch", "patch": patch, "salience": True, "kept": kept}
-    state |= {"order": "contribution", "mode": None}  # none chosen: the first in this order
     taken = Taken(loaded, "the given picture", first)
     every = Pictures([taken.name], lambda _: first)
     if pictures is not None:
         rest = pictures_of(pictures, loaded)
         every = Pictures([taken.name, *rest.keys], lambda n: rest.read(n - 1) if n else first)
-    data = taken.front(layers, heads)
-    return OneImage(taken, every, data, state, *_still(taken, explained, kept))
+    found = taken.found(layers, heads).assign_attrs(start | {"patch": patch})
+    return LiveOneImage(taken, every, found)
 
 
 def _start(name: str, value: int | None, chosen: list[int]) -> int:
@@ -253,18 +319,34 @@ def _picture(content: str, name: str) -> PIL.Image.Image:
     return open_picture(file, name=name)
 
 
-def _still(taken: Taken, explained: xr.Dataset, kept: int) -> tuple[Figure, str]:
+def _explained(found: xr.Dataset, layer: int, head: int, patch: int) -> xr.Dataset:
+    """One head asked by one patch, its modes by contribution, as `studies.one_image` has it."""
+    own, prefix = found.sel(layer=layer, head=head).astype(float), len(_prefix(found))
+    asked = own["query"].isel(token=prefix + patch)
+    both = xr.DataArray([1, -1], dims="sign")
+    most = (both * own["key"].isel(token=slice(prefix, None))).max("token").clip(0)
+    made = own.assign(
+        contribution=own.sigma * ((both * asked).clip(0) * most).max("sign"),
+        logit=own.sigma * found.attrs["scale"] * asked * own["key"],
+        position_bias=0 * own.salience,
+    )
+    order = np.argsort(-made.contribution.values, kind="stable")
+    return made.isel(mode=order).assign_attrs(query_patch=patch)
+
+
+def _still(found: xr.Dataset, image: PIL.Image.Image, kept: int) -> tuple[Figure, str]:
     """The first state as a figure, and in words."""
-    layer, head, patch = (explained.attrs[k] for k in ("layer", "head", "query_patch"))
-    grid, prefix = taken.model.grid, taken.model.prefix_tokens
-    own = taken.attention.sel(layer=layer, head=head).isel(query=prefix + patch).values
-    built = studies.build_up(explained).sel(count=kept).values
+    layer, head, patch = (int(found.attrs[name]) for name in ("layer", "head", "patch"))
+    grid, prefix = _numbers(found, "grid"), len(_prefix(found))
+    explained = _explained(found, layer, head, patch)
+    steps = studies.build_up(explained)
+    built, own = steps.values[kept], steps.values[-1]
     first = explained.isel(mode=0)
-    sides = [first.query_map.values, first.key_map.values]
+    sides = [first[side].values[prefix:].reshape(grid) for side in ("query", "key")]
     rows = [row[prefix:].reshape(grid) for row in (built, own)]
     figure = Figure(figsize=(11, 2.6), layout="constrained")
     axes = list(figure.subplots(1, 5))
-    axes[0].imshow(seen(taken.model, taken.image), extent=(0, grid[1], grid[0], 0))
+    axes[0].imshow(image, extent=(0, grid[1], grid[0], 0))
     axes[0].set(xticks=[], yticks=[], title="the framed patch asks")
     mode = f"M{int(first.mode)}"
     titles = [f"{mode} asks", f"{mode} answers"], [f"{kept} modes", "the model"]
@@ -273,7 +355,7 @@ def _still(taken: Taken, explained: xr.Dataset, kept: int) -> tuple[Figure, str]
     for ax in axes:
         plots.mark_patch(ax, patch, grid[1])
     return figure, (
-        f"Layer {layer}, head {head} of {taken.model.name} on one picture, asked by the patch in "
+        f"Layer {layer}, head {head} of {found.model.item()} on one picture, asked by the patch in "
         f"row {patch // grid[1]}, column {patch % grid[1]}: query map and key map of {mode}, which "
         f"contributes most (cosine {float(first.cosine):+.2f}), and the attention from the first "
         f"{kept} of {explained.sizes['mode']} modes beside the model's own; "

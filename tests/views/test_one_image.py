@@ -599,7 +599,7 @@ def test_what_is_not_there_is_said(model, images, open_view):
     assert [(h["layer"], h["head"]) for h in view.data["heads"]] == [(1, 0), (1, 2), (5, 0), (5, 2)]
     page = open_view(view)
     note = page.locator(".qk-note").inner_text()
-    assert "layers 1, 5, heads 0, 2 of 8 layers × 4; a notebook has them all" in note
+    assert "layers 1, 5, heads 0, 2 of 8 layers × 4; a notebook with the model has them all" in note
     view.state = view.state | {"layer": 2}
     assert (
         "layer 2, head 2 is not on this page" in open_view(view).get_by_role("alert").inner_text()

@@ -444,7 +444,8 @@ function missing(view, known, state) {
   const { layer, head, mode, picture } = state;
   if (!placed(known, state)) {
     const what = `layer ${layer}, head ${head}, mode ${mode}`;
-    if (!known.live) return `This page has no pictures of ${what}; a notebook computes them.`;
+    if (!known.live)
+      return `This page has no pictures of ${what}; a notebook with the model computes them.`;
     want(view, known, { layer, head, mode }, ({ gallery }) =>
       known.galleries.push(opened(gallery)),
     );

@@ -147,7 +147,7 @@ function headAt(view, shown, { layer, head }) {
   if (found) return found;
   if (!live)
     return view.complain(
-      `layer ${layer}, head ${head} is not on this page; a notebook can compute it`,
+      `layer ${layer}, head ${head} is not on this page; a notebook with the model computes it`,
     );
   view.ask({ ...here, layer, head }, ({ head: sent }) => {
     scene.add(sent);
@@ -476,7 +476,7 @@ function cargo({ scene, live }) {
   const astray = Math.max(...[...scene.heads.values()].map((head) => head.astray));
   const all = scene.heads.size === layers * heads;
   const some = `layers ${listed(scene.layers)}, heads ${listed(scene.ofLayer)}`;
-  const rest = all || live ? "" : "; a notebook has them all";
+  const rest = all || live ? "" : "; a notebook with the model has them all";
   const what = `${all ? "all heads" : some} of ${layers} layers × ${heads}${rest}`;
   return (
     `Carried here: ${scene.model} on ${scene.name}, ${what}. Numbers are rounded: ` +
