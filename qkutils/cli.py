@@ -233,6 +233,7 @@ def store(
     people = qk.datasets.bsds500(bsds) if bsds else None
     loaded = qk.models.load(model)
     print(stored.store_modes(loaded, to))
+    print(stored.store_null_band(loaded, to))
     print(stored.store_salience(loaded, str(images or ""), count, to))
     if images:
         print(stored_maps.store_photographs(loaded, images, to))
