@@ -27,6 +27,8 @@ IJEPA = ""
 IMAGE_SIZE = 0
 
 # %% tags=["hide-input"]
+from statistics import NormalDist
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -44,26 +46,28 @@ own = modes.trend(model)
 real = elsewhere if is_embedded(model) else elsewhere | {model.name: own}
 raw = {n: found.weighted_cosine.sel(convention="paper") for n, found in real.items()}
 looks = plots.looks([*real, model.name])
+families = qk.catalogue().family
+called = {n: families[n] if n in elsewhere else n for n in [model.name, *real]}
 fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 for found in real.values():
     plots.band(ax, found.null.sel(convention="paper"), "")
 for name, curve in raw.items():
-    plots.trend(ax, curve, name, looks[name])
+    plots.trend(ax, curve, f"{called[name]}: {name}", looks[name])
 ax.set_ylabel("weighted cosine")
 _ = fig.legend(fontsize=9, loc="outside lower center")
 
 # %% tags=["hide-input"]
 deit, vit, dino = (
-    next(curve.mean("head") for name, curve in raw.items() if part in name)
-    for part in ("deit_tiny", "vit_tiny", "dinov2")
+    next(curve.mean("head") for name, curve in raw.items() if called[name] == part)
+    for part in ("DeiT", "ViT", "DINOv2")
 )
 tell(deit_first=float(deit[0]), deit_last=float(deit[-1]), vit_first=float(vit[0]))
 tell(vit_last=float(vit[-1]), dino_first=float(dino[0]), dino_last=float(dino[-1]))
 tell(model=model.name)  # hands the name to the text: nothing there is typed in
 
 # %% [markdown]
-# In its first layer, a small vision transformer called DeiT looks for likeness: a patch of fur attends to
-# patches that look like fur. {numref}`fig-real` shows this with one number per head. The number is 1 if a
+# In the first layer of DeiT, a small vision transformer, tokens look for likeness: a patch of fur asks for
+# fur. {numref}`fig-real` shows this with one number per head. The number is 1 if a
 # head's tokens look for tokens exactly like themselves. It is 0 if they look for something unrelated, and
 # negative if they look for the opposite. DeiT starts at {glue:text}`deit_first:.2f`, almost at the top.
 # Then its curve falls, and in the last layers it rises again, to {glue:text}`deit_last:.2f`. Another small
@@ -109,7 +113,7 @@ tell(model=model.name)  # hands the name to the text: nothing there is typed in
 # %%
 parts = qk.decompose(model, convention="paper")
 long_way = parts.cosine.weighted(parts.sigma).mean("mode")  # [layer, head]
-long_way.to_pandas().round(2)
+long_way.to_pandas().round(2).rename_axis(index=None)
 
 # %% [markdown]
 # Rows are layers, columns are heads of {glue:text}`model`. A single head can reach far above the mean of its
@@ -186,7 +190,7 @@ simulated = {d: float(cosine.quantile(0.95)) for d, cosine in drawn.items()}
 
 # %% tags=["hide-input"]
 published = float(np.sin(0.123))
-inside = {d: float((cosine < published).float().mean()) for d, cosine in drawn.items()}
+inside = {d: 2 * NormalDist().cdf(published * d**0.5) - 1 for d in widths}
 table = {
     "95 % lie within ±": {d: f"{simulated[d]:.3f}" for d in widths},
     "1.96 / √d": {d: f"{1.96 / d**0.5:.3f}" for d in widths},
@@ -234,43 +238,31 @@ layer_band = modes.null_of_layers(parts.sigma, band)  # 95 % of means over heads
 outside = abs(parts.cosine) > band  # [layer, head, mode]
 
 # %% tags=["hide-input"]
-tables = {
-    name: stored.read("modes", name).sel(convention="paper") for name in elsewhere
-}
-single = {
-    n: float(stored.read("null_band", n).null_band.sel(convention="paper")[0])
-    for n in elsewhere
-}
-rows = {
-    model.name: (float(band[0]), layer_band, outside),
-    **{
-        n: (
-            single[n],
-            elsewhere[n].null.sel(convention="paper"),
-            abs(t.cosine) > single[n],
-        )
-        for n, t in tables.items()
-    },
-}
-
-# %% tags=["hide-input"]
-ends = {n: (float(null.min()), float(null.max())) for n, (_, null, _) in rows.items()}
-random_sd = qk.null_weighted_cosine(model, convention="paper", draws=1000)
-tell(band=float(band[0]), head_sd=float(head_sd.mean()), random_sd=float(random_sd[0]))
-tell(layer_band=float(layer_band.mean()), share_outside=float(outside.mean()))
-shown = {
+rows = {model.name: (float(band[0]), layer_band, outside)}
+for name in elsewhere:
+    of_modes = stored.read("modes", name).sel(convention="paper")
+    single = stored.read("null_band", name).null_band.sel(convention="paper", layer=0)
+    null = elsewhere[name].null.sel(convention="paper")
+    rows[called[name]] = (float(single), null, abs(of_modes.cosine) > float(single))
+columns = {
     "one cosine, within ±": {n: f"{one:.3f}" for n, (one, _, _) in rows.items()},
     "mean of a layer, within ±": {
-        n: f"{a:.3f} to {b:.3f}" for n, (a, b) in ends.items()
+        n: f"{float(null.min()):.3f} to {float(null.max()):.3f}"
+        for n, (_, null, _) in rows.items()
     },
     "modes beyond": {n: f"{float(out.mean()):.0%}" for n, (*_, out) in rows.items()},
 }
-pd.DataFrame(shown).rename_axis(columns="95 % of chance")
+pd.DataFrame(columns).rename_axis(columns="95 % of chance")
+
+# %% tags=["hide-input"]
+random_sd = qk.null_weighted_cosine(model, convention="paper", draws=1000)
+tell(band=float(band[0]), head_sd=float(head_sd.mean()), random_sd=float(random_sd[0]))
+tell(layer_band=float(layer_band.mean()), share_outside=float(outside.mean()))
 
 # %% [markdown]
 # So every model has its own band of chance. For {glue:text}`model` a single cosine needs
 # ±{glue:text}`band:.2f`, but the mean of a layer needs only ±{glue:text}`layer_band:.2f` to say something. The
-# real models are wider and have more modes, and their bands are four times as narrow. The last column shows
+# real models are wider and have more modes, and their bands are much narrower. The last column shows
 # the share of a model's modes that lie beyond the band of one cosine, where chance would leave 5 %.
 #
 # :::{dropdown} Why not compare with random weights?
@@ -372,20 +364,18 @@ answers = {
     question: {name: ask(curve) for name, curve in raw.items()}
     for question, ask in questions.items()
 }
-told = {q: {n: statistics.text(c) for n, c in of.items()} for q, of in answers.items()}
+told = {
+    question: {called[n]: statistics.text(found) for n, found in of.items()}
+    for question, of in answers.items()
+}
 pd.DataFrame(told).rename_axis(columns="estimate, 95 % interval")
 
 # %% tags=["hide-input"]
-named = {"deit": "deit_tiny", "vit": "vit_tiny", "dinov2": "dinov2"}
-for short, part in named.items():
-    full = next(name for name in real if part in name)
-    tell(**{f"{short}_fall": told["late − early"][full]})
-    tell(**{f"{short}_rise": told["last − middle"][full]})
-    tell(
-        **{
-            f"{short}_chance": f"{float(real[full].null.sel(convention='paper')[-1]):.3f}"
-        }
-    )
+for short, family in {"deit": "DeiT", "vit": "ViT", "dinov2": "DINOv2"}.items():
+    tell(**{f"{short}_fall": told["late − early"][family]})
+    tell(**{f"{short}_rise": told["last − middle"][family]})
+vit_null = next(real[n].null for n in real if called[n] == "ViT")
+tell(vit_chance=f"{float(vit_null.sel(convention='paper')[-1]):.3f}")
 
 # %% [markdown]
 # **All three real models fall with depth.** From the first to the last third, DeiT moves by
@@ -487,7 +477,7 @@ tell(moved_by=f"{moved[most_moved][0]:.2f}", neutral=neutral, neutral_layer=laye
 values = of_neutral.weighted_cosine.values
 tell(neutral_heads=", ".join(f"{value:+.2f}" for value in values))
 tell(neutral_mean=f"{values.mean():+.3f}", neutral_null=f"{float(of_neutral.null):.3f}")
-last = next(curve for name, curve in raw.items() if "vit_tiny" in name)[-1].values
+last = next(curve for name, curve in raw.items() if called[name] == "ViT")[-1].values
 tell(last_heads=", ".join(f"{value:+.2f}" for value in last))
 
 # %% [markdown]
@@ -529,10 +519,15 @@ for name, found in both.items():
     clear = (abs(mean) > found.null).all("convention")
     shift[name] = float(abs(a - b).max())
     for at in np.flatnonzero(np.sign(a) != np.sign(b)):
-        said = f"{name}, layer {at}: {float(a[at]):+.3f} and {float(b[at]):+.3f}"
+        said = (
+            f"{called[name]}, layer {at} ({float(a[at]):+.3f} and {float(b[at]):+.3f})"
+        )
         (flips if clear[at] else noise).append(said)
 tell(flips="; ".join(flips) or "none", noise="; ".join(noise) or "none")
-tell(largest_shift=max(shift.values()), largest_shift_model=max(shift, key=shift.get))
+tell(
+    largest_shift=max(shift.values()),
+    largest_shift_model=called[max(shift, key=shift.get)],
+)
 
 # %% [markdown]
 # :::{dropdown} Answer
@@ -551,7 +546,7 @@ for ax, (name, found) in zip(axes.flat, both.items(), strict=False):
     for convention, style in (("paper", "-"), ("exact", "--")):
         curve = found.weighted_cosine.sel(convention=convention).mean("head")
         plots.over_depth(ax, curve, convention, looks[name], style)
-    ax.set_title(name, fontsize=9)
+    ax.set_title(called[name], fontsize=10)
     ax.label_outer()
 for ax in axes.flat[len(both) :]:
     ax.remove()
@@ -624,8 +619,9 @@ _ = fig.legend(fontsize=9, loc="outside lower center", ncols=4)
 # normalised tokens the highest value is {glue:text}`alike_exact:.2f`. LayerNorm subtracts a mean over the
 # coordinates of one token, not the mean over tokens.
 #
-# With the anisotropy subtracted, the curve moves by {glue:text}`own_less` from early to late layers. Be
-# careful with the right panel. The weighted cosine is about directions of weights, the anisotropy is about
+# With the anisotropy subtracted, the curve moves by {glue:text}`own_less` from early to late layers. Without
+# the subtraction it moves by {glue:text}`own_fall`. So most of this fall comes from the tokens: they become
+# more alike, and the subtraction grows. Be careful, then, with the right panel. The weighted cosine is about directions of weights, the anisotropy is about
 # tokens, and a centre token also encodes its place, which all images share. So read the left panel as a
 # warning. The right panel is the paper's answer to it.
 #
@@ -651,43 +647,47 @@ if IJEPA:
 # {doc}`11_what_survives` gathers all rows. Real models are *computed elsewhere*: their numbers are stored in
 # the repository.
 
+
 # %% tags=["hide-input"]
-said_of = {n: f"{n}, convention paper" for n in real}
-of_heads = {n: f"{c.sizes['head']} heads a layer, one run" for n, c in raw.items()}
-goals = qk.catalogue().objective.reindex(list(real)).fillna("").to_dict()
-
-
-def row(words, found, direction, name, **more):
+def row(words, found, direction, name, layer=None, **more):
     """A row of the ledger on a real model."""
-    null = (
-        f"95 % of chance: ±{float(real[name].sel(convention='paper').null.max()):.3f}"
-    )
-    how = {"subject": said_of[name], "over": of_heads[name], "more": null} | more
-    return ledger.claim(words, found, direction, "weighted cosine", **how)
+    null = real[name].null.sel(convention="paper")
+    null = float(null.max()) if layer is None else float(null[layer])
+    how = {"subject": name, "more": f"chance: a layer mean within ±{null:.3f}"}
+    how["over"] = f"{raw[name].sizes['head']} heads a layer, one network"
+    return ledger.claim(words, found, direction, "weighted cosine", **how, **more)
 
+
+goals = qk.catalogue().objective.reindex(list(real)).fillna("").to_dict()
+falls = {n: f"The weighted cosine of {called[n]}" for n in real}
+falls = {n: f"{said}, a classifier, falls with depth." for n, said in falls.items()}
+unlabelled = (
+    "The weighted cosine of {} falls with depth, without labels in its training."
+)
+rising = "The weighted cosine of {} rises again in the last layers."
 
 # %% tags=["hide-input"]
-falls = "The weighted cosine falls with depth in a classifier."
-unlabelled = "It falls with depth also in a model that was trained without labels."
-rising = "It rises again in the last layers."
 rows = []
 for name, found in answers["late − early"].items():
     if goals[name] == "classification":
-        rows.append(row(falls, found, -1, name, said_by="paper"))
+        rows.append(row(falls[name], found, -1, name, said_by="paper"))
     else:
-        rows.append(row(unlabelled, found, -1, name, seen=True))
+        rows.append(row(unlabelled.format(called[name]), found, -1, name, seen=True))
 for name, found in answers["last − middle"].items():
-    if "deit" in name or "dino" in name:
-        rows.append(row(rising, found, 1, name, said_by="paper"))
-
-# %% tags=["hide-input"]
-name = next(n for n in raw if "vit_tiny" in n)
+    if called[name] in ("DeiT", "DINOv2"):
+        rows.append(row(rising.format(called[name]), found, 1, name, said_by="paper"))
+name = next(n for n in raw if called[n] == "ViT")
 last = np.eye(raw[name].sizes["layer"])[-1]
 ends = statistics.over_depth(raw[name], last)
-rows.append(row("Its last layer looks for contrast.", ends, -1, name, seen=True))
-if goals.get(model.name, "classification") == "classification":
-    still = "The weighted cosine still falls when the anisotropy is subtracted."
-    over = f"{len(runs)} runs" if len(runs) > 1 else "heads, one run"
+contrast = "The last layer of ViT looks for contrast, on the mean over its heads."
+rows.append(row(contrast, ends, -1, name, layer=-1, seen=True))
+
+# %% tags=["hide-input"]
+if goals.get(model.name, model.facts["objective"]) == "classification":
+    still = (
+        "The weighted cosine of a classifier falls when the anisotropy is subtracted."
+    )
+    over = f"{len(runs)} runs" if len(runs) > 1 else "heads, one network"
     who = f"{model.name} and its other runs" if len(runs) > 1 else model.name
     how = {"subject": who, "over": over, "said_by": "paper"}
     rows.append(ledger.claim(still, fall_less, -1, "weighted cosine", **how))
