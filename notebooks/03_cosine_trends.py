@@ -509,25 +509,19 @@ tell(last_heads=", ".join(f"{value:+.2f}" for value in last))
 # :::
 
 # %% tags=["hide-input"]
-both = {
-    name: found for name, found in shown.items() if name in real or name == model.name
-}
+both = {n: found for n, found in shown.items() if n in called}
 flips, noise, shift = [], [], {}
 for name, found in both.items():
     mean = found.weighted_cosine.mean("head")
-    a, b = mean.sel(convention="paper"), mean.sel(convention="exact")
+    a, b = (mean.sel(convention=convention).values for convention in ("paper", "exact"))
     clear = (abs(mean) > found.null).all("convention")
-    shift[name] = float(abs(a - b).max())
+    shift[called[name]] = float(abs(a - b).max())
     for at in np.flatnonzero(np.sign(a) != np.sign(b)):
-        said = (
-            f"{called[name]}, layer {at} ({float(a[at]):+.3f} and {float(b[at]):+.3f})"
-        )
-        (flips if clear[at] else noise).append(said)
+        turned = f"{called[name]}, layer {at} ({a[at]:+.3f} and {b[at]:+.3f})"
+        (flips if clear[at] else noise).append(turned)
 tell(flips="; ".join(flips) or "none", noise="; ".join(noise) or "none")
-tell(
-    largest_shift=max(shift.values()),
-    largest_shift_model=called[max(shift, key=shift.get)],
-)
+most_shifted = max(shift, key=shift.get)
+tell(largest_shift=shift[most_shifted], largest_shift_model=most_shifted)
 
 # %% [markdown]
 # :::{dropdown} Answer
