@@ -74,7 +74,7 @@ for ax, (goal, shown) in zip(axes, goals.items(), strict=True):
 # **You need** {doc}`02_embedded_world` and {doc}`03_cosine_trends`. The mean of a few numbers and its interval
 # by Student's t.
 #
-# **Time**: 35 minutes to read with a pencil, 15 minutes for the tasks, 75 minutes to teach. It runs in under
+# **Time**: 40 minutes to read with a pencil, 15 minutes for the tasks, 75 minutes to teach. It runs in under
 # a minute on a laptop, with no GPU and no network.
 # :::
 #
@@ -306,7 +306,7 @@ fresh = [level(curves["simmim"][s]) - level(curves["supervised"][s]) for s in la
 tell(fresh=" and ".join(f"{value:+.2f}" for value in fresh))
 
 # %% [markdown]
-# **SimMIM looks for likeness at every depth; labels do not.** Over all layers, *simmim* lies
+# **SimMIM makes tokens look for likeness at every depth, labels only at the beginning.** Over all layers, *simmim* lies
 # {glue:text}`level` above *supervised*. We saw this afterwards: the figure suggested it, and none of our questions
 # had asked for it. But it comes back. Two runs were trained after we had seen it in the first three, and they
 # give {glue:text}`fresh`. The convention makes no difference.
@@ -317,8 +317,8 @@ tell(fresh=" and ".join(f"{value:+.2f}" for value in fresh))
 # {glue:text}`simmim_late`, and *dino* at {glue:text}`dino_late`.
 #
 # **The primary question stays open, if only just.** From early to late layers *simmim* moves by
-# {glue:text}`primary` more than *supervised*. The verdict: {glue:text}`said_primary`. *simmim* is higher
-# early and late, so the two ends hardly differ.
+# {glue:text}`primary` more than *supervised*. The verdict: {glue:text}`said_primary`. *simmim* lies
+# above *supervised* early and late, and the primary contrast subtracts the one from the other.
 #
 # How much could we have told? With {glue:text}`runs_now` runs, the interval of the primary contrast reaches
 # ±{glue:text}`half` around its estimate. So we would have told a difference larger than that. If the estimate
@@ -368,7 +368,7 @@ _ = axes[0].set_ylim(len(labels) - 0.5, -0.5)
 # :::
 #
 # :::{dropdown} Answer
-# Not at all. Over all layers the fine-tuned model stays where SimMIM was ({glue:text}`kept`), and remains
+# Hardly at all. Over all layers the fine-tuned model stays where SimMIM was ({glue:text}`kept`), and remains
 # {glue:text}`tuned_level` above *supervised*. Against the copy that trained on without labels, the change is
 # {glue:text}`labels`.
 # :::
