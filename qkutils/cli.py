@@ -241,6 +241,7 @@ def store(
     loaded = qk.models.load(model)
     makers: dict[str, Callable[[], Path]] = {
         "modes": lambda: stored.store_modes(loaded, to),
+        "null_band": lambda: stored.store_null_band(loaded, to),
         "salience": lambda: stored.store_salience(loaded, str(images or ""), count, to),
     }
     if images:

@@ -288,8 +288,8 @@ def text(found: xr.Dataset, form: str = ".2f") -> str:
     """
     estimate, low, high = _numbers(found)
     if not np.isfinite([low, high]).all():
-        return f"{estimate:+{form}} (one run: no interval)"
-    return f"{estimate:+{form}} [{low:+{form}}, {high:+{form}}]"
+        return f"{estimate:+z{form}} (one run: no interval)"
+    return f"{estimate:+z{form}} [{low:+z{form}}, {high:+z{form}}]"
 
 
 def verdict(

@@ -222,3 +222,7 @@ CASES = {
 def test_what_makes_no_sense_is_refused(case, unchecked):
     with pytest.raises(ValueError):
         CASES[case]()
+
+
+def test_a_number_that_rounds_to_zero_is_written_without_a_minus():
+    assert statistics.text(statistics.interval(-0.001, -0.02, -0.004)) == "+0.00 [-0.02, +0.00]"

@@ -21,13 +21,14 @@ from qkutils import options, pictures, statistics, store, studies, world
 from qkutils.attention import compare_attention
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
-from qkutils.modes import decompose
+from qkutils.modes import decompose, null_band, null_of_layers
 from qkutils.provenance import ORIGIN
 from qkutils.records import Samples, Segmentations
 
 # What a table of each kind runs over.
 KINDS = {
     "modes": ("convention", "layer", "head", "mode"),
+    "null_band": ("convention", "layer"),
     "salience": ("removed", "layer"),
     "preference": ("set", "relation", "layer"),
     "same_object": ("of", "layer", "head"),
@@ -46,7 +47,7 @@ def names(kind: str = "modes") -> list[str]:
     Parameters
     ----------
     kind
-        `modes`, `salience`, `preference`, `same_object` or `grouping`; of `stored_maps`,
+        `modes`, `null_band`, `salience`, `preference`, `same_object` or `grouping`; of `stored_maps`,
         `photographs` or `taken_apart`; of `stored_views`, `mode_browser` or `one_image`.
 
     Returns
@@ -85,6 +86,7 @@ def read(kind: str, name: str) -> xr.Dataset:
     ----------
     kind
         - `modes`: `sigma` and `cosine` over (convention, layer, head, mode).
+        - `null_band`: `null_band` over (convention, layer): see `modes.null_band`.
         - `salience`: `total_variation` over (removed, layer), a mean.  It says how far attention
           moves when κ (`removed` is `all`), or its part from the query bias (`bias`), is left out.
         - `preference`: shares of attention by relation, and their null, as means over heads:
@@ -129,6 +131,39 @@ def read(kind: str, name: str) -> xr.Dataset:
     return table.to_xarray().assign_attrs({key: value.strip() for key, _, value in lines})
 
 
+def trend(name: str) -> xr.Dataset:
+    """Compute from stored tables what `modes.trend` gives for a model at hand.
+
+    Parameters
+    ----------
+    name
+        One of `names("null_band")`.
+
+    Returns
+    -------
+    xr.Dataset
+        `weighted_cosine` over (convention, layer, head) and `null` over (convention, layer), with
+        the provenance of the stored modes.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a model without these tables.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> found = stored.trend("deit_tiny_patch16_224.fb_in1k").sel(convention="paper", layer=11)
+    >>> float(found.weighted_cosine.mean()).__round__(2), float(found.null).__round__(3)
+    (0.47, 0.012)
+    """
+    modes, band = read("modes", name), read("null_band", name)
+    weighted = modes.cosine.weighted(modes.sigma).mean("mode")
+    width = band.null_band.assign_coords(level=float(band.attrs["level"]))
+    null = null_of_layers(modes.sigma, width)
+    return xr.Dataset({"weighted_cosine": weighted, "null": null}, attrs=modes.attrs)
+
+
 def _write(folder: Path, kind: str, table: xr.Dataset, origin: Any, said: dict[str, Any]) -> Path:
     """Writes a table under what is known of its weights, its code and its date; returns where."""
     weights = {key: str(origin[key].values) for key in ORIGIN if origin[key].ndim == 0}
@@ -145,6 +180,14 @@ def store_modes(model: Model, folder: Path = FOLDER) -> Path:
     parts = [decompose(model, convention=each)[["sigma", "cosine"]] for each in CONVENTIONS]
     both = xr.concat(parts, "convention", combine_attrs="drop_conflicts")
     return _write(folder, "modes", both, both, {})
+
+
+def store_null_band(model: Model, folder: Path = FOLDER) -> Path:
+    """Computes and stores how far cosines of random directions reach, in both conventions."""
+    bands = [null_band(model, convention=each) for each in CONVENTIONS]
+    both = xr.concat(bands, "convention", combine_attrs="drop_conflicts")
+    said = {"level": float(both.level)}
+    return _write(folder, "null_band", both.to_dataset(promote_attrs=True), both, said)
 
 
 def store_salience(model: Model, source: str, count: int, folder: Path = FOLDER) -> Path:

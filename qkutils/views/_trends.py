@@ -123,7 +123,7 @@ def _front(curve: xr.Dataset, look: plots.Look) -> dict[str, Any]:
 
 
 def _still(curves: Sequence[xr.Dataset], convention: str) -> Figure:
-    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    figure = Figure(figsize=(8, 5.4), layout="constrained")
     ax = figure.subplots()
     looks = plots.looks([_name(each) for each in curves])
     for curve, (name, look) in zip(curves, looks.items(), strict=True):
@@ -132,5 +132,5 @@ def _still(curves: Sequence[xr.Dataset], convention: str) -> Figure:
     if "null" in curves[0]:
         plots.band(ax, curves[0].null.sel(convention=convention), "random directions (95 %)")
     ax.set_ylabel("weighted cosine")
-    ax.legend(fontsize=7)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=2)
     return figure

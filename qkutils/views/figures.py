@@ -40,6 +40,7 @@ SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 CHANCE: dict[str, Any] = {"color": "0.6", "alpha": 0.3, "lw": 0}
 ZERO: dict[str, Any] = {"color": "0.4", "lw": 0.8}
 RELATIONS = {"same": PALETTE[1], "different": PALETTE[0], "background": PALETTE[6]}
+BINS = np.linspace(-1, 1, 41).tolist()  # of cosines
 Look = dict[str, str]  # a colour and a marker
 Map = Num[np.ndarray, "row column"]
 Directions = Float[np.ndarray, "2 mode"]
@@ -116,20 +117,16 @@ def before_and_after(ax: Axes, before: xr.DataArray, after: xr.DataArray, look: 
 
 
 def heads_of_runs(
-    curves: Sequence[xr.DataArray], half_width: xr.DataArray, look: Look, title: str
-) -> Figure:
-    """Every head of several training runs over depth, in a figure of its own."""
-    figure = Figure(figsize=(6.5, 3.2), layout="constrained")
-    ax = band(figure.subplots(), half_width, "random directions (95 % of heads)")
+    ax: Axes, curves: Sequence[xr.DataArray], half_width: xr.DataArray, look: Look
+) -> Axes:
+    """Every head of several training runs over relative depth, a run's dots beside another's."""
+    band(ax, half_width, "")
     for number, (curve, marker) in enumerate(zip(curves, cycle(MARKERS), strict=False)):
-        aside = 0.012 * (number - (len(curves) - 1) / 2)
+        aside = 0.014 * (number - (len(curves) - 1) / 2)
         depth, values = xr.broadcast(_depth(curve) + aside, curve.transpose("layer", "head"))
         shown = depth.values.ravel(), values.values.ravel()
-        ax.plot(*shown, marker, color=look["color"], ms=4, label=f"seed {number}")
-    ax.set(xlabel="depth (layer ÷ last layer)", ylabel="weighted cosine", title=title)
-    ax.set_ylim(-0.8, 1)
-    figure.legend(fontsize=8, loc="outside lower center", ncols=4)
-    return figure
+        ax.plot(*shown, marker, color=look["color"], ms=3, alpha=0.7, label=f"seed {number}")
+    return ax
 
 
 def trends_apart(curves: Sequence[xr.Dataset]) -> Figure:
@@ -152,16 +149,19 @@ def trends_apart(curves: Sequence[xr.Dataset]) -> Figure:
 # ---- of modes and heads --------------------------------------------------------------------------
 
 
-def layer_histogram(cosines: xr.DataArray, half_width: float, title: str) -> Figure:
-    """The cosines of one layer's modes over the 95 % band of random directions (figure S1)."""
-    figure = Figure(figsize=(6.5, 3), layout="constrained")
+def layer_histogram(cosines: xr.DataArray, half_width: float, title: str, most: int) -> Figure:
+    """The cosines of one layer's modes over the 95 % band of random directions (figure S1).
+
+    The axis of counts ends at `most`, the same for every layer.
+    """
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
     ax = figure.subplots()
     ax.axvspan(-half_width, half_width, label="95 % of random pairs", **CHANCE)
-    ax.hist(cosines.values.ravel(), bins=np.linspace(-1, 1, 41).tolist(), color=PALETTE[0])
+    ax.hist(cosines.values.ravel(), bins=BINS, color=PALETTE[0])
     ax.set(xlim=(-1, 1), xlabel="cosine of query and key direction", ylabel="number of modes")
+    ax.set(title=title, ylim=(0, most))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_title(title)
-    ax.legend(fontsize=8)
+    figure.legend(fontsize=9, loc="outside lower center")
     return figure
 
 

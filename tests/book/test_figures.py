@@ -99,16 +99,26 @@ def test_before_and_after_are_open_and_filled(ax):
     assert open_dots.get_markerfacecolor() == "white" != filled.get_markerfacecolor()
 
 
-def test_heads_of_runs_shows_every_head_of_every_run():
+def test_heads_of_runs_shows_every_head_of_every_run(ax):
     curves = [curve_of([[0, 0.2], [0.4, 0.6]]), curve_of([[0.1, -0.1], [0.1, 0.3]])]
     half_width = xr.DataArray([0.1, 0.1], {"layer": [0, 1]}, "layer")
-    figure = plots.heads_of_runs(curves, half_width, plots.looks(["a"])["a"], "a title")
-    zero, *drawn = figure.axes[0].lines
+    plots.heads_of_runs(ax, curves, half_width, plots.looks(["a"])["a"])
+    zero, *drawn = ax.lines
     assert [line.get_ydata().tolist() for line in drawn] == [
         [0, 0.2, 0.4, 0.6],
         [0.1, -0.1, 0.1, 0.3],
     ]
-    assert figure.axes[0].get_title() == "a title"
+
+
+def test_histograms_of_layers_share_one_scale_of_whole_counts():
+    heights = []
+    for cosines in ([0.01, 0.02, 0.5], [-0.9]):
+        figure = plots.layer_histogram(xr.DataArray(cosines, dims="mode"), 0.1, "a title", 7)
+        ax = figure.axes[0]
+        assert ax.get_ylim() == (0, 7) and ax.get_title() == "a title"
+        assert all(tick == round(tick) for tick in ax.get_yticks())
+        heights.append(sum(bar.get_height() for bar in ax.patches[1:]))
+    assert heights == [3, 1]
 
 
 def test_trends_apart_have_a_panel_and_a_band_each(plain_vit, make_vit):

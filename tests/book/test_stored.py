@@ -93,3 +93,22 @@ def test_a_model_without_stored_results_is_named():
         FileNotFoundError, match=r"no stored modes of 'nobody'.*qkutils store nobody"
     ):
         stored.read("modes", "nobody")
+
+
+@pytest.mark.parametrize("name", stored.names())
+def test_a_stored_band_in_the_convention_of_the_paper_is_that_of_the_width(name):
+    width = {"tiny": 192, "small": 384}[name.split("_")[1]]
+    table = stored.read("null_band", name)
+    np.testing.assert_allclose(table.null_band.sel(convention="paper"), 1.959964 / width**0.5)
+    assert (table.null_band.sel(convention="exact") > table.null_band.sel(convention="paper")).all()
+    assert table.attrs["fingerprint"] == stored.read("modes", name).attrs["fingerprint"]
+
+
+def test_a_stored_trend_is_that_of_the_model(tmp_path, monkeypatch, make_vit):
+    model = qk.load(make_vit(embed_dim=24, num_heads=2))
+    stored.store_modes(model, tmp_path)
+    stored.store_null_band(model, tmp_path)
+    monkeypatch.setattr(stored, "FOLDER", tmp_path)
+    found, fresh = stored.trend(model.name), qk.trend(model)
+    for field in ("weighted_cosine", "null"):
+        np.testing.assert_allclose(found[field], fresh[field], rtol=1e-5, atol=1e-7)

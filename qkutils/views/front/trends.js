@@ -174,7 +174,7 @@ function dots(chart, one, convention, at, fill) {
 function facts(one, convention, layer) {
   const heads = Array.from(one.heads(convention, layer), (value) => signed(value)).join(" · ");
   const chance = one.null(convention);
-  const width = chance ? `±${chance[layer].toFixed(2)} (grey band)` : "not known for this model";
+  const width = chance ? `±${chance[layer].toFixed(3)} (grey band)` : "not known for this model";
   return [
     [one.name, `layer ${layer}, convention ${convention}`],
     ["mean over heads", signed(one.means(convention)[layer])],
