@@ -14,6 +14,9 @@
 # %% [markdown]
 # (ch-svd)=
 # # What is a query looking for? The SVD of a head
+#
+# A head of a vision transformer compares every token with every other one. What it compares is hidden in two
+# matrices of weights. This chapter makes it visible.
 
 # %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
@@ -36,7 +39,7 @@ import xarray as xr
 
 import qkutils as qk
 from qkutils import models, passes, statistics, views
-from qkutils.book import ledger, pictures_for, stored, tell
+from qkutils.book import is_embedded, ledger, pictures_for, stored, tell
 from qkutils.heads import fold, key_salience
 from qkutils.views import figures as plots
 
@@ -56,8 +59,11 @@ stream = {layer: torch.cat(parts) for layer, parts in stream.items()}
 tell(model=model.name, layers=layers, per_layer=per_layer, pictures=len(images))
 tell(d_head=d_head, d_model=d_model, this_head=f"L{LAYER} H{HEAD}", several=count)
 
+# %% [markdown]
+# First, watch two heads at work. We chose them by a rule, which the section *Two heads side by side* explains.
+
 # %% tags=["hide-input"]
-# What the strongest mode of each head does: the section "Two heads side by side" explains it
+# What the strongest mode of each head does
 atlas = qk.scan(model, images, k=1, statistics=["variance"], progress=False)
 whole = atlas.logit_variance.sum("mode") + atlas.salience_variance
 carried = (atlas.logit_variance / whole).sel(mode=0)
@@ -85,7 +91,7 @@ names = [f"L{layer} H{head}" for layer, head in chosen]
 tell(varied=names[0], salient=names[1], least=LEAST)
 tell(varied_ratio=float(able.min()), salient_ratio=float(able.max()))
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-hook", "caption": "Three patches ask (orange frames), and two heads of one layer or of two answer. Each row is a head. Left: the picture. Then: where the framed patch attends, bright for much. Each map has its own scale."}, "image": {"alt": "Two rows of maps. In the upper row the three maps differ from each other. In the lower row the three maps are nearly the same."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-hook", "caption": "Three patches ask (orange frames), and two heads answer. Each row is a head. Left: the picture. Then: where the framed patch attends, bright for much. Each map has its own scale."}, "image": {"alt": "Two rows of maps. In the upper row the three maps differ from each other. In the lower row the three maps are nearly the same."}}
 rows, columns = model.grid
 places = [(0.3, 0.3), (0.4, 0.45), (0.7, 0.7)]
 asking = [int(r * rows) * columns + int(c * columns) for r, c in places]
@@ -390,10 +396,8 @@ tell(
 # We test the table on the model: compute the nine products of a head, leave out one at a time, and see how
 # much of its attention moves.
 
+
 # %%
-projection = weights.w_q, weights.w_k, weights.b_q, weights.b_k
-
-
 def three_parts(w, bias, layer, z):
     """Of queries or keys: from the token, from LayerNorm's shift, from the bias."""
     gain, shift = weights.ln_gain[layer].double(), weights.ln_shift[layer].double()
@@ -401,17 +405,19 @@ def three_parts(w, bias, layer, z):
     return [from_token, *(c.expand_as(from_token) for c in (shift @ w.mT, bias))]
 
 
+# %%
 def nine_products(layer, head, z):
     """Over (query part, key part, image, query, key)."""
-    q, k, b_q, b_k = (each[layer, head].double() for each in projection)
-    queries, keys = three_parts(q, b_q, layer, z), three_parts(k, b_k, layer, z)
-    return torch.stack(
-        [torch.stack([each @ key.mT for key in keys]) for each in queries]
+    both = (weights.w_q, weights.b_q), (weights.w_k, weights.b_k)
+    queries, keys = (
+        three_parts(w[layer, head].double(), b[layer, head].double(), layer, z)
+        for w, b in both
     )
+    return torch.stack([torch.stack([q @ k.mT for k in keys]) for q in queries])
 
 
 # %% tags=["hide-input"]
-PARTS = ["token", "shift β", "bias b"]
+OF_QUERY, OF_KEY = ["token", "shift", "b_q"], ["token", "shift", "b_k"]
 
 
 def moved_without_each(layer, head):
@@ -437,12 +443,12 @@ tell(kappa_at=f"L{kappa_layer} H{kappa_head}", ignored=float(ignored))
 tell(by_modes=float(over_heads[0, 0]), by_shift=float(over_heads[1, 0]))
 tell(by_bias=float(over_heads[2, 0]))
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-nine", "caption": "The nine products of one head, for two patches that ask (orange frames), over all patches as keys. Rows: parts of the query. Columns: parts of the key. Above each pair of maps: how much of the head's attention moves when the product is left out. One colour scale."}, "image": {"alt": "Three rows of three pairs of small maps. In the first pair the two maps differ. In the two pairs below it both maps have one pattern. All other maps have one even colour."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-nine", "caption": "The nine products of one head, for two patches that ask (orange frames), over all patches as keys. Rows: the query's part from the token, from LayerNorm's shift β, and from b_q. Columns: the same of the key. Above each pair of maps: how much of the head's attention moves when the product is left out. One colour scale."}, "image": {"alt": "Three rows of three pairs of small maps. In the first pair the two maps differ. In the two pairs below it both maps have one pattern. All other maps have one even colour."}}
 z_one = passes.normalise(stream[kappa_layer][2:3], weights.ln_eps)
 products = nine_products(kappa_layer, kappa_head, z_one)[:, :, 0] * weights.scale
 first = model.prefix_tokens
 at_keys = products[:, :, [first + asking[1], first + asking[2]], first:].numpy()
-limit = float(np.quantile(abs(at_keys[:, 0]), 0.98))
+limit = float(np.quantile(abs(at_keys[:, 0]), 0.9))
 fig, axes = plt.subplots(3, 6, figsize=(7.5, 4.9), layout="constrained")
 for row, column in np.ndindex(3, 3):
     pair = axes[row, 2 * column : 2 * column + 2]
@@ -450,12 +456,12 @@ for row, column in np.ndindex(3, 3):
         drawn = plots.token_map(ax, values.reshape(model.grid), limit=limit)
         plots.mark_patch(ax, patch, columns)
     moves = moved_nine[kappa_layer, kappa_head, row, column]
-    said = f"{PARTS[row]} · {PARTS[column]}\nmoves {moves:.2f}"
+    said = f"{OF_QUERY[row]} · {OF_KEY[column]}\nmoves {moves:.2f}"
     pair[0].set_title(said, fontsize=9, loc="left")
 _ = fig.colorbar(drawn, ax=axes, label="part of the score ÷ √d_head", shrink=0.6)
 
 # %% [markdown]
-# {numref}`fig-nine` shows head {glue:text}`kappa_at`, in which the two middle rows matter most. **Six of the
+# {numref}`fig-nine` shows head {glue:text}`kappa_at`, in which the two lower rows matter most. **Six of the
 # nine are flat**: they have one colour, so they prefer no key. Leaving out any of these six moves at most
 # {glue:text}`ignored:.0e` of the attention in any head. The first pair of maps differs from patch to patch:
 # these are the modes at work. Below it are two products that change from key to key, but not from query
@@ -547,11 +553,12 @@ lines = [
 tell(real_origin="; ".join(lines))
 
 # %% [markdown]
-# **In real models, more than a third of the attention hangs on a term that the paper drops.** Without
+# **In real models, much of the attention hangs on a term that the paper drops.** Without
 # $\kappa$, {glue:text}`real_mean` of the attention moves: mean and 95 % interval over
 # {glue:text}`real_count` real models. The null is zero, which is what a term that cancels would give. In
-# their last layers it is {glue:text}`real_last` to {glue:text}`real_last_most`. Nearly all of it comes
-# from the query bias: the dashed lines follow the solid ones. In {glue:text}`model` the share is smaller.
+# their last layers it is {glue:text}`real_last` to {glue:text}`real_last_most`. After the first layer most of
+# it comes from the query bias: the dashed lines follow the solid ones. In {glue:text}`model` the share is
+# smaller.
 #
 # The decomposition itself is not wrong. Modes describe how a pair of tokens interacts, and $\kappa$ does
 # not depend on the pair. But attention that is drawn from modes alone is not the attention of the model.
@@ -571,7 +578,7 @@ tell(real_origin="; ".join(lines))
 # We chose both heads by a rule. Take the heads whose strongest mode carries at least
 # {glue:text}`least:.2f` of the variance of the scores (its {term}`carried share`). For each, project all
 # patches on the mode's query direction, and divide the absolute mean of $z \cdot u$ by its standard
-# deviation. Head {glue:text}`varied` has the smallest ratio, {glue:text}`varied_ratio:.1f`, and head
+# deviation. Head {glue:text}`varied` has the smallest ratio, {glue:text}`varied_ratio:.2f`, and head
 # {glue:text}`salient` the largest, {glue:text}`salient_ratio:.1f`.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-shared", "caption": "How much the patches of eight pictures ask in the strongest mode of two heads. Left: some patches ask for one thing, others for its opposite. Right: all ask for the same. Orange line: the mean. Grey line: zero."}, "image": {"alt": "Two histograms of query projections. The left one lies on both sides of zero, the right one lies on one side of zero, far from it."}}
@@ -818,9 +825,9 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 #
 # :::{dropdown} Answers
 # With {glue:text}`enough` modes, {glue:text}`enough_away:.2f` of this patch's attention is still misplaced: it
-# is the first step below 0.10. In head {glue:text}`salient` one mode gives nearly the whole map, and this
-# map hardly changes when another patch asks. The step with no mode shows that $\kappa$ alone does not
-# give it.
+# is the first step below 0.10. In head {glue:text}`salient` the first step, without any mode, is nearly even:
+# $\kappa$ is not what draws attention there. The next step, with one mode, gives nearly the whole map. And this
+# map hardly changes when another patch asks.
 # :::
 
 # %% [markdown]
@@ -831,7 +838,8 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 
 # %% tags=["hide-input"]
 real_bias = [float(t.sel(removed="bias").mean()) for t in elsewhere.values()]
-here, by_picture = f"{model.name}, drawn scenes or photographs", f"{count} pictures"
+seen_by_it = "drawn scenes" if is_embedded(model) else "photographs"
+here, by_picture = f"{model.name}, {seen_by_it}", f"{count} pictures"
 goals, by_run = f"{len(trained)} training goals, drawn scenes", f"{least_runs} runs"
 photographs, by_model = "real models, photographs", f"{len(real)} models"
 moves_none = "Leaving out the {} bias moves no attention."
