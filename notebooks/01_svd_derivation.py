@@ -838,7 +838,7 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 
 # %% tags=["hide-input"]
 real_bias = [float(t.sel(removed="bias").mean()) for t in elsewhere.values()]
-seen_by_it = "drawn scenes" if is_embedded(model) else "photographs"
+seen_by_it = "photographs" if IMAGES or not is_embedded(model) else "drawn scenes"
 here, by_picture = f"{model.name}, {seen_by_it}", f"{count} pictures"
 goals, by_run = f"{len(trained)} training goals, drawn scenes", f"{least_runs} runs"
 photographs, by_model = "real models, photographs", f"{len(real)} models"
