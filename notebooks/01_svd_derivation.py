@@ -519,7 +519,7 @@ tell(moved_key=f"{float(found['b_k'].estimate):.0e}")
 # story. In {glue:text}`model`, leaving out $\kappa$ moves attention by {glue:text}`moved_all`, with a 95 %
 # interval over {glue:text}`several` pictures. Is that much? Look at real models.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed), layer by layer. The real models were computed elsewhere, on photographs. Null: zero, for a bias that cancels."}, "image": {"alt": "Lines over depth, one colour for each model. Lines of the real models lie between two tenths and seven tenths; the line of the embedded model lies lower."}}
+# %% tags=["hide-input"]
 of_layer = ["image", "head", "query"]
 here = {"all": without_kappa, "bias": without_bias}
 here = {removed: each.total_variation.mean(of_layer) for removed, each in here.items()}
@@ -528,6 +528,8 @@ elsewhere = {
     for name in stored.names("salience")
     if name != model.name
 }
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed), layer by layer. The real models were computed elsewhere, on photographs. Null: zero, for a bias that cancels."}, "image": {"alt": "Lines over depth, one colour for each model. Lines of the real models lie between two tenths and seven tenths; the line of the embedded model lies lower."}}
 fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
 for name, look in plots.looks([model.name, *elsewhere]).items():
     for removed, style in [("all", "-"), ("bias", "--")]:
@@ -613,23 +615,24 @@ _ = axes[0].set_ylabel("number of patches")
 # from a bias. So **there are two sources of what all queries share**: $\kappa$, and the mean part of the
 # queries. With $\mu$ for the mean token, both together are $(\kappa + \tilde M^\top \mu) \cdot z_j$.
 
+# %% tags=["hide-input"]
+does_what = []
+for layer, head in chosen:
+    answered = projections(layer, exact.v.sel(layer=layer, mode=0))[head]
+    does_what.append({"asks": asked[layer, head].values, "answers": answered})
+
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mode", "caption": "The strongest mode of the two heads on four pictures. Each head has two rows: how much each patch asks, z · u, and how much it answers, z · v. One colour scale for each head. The sign of a mode is arbitrary: both rows may swap colours together."}, "image": {"alt": "Five rows of four panels. First row: pictures. Then for each head a row of query projections and a row of key projections. The query row of the second head has one colour."}}
 fig, axes = plt.subplots(5, 4, figsize=(7.5, 8.6), layout="constrained")
 for ax, picture in zip(axes[0], pictures, strict=False):
     ax.imshow(picture)
     ax.set(xticks=[], yticks=[])
-for (layer, head), name, pair in zip(
-    chosen, names, (axes[1:3], axes[3:5]), strict=True
-):
-    answered = projections(layer, exact.v.sel(layer=layer, mode=0))[head]
-    maps = {"asks": asked[layer, head].values, "answers": answered}
+for maps, name, pair in zip(does_what, names, (axes[1:3], axes[3:5]), strict=True):
     limit = max(float(abs(each).max()) for each in maps.values())
     for row, (does, values) in zip(pair, maps.items(), strict=True):
         row[0].set_ylabel(f"{name} {does}")
-        drawn = [
-            plots.token_map(ax, v, limit) for ax, v in zip(row, values, strict=False)
-        ]
-    fig.colorbar(drawn[-1], ax=pair, label="projection", shrink=0.7)
+        for ax, each in zip(row, values, strict=False):
+            drawn = plots.token_map(ax, each, limit)
+    fig.colorbar(drawn, ax=pair, label="projection", shrink=0.7)
 
 # %% [markdown]
 # {numref}`fig-mode` shows where patches ask and answer. A patch that is dark in a row "asks" looks for
@@ -690,6 +693,8 @@ table = {
     | {"runs": len(values)}
     for goal, values in of_runs.items()
 }
+
+# %% tags=["hide-input"]
 trained = [of_runs[goal] for goal in of_runs if goal != "untrained"]
 least_runs = min(map(len, trained))
 by_seed = np.mean([values[:least_runs] for values in trained], 0)
@@ -742,21 +747,17 @@ tell(none_missing=float(missing.sel(modes=0).mean()))
 
 # %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.9), layout="constrained")
+plt.close(fig)
 gone, blue = 1 - held.stack(any_head=("layer", "head")), plots.PALETTE[0]
+ends = gone.min("any_head"), gone.max("any_head")
 left.plot(gone.mode + 1, gone.mean("any_head"), color=blue)
-left.fill_between(
-    gone.mode + 1, gone.min("any_head"), gone.max("any_head"), color=blue, alpha=0.2
-)
+left.fill_between(gone.mode + 1, *ends, color=blue, alpha=0.2)
 left.set(ylabel="squared strength left out")
 for layer, shade in enumerate(plots.shades(layers)):
-    right.plot(
-        counts,
-        missing.sel(layer=layer),
-        "-o",
-        ms=3,
-        color=shade,
-        label=f"layer {layer}",
-    )
+    of_one, label = missing.sel(layer=layer), f"layer {layer}"
+    right.plot(counts, of_one, "-o", ms=3, color=shade, label=label)
+
+# %% tags=["hide-input"]
 right.set(ylabel="attention misplaced\n(mean total variation)")
 for ax in (left, right):
     ax.set(
@@ -767,7 +768,6 @@ for ax in (left, right):
         xticklabels=counts,
     )
 fig.legend(fontsize=8, loc="outside lower center", ncols=4)
-plt.close(fig)
 tell(count_figure=fig)
 
 # %% [markdown]
@@ -837,51 +837,37 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 # checked above with their thresholds. These are the claims that could have turned out otherwise:
 
 # %% tags=["hide-input"]
-real_bias = [float(t.sel(removed="bias").mean()) for t in elsewhere.values()]
 seen_by_it = "photographs" if IMAGES or not is_embedded(model) else "drawn scenes"
-here, by_picture = f"{model.name}, {seen_by_it}", f"{count} pictures"
-goals, by_run = f"{len(trained)} training goals, drawn scenes", f"{least_runs} runs"
-photographs, by_model = "real models, photographs", f"{len(real)} models"
-moves_none = "Leaving out the {} bias moves no attention."
-judged = [
-    (moves_none.format("key"), found["b_k"], here, by_picture, ".0e"),
-    (moves_none.format("query"), found["b_q"], here, by_picture, ".2f"),
-    (
-        moves_none.format("query"),
-        statistics.over_runs(real_bias),
-        photographs,
-        by_model,
-        ".2f",
-    ),
-]
-of_paper = [
-    ledger.claim(
-        said, of, -1, "attention moved", subject=who, over=each, said_by="paper", form=f
-    )
-    for said, of, who, each, f in judged
-]
+here = {"subject": f"{model.name}, {seen_by_it}", "over": f"{count} pictures"}
+trained_here = {"subject": f"{len(trained)} training goals, drawn scenes"}
+trained_here["over"] = f"{least_runs} runs"
+real_ones = {"subject": "real models, photographs", "over": f"{len(real)} models"}
+real_bias = statistics.over_runs(
+    [float(table.sel(removed="bias").mean()) for table in elsewhere.values()]
+)
+judge = ledger.claim
+no_key = "Leaving out the key bias moves no attention."
+no_query = "Leaving out the query bias moves no attention."
 
 # %% tags=["hide-input"]
-moves = "Without {}, attention moves."
-judged = [
-    (moves.format("key salience"), over_seeds[0], goals, by_run, False),
-    (moves.format("key salience"), real_found, photographs, by_model, False),
-    (moves.format("the mean part of the queries"), over_seeds[1], goals, by_run, True),
-    (
-        moves.format("three quarters of the modes"),
-        found["quarter"],
-        here,
-        by_picture,
-        False,
-    ),
-]
-ours = [
-    ledger.claim(
-        said, of, 1, "attention moved", subject=who, over=each, seen=seen, more="null 0"
-    )
-    for said, of, who, each, seen in judged
-]
-ledger.Rows(of_paper + ours)
+paper = {"direction": -1, "measure": "attention moved", "said_by": "paper"}
+ours = {"direction": 1, "measure": "attention moved", "more": "null 0"}
+no_kappa = "Without key salience, attention moves."
+no_mean = "Without the mean part of the queries, attention moves."
+no_weak = "Without the weakest three quarters of the modes, attention moves."
+
+# %% tags=["hide-input"]
+ledger.Rows(
+    [
+        judge(no_key, found["b_k"], **paper, **here, form=".0e"),
+        judge(no_query, found["b_q"], **paper, **here),
+        judge(no_query, real_bias, **paper, **real_ones),
+        judge(no_kappa, over_seeds[0], **ours, **trained_here),
+        judge(no_kappa, real_found, **ours, **real_ones),
+        judge(no_mean, over_seeds[1], **ours, **trained_here, seen=True),
+        judge(no_weak, found["quarter"], **ours, **here),
+    ]
+)
 
 # %% [markdown]
 # ## What was found

@@ -37,7 +37,7 @@ from qkutils.book import ledger, tell
 from qkutils.views import figures as plots
 from qkutils.world.training import architecture, evaluate
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-odd", "caption": "Six drawn scenes. In each, one object differs from all others. They are drawn here with more pixels than the models get."}, "image": {"alt": "Six scenes in two rows: dotted balls, cups, carts and other simple objects on striped backgrounds."}}
+# %% tags=["hide-input"]
 WITH_TARGET = qk.world.ODD_FACTORS[:-1]  # the last one is: nothing is odd
 LARGE = 128  # pixels of a side, for people's eyes
 NUMBERS = {
@@ -52,6 +52,8 @@ shown = {
     odd: qk.world.make(seed=1, start=n, stop=n + 1, odd=[odd], size=LARGE)
     for odd, n in NUMBERS.items()
 }
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-odd", "caption": "Six drawn scenes. In each, one object differs from all others. They are drawn here with more pixels than the models get."}, "image": {"alt": "Six scenes in two rows: dotted balls, cups, carts and other simple objects on striped backgrounds."}}
 fig, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), layout="constrained")
 for ax, letter, scene in zip(axes.flat, "ABCDEF", shown.values(), strict=True):
     ax.imshow(scene.image[0].movedim(0, -1))
@@ -202,6 +204,8 @@ for goal, names in family.iterrows():
         "runs": len(runs),
         "probe": f"{np.mean(probe):.2f}",
     }
+
+# %% tags=["hide-input"]
 sorts = len(qk.world.KINDS) * len(qk.world.COLOURS)
 tell(probe_chance=1 / sorts, probe_untrained=rows["untrained"]["probe"])
 pd.DataFrame(rows).T
@@ -244,6 +248,7 @@ tell(
 )
 
 
+# %% tags=["hide-input"]
 @torch.inference_mode()
 def answers(scenes, nets):
     """What each network answers to each question: [network, scene, question]."""
@@ -277,6 +282,8 @@ mean = {
 }
 best, worst = (pick(mean["whole"], key=mean["whole"].get) for pick in (max, min))
 whole_runs = np.mean([right["whole"][odd] for odd in qk.world.ODD_FACTORS], 0)
+
+# %% tags=["hide-input"]
 found = {"whole": statistics.over_runs(whole_runs - 1 / len(qk.world.ODD_FACTORS))}
 needs = [right["whole"][odd] - right["hidden"][odd] for odd in WITH_TARGET]
 found["target"] = statistics.over_runs(np.mean(needs, 0))
@@ -295,8 +302,11 @@ tell(hidden_most=max(others))
 
 # %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.5, 3.9), layout="constrained")
+plt.close(fig)
 at = np.arange(len(qk.world.ODD_FACTORS))
 colour = plots.looks([run_names[0]])[run_names[0]]["color"]
+
+# %% tags=["hide-input"]
 for n, (state, label, shade) in enumerate(
     [
         ("whole", "whole scene", colour),
@@ -310,7 +320,6 @@ for n, (state, label, shade) in enumerate(
         shares = right[state][odd]
         ax.plot([x + 0.27 * (n - 1)] * len(shares), shares, ".", color="black", ms=3)
 ax.axhline(1 / len(at), ls="--", color="0.4", label="guessing among seven")
-plt.close(fig)
 
 # %% tags=["hide-input"]
 ax.set_xticks(at, qk.world.ODD_FACTORS)
@@ -412,12 +421,14 @@ for ax, name in zip(axes.flat, order, strict=False):
 for ax in axes.flat:
     ax.set_axis_off()
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-size", "caption": "Scenes in which nothing is odd, with objects redrawn at several sizes: how often the model calls them odd in position. Thin lines: training runs. Dotted: the size of objects in scenes whose position is odd. Grey: sizes in most other scenes."}, "image": {"alt": "A curve that stays near one for small objects and falls to zero for large ones, with a dotted line where it begins to fall."}}
+# %% tags=["hide-input"]
 radii = np.array([0.26, 0.28, 0.30, 0.32, 0.34, 0.38, 0.42])
 unit = none.radius / none.radius.amax(1, keepdim=True)
 curve = np.stack(
     [says_position(replace(none, radius=float(r) * unit), 60) for r in radii]
 )
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-size", "caption": "Scenes in which nothing is odd, with objects redrawn at several sizes: how often the model calls them odd in position. Thin lines: training runs. Dotted: the size of objects in scenes whose position is odd. Grey: sizes in most other scenes."}, "image": {"alt": "A curve that stays near one for small objects and falls to zero for large ones, with a dotted line where it begins to fall."}}
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
 ax.axvspan(0.34, 0.45, label="other scenes", **plots.CHANCE)
 ax.axvline(0.30, color="0.3", ls=":", label="scenes odd in position")
@@ -544,74 +555,34 @@ views.stepper(frames, steps, texts, "what is odd")
 # The paper has no such world, so all claims are ours.
 
 # %% tags=["hide-input"]
-subject, over = f"{objective}, drawn scenes", f"{len(nets)} runs"
-guessing = f"null: guessing, {1 / len(at):.2f}"
-judged = [
-    (
-        "The model names the odd factor more often than guessing.",
-        "whole",
-        1,
-        False,
-        guessing,
-    ),
-    (
-        "Hiding the target costs right answers.",
-        "target",
-        1,
-        False,
-        "mean of six factors; null 0",
-    ),
-    (
-        "Putting a displaced target in line costs the answer “position”.",
-        "line",
-        1,
-        True,
-        "null 0",
-    ),
-    (
-        "Scattering the lattice costs the answer “position”.",
-        "scatter",
-        1,
-        True,
-        "null 0",
-    ),
-    ("Making objects small brings the answer “position”.", "small", 1, True, "null 0"),
-]
+who = {"subject": f"{objective}, drawn scenes", "over": f"{len(nets)} runs"}
+plain = {"direction": 1, "measure": "accuracy"} | who
+changed_scene = plain | {"seen": True, "more": "null 0"}
+guess = f"null: guessing, {1 / len(at):.2f}"
+names_it = "The model names the odd factor more often than guessing."
+needs_it = "Hiding the target costs right answers (mean of six factors)."
+in_line = "Putting a displaced target in line costs the answer “position”."
+scatter = "Scattering the lattice costs the answer “position”."
+made_small = "Making objects small brings the answer “position”."
+kind = "Where kind is odd, the model names the odd object's kind."
+colours = "Where colour is odd, the model names the odd object's colour."
+cost = "The model names the kind less often where kind is odd."
 
 # %% tags=["hide-input"]
-of_kind = f"null: guessing among the other kinds, {chances[0]:.2f}"
-of_colour = f"null: guessing among the other colours, {chances[1]:.2f}"
-judged += [
-    (
-        "Where kind is odd, the model names the odd object's kind.",
-        "kind",
-        1,
-        True,
-        of_kind,
-    ),
-    (
-        "Where colour is odd, it names the odd object's colour.",
-        "colour",
-        1,
-        True,
-        of_colour,
-    ),
-    ("Its kind is named less often where kind is odd.", "cost", 1, True, "null 0"),
-]
-forms = {"line": ".3f", "scatter": ".3f"}
+others = "null: guessing among the others, {:.2f}".format
 ledger.Rows(
-    ledger.claim(
-        said,
-        found[name],
-        way,
-        "accuracy",
-        subject=subject,
-        over=over,
-        seen=seen,
-        more=more,
-        form=forms.get(name, ".2f"),
-    )
-    for said, name, way, seen, more in judged
+    [
+        ledger.claim(names_it, found["whole"], **plain, more=guess),
+        ledger.claim(needs_it, found["target"], **plain, more="null 0"),
+        ledger.claim(in_line, found["line"], **changed_scene, form=".3f"),
+        ledger.claim(scatter, found["scatter"], **changed_scene, form=".3f"),
+        ledger.claim(made_small, found["small"], **changed_scene),
+        ledger.claim(kind, found["kind"], **plain, seen=True, more=others(chances[0])),
+        ledger.claim(
+            colours, found["colour"], **plain, seen=True, more=others(chances[1])
+        ),
+        ledger.claim(cost, found["cost"], **changed_scene),
+    ]
 )
 
 # %% [markdown]
