@@ -47,8 +47,9 @@ def names(kind: str = "modes") -> list[str]:
     Parameters
     ----------
     kind
-        `modes`, `null_band`, `salience`, `preference`, `same_object` or `grouping`; of `stored_maps`,
-        `photographs` or `taken_apart`; of `stored_views`, `mode_browser` or `one_image`.
+        `modes`, `null_band`, `salience`, `preference`, `same_object` or `grouping`; of
+        `stored_maps`, `photographs` or `taken_apart`; of `stored_views`, `mode_browser` or
+        `one_image`.
 
     Returns
     -------

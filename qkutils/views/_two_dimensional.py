@@ -53,8 +53,8 @@ def two_dimensional(
     mirrored
         Whether the second pair turns the other way round, so that det M is not positive.
     tokens
-        From 2 to 40 points [token, 2].  Without, sixteen on a circle of radius √2, the length that
-        LayerNorm would give them.
+        From 2 to 40 points [token, 2].  Without, sixteen on a circle of radius √2, as if only
+        their length were normalised.
     names
         The tokens' names.  Without, z₀, z₁ and so on.
 

@@ -296,15 +296,13 @@ def scenes_and_masks(world: Scenes) -> list[np.ndarray]:
     return pictures
 
 
-def scene_frame(world: Scenes, title: str) -> Figure:
-    """Scenes over their masks, in a figure of their own."""
-    count = len(world.image)
-    figure = Figure(figsize=(1.8 * count, 3.9), layout="constrained")
-    axes = figure.subplots(2, count)
-    for ax, picture in zip(axes.T.ravel(), scenes_and_masks(world), strict=True):
+def scene_frame(pictures: Sequence[np.ndarray], title: str) -> Figure:
+    """Scenes, or masks of scenes, side by side in a figure of their own."""
+    figure = Figure(figsize=(7, 7 / len(pictures) + 0.3), layout="constrained")
+    for ax, picture in zip(figure.subplots(1, len(pictures)), pictures, strict=True):
         ax.imshow(picture)
         ax.set(xticks=[], yticks=[])
-    figure.suptitle(f"odd: {title}")
+    figure.suptitle(title)
     return figure
 
 

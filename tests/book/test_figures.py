@@ -62,6 +62,15 @@ def test_masks_of_scenes_have_the_colour_of_the_role():
     assert (mask[(world.slot[0] < 0).numpy()] == 1).all()
 
 
+def test_scenes_stand_side_by_side_in_their_order():
+    pictures = list(np.random.default_rng(0).random((3, 4, 4, 3)))
+    figure = plots.scene_frame(pictures, "odd: size")
+    for panel, picture in zip(figure.axes, pictures, strict=True):
+        np.testing.assert_array_equal(panel.images[0].get_array(), picture)
+    lefts = [panel.get_position().x0 for panel in figure.axes]
+    assert lefts == sorted(set(lefts)) and figure.get_suptitle() == "odd: size"
+
+
 def curve_of(values):
     table = np.asarray(values, dtype=float)
     return xr.DataArray(
