@@ -161,7 +161,7 @@ def _check_pictures(samples: Samples, null_images: Sequence[Image.Image]) -> Non
 def _pair(
     layouts: Layouts, weight: Fractions, samples: Samples, null_images: Sequence[Image.Image]
 ) -> tuple[Records, Laid, Float[np.ndarray, "image object"]]:
-    """Each layout on its own picture, for the null on another, and how much of it asks from objects.
+    """Each layout on its own picture, for the null on another, and how much there is an object.
 
     Without `null_images` a picture carries its own layout, then that of another sample for each
     object, so that no picture is needed twice.
