@@ -51,10 +51,7 @@ of_given = qk.studies.odd_one_out(shown_model, given)
 can_ask = of_given.share.notnull().all(["layer", "head", "query", "region"])
 largest = int(of_given.area.sel(region="target").where(can_ask).argmax("image"))
 on_itself = {"query": "target", "region": "target"}
-with_itself = of_given.share.sel(on_itself).isel(image=largest)
 gain = qk.studies.share_excess(of_given).sel(on_itself).mean("image")
-best = [each.argmax(["layer", "head"]) for each in (with_itself, gain)]
-opening = [{dim: int(at) for dim, at in each.items()} for each in best]
 
 # %% tags=["hide-input"]
 wanted = of_given.image.values[largest]
@@ -65,11 +62,16 @@ outlines[1] &= ~outlines[0]
 pitch = shown_model.image_size[0] // shown_model.grid[0]
 asks = int(qk.world.patch_fractions(outlines, pitch)[0].argmax())
 seen = qk.observed_attention(shown_model, image[None]).isel(image=0)
-by_head = [plots.patch_attention(seen.isel(at), asks, shown_model) for at in opening]
-
+row_of_head = seen.isel(query=shown_model.prefix_tokens + asks)
+on_patches = row_of_head.isel(key=slice(shown_model.prefix_tokens, None))
+at_itself = on_patches.isel(key=asks) / on_patches.sum("key")
 
 # %% tags=["hide-input"]
-totals = [float(with_itself.isel(at)) for at in opening]
+best = [each.argmax(["layer", "head"]) for each in (at_itself, gain)]
+opening = [{dim: int(at) for dim, at in each.items()} for each in best]
+by_head = [plots.patch_attention(seen.isel(at), asks, shown_model) for at in opening]
+on_target = of_given.share.sel(on_itself).isel(image=largest)
+totals = [float(on_target.isel(at)) for at in opening]
 itself = [float(each.ravel()[asks]) for each in by_head]
 tell(opening_area=float(of_given.area.sel(region="target")[largest]))
 tell(artefact="L{layer} H{head}".format(**opening[0]), artefact_share=totals[0])
@@ -96,8 +98,8 @@ for ax, at, values, total, own in several:
 # {glue:text}`artefact_itself:.0%` of that share goes to the asking patch: the token looks at itself.
 # {glue:text}`finder` gives the target {glue:text}`finder_share:.0%`, and only
 # {glue:text}`finder_itself:.0%` of it goes to the asking patch. We did not pick these heads by eye. The
-# first has the largest share of the target in this scene. The second has the largest *excess*, over all
-# scenes, of the target on itself. This chapter explains what an excess is, and why a share alone misleads.
+# first is the head whose asking patch looks at itself most, in this scene. The second has the largest *excess*,
+# over all scenes, of the target on itself. This chapter explains what an excess is, and why a share alone misleads.
 #
 # **Where we stand.** Cosines say what a head *could* look for: {doc}`03_cosine_trends` followed them
 # through the layers. They do not say what tokens do attend to in a picture.
@@ -227,13 +229,14 @@ tell(
 # from this?
 #
 # We lay the same masks and the same asking patch on **another** scene, and measure again. The result is the
-# {term}`geometry-matched null`: the place and the shape of the masks are unchanged, but the masks mark
-# nothing. The {term}`excess` is what the true scene adds:
+# {term}`geometry-matched null`: the place and the shape of the masks are unchanged, but they do not
+# mark the objects of that scene. The {term}`excess` is what the true scene adds:
 #
 # ```{math}
-# \text{excess} = \text{share} - \text{share of the same masks on another scene},
-# \qquad \text{both without the asking patch.}
+# \text{excess} = \text{share} - \text{share of the same masks on the other scene} .
 # ```
+#
+# In both shares we leave out the asking patch: a token that looks at itself says nothing about objects.
 #
 # One detail decides what the null means. Most of a scene is background. On an arbitrary other scene, the
 # asking patch would mostly lie on background, and would ask as background does. So we choose the other scene
@@ -301,37 +304,47 @@ of_runs = {
     }
     for part in ("all", "early", "late")
 }
-
-# %% tags=["hide-input", "hide-output"] mystnb={"figure": {"name": "fig-contrast", "caption": "Same minus different: excess over the null, mean over heads and scenes, in the first and in the last third of the layers. Small dots: training runs. Marker and bar: their mean and its 95 % interval. Right of zero, tokens prefer their own sort of object; left of it, the other sort."}, "image": {"alt": "Two panels, early and late layers. One row for each training objective, with the runs as dots, their mean and its interval, around a line at zero."}}
-fig, axes = plt.subplots(
-    1, 2, figsize=(7.5, 3.4), sharex=True, sharey=True, layout="constrained"
-)
 judged = {
     part: {o: statistics.over_runs(v) for o, v in of.items()}
     for part, of in of_runs.items()
 }
+
+# %% tags=["hide-input"]
+fig, axes = plt.subplots(
+    1, 2, figsize=(7.5, 3.4), sharex=True, sharey=True, layout="constrained"
+)
 for ax, part in zip(axes, ("early", "late"), strict=True):
     for row, (o, look) in enumerate(plots.looks(studies).items()):
         plots.replicates(ax, row, of_runs[part][o], judged[part][o], look)
     ax.axvline(0, **plots.ZERO)
     ax.set_title(f"{part} layers", fontsize=9)
 axes[0].set_yticks(range(len(studies)), list(studies))
-_ = fig.supxlabel("same − different (share of attention, over the null)", fontsize=9)
+fig.supxlabel("same − different (share of attention, over the null)", fontsize=9)
+plt.close(fig)
+tell(contrast_figure=fig)
 
 # %% tags=["hide-input"]
 measure = "share of attention"
-for o in ("supervised", "simmim", "dino", "untrained"):
+for o in ("supervised", "simmim", "dino"):
     for part in ("all", "early", "late"):
         found = judged[part][o]
         verdict = statistics.verdict(found, 1, measure)
         tell(**{f"{o}_{part}": statistics.text(found), f"{o}_{part}_verdict": verdict})
-tell(runs=len(studies["simmim"]), objectives=len(studies), scenes=len(world))
+tell(runs=len(studies["simmim"]))
 own = {part: statistics.bootstrap(v) for part, v in contrast(relations).items()}
-tell(own=statistics.text(own["all"]), own_early=statistics.text(own["early"]))
-tell(own_late=statistics.text(own["late"]))
+tell(**{f"own_{part}": statistics.text(each, ".3f") for part, each in own.items()})
 
 # %% [markdown]
-# :::{dropdown} What the run says
+# ::::{dropdown} What the run says
+# :::{glue:figure} contrast_figure
+# :name: "fig-contrast"
+# :alt: "Two panels, early and late layers. One row for each training objective, with the runs as dots, their mean and its interval, around a line at zero."
+#
+# Same minus different: excess over the null, mean over heads and scenes, in the first and in the last third of the
+# layers. Small dots: training runs. Marker and bar: their mean and its 95 % interval. Right of zero, tokens prefer
+# their own sort of object; left of it, the other sort.
+# :::
+#
 # The claim is "*same* lies above *different*", judged over {glue:text}`runs` training runs by the rule of
 # this book.
 #
@@ -340,8 +353,7 @@ tell(own_late=statistics.text(own["late"]))
 # | supervised | {glue:text}`supervised_early`: {glue:text}`supervised_early_verdict` | {glue:text}`supervised_late`: {glue:text}`supervised_late_verdict` |
 # | simmim | {glue:text}`simmim_early`: {glue:text}`simmim_early_verdict` | {glue:text}`simmim_late`: {glue:text}`simmim_late_verdict` |
 # | dino | {glue:text}`dino_early`: {glue:text}`dino_early_verdict` | {glue:text}`dino_late`: {glue:text}`dino_late_verdict` |
-# | untrained | {glue:text}`untrained_early`: {glue:text}`untrained_early_verdict` | {glue:text}`untrained_late`: {glue:text}`untrained_late_verdict` |
-# :::
+# ::::
 #
 # The two goals pull in opposite directions. In *simmim*, late layers prefer their own sort
 # ({glue:text}`simmim_late`); early layers do not ({glue:text}`simmim_early`). In *supervised*, tokens prefer the
@@ -350,7 +362,7 @@ tell(own_late=statistics.text(own["late"]))
 # own sort. To say what is odd, a token has to compare the target with the distractors. Both effects are small:
 # a few hundredths of the attention.
 #
-# In {glue:text}`model` alone, over its scenes, the contrast is {glue:text}`own` (early {glue:text}`own_early`,
+# In {glue:text}`model` alone, over its scenes, the contrast is {glue:text}`own_all` (early {glue:text}`own_early`,
 # late {glue:text}`own_late`). Such an interval speaks of new scenes for this one model, not of the objective.
 #
 # ## Objects, yes; which object, hardly
@@ -384,6 +396,11 @@ def early_of(objective, relation):
     return statistics.over_runs([float(run[:, :third].mean()) for run in runs])
 
 
+raw_early = [
+    qk.studies.relations(s.share).mean(["image", "head"]) for s in studies["simmim"]
+]
+raw_early = [s.sel(relation="same")[: s.sizes["layer"] // 3].mean() for s in raw_early]
+tell(simmim_raw_early=float(np.mean(raw_early)))
 for o in ("supervised", "simmim"):
     for relation in ("same", "different", "background"):
         tell(**{f"{o}_{relation}_early": statistics.text(early_of(o, relation))})
@@ -415,13 +432,13 @@ area = qk.studies.area_of_relations(studies["untrained"][0])
 family_figure(share_of, area, "share of attention")
 
 # %% [markdown]
-# In {numref}`fig-shares` the background gets most nearly everywhere. The reason is plain: most of a scene is
-# background. Compare each curve with its dotted line. *Same* stands above its line even where *different*
-# does not.
+# In {numref}`fig-shares` the background usually gets the most. The reason is plain: most of a scene is
+# background. Compare each curve with its dotted line, not with the other curves.
 #
 # :::{dropdown} The answer
 # It is *same*. The asking patch is part of *same*, and it often looks at itself. What lies nearby is *same*,
-# too. Both disappear in {numref}`fig-excess`. The table puts the two next to each other.
+# too. Take *simmim*, early layers: *same* gets {glue:text}`simmim_raw_early:.2f` of the attention, more than its area
+# of {glue:text}`same_area:.2f`. But its excess is {glue:text}`simmim_same_early`: less than place and shape give.
 # :::
 #
 # ## From early to late
@@ -446,6 +463,10 @@ change = {
     }
     for o in studies
 }
+
+# %% tags=["hide-input"]
+untrained = [abs(float(each.estimate)) for each in change.pop("untrained").values()]
+tell(untrained_change=max(untrained) + 0.0005)
 pd.DataFrame(
     {o: {k: statistics.text(v) for k, v in c.items()} for o, c in change.items()}
 ).T
@@ -470,18 +491,19 @@ for o in ("supervised", "simmim", "simmim-finetuned"):
 tell(lost=statistics.text(lost))
 
 # %% [markdown]
-# Intervals are over {glue:text}`runs` training runs. In *supervised*, attention on the same object falls, as the paper says: by
+# Intervals are over {glue:text}`runs` training runs. (In the untrained models every change is below
+# {glue:text}`untrained_change:.3f`.) In *supervised*, attention on the same object falls, as the paper says: by
 # {glue:text}`supervised_same_raw_change` as a raw share and by {glue:text}`supervised_same_excess_change` as
 # excess. Attention on the background changes by {glue:text}`supervised_background_raw_change` as a raw share and
 # by {glue:text}`supervised_background_excess_change` as excess. In *simmim* it is the other way round. The excess
 # of *same* changes by {glue:text}`simmim_same_excess_change`: these models turn to the same object late, as the
-# paper found for SimMIM. The paper adds that fine-tuning takes this away. We do not see that: the late excess of
-# *same* after fine-tuning, minus before, is {glue:text}`lost`.
+# paper found for SimMIM. The paper adds that fine-tuning takes this away. Here this
+# cannot be told: the late excess of *same* after fine-tuning, minus before, is {glue:text}`lost`.
 #
 # ## Does a target find itself? Count the heads, with care
 #
 # For a target, *same* is one object: itself. Here the null shows its worth. Take *supervised* and ask of every
-# head: does the target get more from its own patch than from the null? A head counts if the interval of its
+# head: does the target's patch attend to the target more than the null says? A head counts if the interval of its
 # mean over scenes lies above zero. With many heads, some pass by chance. So we also count with a correction:
 # at most 5 % false ones among those that pass ({term}`false discovery rate`). And we compare two nulls: one
 # whose asking patch lies anywhere, and ours.
@@ -499,35 +521,36 @@ counts, means = {}, {}
 for name, each in nulls.items():
     heads = qk.studies.share_excess(each).sel(on_itself)
     test = stats.ttest_1samp(heads.astype(float), 0, axis=0, nan_policy="omit")
-    passes = (
-        stats.false_discovery_control(test.pvalue.ravel()).reshape(test.pvalue.shape)
-        < 0.05
-    )
+    rates = stats.false_discovery_control(test.pvalue.ravel())
+    passes = rates.reshape(test.pvalue.shape) < 0.05
     uncorrected = int((statistics.bootstrap(heads).low > 0).sum())
-    above, below = (int((passes & (test.statistic * s > 0)).sum()) for s in (1, -1))
-    counts[name] = {"above, uncorrected": uncorrected, "above": above, "below": below}
+    signs = {"above, corrected": 1, "below, corrected": -1}
+    corrected = {
+        k: int((passes & (test.statistic * s > 0)).sum()) for k, s in signs.items()
+    }
+    counts[name] = {"above": uncorrected, **corrected}
     means[name] = float(heads.mean())
 pd.DataFrame(counts).T
 
 # %% tags=["hide-input"]
-*_, total_heads = (heads.sizes["layer"] * heads.sizes["head"],)
+total_heads = heads.sizes["layer"] * heads.sizes["head"]
 finds_itself = statistics.over_runs(list(means.values())[1:])
 null_self = float(studies["supervised"][0].null_share_others.sel(on_itself).mean())
 tell(heads=total_heads, finds_itself=statistics.text(finds_itself), null_self=null_self)
 loose_count, first_count = list(counts.values())[:2]
-tell(
-    loose_uncorrected=loose_count["above, uncorrected"],
-    loose_above=loose_count["above"],
-)
-tell(matched_uncorrected=first_count["above, uncorrected"])
-tell(matched_above=", ".join(str(c["above"]) for c in list(counts.values())[1:]))
-tell(matched_below=max(c["below"] for c in list(counts.values())[1:]))
+tell(loose_uncorrected=loose_count["above"])
+tell(loose_above=loose_count["above, corrected"])
+tell(matched_uncorrected=first_count["above"])
+matched = [count for name, count in counts.items() if name.startswith("matched")]
+tell(matched_above=", ".join(str(each["above, corrected"]) for each in matched))
+tell(matched_below=max(each["below, corrected"] for each in matched))
 
 # %% [markdown]
-# With an asking patch anywhere and no correction, {glue:text}`loose_uncorrected` of {glue:text}`heads` heads pass.
-# With the correction alone, {glue:text}`loose_above` do. With the matched null as well,
-# {glue:text}`matched_above` pass in the {glue:text}`runs` runs; at most {glue:text}`matched_below` lie below zero.
-# So a large part of the heads that "find themselves" came from the null and from the number of tests.
+# With an asking patch anywhere and no correction, {glue:text}`loose_uncorrected` of {glue:text}`heads` heads pass
+# (first run). With the correction alone, {glue:text}`loose_above` do; with the matched null alone,
+# {glue:text}`matched_uncorrected`. With both, {glue:text}`matched_above` pass in the {glue:text}`runs` runs; at most
+# {glue:text}`matched_below` lie below zero. So many of the heads that "find themselves" owe it to the null: on the
+# other scene, the patch that asked was background.
 #
 # Something is left. The mean over all heads is {glue:text}`finds_itself` over the runs, on top of a null share of
 # {glue:text}`null_self:.2f`. A target does find itself a little more than place and shape explain. This gain is
@@ -586,7 +609,11 @@ shown = {
     for p in ("early", "late")
 }
 shown["same, late − early"] = turns
-table = {k: {n: statistics.text(v) for n, v in of.items()} for k, of in shown.items()}
+facts = "{} (weights {fingerprint}, computed {computed})"
+tell(provenance="; ".join(facts.format(n, **t.attrs) for n, t in tables.items()))
+table = {
+    k: {n: statistics.text(v, ".3f") for n, v in of.items()} for k, of in shown.items()
+}
 pd.DataFrame(table).rename(index=lambda name: name.partition(".")[0])
 
 # %% [markdown]
@@ -596,16 +623,8 @@ pd.DataFrame(table).rename(index=lambda name: name.partition(".")[0])
 # split that the paper describes between models trained with labels and some models trained without.
 #
 # :::{dropdown} Where these numbers come from
-# Each table is stored with the weights' fingerprint and the date. The stored tables also hold one photograph of
-# O3 and one picture of P3. One picture has no interval, and its null asks from whatever lies there on other
-# photographs. So we draw no conclusion from it.
-
-# %% tags=["hide-input"]
-kept = ["fingerprint", "code_version", "computed"]
-facts = {n: {k: t.attrs[k] for k in kept} for n, t in tables.items()}
-pd.DataFrame(facts).T.rename(index=lambda name: name.partition(".")[0])
-
-# %% [markdown]
+# Stored tables: {glue:text}`provenance`. The tables also hold one photograph of O3 and one picture of P3. One picture
+# has no interval, and its null asks from whatever lies there on other photographs. So we draw no conclusion from it.
 # :::
 #
 # ## Did we reproduce it?
