@@ -15,9 +15,9 @@
 # (ch-odd)=
 # # Does a token attend to its own object, to others, or to the rest?
 #
-# Below is one scene, and the attention of two heads of one model. In both heads the same patch asks: the
-# framed one, on the odd object. Both heads give that object far more than its area. But only one of them
-# looks at more than the patch that asks. Which one has found an object?
+# Below are two scenes, and beside each the attention of one head. In each scene a patch of the odd object asks:
+# the framed one. Both heads give that object far more than its area. But one of them looks at little else than
+# the patch that asks. Which head has found an object?
 
 # %% tags=["parameters", "hide-input"]
 # MODEL: a name that qkutils.load takes, or the path of a checkpoint file
@@ -49,56 +49,69 @@ if IMAGES and qk.datasets.has_odd_ones(IMAGES):
     given = qk.datasets.odd_one_out(IMAGES)
 of_given = qk.studies.odd_one_out(shown_model, given)
 can_ask = of_given.share.notnull().all(["layer", "head", "query", "region"])
-largest = int(of_given.area.sel(region="target").where(can_ask).argmax("image"))
+of_target = of_given.area.sel(region="target").where(can_ask)
+places = [int(can_ask.argmax("image")), int(of_target.argmax("image"))]
+by_key = {sample.key: sample for sample in given}
+scenes = [by_key[of_given.image.values[place]] for place in places]
 on_itself = {"query": "target", "region": "target"}
 gain = qk.studies.share_excess(of_given).sel(on_itself).mean("image")
+on_target = [of_given.share.sel(on_itself).isel(image=place) for place in places]
+
 
 # %% tags=["hide-input"]
-wanted = of_given.image.values[largest]
-scene = next(sample for sample in given if sample.key == wanted)
-outlines = np.stack([scene.masks["target"], scene.masks["distractor"]])
-image, outlines = qk.alignment.align(shown_model, scene.image, outlines)
-outlines[1] &= ~outlines[0]
-pitch = shown_model.image_size[0] // shown_model.grid[0]
-asks = int(qk.world.patch_fractions(outlines, pitch)[0].argmax())
-seen = qk.observed_attention(shown_model, image[None]).isel(image=0)
-row_of_head = seen.isel(query=shown_model.prefix_tokens + asks)
-on_patches = row_of_head.isel(key=slice(shown_model.prefix_tokens, None))
-at_itself = on_patches.isel(key=asks) / on_patches.sum("key")
+def seen_from_target(sample):
+    """A scene's outlines, the patch that asks, and its attention on patches in every head."""
+    masks = np.stack([sample.masks["target"], sample.masks["distractor"]])
+    pixels, masks = qk.alignment.align(shown_model, sample.image, masks)
+    masks[1] &= ~masks[0]
+    pitch = shown_model.image_size[0] // shown_model.grid[0]
+    asks = int(qk.world.patch_fractions(masks, pitch)[0].argmax())
+    prefix = shown_model.prefix_tokens
+    seen = qk.observed_attention(shown_model, pixels[None]).isel(image=0)
+    on_patches = seen.isel(query=prefix + asks, key=slice(prefix, None))
+    return list(masks.numpy()), asks, on_patches / on_patches.sum("key")
+
 
 # %% tags=["hide-input"]
-best = [each.argmax(["layer", "head"]) for each in (at_itself, gain)]
+looks_from = [seen_from_target(sample) for sample in scenes]
+_, asks, on_patches = looks_from[0]
+best = [each.argmax(["layer", "head"]) for each in (on_patches.isel(key=asks), gain)]
 opening = [{dim: int(at) for dim, at in each.items()} for each in best]
-by_head = [plots.patch_attention(seen.isel(at), asks, shown_model) for at in opening]
-on_target = of_given.share.sel(on_itself).isel(image=largest)
-totals = [float(on_target.isel(at)) for at in opening]
-itself = [float(each.ravel()[asks]) for each in by_head]
-tell(opening_area=float(of_given.area.sel(region="target")[largest]))
-tell(artefact="L{layer} H{head}".format(**opening[0]), artefact_share=totals[0])
-tell(finder="L{layer} H{head}".format(**opening[1]), finder_share=totals[1])
-tell(artefact_itself=itself[0] / totals[0], finder_itself=itself[1] / totals[1])
+totals = [float(of.isel(at)) for of, at in zip(on_target, opening, strict=True)]
+several = zip(looks_from, opening, strict=True)
+itself = [float(maps.isel(at).isel(key=asks)) for (_, asks, maps), at in several]
+for name, at, total, own, place in zip(
+    ("artefact", "finder"), opening, totals, itself, places, strict=True
+):
+    told = {"share": total, "itself": own / total, "area": float(of_target[place])}
+    tell(**{name: "L{layer} H{head}".format(**at)})
+    tell(**{f"{name}_{what}": value for what, value in told.items()})
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-heads", "caption": "One scene and the attention of the framed patch in two heads. Left: the odd object has an orange outline, the others a dashed blue one. Middle and right: brighter patches get more. Of what the target gets, “itself” is the part that goes to the framed patch."}, "image": {"alt": "A drawn scene with one outlined odd object and several outlined others, beside two attention maps: in the first nearly all attention lies on the framed patch, in the second it lies on several patches."}}
-fig, axes = plt.subplots(1, 3, figsize=(7.5, 3.1), layout="constrained")
-plots.outlined(axes[0], scene.image, list(outlines.numpy()))
-row, column = divmod(asks, shown_model.grid[1])
-corner = (pitch * column - 0.5, pitch * row - 0.5)
-axes[0].add_patch(plt.Rectangle(corner, pitch, pitch, fill=False, ec="white", lw=2))
-axes[0].set_title("the framed patch asks", fontsize=9)
-several = zip(axes[1:], opening, by_head, totals, itself, strict=True)
-for ax, at, values, total, own in several:
-    told = f"target {total:.0%},\nof which itself {own / total:.0%}"
-    plots.token_map(ax, values, 0.0, "", plots.SEQUENTIAL)
-    plots.mark_patch(ax, asks, shown_model.grid[1])
-    ax.set_title("L{layer} H{head}: ".format(**at) + told, fontsize=9)
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-heads", "caption": "Two scenes, and beside each the attention of one head from the framed patch. Orange outline: the odd object. Dashed blue: the others. Brighter patches get more. Of what the odd object gets, “itself” is the part that goes to the framed patch."}, "image": {"alt": "Two drawn scenes with outlined objects, each beside an attention map. In the first map nearly all attention lies on the framed patch; in the second it lies on several patches of the odd object."}}
+fig, axes = plt.subplots(1, 4, figsize=(7.5, 2.5), layout="constrained")
+side = shown_model.image_size[0] / shown_model.grid[1]
+for n, (sample, (masks, asks, maps)) in enumerate(zip(scenes, looks_from, strict=True)):
+    left, right = axes[2 * n : 2 * n + 2]
+    plots.outlined(left, sample.image, masks)
+    row, column = divmod(asks, shown_model.grid[1])
+    corner = (side * column - 0.5, side * row - 0.5)
+    left.add_patch(plt.Rectangle(corner, side, side, fill=False, ec="white", lw=2))
+    at, grid = opening[n], shown_model.grid
+    plots.token_map(
+        right, maps.isel(at).values.reshape(grid), 0.0, "", plots.SEQUENTIAL
+    )
+    plots.mark_patch(right, asks, grid[1])
+    told = f"odd object {totals[n]:.0%},\nof which itself {itself[n] / totals[n]:.0%}"
+    right.set_title("L{layer} H{head}: ".format(**at) + told, fontsize=8)
 
 # %% [markdown]
-# In {numref}`fig-two-heads`, the target covers {glue:text}`opening_area:.0%` of the scene.
-# {glue:text}`artefact` gives it {glue:text}`artefact_share:.0%` of its attention. But
-# {glue:text}`artefact_itself:.0%` of that share goes to the asking patch: the token looks at itself.
-# {glue:text}`finder` gives the target {glue:text}`finder_share:.0%`, and only
-# {glue:text}`finder_itself:.0%` of it goes to the asking patch. We did not pick these heads by eye. The
-# first is the head whose asking patch looks at itself most, in this scene. The second has the largest *excess*,
+# In the first scene of {numref}`fig-two-heads`, the odd object covers {glue:text}`artefact_area:.0%` of the area.
+# {glue:text}`artefact` gives it {glue:text}`artefact_share:.0%` of its attention. But {glue:text}`artefact_itself:.0%`
+# of that share goes to the asking patch: the token looks at itself. In the second scene the odd object covers
+# {glue:text}`finder_area:.0%`, and {glue:text}`finder` gives it {glue:text}`finder_share:.0%`. Only
+# {glue:text}`finder_itself:.0%` of that share goes to the asking patch. We did not pick by eye. The first scene is the
+# first of our set, and the second is the one with the largest odd object. The
+# first head is the one whose asking patch looks at itself most there. The second has the largest *excess*,
 # over all scenes, of the target on itself. This chapter explains what an excess is, and why a share alone misleads.
 #
 # **Where we stand.** Cosines say what a head *could* look for: {doc}`03_cosine_trends` followed them
@@ -141,7 +154,7 @@ tell(left_out=", ".join(left_out) or "none")
 tell(source="pictures of a folder" if has_masks else "drawn scenes")
 
 # %% tags=["hide-input"]
-one = scene
+one = scenes[0]
 patch = model.image_size[0] // model.grid[0]
 masks = np.stack([one.masks["target"], one.masks["distractor"]])
 pixels, masks = qk.alignment.align(model, one.image, masks)
@@ -151,8 +164,8 @@ prefix = model.prefix_tokens
 attention = qk.observed_attention(model, pixels[None]).isel(image=0)
 
 # %% [markdown]
-# The model is {glue:text}`model`; it sees {glue:text}`source`. Now the scene of {numref}`fig-two-heads`, by
-# hand. `target` and `distractor` say how much of each patch the masks cover. `attention` runs over (layer,
+# The model is {glue:text}`model`; it sees {glue:text}`source`. Now the first scene of {numref}`fig-two-heads`,
+# by hand. `target` and `distractor` say how much of each patch the masks cover. `attention` runs over (layer,
 # head, query, key), and the first `prefix` tokens are no patches.
 
 # %%
@@ -165,7 +178,7 @@ by_hand = maps @ regions.T  # [layer, head, asking object, region]
 assert by_hand.shape[2:] == (2, 3)
 
 # %% tags=["hide-input"]
-ours = shares.share.isel(image=largest).transpose("layer", "head", "query", "region")
+ours = shares.share.isel(image=places[0]).transpose("layer", "head", "query", "region")
 tell(share_error=float(abs(by_hand.numpy() - ours.values).max()))
 tell(same_area=float(qk.studies.area_of_relations(shares).sel(relation="same")))
 
@@ -202,7 +215,7 @@ views.attention_stepper(model, samples, images=[first, *others[:3]])
 # 3. Let a distractor's patch ask. Do the distractors get more than their area in most heads?
 
 # %% tags=["hide-input"]
-at = opening[1]["layer"]
+at = opening[0]["layer"]
 tell(
     others=", ".join(f"{float(v):.0%}" for v in by_hand[at, :, 0, 0]),
     at=at,
@@ -348,11 +361,12 @@ tell(**{f"own_{part}": statistics.text(each, ".3f") for part, each in own.items(
 # The claim is "*same* lies above *different*", judged over {glue:text}`runs` training runs by the rule of
 # this book.
 #
-# | objective | early | late |
-# |---|---|---|
-# | supervised | {glue:text}`supervised_early`: {glue:text}`supervised_early_verdict` | {glue:text}`supervised_late`: {glue:text}`supervised_late_verdict` |
-# | simmim | {glue:text}`simmim_early`: {glue:text}`simmim_early_verdict` | {glue:text}`simmim_late`: {glue:text}`simmim_late_verdict` |
-# | dino | {glue:text}`dino_early`: {glue:text}`dino_early_verdict` | {glue:text}`dino_late`: {glue:text}`dino_late_verdict` |
+# - *supervised*: early {glue:text}`supervised_early`, {glue:text}`supervised_early_verdict`; late {glue:text}`supervised_late`,
+#   {glue:text}`supervised_late_verdict`.
+# - *simmim*: early {glue:text}`simmim_early`, {glue:text}`simmim_early_verdict`; late {glue:text}`simmim_late`,
+#   {glue:text}`simmim_late_verdict`.
+# - *dino*: early {glue:text}`dino_early`, {glue:text}`dino_early_verdict`; late {glue:text}`dino_late`,
+#   {glue:text}`dino_late_verdict`.
 # ::::
 #
 # The two goals pull in opposite directions. In *simmim*, late layers prefer their own sort
@@ -686,9 +700,6 @@ for name, found in turns.items():
 ledger.Rows(rows)
 
 # %% tags=["hide-input"]
-for part in ("all", "early", "late"):
-    for o, found in judged[part].items():
-        tell(**{f"{o}_{part}".replace("-", "_"): statistics.text(found)})
 dinov2 = next(n for n in tables if "dinov2" in n)
 tell(dinov2_early=statistics.text(real[dinov2]["early"]))
 tell(dinov2_late=statistics.text(real[dinov2]["late"]))
