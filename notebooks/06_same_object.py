@@ -163,7 +163,8 @@ tell(one_of_mean=float(1 / counts.mean()))
 # - **Random directions**: pairs of random unit vectors in place of the modes, on the true objects. They keep the
 #   objects. They do not keep how alike the two directions of a mode are.
 # - **Other masks**: the modes themselves, but with the objects of *another* scene. They keep the two maps that the
-#   mode makes. The masks now lie where they mark nothing.
+#   mode makes. The masks now lie where they
+#   mark no object of this scene.
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -413,7 +414,7 @@ means = {n: curves[n].mean("layer") for n in steps}
 said = "With masks moved by {} patches the modes agree in {:.0%} and random directions in {:.0%}."
 pair = {n: [float(of.sel(of=case)) for case in cases[:2]] for n, of in means.items()}
 texts = [said.format(n, *pair[n]) for n in steps]
-listed = "; ".join(f"{n} patches: {a:.2f} and {b:.2f}" for n, (a, b) in pair.items())
+listed = "; ".join(f"moved by {n}: {a:.2f} and {b:.2f}" for n, (a, b) in pair.items())
 gaps = {n: a - b for n, (a, b) in pair.items()}
 tell(listed=listed, furthest=steps[-1], gap_start=gaps[0], gap_end=gaps[steps[-1]])
 tell(smallest_gap=min(gaps, key=gaps.get))
@@ -427,7 +428,8 @@ views.stepper([frame(n) for n in steps], steps, texts, "patches moved")
 # 3. What would you expect of a mode that really ties objects together?
 #
 # :::{dropdown} Answers
-# 1. It does not. The means over layers (modes, then random directions) are: {glue:text}`listed`.
+# 1. It does not: neither curve falls. The means over layers (modes, then random directions) are:
+#    {glue:text}`listed`.
 # 2. At {glue:text}`smallest_gap` patches. The gap is {glue:text}`gap_start:.2f` on the true masks and
 #    {glue:text}`gap_end:.2f` at {glue:text}`furthest` patches.
 # 3. Its probability would fall when the masks leave the objects, while that of random directions would not.
