@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from PIL.Image import Image
@@ -37,6 +38,7 @@ KINDS = {
 # Of the first two `stored_maps` knows, of the others `stored_views`.
 MAPS = ("photographs", "taken_apart", "mode_browser", "one_image")
 SHARES = ("share", "null_share", "share_others", "null_share_others")
+CONTRAST = "same − different"  # a further relation: what the first gets more than the second
 FOLDER = Path(str(resources.files("qkutils.book").joinpath("results")))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
 
@@ -92,7 +94,8 @@ def read(kind: str, name: str) -> xr.Dataset:
           moves when κ (`removed` is `all`), or its part from the query bias (`bias`), is left out.
         - `preference`: shares of attention by relation, and their null, as means over heads:
           `share`, `null_share`, `share_others`, `null_share_others` and `area` over (set, relation,
-          layer).
+          layer); and the excess without the asking patch, `estimate`, `low` and `high`, with its
+          interval over samples.  A last relation is `same − different`.
         - `same_object`: `estimate`, `low` and `high` over (of, layer, head) of the probability that
           a mode's queries and keys prefer one object: see `studies.probability`.
         - `grouping`: `estimate`, `low` and `high` over (of, matching, layer, head) of attention on
@@ -221,12 +224,23 @@ def store_preference(
     for name, samples in sets.items():
         laid_on = null_images if len(samples) == 1 else ()
         found = studies.odd_one_out(model, samples, null_images=laid_on)
-        means = {f: studies.relations(found[f]).mean(["image", "head"]) for f in SHARES}
-        tables.append(xr.Dataset(means | {"area": studies.area_of_relations(found)}))
+        means = {f: _contrasted(found[f]).mean(["image", "head"]) for f in SHARES}
+        area = _contrasted(found.area.mean("image").expand_dims(query=found["query"]))
+        excess = _contrasted(studies.share_excess(found)).mean("head")
+        one = statistics.interval(excess.mean("image"), np.nan, np.nan)
+        judged = one if len(samples) == 1 else statistics.bootstrap(excess)
+        tables.append(judged.assign(means | {"area": area}))
         null = f"null on {len(laid_on)} photographs" if laid_on else "null among themselves"
         said.append(f"{name}: n = {found.sizes['image']}, {null}")
     table = xr.concat(tables, pd.Index(sets, name="set"))
     return _write(folder, "preference", table, found, {"sets": "; ".join(said)})
+
+
+def _contrasted(values: xr.DataArray) -> xr.DataArray:
+    """Values by relation, and the contrast of the first two as a further one."""
+    related = studies.relations(values)
+    contrast = related.sel(relation="same") - related.sel(relation="different")
+    return xr.concat([related, contrast.expand_dims(relation=[CONTRAST])], "relation")
 
 
 def store_same_object(

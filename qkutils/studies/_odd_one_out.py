@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 from jaxtyping import Float, Int
 from PIL import Image
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from qkutils import models, options, statistics, store
@@ -25,13 +26,13 @@ from qkutils.provenance import with_origin
 from qkutils.records import Records, Samples
 from qkutils.studies import _regions
 from qkutils.studies._regions import OBJECTS, Fractions, Layouts, Members, Patches, Query
-from qkutils.studies._streaming import pairing, refuse_twins, shuffled, stream
+from qkutils.studies._streaming import refuse_twins, shuffled, stream
 
 Prefix = Literal["left out", "counted"]
 DIMS = ("image", "layer", "head", "query", "region")
 RELATIONS = {"same": OBJECTS, "different": OBJECTS[::-1], "background": ("background",) * 2}
 
-Laid = Int[np.ndarray, "picture laid"]  # the layouts on each picture
+Laid = Int[np.ndarray, "picture laid object"]  # whose layout each object asks with
 OfLayouts = Float[np.ndarray, "layout layer without_own head object region_or_prefix"]
 Shares = Float[np.ndarray, "picture layer laid without_own head object region_or_prefix"]
 
@@ -53,7 +54,7 @@ def odd_one_out(
 
     Some patches of the target and of the distractors ask, and their attention is summed over each
     region.  The null asks from the same patches and sums over the same masks, but on another
-    picture.  Paper figure 2.
+    picture, whose own target, or distractor, lies where they ask.  Paper figure 2.
 
     Parameters
     ----------
@@ -76,7 +77,8 @@ def odd_one_out(
     modes, salience
         As for `rebuild_attention`; without, the model's own attention.
     null_images
-        Pictures on which the masks are laid for the null; without, the other samples.
+        Pictures on which the masks are laid for the null, whatever lies there; without, the other
+        samples.
     batch_size
         How many pictures go through the model together.
     path
@@ -90,6 +92,10 @@ def odd_one_out(
         is the enrichment.  `share_others`, `null_share_others` and `area_others`, which also
         depends on the query, leave out the query's own patch.  A query is NaN where its object
         covers no patch by half.  The attributes count the samples that were left out, and why.
+
+        Among the other samples, each query has its null on one, and each carries one of each query,
+        so that as much as possible of what asks lies on the same sort of object.  `null_on_object`
+        over (image, query) is how much does; the more samples, the more.  NaN with `null_images`.
 
     Raises
     ------
@@ -120,9 +126,9 @@ def odd_one_out(
     loaded = models.load(model)
     factors = score_factors(loaded, modes, salience)
     layouts = _regions.read_layouts(loaded, samples)
-    pictures, laid = _pair(layouts, samples, null_images)
     member = _regions.memberships(layouts.fraction, patches)
     weight = _regions.query_weights(layouts.fraction, member, query)
+    pictures, laid, on_object = _pair(layouts, weight, samples, null_images)
     keys = member if prefix == "left out" else _regions.with_prefix(member, loaded.prefix_tokens)
     said |= kept(modes, salience)
 
@@ -131,6 +137,7 @@ def odd_one_out(
         begin = partial(_begin, loaded, factors, on_keys, asking, torch.from_numpy(laid))
         values = stream(loaded, pictures, batch_size, begin, folder)
         found = _label(values, laid, layouts.keys, member, weight)
+        found["null_on_object"] = (("image", "query"), on_object)
         counts = {f"left out: {reason}": count for reason, count in layouts.left_out.items()}
         counts["distractor too small"] = int(np.isnan(weight[:, 1, 0]).sum())
         return with_origin(found, loaded, "exact", "float32", **said, **counts)
@@ -152,27 +159,51 @@ def _check_pictures(samples: Samples, null_images: Sequence[Image.Image]) -> Non
 
 
 def _pair(
-    layouts: Layouts, samples: Samples, null_images: Sequence[Image.Image]
-) -> tuple[Records, Laid]:
-    """Each layout on its own picture, and for the null on another, which its key decides.
+    layouts: Layouts, weight: Fractions, samples: Samples, null_images: Sequence[Image.Image]
+) -> tuple[Records, Laid, Float[np.ndarray, "image object"]]:
+    """Each layout on its own picture, for the null on another, and how much there is an object.
 
-    Without `null_images` a picture carries its own layout, then that of another sample, so that no
-    picture is needed twice.
+    Without `null_images` a picture carries its own layout, then that of another sample for each
+    object, so that no picture is needed twice.
     """
     count, keys = len(layouts.keys), layouts.keys
+    refuse_twins(keys)
     places: list[tuple[Sequence, int]] = [(samples, place) for place in layouts.place.tolist()]
-    laid = np.arange(count)[:, None]
+    laid = np.arange(count)[:, None, None].repeat(len(OBJECTS), 2)
+    on_object = np.full((count, len(OBJECTS)), np.nan, dtype=np.float32)
     if len(null_images):
-        refuse_twins(keys)
         turn = shuffled([str(zlib.crc32(image.tobytes())) for image in null_images])
         pairs = np.arange(max(count, len(turn)))
         places += [(null_images, turn[n % len(turn)]) for n in pairs]
-        laid = np.concatenate([laid, np.array(shuffled(keys))[pairs % count, None]])
+        guests = np.array(shuffled(keys))[pairs % count]
+        laid = np.concatenate([laid, guests[:, None, None].repeat(len(OBJECTS), 2)])
     elif count == 1:
         raise ValueError("null_images: one sample can be studied, and its null needs a picture")
     else:
-        laid = np.concatenate([laid, pairing(keys)], 1)
-    return Records(places, lambda at: at[0][at[1]]), laid
+        guests, on_object = _matched(keys, weight, layouts.fraction)
+        laid = np.concatenate([laid, guests[:, None]], 1)
+    return Records(places, lambda at: at[0][at[1]]), laid, on_object
+
+
+def _matched(
+    keys: Sequence[str], weight: Fractions, fraction: Fractions
+) -> tuple[Int[np.ndarray, "picture object"], Float[np.ndarray, "image object"]]:
+    """Whose layout each object asks with on each picture, and how much of a layout's asks there.
+
+    Every layout is on one picture, not its own.  The sum of what lies on the same sort of object is
+    the largest possible.
+    """
+    order = np.array(shuffled(keys))  # so that it does not depend on the order of the samples
+    guests = np.empty((len(keys), len(OBJECTS)), dtype=np.int64)
+    on_object = np.empty(guests.shape, dtype=np.float32)
+    for which in range(len(OBJECTS)):
+        lies = weight[order, which] @ fraction[order, which].T
+        cost = -np.nan_to_num(lies)
+        np.fill_diagonal(cost, np.inf)
+        guest, host = linear_sum_assignment(cost)
+        guests[order[host], which] = order[guest]
+        on_object[order[guest], which] = lies[guest, host]
+    return guests, on_object
 
 
 def _begin(
@@ -180,7 +211,7 @@ def _begin(
 ) -> Watch:
     """What measures some pictures' shares, of which only the query rows in need are computed."""
     on = laid[at].to(model.device)
-    rows, weight = _needed(weight[on])
+    rows, weight = _needed(weight[on, torch.arange(len(OBJECTS))])
     member, rows = member[on], rows + model.prefix_tokens
 
     def measure(layer: int, x: Tensor) -> Tensor:
@@ -202,14 +233,14 @@ def _needed(
 def _shares(
     logits: Float[Tensor, "picture head row token"],
     at: Int[Tensor, "picture row"],
-    member: Float[Tensor, "picture laid key region"],
+    member: Float[Tensor, "picture laid object key region"],
     weight: Float[Tensor, "picture laid object row"],
 ) -> Float[Tensor, "picture laid without_own head object region"]:
     """Attention of each object's queries on each region, with the query's own token and without."""
     own = at[:, None, :, None].expand(-1, logits.shape[1], -1, -1)
     both = torch.stack([logits, logits.scatter(-1, own, -torch.inf)], 1)
-    maps = both[..., -member.shape[2] :].softmax(-1)
-    return torch.einsum("iwhrk,igkc,igqr->igwhqc", maps, member, weight)
+    maps = both[..., -member.shape[-2] :].softmax(-1)
+    return torch.einsum("iwhrk,igqkc,igqr->igwhqc", maps, member, weight)
 
 
 def _label(
@@ -232,11 +263,12 @@ def _label(
 
 def _null(values: Shares, laid: Laid, own: OfLayouts) -> OfLayouts:
     """Each layout's mean over all pictures that carry it, but for its own."""
-    is_null = np.ones_like(laid, dtype=bool)
+    is_null = np.ones(laid.shape[:2], dtype=bool)
     is_null[: len(own), 0] = False
-    total = np.zeros_like(own)
-    np.add.at(total, laid[is_null], values.swapaxes(1, 2)[is_null])
-    times = np.bincount(laid[is_null]).astype(np.float32)
+    null, total = values.swapaxes(1, 2)[is_null], np.zeros_like(own)
+    for which in range(len(OBJECTS)):
+        np.add.at(total[..., which, :], laid[is_null, which], null[..., which, :])
+    times = np.bincount(laid[is_null, 0]).astype(np.float32)  # the same for every object
     return total / times.reshape(-1, *[1] * (total.ndim - 1))
 
 

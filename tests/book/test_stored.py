@@ -81,11 +81,14 @@ def test_shares_are_written_and_read_again(tmp_path, monkeypatch, make_vit):
     fresh = qk.studies.relations(qk.studies.odd_one_out(model, several).share).mean(
         ["image", "head"]
     )
-    np.testing.assert_allclose(
-        read.share.sel(set="several").transpose(*fresh.dims).sel(relation=fresh.relation),
-        fresh,
-        rtol=1e-5,
-    )
+    shares = read.share.transpose(*fresh.dims, "set").sel(set="several")
+    np.testing.assert_allclose(shares.sel(relation=fresh.relation), fresh, rtol=1e-5)
+    contrast = fresh.sel(relation="same") - fresh.sel(relation="different")
+    np.testing.assert_allclose(shares.sel(relation=stored.CONTRAST), contrast, atol=1e-6)
+    excess = read.share_others - read.null_share_others
+    np.testing.assert_allclose(read.estimate, excess, atol=1e-6)
+    assert (read.low <= read.high).sel(set="several").all()
+    assert read.low.sel(set="one").isnull().all()  # one sample has no interval
 
 
 def test_a_model_without_stored_results_is_named():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from qkutils.studies import _odd_one_out
 SIZE, PATCH = 32, 8
 SHARES = ("share", "share_others", "null_share", "null_share_others")
 REGIONS = ["target", "distractor", "background"]
+DIMS = ("image", "layer", "head", "region")
 
 
 def blob(generator: np.random.Generator, size: int, side: int) -> np.ndarray:
@@ -110,7 +113,7 @@ def brute_force(model, maps, sample, query="largest", patches="fraction", prefix
 def assert_is_brute_force(found: xr.Dataset, model, samples, maps_of, atol: float, **options):
     """Every share and null share of a study, the null by laying masks on each other picture."""
     maps = {sample.key: maps_of(sample.image) for sample in samples}
-    laid_on = {}
+    laid_on: dict[str, dict[str, str]] = {"target": {}, "distractor": {}}
     for sample in samples:
         one = found.sel(image=sample.key)
         wanted = brute_force(model, maps[sample.key], sample, **options)
@@ -118,14 +121,17 @@ def assert_is_brute_force(found: xr.Dataset, model, samples, maps_of, atol: floa
             np.testing.assert_allclose(one[name], values, atol=atol)
         for other in samples:
             null = brute_force(model, maps[other.key], sample, **options)
-            close = [
-                np.allclose(one[name], values, atol=atol, equal_nan=True)
-                for name, values in zip(SHARES[2:], null, strict=True)
-            ]
-            if all(close):
-                laid_on[sample.key] = other.key
-    assert set(laid_on) == set(laid_on.values()) == set(maps)  # every picture carries one null
-    assert all(key != other for key, other in laid_on.items())
+            for at, (query, hosts) in enumerate(laid_on.items()):
+                close = [
+                    np.allclose(one[name].sel(query=query), values[..., at, :], atol=atol)
+                    for name, values in zip(SHARES[2:], null, strict=True)
+                ]
+                if all(close):
+                    hosts[sample.key] = other.key
+    for query, hosts in laid_on.items():
+        asked = set(found.image.values[found.share.sel(query=query).notnull().any(DIMS[1:])])
+        assert set(hosts) == asked and len(set(hosts.values())) == len(hosts)
+        assert all(key != other for key, other in hosts.items())
 
 
 OPTIONS = [
@@ -252,10 +258,35 @@ def test_null_images_carry_every_mask_and_are_averaged(plain_vit):
     wanted = [brute_force(model, timm_maps(model, other.image), one) for other in others]
     np.testing.assert_allclose(found.null_share[0], np.mean(wanted, 0)[0], atol=2e-6)
     np.testing.assert_allclose(found.null_share_others[0], np.mean(wanted, 0)[1], atol=2e-6)
+    assert found.null_on_object.isnull().all()  # nobody knows what lies there
     both = qk.studies.odd_one_out(model, [one, two], null_images=[others[0].image])
     for sample in (one, two):
         wanted = brute_force(model, timm_maps(model, others[0].image), sample)
         np.testing.assert_allclose(both.null_share.sel(image=sample.key), wanted[0], atol=2e-6)
+
+
+def test_the_null_asks_from_the_same_sort_of_object_as_far_as_there_are_some(plain_vit):
+    """Of all ways in which every layout is on another picture, none has more on such objects."""
+    model, samples = qk.load(plain_vit), noise_samples(7, seed=1)
+    found = qk.studies.odd_one_out(model, samples)
+    keys = found.image.values.tolist()
+    samples = [sample for sample in samples if sample.key in keys]
+    maps = [timm_maps(model, sample.image) for sample in samples]
+    area = np.stack([covered(model, sample) for sample in samples])
+    for query in range(2):
+        asks = area[:, query].argmax(-1)
+        lies = area[None, :, query][..., asks][0].T  # [layout, picture]
+        lies[area[:, query].max(-1) < 0.5] = 0
+        ways = [p for p in permutations(range(len(keys))) if all(a != b for a, b in enumerate(p))]
+        best = max(sum(lies[n, on] for n, on in enumerate(way)) for way in ways)
+        chance = np.mean([sum(lies[n, on] for n, on in enumerate(way)) for way in ways])
+        assert best > chance + 0.5
+        told, null = found.null_on_object[:, query], found.null_share[:, :, :, query]
+        assert float(told.sum()) == pytest.approx(best, abs=1e-5)
+        for n in np.flatnonzero(told > 0.5):
+            of_pictures = [brute_force(model, each, samples[n])[0, :, :, query] for each in maps]
+            host = [np.allclose(null[n], values, atol=2e-6) for values in of_pictures].index(True)
+            assert lies[n, host] == pytest.approx(float(told[n]), abs=1e-6)
 
 
 def made_up_vit(make_vit, seen: torch.Tensor, of_place: torch.Tensor, asks: torch.Tensor):
