@@ -62,16 +62,14 @@ def few_modes(
     random = random_basis(modes, seed)
     patches = slice(loaded.prefix_tokens, None)
 
-    def elsewhere(of: xr.Dataset, salience: Sequence[str], count: int) -> xr.DataArray:
-        few = of.isel(mode=slice(count))
-        moved = compare_attention(loaded, images, few, salience=salience).total_variation
-        return moved.isel(query=patches).mean("query")
-
-    ways = ((modes, SALIENCE), (random, SALIENCE), (modes, ()))
-    found = [
-        xr.concat([elsewhere(*way, n) for n in chosen], pd.Index(chosen, name="count"))
-        for way in ways
-    ]
+    found: list[xr.DataArray] = []
+    for of, salience in ((modes, SALIENCE), (random, SALIENCE), (modes, ())):
+        each: list[xr.DataArray] = []
+        for count in chosen:
+            few = of.isel(mode=slice(count))
+            compared = compare_attention(loaded, images, few, salience=salience)
+            each.append(compared.total_variation.isel(query=patches).mean("query"))
+        found.append(xr.concat(each, pd.Index(chosen, name="count")))
     table = xr.concat(found, pd.Index(BASES, name="basis"))
     return with_origin(table, loaded, "exact", "float32", seed=seed)
 
