@@ -248,6 +248,7 @@ def store(
         makers["photographs"] = lambda: stored_maps.store_photographs(loaded, images, to)
         makers["taken_apart"] = lambda: stored_maps.store_taken_apart(loaded, to)
         makers["mode_browser"] = lambda: stored_views.store_mode_browser(loaded, to)
+        makers["few_modes"] = lambda: stored.store_few_modes(loaded, to)
     if images and loaded.heads.position_bias is None:
         makers["one_image"] = lambda: stored_views.store_one_image(loaded, to)
     if sets:
@@ -260,6 +261,9 @@ def store(
     if people:
         told = "BSDS500, validation"
         makers["grouping"] = lambda: stored.store_grouping(loaded, people, told, to)
+        makers["grouping_references"] = lambda: stored.store_grouping_references(
+            loaded, people, told, to
+        )
     for kind in qk.options.choices("--only", only, makers) or makers:
         print(makers[kind]())
 

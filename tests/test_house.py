@@ -84,6 +84,7 @@ WITH_EXAMPLES = [
     "pictures._stream",
     "records",
     "statistics",
+    "studies._few_modes",
     "studies._grouping",
     "studies._names",
     "studies._odd_one_out",

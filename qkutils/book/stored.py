@@ -18,7 +18,7 @@ import xarray as xr
 from PIL.Image import Image
 from tqdm import tqdm
 
-from qkutils import options, pictures, statistics, store, studies, world
+from qkutils import datasets, options, pictures, statistics, store, studies, world
 from qkutils.attention import compare_attention
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
@@ -34,12 +34,15 @@ KINDS = {
     "preference": ("set", "relation", "layer"),
     "same_object": ("of", "layer", "head"),
     "grouping": ("of", "matching", "layer", "head"),
+    "grouping_references": ("of", "matching"),
+    "few_modes": ("basis", "count", "layer"),
 }
 # Of the first two `stored_maps` knows, of the others `stored_views`.
 MAPS = ("photographs", "taken_apart", "mode_browser", "one_image")
 SHARES = ("share", "null_share", "share_others", "null_share_others")
 CONTRAST = "same − different"  # a further relation: what the first gets more than the second
 FOLDER = Path(str(resources.files("qkutils.book").joinpath("results")))
+SHOWN_BY_PAPER = 6  # modes of a head, in figure 5
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
 
 
@@ -49,9 +52,8 @@ def names(kind: str = "modes") -> list[str]:
     Parameters
     ----------
     kind
-        `modes`, `null_band`, `salience`, `preference`, `same_object` or `grouping`; of
-        `stored_maps`, `photographs` or `taken_apart`; of `stored_views`, `mode_browser` or
-        `one_image`.
+        One of `KINDS`; of `stored_maps`, `photographs` or `taken_apart`; of `stored_views`,
+        `mode_browser` or `one_image`.
 
     Returns
     -------
@@ -101,8 +103,13 @@ def read(kind: str, name: str) -> xr.Dataset:
         - `grouping`: `estimate`, `low` and `high` over (of, matching, layer, head) of attention on
           patches of the same segment less that on different ones: see `studies.grouping`.  `of`
           says where: on their own picture, in the null, or the excess.
+        - `grouping_references`: the same excess over (of, matching), of attention that follows
+          segments or colours: see `studies.grouping_references`.
+        - `few_modes`: `estimate`, `low` and `high` over (basis, count, layer) of the attention that
+          lies elsewhere with a head's first modes alone: see `studies.few_modes`.
 
-        The head `all` is the mean over heads, with its own interval.
+        The head `all` is the mean over heads, the layer `all` that over layers, each with its own
+        interval.
     name
         One of `names(kind)`.
 
@@ -265,6 +272,30 @@ def store_grouping(
     values = xr.concat(list(differences.values()), pd.Index(differences, name="of"))
     parts = [statistics.bootstrap(each) for each in (values, values.mean("head"))]
     return _write_intervals(folder, "grouping", parts, found, source)
+
+
+def store_grouping_references(
+    model: Model, segmentations: Segmentations, source: str, folder: Path = FOLDER
+) -> Path:
+    """Computes and stores what attention by segments or by colour alone scores, with intervals."""
+    found = studies.grouping_references(model, segmentations)
+    table = statistics.bootstrap(studies.grouping_excess(found))
+    said = found.attrs | table.attrs | {"images": f"{table.attrs['count']} of {source}"}
+    return _write(folder, "grouping_references", table, found, said)
+
+
+def store_few_modes(model: Model, folder: Path = FOLDER) -> Path:
+    """Computes and stores how far a head's first modes bring it, on the package's photographs."""
+    photographs = datasets.photographs()
+    given = pictures.images(photographs, model, len(photographs))
+    rank = int(decompose(model).sizes["mode"])
+    counts = sorted({0, min(SHOWN_BY_PAPER, rank), rank // 4, rank // 2, rank})
+    found = studies.few_modes(model, given, counts).mean("head")
+    layers = found.assign_coords(layer=found.layer.astype(str))
+    both = xr.concat([layers, found.mean("layer").expand_dims(layer=["all"])], "layer")
+    table = statistics.bootstrap(both)
+    said = found.attrs | table.attrs | {"images": f"{len(given)} photographs of the package"}
+    return _write(folder, "few_modes", table, found, said)
 
 
 def _write_intervals(

@@ -1,6 +1,7 @@
 """Studies: what tokens attend to, what modes mean, and what happens without them."""
 
-from qkutils.studies._grouping import grouping, grouping_excess
+from qkutils.studies._few_modes import few_modes, random_basis
+from qkutils.studies._grouping import grouping, grouping_excess, grouping_references
 from qkutils.studies._names import Labels, names
 from qkutils.studies._odd_one_out import (
     area_of_relations,
@@ -19,8 +20,10 @@ __all__ = [
     "Objects",
     "area_of_relations",
     "build_up",
+    "few_modes",
     "grouping",
     "grouping_excess",
+    "grouping_references",
     "late_minus_early",
     "names",
     "objects_of",
@@ -28,6 +31,7 @@ __all__ = [
     "one_image",
     "optimal_objects",
     "probability",
+    "random_basis",
     "relations",
     "relative_change",
     "removal",

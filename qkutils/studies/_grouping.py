@@ -10,24 +10,29 @@ import torch
 import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 from tqdm import tqdm
 
-from qkutils import models, options
+from qkutils import models, options, pictures
 from qkutils.attention import SALIENCE, ScoreFactors, kept, score_factors
 from qkutils.models import AnyModel, Model
 from qkutils.passes import Watch
 from qkutils.provenance import with_origin
-from qkutils.records import Segmentations
+from qkutils.records import Segmentations, Segmented
 from qkutils.studies._regions import segments_of_patches
 from qkutils.studies._streaming import check, pairing, stream
 
 MATCHING = ("none", "distance", "displacement")
 PAIRS = ("same", "different")
+SHARPNESS = (1, 2, 4, 8, 16, 32)  # how many times finer than the spread of a picture's own colours
+FOLLOWED = ("own segments", "another person's segments", *(f"colour {n}" for n in SHARPNESS))
+_FAR = 1e4  # below the others, a logit of no weight; alone, all are alike
 _AT_HAND = 128  # layouts whose weights are kept, about a megabyte each
 _DIMS = ("image", "matching", "layer", "head")
 
 Laid = Int[np.ndarray, "picture laid"]  # whose segments: its own first, then its guests'
 Pairs = Float[np.ndarray, "matching pairs patch other"]
+Maps = Float[Tensor, "map patch other"]
 
 
 def grouping(
@@ -84,21 +89,74 @@ def grouping(
     {'image': 4, 'matching': 3, 'layer': 8, 'head': 4}
     """
     check(segmentations, batch_size)
-    options.count("nulls", nulls, 1, len(segmentations) - 1)
     loaded = models.load(model)
     factors = score_factors(loaded, modes, salience)
-    seen = [(segments_of_patches(loaded, s), s.key) for s in tqdm(segmentations, desc="segments")]
-    people, keys = zip(*seen, strict=True)
+    people, keys, laid = _layouts(loaded, segmentations, nulls)
     bins = pair_bins(loaded.grid)
     weights = lru_cache(_AT_HAND)(lambda n: pair_weights(people[n], bins))
-    laid = np.column_stack([np.arange(len(keys)), pairing(keys, nulls)])
     begin = partial(_begin, loaded, factors, weights, laid)
-    found = _label(stream(loaded, segmentations, batch_size, begin), laid, list(keys))
+    found = _label(stream(loaded, segmentations, batch_size, begin), laid, keys)
     empty = found.same.isnull().all(("layer", "head")).sum("image")
     without = zip(MATCHING, empty.values.tolist(), strict=True)
     said = {f"pictures without pairs, matching {name}": count for name, count in without}
     said |= {"nulls": nulls, "people": sum(map(len, people)), **kept(modes, salience)}
     return with_origin(found, loaded, "exact", "float32", **said)
+
+
+def grouping_references(
+    model: AnyModel, segmentations: Segmentations, *, nulls: int = 1
+) -> xr.Dataset:
+    """Measure the same of attention that follows a person's segments, or that follows colour alone.
+
+    No network attends here: the model only says how a picture is cut into patches.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    segmentations
+        Pictures with label maps, at least two.
+    nulls
+        On how many other pictures the segments of each picture are laid for the null.
+
+    Returns
+    -------
+    xr.Dataset
+        `same`, `different`, `null_same` and `null_different` as `grouping` gives them, over (image,
+        matching, of).
+
+        `of` says what attention follows.  `own segments`: it spreads evenly over a person's segment
+        and is judged by the same person.  `another person's segments`: it is judged by the others,
+        NaN where there are none.  `colour N`: it falls with the squared distance of two patches'
+        mean colours, as a normal density N times narrower than the picture's spread of colours.
+
+    Raises
+    ------
+    ValueError
+        For options and pictures that don't fit.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> found = qk.studies.grouping_references("tiny-simmim", qk.world.segmentations(0, 0, 4))
+    >>> dict(found.same.sizes)
+    {'image': 4, 'matching': 3, 'of': 8}
+    """
+    check(segmentations, 1)
+    loaded = models.load(model)
+    people, keys, laid = _layouts(loaded, segmentations, nulls)
+    bins = pair_bins(loaded.grid)
+    values = []
+    for n, segmented in enumerate(tqdm(segmentations, desc="references")):
+        segments, colours = _by_segment(people[n]), _by_colour(loaded, segmented)
+        on = [_by_own_and_others(segments, people[n], bins)]
+        guests = (_judged(segments, people[g], bins).mean(-1) for g in laid[n, 1:])
+        on += [np.stack([of, of], -1) for of in guests]
+        alike = [_judged(colours, people[g], bins) for g in laid[n]]
+        values.append(np.concatenate([on, alike], -1))
+    found = _label(np.array(values)[:, None], laid, keys).isel(layer=0, drop=True)
+    named = found.rename(head="of").assign_coords(of=list(FOLLOWED))
+    return with_origin(named, loaded, "exact", "float32", nulls=nulls, people=sum(map(len, people)))
 
 
 def grouping_excess(found: xr.Dataset) -> xr.DataArray:
@@ -110,17 +168,17 @@ def grouping_excess(found: xr.Dataset) -> xr.DataArray:
     Parameters
     ----------
     found
-        What `grouping` gave.
+        What `grouping` or `grouping_references` gave.
 
     Returns
     -------
     xr.DataArray
-        Over (image, matching, layer, head).
+        Over the dimensions of what is given.
 
     Raises
     ------
     ValueError
-        For a dataset that is not of `grouping`.
+        For a dataset that is of neither.
 
     Examples
     --------
@@ -133,6 +191,16 @@ def grouping_excess(found: xr.Dataset) -> xr.DataArray:
     options.with_fields("found", found, "same", "different", "null_same", "null_different")
     own, null = found.same - found.different, found.null_same - found.null_different
     return (own - null).rename("excess").assign_attrs(found.attrs)
+
+
+def _layouts(
+    model: Model, segmentations: Segmentations, nulls: int
+) -> tuple[list[Int[np.ndarray, "person patch"]], list[str], Laid]:
+    """Every picture's segments of patches and key, and whose segments are laid on it."""
+    options.count("nulls", nulls, 1, len(segmentations) - 1)
+    seen = [(segments_of_patches(model, s), s.key) for s in tqdm(segmentations, desc="segments")]
+    people, keys = map(list, zip(*seen, strict=True))
+    return people, keys, np.column_stack([np.arange(len(keys)), pairing(keys, nulls)])
 
 
 def _begin(
@@ -158,6 +226,41 @@ def _means(
     own = torch.eye(patches.shape[-1], dtype=torch.bool, device=logits.device)
     attention = patches.masked_fill(own, -torch.inf).softmax(-1) * (len(own) - 1)
     return torch.einsum("ihqk,igmpqk->igmph", attention, weight)
+
+
+def _by_segment(people: Int[np.ndarray, "person patch"]) -> Maps:
+    """Logits of attention on a person's own segment alone, even where the patch is in none."""
+    labels = torch.from_numpy(people)
+    alike = (labels[:, :, None] == labels[:, None]) & (labels >= 0)[:, None]
+    return (alike.float() - 1) * _FAR
+
+
+def _by_colour(model: Model, segmented: Segmented) -> Maps:
+    """Logits that fall with the squared distance of patches' mean colours, for each sharpness."""
+    image = model.transform(pictures.in_mode(segmented.image))[None]
+    seen = torch.from_numpy(pictures.visible(model, image)).movedim(-1, 1).float()
+    colour = adaptive_avg_pool2d(seen, model.grid)[0].flatten(1).T
+    far = torch.cdist(colour, colour).square()
+    return torch.stack([-far / far.mean().clamp(min=1e-12) * n**2 / 2 for n in SHARPNESS])
+
+
+def _judged(
+    maps: Maps, people: Int[np.ndarray, "person patch"], bins: dict[str, np.ndarray]
+) -> Float[np.ndarray, "matching pairs map"]:
+    """Means of maps within and across the segments of some people."""
+    weight = torch.from_numpy(pair_weights(people, bins))
+    return _means(maps[None], weight[None, None], 0)[0, 0].numpy()
+
+
+def _by_own_and_others(
+    maps: Maps, people: Int[np.ndarray, "person patch"], bins: dict[str, np.ndarray]
+) -> Float[np.ndarray, "matching pairs judge"]:
+    """Means of each person's map by that person, and by the others; averaged over persons."""
+    each = [
+        [_judged(maps[[n]], by, bins)[..., 0] for by in (people[[n]], np.delete(people, n, 0))]
+        for n in range(len(people))
+    ]
+    return xr.DataArray(np.stack(each)).mean("dim_0").transpose(..., "dim_1").values
 
 
 def _label(

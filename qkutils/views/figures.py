@@ -344,10 +344,14 @@ def outlined(ax: Axes, picture: Image, masks: Sequence[Bool[np.ndarray, "height 
 
 
 def heads_by_case(
-    values: Sequence[xr.DataArray], cases: Sequence[str], title: str, limits: tuple[float, float]
+    values: Sequence[xr.DataArray],
+    cases: Sequence[str],
+    title: str,
+    limits: tuple[float, float],
+    label: str = "",
 ) -> Figure:
     """A value per head in several cases, each head a line, in a figure of its own."""
-    figure = Figure(figsize=(6, 3), layout="constrained")
+    figure = Figure(figsize=(6.5, 3.4), layout="constrained")
     ax = figure.subplots()
     table = np.stack([each.values for each in values], 1)
     styles = looks(f"head {n}" for n in range(len(table)))
@@ -356,7 +360,11 @@ def heads_by_case(
     ax.axhline(0, **ZERO)
     ax.set_xticks(range(len(cases)), list(cases))
     room = 0.05 * (limits[1] - limits[0])  # for markers at the limits
-    ax.set(title=title, ylim=(limits[0] - room, limits[1] + room))
-    if len(table) <= 6:
-        ax.legend(fontsize=7)
+    ax.set(
+        title=title,
+        ylabel=label,
+        ylim=(limits[0] - room, limits[1] + room),
+        xlim=(-0.2, len(cases) - 0.8),
+    )
+    figure.legend(fontsize=8, loc="outside lower center", ncols=6)
     return figure

@@ -17,7 +17,7 @@ import qkutils as qk
 from qkutils import statistics
 from qkutils.book import stored
 from qkutils.records import Segmented
-from qkutils.studies._grouping import MATCHING, pair_bins, pair_weights
+from qkutils.studies._grouping import FOLLOWED, MATCHING, pair_bins, pair_weights
 from qkutils.studies._same_object import CASES
 from qkutils.studies._streaming import pairing
 
@@ -402,6 +402,57 @@ def test_attention_by_colour_is_grouping(world):
         assert (interval.low > 0.1).all()
 
 
+def follows(labels: np.ndarray) -> np.ndarray:
+    """Attention on a person's own segment alone, in units of its mean, by loops over patches."""
+    segment = slow_segments(labels)
+    attention = np.full((SIDE**2, SIDE**2), np.nan)
+    for i, j in itertools.product(range(SIDE**2), repeat=2):
+        mine = [k for k in range(SIDE**2) if k != i and segment[k] == segment[i] >= 0]
+        attention[i, j] = (j in mine) / len(mine) if mine else 1 / (SIDE**2 - 1)
+    return attention * (SIDE**2 - 1)
+
+
+def follows_colour(model, sample: Segmented, sharpness: float) -> np.ndarray:
+    pixels = np.asarray(sample.image) / 255
+    of = pixels.reshape(SIDE, PATCH, SIDE, PATCH, 3).mean((1, 3)).reshape(-1, 3)
+    far = ((of[:, None] - of[None]) ** 2).sum(-1)
+    return on_other_patches(np.exp(-far / far.mean() * sharpness**2 / 2), 0)
+
+
+def test_references_are_those_of_loops_over_pairs(small):
+    samples, matching = pictures(4, people=3, hole=False), "displacement"
+    found = qk.studies.grouping_references(small, samples, nulls=2).sel(matching=matching)
+    guests = pairing([s.key for s in samples], 2)
+    for image in range(4):
+        labels = samples[image].labels
+        segments = [slow_segments(each) for each in labels]
+        own, others, null = [], [], []
+        for a, b in itertools.product(range(3), repeat=2):
+            judged = slow_comparison(follows(labels[a]), segments[b], matching)
+            (own if a == b else others).append(judged)
+        for host in (n for n in range(4) if image in guests[n]):
+            maps = map(follows, samples[host].labels)
+            pairs = itertools.product(maps, segments)
+            null.append(np.mean([slow_comparison(m, s, matching) for m, s in pairs], 0))
+        for of, wanted in zip(found.of.values[:2], (own, others), strict=True):
+            got = found.isel(image=image).sel(of=of)
+            np.testing.assert_allclose(
+                [got.same, got.different], np.mean(wanted, 0), rtol=1e-4, atol=1e-6
+            )
+            np.testing.assert_allclose([got.null_same, got.null_different], np.mean(null, 0), 1e-4)
+        colour = follows_colour(small, samples[image], 4)
+        wanted = np.mean([slow_comparison(colour, each, matching) for each in segments], 0)
+        got = found.isel(image=image).sel(of="colour 4")
+        np.testing.assert_allclose([got.same, got.different], wanted, rtol=1e-3)
+
+
+def test_nobody_else_judges_where_one_person_looked(small):
+    found = qk.studies.grouping_references(small, pictures(4, hole=False))
+    assert found.same.sel(of="another person's segments").isnull().all()
+    own = qk.studies.grouping_excess(found).sel(of="own segments")
+    assert (own.sel(matching="displacement") > 1).all()
+
+
 def test_modes_and_salience_can_be_chosen(small):
     samples = pictures(3)
     own = qk.studies.grouping(small, samples)
@@ -473,6 +524,15 @@ def test_results_are_stored_and_read_again(tmp_path, monkeypatch, small):
         same.estimate.sel(of=fresh.of, head=["0", "1"]), fresh.estimate, atol=1e-6
     )
     found = qk.studies.grouping(small, pictures(5, 2))
+    stored.store_grouping_references(small, pictures(5, 2), "noise", tmp_path)
+    bounds = stored.read("grouping_references", small.name)
+    fresh = qk.studies.grouping_excess(qk.studies.grouping_references(small, pictures(5, 2)))
+    assert bounds.attrs["images"] == "5 of noise"
+    np.testing.assert_allclose(
+        bounds.estimate.sel(of=fresh.of, matching=fresh.matching).transpose(*fresh.dims[1:]),
+        fresh.mean("image"),
+        atol=1e-5,
+    )
     np.testing.assert_allclose(
         grouped.estimate.sel(of="excess", matching="displacement", head="all"),
         qk.studies.grouping_excess(found).sel(matching="displacement").mean(["image", "head"]),
@@ -486,7 +546,11 @@ def test_stored_tables_are_whole_and_say_where_they_come_from(name):
     heads = 1 + stored.read("modes", name).sizes["head"]  # and their mean
     assert dict(same.sizes) == {"of": 7, "layer": 12, "head": heads}
     assert dict(grouped.sizes) == {"of": 3, "matching": 3, "layer": 12, "head": heads}
-    for table, source in ((same, "CamVid"), (grouped, "BSDS500")):
+    bounds = stored.read("grouping_references", name)
+    assert dict(bounds.sizes) == {"of": 8, "matching": 3}
+    own, another = (bounds.estimate.sel(of=of) for of in FOLLOWED[:2])
+    assert (own > another).all() and (another > 0).all()
+    for table, source in ((same, "CamVid"), (grouped, "BSDS500"), (bounds, "BSDS500")):
         assert {"model", "fingerprint", "convention", "computed", "level"} <= set(table.attrs)
         assert source in table.attrs["images"]
         assert table.attrs["fingerprint"] == stored.read("modes", name).attrs["fingerprint"]
