@@ -242,16 +242,16 @@ def store_causes(model: Model, count: int, random: int, folder: Path = FOLDER) -
     images, families = world.labelled(model)
     named = studies.names(model, images, families, permutations=1, directions=2)
     scanned = atlas.scan(model, images, k=1, statistics=["variance"])
-    gone = studies.every_removal(
-        model, model.transform.transforms[-1](scenes.image), random=random
-    )
+    gone = studies.every_removal(model, model.transform.transforms[-1](scenes.image), random=random)
     if gone.sizes["output"] != sum(map(len, QUESTIONS.values())):
         raise ValueError(f"{model.name}: it does not answer the questions; take tiny-supervised")
     intact = _answered(gone.intact, label)
     left = _answered(gone.output, label)
     lost = (intact - left).assign(gone[["moved", "taken"]]).assign(loss=left.loss - intact.loss)
     halves = [_answered(gone.output[..., n::2, :], label[n::2]).loss for n in range(2)]
-    alike = stats.spearmanr(*(half.where(gone.mode >= 0, drop=True).values.ravel() for half in halves))
+    alike = stats.spearmanr(
+        *(half.where(gone.mode >= 0, drop=True).values.ravel() for half in halves)
+    )
     whole = scanned.logit_variance.sum("mode") + scanned.salience_variance
     about = {"carried": scanned.logit_variance / whole, "share": named.share.mean("side")}
     about |= {"family": named.family.sel(side="query", drop=True)}

@@ -87,7 +87,7 @@ def removal(
     found = [_without(opened, projections, images, layer, head, each) for each in directions]
     outputs, sizes = zip(*found, strict=True)
     fields: dict[str, Any] = {
-        **{name: ("direction", values) for name, values in zip(SIZES, np.transpose(sizes))},
+        **{n: ("direction", v) for n, v in zip(SIZES, np.transpose(sizes), strict=True)},
         "output": (("direction", "image", "output"), torch.stack(outputs).cpu().numpy()),
         "intact": (("image", "output"), intact.cpu().numpy()),
     }
@@ -134,9 +134,9 @@ def every_removal(
     Returns
     -------
     xr.Dataset
-        `moved`, `taken` and `attended` over (layer, head, direction), `output` over (layer, head, direction,
-        image, output), and `intact`, as `removal` has them.  `mode` over direction: the number of
-        the mode that is removed, -1 for a random direction.
+        `moved`, `taken` and `attended` over (layer, head, direction), `output` over (layer, head,
+        direction, image, output), and `intact`, as `removal` has them.  `mode` over direction: the
+        number of the mode that is removed, -1 for a random direction.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def every_removal(
     outputs, sizes = zip(*parts, strict=True)
     dims, shape = ("layer", "head", "direction"), (layers, heads, modes + random)
     fields: dict[str, Any] = {
-        **{n: (dims, np.reshape(v, shape)) for n, v in zip(SIZES, np.transpose(sizes))},
+        **{n: (dims, v.reshape(shape)) for n, v in zip(SIZES, np.transpose(sizes), strict=True)},
         "output": ((*dims, "image", "output"), torch.stack(outputs).unflatten(0, shape).cpu()),
         "intact": (("image", "output"), intact.cpu()),
     }
@@ -236,7 +236,9 @@ def _without(
             about = missed - (own * missed).sum(-1, keepdim=True)
             moved, attended = (own - left).abs() / 2, own * about.square()
             taken = missed.var(-1, correction=0)
-            found.append([float(moved.sum(-1).mean()), float(taken.mean()), float(attended.sum(-1).mean())])
+            found.append(
+                [float(moved.sum(-1).mean()), float(taken.mean()), float(attended.sum(-1).mean())]
+            )
 
     batches = given.split(len(given) if centre is None else BATCH)
     with opened(change=change, keys=measure) as run:
