@@ -611,17 +611,12 @@ def related(run, what, effect="loss", given=()):
 def by_chance_alone(run, what, draws=200):
     """The same correlation where a property is shuffled among the modes of its head."""
     one, generator = by_head(lost[run].drop_vars("family")), np.random.default_rng(0)
-    ranks = one.loss.transpose("each", "number").rank("number").values
+    pair = one[[what, "loss"]].transpose("each", "number")
     from_all = []
     for _ in range(draws):
-        mixed = generator.permuted(one[what].transpose("each", "number").values, axis=1)
-        pair = pd.DataFrame(
-            {
-                "x": mixed.ravel(),
-                "y": one.loss.transpose("each", "number").values.ravel(),
-            }
-        )
-        from_all.append(pair.corr("spearman").iloc[0, 1])
+        mixed = generator.permuted(pair[what].values, axis=1)
+        both = pd.DataFrame({"x": mixed.ravel(), "y": pair.loss.values.ravel()})
+        from_all.append(both.corr("spearman").iloc[0, 1])
     return statistics.ends(np.array(from_all))
 
 

@@ -237,14 +237,14 @@ def store_causes(model: Model, count: int, random: int, folder: Path = FOLDER) -
 
     The model has to answer the questions about drawn scenes, as the supervised ones do.
     """
+    if model.net.num_classes != sum(map(len, QUESTIONS.values())):
+        raise ValueError(f"{model.name}: it does not answer the questions; take tiny-supervised")
     scenes = world.make(SCENES, 0, count, model.image_size[0])
     label = scenes.factors.label.numpy()
     images, families = world.labelled(model)
     named = studies.names(model, images, families, permutations=1, directions=2)
     scanned = atlas.scan(model, images, k=1, statistics=["variance"])
     gone = studies.every_removal(model, model.transform.transforms[-1](scenes.image), random=random)
-    if gone.sizes["output"] != sum(map(len, QUESTIONS.values())):
-        raise ValueError(f"{model.name}: it does not answer the questions; take tiny-supervised")
     intact = _answered(gone.intact, label)
     left = _answered(gone.output, label)
     lost = (intact - left).assign(gone[["moved", "taken"]]).assign(loss=left.loss - intact.loss)
@@ -271,7 +271,8 @@ def _answered(output: xr.DataArray, label: np.ndarray) -> xr.Dataset:
     """Accuracy in each question, and the sum of their cross-entropies, where they are asked."""
     ends = np.cumsum([len(answers) for answers in QUESTIONS.values()])
     found, loss, dims = {}, 0, output.dims[:-2]
-    for question, said, right in zip(QUESTIONS, np.split(output.values, ends[:-1], -1), label.T):
+    parts = np.split(output.values, ends[:-1], -1)
+    for question, said, right in zip(QUESTIONS, parts, label.T, strict=True):
         asked = right >= 0
         chance = special.log_softmax(said[..., asked, :], -1)
         found[question] = (dims, (chance.argmax(-1) == right[asked]).mean(-1))

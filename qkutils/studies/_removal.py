@@ -59,8 +59,8 @@ def removal(
         `moved` over direction: the mean total variation between the head's attention with and
         without the direction, 0 to 1.  `taken` over direction: the variance over keys of what the
         logits miss, mean over queries and images.  `attended` is the same variance, in which each
-        key counts as much as the head attends to it.  `output` over (direction, image, output): what
-        the model then answers.  `intact` over (image, output): what it answers otherwise.
+        key counts as much as the head attends to it.  `output` over (direction, image, output):
+        what the model then answers.  `intact` over (image, output): what it answers otherwise.
 
     Raises
     ------
