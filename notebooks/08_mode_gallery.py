@@ -40,7 +40,6 @@ from qkutils.views import gallery_figures as figures
 from qkutils.book import is_embedded, ledger, pictures_for, stored_maps, tell
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-# %% tags=["hide-input"]
 place = "L{} H{} M{}".format
 stored_names = stored_maps.stored.names("photographs")
 apart = {name: stored_maps.on_photographs(name) for name in stored_names}
@@ -64,9 +63,9 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 
 # %% [markdown]
 # {numref}`fig-thing` shows one mode of a model that was trained on photographs without labels: the mode
-# {glue:text}`thing_at` of DINOv2. At one end, patches on the thing ask and answer. At the other end, patches on
-# what surrounds the thing do. Nobody told this model what a thing is. What else do modes look for? And is
-# this mode typical, or the best of many?
+# {glue:text}`thing_at` of DINOv2. At one end (left) the thing answers, and its middle asks, too. At the other end
+# (right) what surrounds the thing asks. Nobody told this model what a thing is. What else do modes look for?
+# And is this mode typical, or the best of many?
 #
 # **Where we stand.** We can split a head into modes, and we know each mode's strength and cosine
 # ({doc}`01_svd_derivation`). Those numbers come from the weights alone. We have not yet seen what a mode
@@ -239,11 +238,11 @@ def draw(modes):
         figures.gallery_rows(part.subplots(2, 6, gridspec_kw=close), found, label(*at))
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of three modes: highest cosine, cosine nearest to zero, lowest cosine. Under each picture is its overlay: red asks, cyan answers, white does both. Full colour is the mode's largest projection in any of its pictures. A gap: no further picture has patches at this end of both directions."}, "image": {"alt": "For three modes, three pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of three modes: highest cosine, cosine nearest to zero, lowest cosine. Under each picture is its overlay: red asks, cyan answers, white does both. Full colour is the largest projection in any picture of this sign. A gap: no further picture has patches at this end of both directions."}, "image": {"alt": "For three modes, three pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
 draw(chosen)
 
 # %% [markdown]
-# In {numref}`fig-cosines` white becomes rarer from top to bottom. How to read it:
+# In {numref}`fig-cosines` the first mode has the most white. How to read such a figure:
 #
 # 1. Look for white. If there is much white, the same patches ask and answer. (Whether a patch answers
 #    *itself* is not shown.) If red and cyan lie apart, the mode relates two different things.
@@ -313,7 +312,6 @@ ranks = [
 ]
 in_heads = first.copy(data=np.reshape([float(r.estimate) for r in ranks], first.shape))
 agreement = over_heads(in_heads)
-behind = over_heads(carried.isel(mode=0, drop=True) - carried.max("mode"))
 weak_below = (in_pictures < by_weights).where(by_weights < 1e-3)
 tell(
     not_first=float((first > 0).mean()),
@@ -325,7 +323,6 @@ tell(
     modes=atlas.sizes["mode"],
     salience=float((atlas.salience_variance / total).mean()),
     agreement=statistics.text(agreement),
-    behind=statistics.text(behind),
 )
 
 # %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-carried", "caption": "Each dot is a mode. Across: its share of its head's squared strengths. Up: its share of the variance of the head's modes on pictures, without key salience. On the dotted line both shares agree. Shares below a millionth are left out. Orange rings: the three modes that carry most in comparison with their strength, among modes that carry at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
@@ -450,8 +447,8 @@ tell(
 # Look for bands first. Most of these modes look for a *place*: rows or halves of the picture, whatever it
 # shows. Red and cyan hardly change from one photograph to the next. In the first seven of the eight modes of
 # each model, {glue:text}`first_same:.0%` of the query map's variance is the same on all photographs (on average).
-# In the last modes it is {glue:text}`last_same` ({glue:text}`last_of`). So the mode of {numref}`fig-thing` is not
-# typical. It is the deepest of the eight, and it follows what is shown.
+# In the last modes it is less: {glue:text}`last_same` ({glue:text}`last_of`). So the mode of {numref}`fig-thing` is
+# not typical. It is the deepest of the eight, and it follows what is shown more than the others do.
 #
 # The paper's reading of cosines holds here. The higher a mode's cosine, the more do red and cyan lie on the
 # same patches: the rank correlation over the {glue:text}`stored_modes` stored modes is {glue:text}`alike`.
@@ -487,14 +484,18 @@ views.mode_browser(model, atlas, pictures, names=names)
 # %% tags=["hide-input"]
 rest = flat((named if embedded else -carried).where(used)).drop_sel(at=chosen)
 plain = rest.at[int(rest.values.argmin())].item()
-of_sigma = atlas.sigma / atlas.sigma.sum("mode")  # as the view shows it
+of_first = float(
+    flat(atlas.sigma / atlas.sigma.isel(mode=0, drop=True)).sel(at=rings[0])
+)
+first_carries = float(carried.sel(layer=rings[0][0], head=rings[0][1], mode=0))
 tell(
     plain_at=place(*plain),
     plain=called(*plain),
     plain_carried=float(flat(carried).sel(at=plain)),
     ring_at=place(*rings[0]),
     ring=called(*rings[0]),
-    ring_sigma=float(flat(of_sigma).sel(at=rings[0])),
+    ring_sigma=of_first,
+    ring_expected=of_first**2 * first_carries,
     ring_carried=float(flat(carried).sel(at=rings[0])),
 )
 
@@ -505,8 +506,8 @@ tell(
 #    {numref}`fig-cosines`. Look at both signs. Where do you see white? Where do red and cyan lie apart?
 # 2. *Name first.* Open {glue:text}`plain_at`, which carries {glue:text}`plain_carried:.0%`. Write down a name
 #    for each end. Then uncover the measured name.
-# 3. *Strength and use.* Open {glue:text}`ring_at`. The view gives its σ as a share of the sum over the head,
-#    and its carried share. How many times as large is the second as the first?
+# 3. *Strength and use.* Open {glue:text}`ring_at`, and then M0 of the same head. Note σ and the carried share of
+#    both. Variance grows with σ². By strength alone, how much would {glue:text}`ring_at` carry?
 #
 # :::{dropdown} What you may have found
 # 1. If a cosine is near 1, the two maps agree, and there is much white. At {glue:text}`highest_cosine:+.2f` the
@@ -515,8 +516,9 @@ tell(
 # 2. The measured names of {glue:text}`plain_at` are {glue:text}`plain`. Apart from the modes of
 #    {numref}`fig-cosines`, no used mode has a weaker name. A mode can carry much, and still select something
 #    that none of our families has a word for.
-# 3. {glue:text}`ring_at` has {glue:text}`ring_sigma:.1%` of the sum of σ, and it carries
-#    {glue:text}`ring_carried:.0%`. Its measured names are {glue:text}`ring`.
+# 3. Its σ is {glue:text}`ring_sigma:.2f` of M0's, so by strength alone it would carry the square of this part of
+#    what M0 carries: {glue:text}`ring_expected:.1%`. It carries {glue:text}`ring_carried:.1%`. Its measured names
+#    are {glue:text}`ring`.
 # :::
 #
 # ## Did we reproduce it?
@@ -546,15 +548,14 @@ ledger.Rows(
             more="rank correlation",
         ),
         ledger.claim(
-            "The strongest mode carries less than the mode that carries most.",
-            behind,
-            -1,
+            "In most heads another mode than the strongest carries most.",
+            over_heads((first > 0) - 0.5),
+            1,
             "explained share",
             subject=f"{model.name}, {len(pictures.keys)} pictures",
             over=heads,
             seen=True,
-            more=f"share of variance; in {float((first > 0).mean()):.0%} of heads another mode "
-            "carries most",
+            more="share of such heads, less a half",
         ),
     ]
 )
@@ -562,8 +563,8 @@ ledger.Rows(
 # %% [markdown]
 # ## What was found
 #
-# - A mode of a self-supervised model separates a thing from what surrounds it ({numref}`fig-thing`). It is the
-#   exception: most modes that carry much look for a place, whatever the picture shows.
+# - The deepest stored mode of DINOv2 separates a thing from what surrounds it ({numref}`fig-thing`). Most modes that
+#   carry much look for a place: {glue:text}`first_same:.0%` of their maps is the same on every photograph.
 # - Where the cosine is high, the same patches ask and answer ({glue:text}`alike`). This part of the paper's
 #   reading holds on photographs.
 # - Strength and use agree over all modes of a head ({glue:text}`agreement`). But in {glue:text}`not_first:.0%` of
