@@ -36,8 +36,6 @@ from qkutils.views import figures as plots
 from qkutils.book import is_embedded, ledger, stored, tell
 
 place = "L{} H{} M{}".format
-
-# %% tags=["hide-input"]
 runs = [
     name for name in models.family().loc["supervised"] if name in stored.names("causes")
 ]
@@ -56,10 +54,10 @@ _ = fig.colorbar(dots, ax=ax, label="carried share")
 
 # %% [markdown]
 # Some modes have a clear meaning: they select red things, or the background. Are these the modes that the
-# model needs? The paper leaves this question open {cite}`pan2024dissecting`. {numref}`fig-causes` answers it
-# for one model. We removed each of its modes, one at a time, and asked the model its questions again.
-# Nearly all dots lie on the line: without this mode, the model answers as before. The few dots above the line
-# have names of all strengths.
+# model needs? The paper leaves this question open {cite}`pan2024dissecting`. For {numref}`fig-causes` we removed
+# each mode of one model, one at a time, and asked the model its questions again. Nearly all dots lie on the
+# line: without this mode, the model answers as before. A few dots lie above the line, and their names explain
+# between a tenth and more than a half. Does a clear name help to find them?
 #
 # **Where we stand.** {doc}`08_mode_gallery` showed what modes respond to, and invited us to give names. A name
 # is an opinion until it is tested, and a picture cannot show whether the model uses the mode.
@@ -139,7 +137,7 @@ tell(
     uncorrected=float((names.p_random < 0.05).sel(null="any").mean()),
     best_share=float(names.share.max()),
     middle_share=float(names.share.median()),
-    least_share=float(names.share.where(names.q < 0.05).min()),
+    weak_names=int(((names.q < 0.05) & (names.share < 0.01)).sum()),
     under_leaning=float((names.share < usual).mean()),
 )
 
@@ -207,8 +205,8 @@ _ = fig.legend(loc="outside upper center", ncols=3)
 # The table shows the eight names with the largest explained share. The columns `high` and `low` name the two
 # ends. The columns `q` are corrected p values: against meaningless labels, against *any* random
 # directions, and against *leaning* ones. (The view of {doc}`08_mode_gallery` gives the first and the last.) Read
-# the explained share before you read `q`: the weakest name that passes the first null explains
-# {glue:text}`least_share:.1%` of the variance.
+# the explained share before you read `q`: {glue:text}`weak_names` names pass the first null and explain less than
+# a hundredth of the variance.
 
 # %% tags=["hide-input"]
 as_table(every.isel(of=np.argsort(-every.share.values)[:8]))
@@ -315,7 +313,7 @@ def along_one(x, fit, is_target):
     return x @ torch.linalg.solve(own.T @ own + ridge, own.T @ (wanted - wanted.mean()))
 
 
-# %%
+# %% tags=["hide-input"]
 def readers_of_role(model, images, role):
     """Per layer, how well one direction and how well a distance tell target patches."""
     on, found = role >= 0, []
@@ -392,8 +390,8 @@ tell(
 # {glue:text}`role_far:.0%` of the pairs, and the fitted direction in {glue:text}`role_one:.0%`. The difference is
 # {glue:text}`role_ahead` over {glue:text}`role_runs` runs. In untrained models the distance reaches
 # {glue:text}`role_untrained:.0%`, because an odd object also *looks* different. Training adds
-# {glue:text}`role_learned`. So the idea is confirmed: the model knows the role of a patch as a distance from the
-# others. A mode is a direction, and cannot tell it. (We chose this test after we had seen that role
+# {glue:text}`role_learned`. So the test supports the idea: the tokens tell the role rather as a distance from the
+# others than along a direction. A mode is a direction. (We chose this test after we had seen that role
 # explains little.)
 #
 # ## Do high cosines relate like with like?
@@ -563,7 +561,7 @@ tell(
 # **Equal attended size.** We repeat the comparison, and count only variance on attended keys. Now the modes move
 # the outputs {glue:text}`ratio_at_seen:.2f` times as far as the median direction. They move them less than
 # each random direction in {glue:text}`below_at_seen` heads, and further than each in {glue:text}`above_at_seen`. So
-# the disadvantage came from the measure of size. Before a softmax, equal variance is not equal size.
+# most of the disadvantage came from the measure of size. Before a softmax, equal variance is not equal size.
 # :::
 #
 # ## Do modes with a clear meaning matter more?
@@ -571,7 +569,7 @@ tell(
 # Moving the outputs is not yet being useful. So we return to {numref}`fig-causes`, and to *all* modes of
 # a model: {glue:text}`modes`. We remove each one, and ask the model its three questions about
 # {glue:text}`scenes` that it has never seen: which kind, which colour, and what is odd. The study takes minutes,
-# so its numbers are stored (`qkutils causes MODEL`), for {glue:text}`runs` training runs.
+# so its numbers are stored (`qkutils causes MODEL`), for {glue:text}`runs`.
 
 # %% tags=["hide-input"]
 QUESTIONS = ["kind", "colour", "odd factor"]
@@ -580,16 +578,17 @@ cost = {
     for name, one in lost.items()
 }
 count = first_run.loss.size
+halves = float(first_run.attrs["halves"])
 tell(
     modes=count,
-    runs=len(runs),
+    runs=", ".join(runs),
     scenes=lost[runs[0]].attrs["scenes"].split(" of ")[0],
     intact="; ".join(f"{q} {float(lost[runs[0]].attrs[q]):.0%}" for q in QUESTIONS),
     dearest=float(max(one.max() for one in cost.values())),
     dear=int((cost[runs[0]] >= 0.01).sum()),
-    mean_cost=statistics.text(over_heads(cost[runs[0]].mean("number")), ".4f"),
-    mean_odd=float(first_run["odd factor"].mean()),
-    halves=", ".join(one.attrs["halves"] for one in lost.values()),
+    mean_cost=statistics.text(100 * over_heads(cost[runs[0]].mean("number"))),
+    halves=halves,
+    ceiling=float(np.sqrt(2 * halves / (1 + halves))),
 )
 
 
@@ -655,6 +654,16 @@ ax.invert_yaxis()
 _ = ax.set_xlabel("rank correlation with the cross-entropy gained")
 
 # %% tags=["hide-input"]
+flat = first_run.drop_vars("family").stack(
+    mode=("layer", "head", "number"), create_index=False
+)
+flat = flat.isel(mode=(flat.carried >= 0.05).values).drop_vars(
+    ["layer", "head", "number"]
+)
+of_used = statistics.rank_correlation(flat.share, flat.loss, "mode", [flat.carried])
+tell(used=flat.sizes["mode"], of_used=statistics.text(of_used))
+
+# %% tags=["hide-input"]
 per_move = {
     name: [
         one.loss.sum(rest) / one.moved.sum(rest)
@@ -702,19 +711,22 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# **One mode hardly matters.** The intact model answers: {glue:text}`intact`. Removing one mode costs
-# {glue:text}`mean_cost` of accuracy (mean over three questions; interval over heads). Only {glue:text}`dear` of
-# {glue:text}`modes` modes cost one point of accuracy or more, and the dearest costs {glue:text}`dearest:.1%`. The
-# table shows the six dearest modes. They lie in early layers.
+# **One mode hardly matters.** The intact model answers rightly: {glue:text}`intact`. Removing one mode costs
+# {glue:text}`mean_cost` percentage points of accuracy (mean over three questions; interval over heads). Only
+# {glue:text}`dear` of {glue:text}`modes` modes cost one point or more, and the dearest costs
+# {glue:text}`dearest:.1%`. The table shows the six modes without which the cross-entropy grows most.
 #
 # **What a mode carries predicts its cost a little.** The rank correlation with the cross-entropy is
 # {glue:text}`carried_matters`. Note how noisy single costs are. If we measure the cross-entropy on two halves of the
-# scenes, the ranks of all modes correlate by {glue:text}`halves` only. No property could do much better.
+# scenes, the ranks of all modes correlate by {glue:text}`halves:.2f` only. So no property can be expected to reach
+# more than about {glue:text}`ceiling:.2f`.
 #
 # **A clear name adds little.** The correlation of explained share with the cross-entropy is
 # {glue:text}`named_matters`; with accuracy it is {glue:text}`accuracy_too`. Among modes that carry alike, it is
-# {glue:text}`given_carried`. So interpretable modes are not the ones that matter. They matter as far as they
-# carry much.
+# {glue:text}`given_carried`. Among the {glue:text}`used` modes that carry at least a twentieth, it is
+# {glue:text}`of_used` (interval over modes). An interval that contains zero tells nothing. So a clear name may tell
+# a little, but it adds less than what the mode carries. (Some of the dearest modes have a clear name. They also
+# carry much.)
 #
 # **Modes are dearer than random directions.** For the same move of attention, removing modes costs more
 # cross-entropy than removing random directions of the same head: {glue:text}`dearer` per unit of total variation.
@@ -740,7 +752,13 @@ pd.DataFrame(
 #
 # ## Did we reproduce it?
 
+
 # %% tags=["hide-input"]
+def of_runs(several):
+    """The same over training runs, where there are several."""
+    return f"over {len(runs)} runs {statistics.text(several)}" if len(runs) > 1 else ""
+
+
 where = f"{subject.name}, {COUNT} scenes"
 heads = f"{carrying.sizes['layer'] * carrying.sizes['head']} heads"
 some = f"{len(removed)} heads"
@@ -754,7 +772,7 @@ evenly = np.full(by_mode.sizes["layer"], 1 / by_mode.sizes["layer"])
 beyond = statistics.over_depth(
     by_mode - names.random_share.sel(null="leaning").mean("direction"), evenly
 )
-cosine_row = statistics.over_runs(
+given_runs = statistics.over_runs(
     [float(f.estimate) for f in found["explained share, given carried"]]
 )
 over_stored = statistics.over_runs(
@@ -786,7 +804,7 @@ ledger.Rows(
             "explained share",
             subject=where,
             over=heads,
-            more="modes weighted by what they carry",
+            more="weighted by what modes carry",
         ),
         ledger.claim(
             "Early layers tell more of colour than late layers.",
@@ -838,7 +856,7 @@ ledger.Rows(
             "correlation",
             subject=f"{runs[0]}, {count} modes",
             over=heads,
-            more=f"over {len(runs)} runs {statistics.text(over_stored)}",
+            more=of_runs(over_stored),
         ),
         ledger.claim(
             "They do so among modes that carry alike.",
@@ -847,7 +865,7 @@ ledger.Rows(
             "correlation",
             subject=f"{runs[0]}, {count} modes",
             over=heads,
-            more=f"over {len(runs)} runs {statistics.text(cosine_row)}",
+            more=of_runs(given_runs),
         ),
     ]
 )
@@ -858,9 +876,10 @@ ledger.Rows(
 #
 # ## What was found
 #
-# - Removing one mode hardly costs accuracy: {glue:text}`mean_cost` on average, {glue:text}`dearest:.1%` at most.
-# - Modes with a clear name are not the ones that matter. Given what a mode carries, its name correlates with its
-#   cost by {glue:text}`given_carried`.
+# - Removing one mode hardly costs accuracy: {glue:text}`mean_cost` points on average, {glue:text}`dearest:.1%` at
+#   most.
+# - Modes whose names explain more cost a little more ({glue:text}`named_matters`). Whether they do so among modes
+#   that carry alike cannot be told ({glue:text}`given_carried`).
 # - Nearly every direction tells something. {glue:text}`over_leaning` of {glue:text}`tests` names beat leaning
 #   random directions.
 # - Before a softmax, equal variance is not equal size. {glue:text}`looked_mode:.0%` of a strong mode's variance

@@ -114,7 +114,9 @@ def watching(
 class _Rest(nn.Module):
     """A network from one of its blocks on."""
 
-    def __init__(self, net: nn.Module, layer: int) -> None:
+    net: Any
+
+    def __init__(self, net: Any, layer: int) -> None:
         super().__init__()
         self.net, self.layer = net, layer
 

@@ -262,7 +262,7 @@ def store_causes(model: Model, count: int, random: int, folder: Path = FOLDER) -
     parts[0] = parts[0].assign({n: v.rename(mode="number") for n, v in about.items()})
     parts = [part.assign_coords(number=range(part.sizes["number"])) for part in parts]
     table = xr.concat(parts, pd.Index(["mode", "random"], name="of"), join="outer")
-    said = {name: f"{float(value):.4f}" for name, value in intact.items()}
+    said = {str(name): f"{float(value):.4f}" for name, value in intact.items()}
     said |= {"scenes": f"{count} scenes of the embedded world", "halves": f"{alike.statistic:.3f}"}
     return _write(folder, "causes", table, gone, said)
 
