@@ -268,6 +268,15 @@ def store(
         print(makers[kind]())
 
 
+def causes(model: str, count: int, random: int, to: Place) -> None:
+    """Stores what the answers of a model lose without each of its modes."""
+    from qkutils.book import stored
+
+    to = to or stored.FOLDER
+    qk.store.check_writable(to / "new.csv")
+    print(stored.store_causes(qk.models.load(model), count, random, to))
+
+
 def report(models: list[str], count: int, out: Path, device: str | None, **folders: Place) -> None:
     """Gives the claims of the paper their verdicts for several models, and tells where."""
     from qkutils.book import report as replication

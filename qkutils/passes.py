@@ -111,6 +111,46 @@ def watching(
         yield forward
 
 
+class _Rest(nn.Module):
+    """A network from one of its blocks on."""
+
+    net: Any
+
+    def __init__(self, net: Any, layer: int) -> None:
+        super().__init__()
+        self.net, self.layer = net, layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net.forward_head(self.net.norm(self.net.blocks[self.layer :](x)))
+
+
+@contextmanager
+def resuming(
+    model: Network,
+    layer: int,
+    *,
+    keys: Watch | None = None,
+    change: Watch | None = None,
+    parameters: Mapping[str, Tensor] | None = None,
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Yield a function that runs the model from the input of one block on.
+
+    It takes the residual stream there.  `keys` and `change` are those of `watching`, at this block
+    alone; nothing is checked.
+    """
+    rest, attn = _Rest(model.net, layer), model.net.blocks[layer].attn
+    given = {f"net.{name}": tensor for name, tensor in (parameters or {}).items()}
+    with _Hooks() as hooks:
+        hooks.on_output(attn.q_norm, layer, change, replaces=True)
+        hooks.on_output(attn.k_norm, layer, keys)
+
+        def forward(x: Tensor) -> Tensor:
+            with torch.inference_mode(), full_precision():
+                return functional_call(rest, given, (x,))
+
+        yield forward
+
+
 @contextmanager
 def streaming(model: Network, what: What = "tokens") -> Iterator[Callable[[Tensor, Watch], None]]:
     """Yield a function that runs the model on images and hands each layer's tokens to a visitor.

@@ -93,6 +93,66 @@ def bootstrap(
     return xr.Dataset(fields, attrs=attributes)
 
 
+def rank_correlation(
+    x: xr.DataArray,
+    y: xr.DataArray,
+    over: str,
+    given: Sequence[xr.DataArray] = (),
+    draws: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Spearman's correlation of all values, with the bootstrap interval over one dimension.
+
+    Parameters
+    ----------
+    x, y
+        Values over the same dimensions.
+    over
+        The dimension whose members are drawn again, each with all that belongs to it.
+    given
+        Values whose ranks are held constant: the correlation is then a partial one.
+    draws
+        How many times the members are drawn, at least 2.
+    seed
+        Where the random generator begins.
+
+    Returns
+    -------
+    xr.Dataset
+        `estimate`, `low` and `high`, each one number.
+
+    Raises
+    ------
+    ValueError
+        For values that are not finite or not over `over`, and for bad options.
+
+    Examples
+    --------
+    >>> import qkutils as qk, xarray as xr
+    >>> x = xr.DataArray([1.0, 2.0, 3.0, 4.0, 5.0], dims="mode")
+    >>> float(qk.statistics.rank_correlation(x, x**3, "mode").estimate)
+    1.0
+    """
+    draws, seed = options.count("draws", draws, 2), options.seed(seed)
+    options.with_dims("x", x, over)
+    table = xr.concat([x, y, *given], "value").transpose("value", over, ...).values
+    table = options.finite("values", table.reshape(*table.shape[:2], -1), ndim=3)
+    count, generator = table.shape[1], np.random.default_rng(seed)
+    picked = generator.integers(count, size=(draws, count))
+    again = [_of_ranks(table[:, each].reshape(len(table), -1)) for each in picked]
+    found = interval(_of_ranks(table.reshape(len(table), -1)), *map(float, ends(np.array(again))))
+    return found.assign_attrs(over=over, count=count, draws=draws)
+
+
+def _of_ranks(rows: np.ndarray) -> float:
+    """The correlation of the ranks of the first two rows, those of the others held constant."""
+    ranks = stats.rankdata(rows, axis=1)
+    ranks -= ranks.mean(1, keepdims=True)
+    pair, given = ranks[:2], ranks[2:]
+    left = pair - pair @ np.linalg.pinv(given) @ given if len(given) else pair
+    return float(np.corrcoef(left)[0, 1])
+
+
 def ends(draws: np.ndarray) -> np.ndarray:
     """Both ends of the interval that holds 95 % of values drawn again, along the first axis."""
     return np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)

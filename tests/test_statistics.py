@@ -226,3 +226,26 @@ def test_what_makes_no_sense_is_refused(case, unchecked):
 
 def test_a_number_that_rounds_to_zero_is_written_without_a_minus():
     assert statistics.text(statistics.interval(-0.001, -0.02, -0.004)) == "+0.00 [-0.02, +0.00]"
+
+
+def test_rank_correlation_is_scipys_and_its_partial_one_the_textbooks():
+    noise = np.random.default_rng(0).normal(size=(3, 40, 6))
+    x, y, z = (xr.DataArray(each, dims=("head", "mode")) for each in noise)
+    y = np.exp(y + x + z)
+    flat = [each.values.ravel() for each in (x, y, z)]
+    xy, xz, yz = (stats.spearmanr(flat[a], flat[b])[0] for a, b in ((0, 1), (0, 2), (1, 2)))
+    found = statistics.rank_correlation(x, y, "head")
+    assert float(found.estimate) == pytest.approx(xy)
+    assert found.attrs["count"] == 40
+    partial = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    held = statistics.rank_correlation(x, y, "head", [z])
+    assert float(held.estimate) == pytest.approx(partial)
+    assert float(held.low) < partial < float(held.high)
+    # Independent heads: as wide as the textbook's standard error of 240 pairs.
+    assert float(found.high - found.low) == pytest.approx(4 * (1 - xy**2) / np.sqrt(240), rel=0.35)
+
+
+def test_rank_correlation_refuses_what_is_missing():
+    values = xr.DataArray([[1.0, np.nan]], dims=("head", "mode"))
+    with pytest.raises(ValueError, match="finite"):
+        statistics.rank_correlation(values, values, "head")

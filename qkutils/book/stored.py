@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from PIL.Image import Image
+from scipy import special, stats
 from tqdm import tqdm
 
-from qkutils import datasets, options, pictures, statistics, store, studies, world
+from qkutils import atlas, datasets, options, pictures, statistics, store, studies, world
 from qkutils.attention import compare_attention
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
@@ -36,9 +37,12 @@ KINDS = {
     "grouping": ("of", "matching", "layer", "head"),
     "grouping_references": ("of", "matching"),
     "few_modes": ("basis", "count", "layer"),
+    "causes": ("of", "layer", "head", "number"),
 }
 # Of the first two `stored_maps` knows, of the others `stored_views`.
 MAPS = ("photographs", "taken_apart", "mode_browser", "one_image")
+SCENES = 5_000_000  # drawn scenes that no model was trained on, and no mode was named on
+QUESTIONS = {"kind": world.KINDS, "colour": world.COLOURS, "odd factor": world.ODD_FACTORS}
 SHARES = ("share", "null_share", "share_others", "null_share_others")
 CONTRAST = "same − different"  # a further relation: what the first gets more than the second
 FOLDER = Path(str(resources.files("qkutils.book").joinpath("results")))
@@ -107,6 +111,12 @@ def read(kind: str, name: str) -> xr.Dataset:
           segments or colours: see `studies.grouping_references`.
         - `few_modes`: `estimate`, `low` and `high` over (basis, count, layer) of the attention that
           lies elsewhere with a head's first modes alone: see `studies.few_modes`.
+        - `causes`: what a model loses where one direction of a head's queries is removed, over (of,
+          layer, head, number).  `of` is `mode`, or `random` for random directions of the head.
+          `kind`, `colour` and `odd factor` are what its accuracy loses, `loss` what its
+          cross-entropy gains; `moved` and `taken` are those of `studies.removal`.  Modes have their
+          `sigma`, `cosine`, carried share `carried`, explained share `share` (mean of both sides)
+          and the `family` of their query's name.
 
         The head `all` is the mean over heads, the layer `all` that over layers, each with its own
         interval.
@@ -181,7 +191,7 @@ def _write(folder: Path, kind: str, table: xr.Dataset, origin: Any, said: dict[s
     code = {key: origin.attrs[key] for key in ("dtype", "code_version")}
     facts = weights | code | {"computed": date.today().isoformat()} | said
     lines = "".join(f"# {key}: {value}\n" for key, value in facts.items())
-    rows = table.to_dataframe(dim_order=list(KINDS[kind]))[list(table)]
+    rows = table.to_dataframe(dim_order=list(KINDS[kind]))[list(table)].dropna(how="all")
     text = rows.to_csv(float_format="%.7g", quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
     return store.write(folder / f"{weights['model']}.{kind}.csv", lines + text)
 
@@ -307,3 +317,51 @@ def _write_intervals(
     table = xr.concat([named, mean.expand_dims(head=["all"])], "head")[["estimate", "low", "high"]]
     said = origin.attrs | heads.attrs | {"images": f"{heads.attrs['count']} of {source}"}
     return _write(folder, kind, table, origin, said)
+
+
+def store_causes(model: Model, count: int, random: int, folder: Path = FOLDER) -> Path:
+    """Computes and stores what the answers of a model lose where each of its modes is removed.
+
+    The model has to answer the questions about drawn scenes, as the supervised ones do.
+    """
+    if model.net.num_classes != sum(map(len, QUESTIONS.values())):
+        raise ValueError(f"{model.name}: it does not answer the questions; take tiny-supervised")
+    scenes = world.make(SCENES, 0, count, model.image_size[0])
+    label = scenes.factors.label.numpy()
+    images, families = world.labelled(model)
+    named = studies.names(model, images, families, permutations=1, directions=2)
+    scanned = atlas.scan(model, images, k=1, statistics=["variance"])
+    gone = studies.every_removal(model, model.transform.transforms[-1](scenes.image), random=random)
+    intact = _answered(gone.intact, label)
+    left = _answered(gone.output, label)
+    lost = (intact - left).assign(gone[["moved", "taken"]]).assign(loss=left.loss - intact.loss)
+    halves = [_answered(gone.output[..., n::2, :], label[n::2]).loss for n in range(2)]
+    alike = stats.spearmanr(
+        *(half.where(gone.mode >= 0, drop=True).values.ravel() for half in halves)
+    )
+    whole = scanned.logit_variance.sum("mode") + scanned.salience_variance
+    about = {"carried": scanned.logit_variance / whole, "share": named.share.mean("side")}
+    about |= {"family": named.family.sel(side="query", drop=True)}
+    about |= {name: scanned[name] for name in ("sigma", "cosine")}
+    is_mode = gone.mode.values >= 0
+    parts = [lost.isel(direction=which).drop_vars("mode") for which in (is_mode, ~is_mode)]
+    parts = [part.rename(direction="number") for part in parts]
+    parts[0] = parts[0].assign({n: v.rename(mode="number") for n, v in about.items()})
+    parts = [part.assign_coords(number=range(part.sizes["number"])) for part in parts]
+    table = xr.concat(parts, pd.Index(["mode", "random"], name="of"), join="outer")
+    said = {str(name): f"{float(value):.4f}" for name, value in intact.items()}
+    said |= {"scenes": f"{count} scenes of the embedded world", "halves": f"{alike.statistic:.3f}"}
+    return _write(folder, "causes", table, gone, said)
+
+
+def _answered(output: xr.DataArray, label: np.ndarray) -> xr.Dataset:
+    """Accuracy in each question, and the sum of their cross-entropies, where they are asked."""
+    ends = np.cumsum([len(answers) for answers in QUESTIONS.values()])
+    found, loss, dims = {}, 0, output.dims[:-2]
+    parts = np.split(output.values, ends[:-1], -1)
+    for question, said, right in zip(QUESTIONS, parts, label.T, strict=True):
+        asked = right >= 0
+        chance = special.log_softmax(said[..., asked, :], -1)
+        found[question] = (dims, (chance.argmax(-1) == right[asked]).mean(-1))
+        loss = loss - chance[..., np.arange(asked.sum()), right[asked]].mean(-1)
+    return xr.Dataset(found | {"loss": (dims, loss)})

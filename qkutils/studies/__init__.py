@@ -12,7 +12,7 @@ from qkutils.studies._odd_one_out import (
 )
 from qkutils.studies._one_image import build_up, one_image
 from qkutils.studies._regions import Objects, objects_of, segments_of_patches
-from qkutils.studies._removal import relative_change, removal
+from qkutils.studies._removal import every_removal, relative_change, removal
 from qkutils.studies._same_object import optimal_objects, probability, same_object
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "area_of_relations",
     "build_up",
     "few_modes",
+    "every_removal",
     "grouping",
     "grouping_excess",
     "grouping_references",

@@ -152,6 +152,18 @@ class Namer:
                 reached[of] += explained(other, fitted, directions[of]) >= true
         return reached / (count + 1)
 
+    def reachable(self) -> Float[Tensor, " family"]:
+        """The share that each family reaches elsewhere along its best direction of the fit."""
+        flat = self.x[0].flatten(0, 2)
+        values, vectors = torch.linalg.eigh(flat.mT @ flat)
+        seen = values > values[-1] * flat.shape[1] * torch.finfo(flat.dtype).eps
+        whiten = vectors[:, seen] / values[seen].sqrt()
+        best = []
+        for (_, number), fitted in zip(self.cells[0], self.means, strict=True):
+            fine, base = (number.sqrt() * means @ whiten for means in fitted)
+            best.append(whiten @ torch.linalg.eigh(fine.mT @ fine - base.mT @ base)[1][:, -1])
+        return self.shares(torch.stack(best))[1].diagonal()
+
     def at_random(self, count: int, generator: torch.Generator) -> Tensor:
         """Directions of any kind, and as many that lean to where the tokens vary (see NULLS)."""
         x = self.x[0]
@@ -215,7 +227,8 @@ def names(
         Over (layer, side, head, mode): the name, which is the `family` and its labels `high` and
         `low`; `share`, the part of the variance that the labels' means explain on the other half;
         and the tests `p` and `q`.  `share_of` has the share of each family, over `family_name`
-        too.
+        too.  `reachable`, over (layer, family_name), is the share of the direction that is best for
+        the family on the first half, whether or not any mode lies along it.
 
         `p` compares the share with labels of other pictures.  `p_random` compares it with what
         random directions reach by the same procedure, over `null` too.  The null `any` draws
@@ -323,6 +336,7 @@ def _name_layer(
         "p_random": (("null", *OF_SIDES), torch.stack([_reached(e, share) for e in by_chance])),
         "random_same": (OF_MODES, namer.random_pairs(cosine, generator)),
         "random_share": (("null", "direction"), by_chance),
+        "reachable": (("family_name",), namer.reachable()),
         "random_share_of": (
             ("null", "family_name"),
             of_families.unflatten(1, by_chance.shape).mean(-1).mT,

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import normalize
+from tqdm import tqdm
 
 from qkutils import models, options
 from qkutils.gauge import Layer, Projections, prepare
 from qkutils.models import AnyModel
-from qkutils.passes import watching
+from qkutils.passes import resuming, watching
 from qkutils.provenance import with_origin
+
+BATCH = 64  # images whose activations stay in the processor's cache
+SIZES = ("moved", "taken", "attended")  # how large a removal is
+RESUMED = 1e-3  # how far answers that begin at a layer may lie from those of the whole model
 
 
 def removal(
@@ -48,8 +58,9 @@ def removal(
     xr.Dataset
         `moved` over direction: the mean total variation between the head's attention with and
         without the direction, 0 to 1.  `taken` over direction: the variance over keys of what the
-        logits miss, mean over queries and images.  `output` over (direction, image, output): what
-        the model then answers.  `intact` over (image, output): what it answers otherwise.
+        logits miss, mean over queries and images.  `attended` is the same variance, in which each
+        key counts as much as the head attends to it.  `output` over (direction, image, output):
+        what the model then answers.  `intact` over (image, output): what it answers otherwise.
 
     Raises
     ------
@@ -72,11 +83,11 @@ def removal(
     _check(projections, layer, head, directions)
     with watching(loaded, parameters=projections.parameters) as run:
         intact = run(images).float()
-    found = [_without(projections, images, layer, head, each) for each in directions]
-    outputs, moved, taken = zip(*found, strict=True)
-    fields = {
-        "moved": ("direction", np.array(moved)),
-        "taken": ("direction", np.array(taken)),
+    opened = partial(watching, loaded, parameters=projections.parameters)
+    found = [_without(opened, projections, images, layer, head, each) for each in directions]
+    outputs, sizes = zip(*found, strict=True)
+    fields: dict[str, Any] = {
+        **{n: ("direction", v) for n, v in zip(SIZES, np.transpose(sizes), strict=True)},
         "output": (("direction", "image", "output"), torch.stack(outputs).cpu().numpy()),
         "intact": (("image", "output"), intact.cpu().numpy()),
     }
@@ -98,44 +109,152 @@ def _check(projections: Projections, layer: int, head: int, directions: Tensor) 
         raise ValueError(f"layer={layer}: it has null modes, or hides its queries; choose another")
 
 
+def every_removal(
+    model: AnyModel,
+    images: Float[Tensor, "image channel height width"],
+    *,
+    random: int = 0,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Remove every mode of every head, each alone, and random directions beside them.
+
+    Each removal is one of `removal`.  What lies before the layer is computed once for all of them.
+
+    Parameters
+    ----------
+    model
+        A name, a file, a timm module, or what `load` gave.
+    images
+        As the model takes them.
+    random
+        How many random unit vectors in the span of each head's modes are removed too.
+    seed
+        Where the random generator begins.
+
+    Returns
+    -------
+    xr.Dataset
+        `moved`, `taken` and `attended` over (layer, head, direction), `output` over (layer, head,
+        direction, image, output), and `intact`, as `removal` has them.  `mode` over direction: the
+        number of the mode that is removed, -1 for a random direction.
+
+    Raises
+    ------
+    ValueError
+        For a layer whose modes cannot be its own basis, and for a model that computes more between
+        its blocks than they do.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> model = qk.load("tiny-untrained")
+    >>> images = qk.pictures.images(qk.world.pictures(0, 0, 2), model, 2)
+    >>> gone = qk.studies.every_removal(model, images)
+    >>> dict(gone.moved.sizes)
+    {'layer': 8, 'head': 4, 'direction': 24}
+    """
+    loaded = models.load(model)
+    projections, parts = prepare(loaded, "exact"), []
+    random, generator = options.count("random", random, 0), torch.Generator()
+    generator.manual_seed(options.seed(seed))
+    layers, heads, modes, _ = loaded.heads.w_q.shape
+    streams, centres, intact = _streams(projections, images)
+    for layer in tqdm(range(layers), "layers"):
+        opened = partial(resuming, loaded, layer, parameters=projections.parameters)
+        with opened() as run:
+            again = torch.cat([run(x) for x in streams[layer].split(BATCH)]).float()
+        if not torch.allclose(again, intact, atol=RESUMED * float(intact.abs().max())):
+            raise ValueError(f"{loaded.name}, layer {layer}: its answers need more than its blocks")
+        for head in range(heads):
+            chance = normalize(torch.randn(random, modes, generator=generator), dim=-1)
+            directions = torch.cat([torch.eye(modes), chance])
+            _check(projections, layer, head, directions)
+            given = (opened, projections, streams[layer], layer, head)
+            parts += [_without(*given, each, centres[layer][head]) for each in directions]
+    outputs, sizes = zip(*parts, strict=True)
+    dims, shape = ("layer", "head", "direction"), (layers, heads, modes + random)
+    fields: dict[str, Any] = {
+        **{n: (dims, v.reshape(shape)) for n, v in zip(SIZES, np.transpose(sizes), strict=True)},
+        "output": ((*dims, "image", "output"), torch.stack(outputs).unflatten(0, shape).cpu()),
+        "intact": (("image", "output"), intact.cpu()),
+    }
+    number = np.r_[np.arange(modes), np.full(random, -1)]
+    found = xr.Dataset(fields, {"mode": ("direction", number)})
+    return with_origin(found, loaded, "exact", "float32")
+
+
+def _streams(
+    projections: Projections, images: Tensor
+) -> tuple[list[Tensor], list[Float[Tensor, "head mode"]], Float[Tensor, "image output"]]:
+    """Each layer's input, the means of its queries over images and tokens, and the answers."""
+    model, answers = projections.model, []
+    count = len(model.net.blocks)
+    streams: list[list[Tensor]] = [[] for _ in range(count)]
+    queries: list[list[Tensor]] = [[] for _ in range(count)]
+    with watching(
+        model,
+        tokens=lambda layer, x: streams[layer].append(x),
+        queries=lambda layer, q: queries[layer].append(q.mean(2)),
+        parameters=projections.parameters,
+    ) as run:
+        answers = [run(batch).float() for batch in images.split(BATCH)]
+    centres = [torch.cat(each).mean(0) for each in queries]
+    return [torch.cat(each) for each in streams], centres, torch.cat(answers)
+
+
 def _without(
-    projections: Projections, images: Tensor, layer: int, head: int, direction: Tensor
-) -> tuple[Float[Tensor, "image output"], float, float]:
-    """The answers while a head misses a direction; how far its attention moves, what is taken."""
+    opened: Callable[..., Any],
+    projections: Projections,
+    given: Tensor,
+    layer: int,
+    head: int,
+    direction: Tensor,
+    centre: Float[Tensor, " mode"] | None = None,
+) -> tuple[Float[Tensor, "image output"], Float[np.ndarray, " size"]]:
+    """The answers while a head misses a direction, and how large the removal is: see SIZES.
+
+    `opened` opens a run, and `given` is what the run takes.  With the queries' mean as `centre` it
+    is taken in batches.
+    """
     queries: list[Tensor] = []
-    found: list[float] = []
+    found: list[list[float]] = []
 
     def change(at: int, query: Tensor) -> Tensor:
         if at != layer:
             return query
-        changed = query.clone()
-        changed[:, head] -= _along(projections.layers[layer], head, query[:, head], direction)
-        queries.extend((query[:, head], changed[:, head]))
+        own, changed = query[:, head], query.clone()
+        middle = own.mean((0, 1)) if centre is None else centre
+        changed[:, head] -= _along(projections.layers[layer], head, own - middle, direction)
+        queries[:] = own, changed[:, head]
         return changed
 
     def measure(at: int, key: Tensor) -> None:
         if at == layer:
-            before, after = (q @ key[:, head].mT * projections.heads.scale for q in queries)
-            moved = (before.softmax(-1) - after.softmax(-1)).abs().sum(-1).mean() / 2
-            found.extend((float(moved), float((before - after).var(-1, correction=0).mean())))
+            logits = [q @ key[:, head].mT * projections.heads.scale for q in queries]
+            own, left = (each.softmax(-1) for each in logits)
+            missed = logits[0] - logits[1]
+            about = missed - (own * missed).sum(-1, keepdim=True)
+            moved, attended = (own - left).abs() / 2, own * about.square()
+            taken = missed.var(-1, correction=0)
+            found.append(
+                [float(moved.sum(-1).mean()), float(taken.mean()), float(attended.sum(-1).mean())]
+            )
 
-    parameters = projections.parameters
-    with watching(projections.model, change=change, keys=measure, parameters=parameters) as run:
-        output = run(images).float()
-    moved, taken = found
-    return output, moved, taken
+    batches = given.split(len(given) if centre is None else BATCH)
+    with opened(change=change, keys=measure) as run:
+        output = torch.cat([run(batch).float() for batch in batches])
+    return output, np.average(found, axis=0, weights=[len(batch) for batch in batches])
 
 
 def _along(
     layer: Layer, head: int, query: Float[Tensor, "image token mode"], direction: Tensor
 ) -> Float[Tensor, "image token mode"]:
-    """What a query has along a direction, less its mean, in the model's own coordinates √σ z·u.
+    """What a query less the mean has along a direction, in the model's own coordinates √σ z·u.
 
     The mean takes with it what the biases add to every query alike.
     """
     root, direction = layer.root[head], direction.to(query)
-    amount = query / root @ direction
-    return (amount - amount.mean())[..., None] * direction * root
+    return (query / root @ direction)[..., None] * direction * root
 
 
 def relative_change(removed: xr.Dataset) -> xr.DataArray:

@@ -36,20 +36,21 @@ def _enlarged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
     """A mode's optimal pictures on two rows of axes, overlays below; its two signs side by side.
 
-    Both signs and all pictures share one scale: that of the mode's largest projections.
+    All pictures of a sign share one scale: that of the largest projections on them.
     """
-    limits = max(float(found["query"].max()), 1e-12), max(float(found["key"].max()), 1e-12)
     half = axes.shape[1] // 2
     for ax in axes.ravel():
         ax.axis("off")
     for sign, columns in zip(found.sign.values, (axes[:, :half], axes[:, half:]), strict=True):
+        of_sign = found.sel(sign=sign)
+        query, key = (max(float(of_sign[side].max()), 1e-12) for side in ("query", "key"))
         for rank in range(min(half, found.sizes["rank"])):
-            one = found.sel(sign=sign).isel(rank=rank)
+            one = of_sign.isel(rank=rank)
             if not one.there:
                 continue
             columns[0, rank].imshow(one.picture)
             maps = (one["query"].values, one["key"].values)
-            columns[1, rank].imshow(overlay(one.picture.values, *maps, limits))
+            columns[1, rank].imshow(overlay(one.picture.values, *maps, (query, key)))
         columns[0, 0].set_title(f"sign {'+' if sign > 0 else '−'}", fontsize=9, loc="left")
     axes[0, 0].text(
         -0.12, 0, label, ha="right", va="center", fontsize=9, transform=axes[0, 0].transAxes

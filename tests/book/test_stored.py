@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 
 import qkutils as qk
 from qkutils import heads
@@ -115,3 +117,42 @@ def test_a_stored_trend_is_that_of_the_model(tmp_path, monkeypatch, make_vit):
     found, fresh = stored.trend(model.name), qk.trend(model)
     for field in ("weighted_cosine", "null"):
         np.testing.assert_allclose(found[field], fresh[field], rtol=1e-5, atol=1e-7)
+
+
+def test_answers_are_judged_as_torch_judges_them():
+    generator = torch.Generator().manual_seed(0)
+    label = qk.world.make(0, 0, 30).factors.label
+    said = torch.randn(2, 30, sum(map(len, stored.QUESTIONS.values())), generator=generator)
+    found = stored._answered(
+        xr.DataArray(said.numpy(), dims=("run", "image", "output")), label.numpy()
+    )
+    loss = 0
+    parts = [part.split([len(each) for each in stored.QUESTIONS.values()], -1) for part in said]
+    for number, question in enumerate(stored.QUESTIONS):
+        right = label[:, number]
+        one = parts[1][number]
+        loss += torch.nn.functional.cross_entropy(one, right, ignore_index=-1)
+        hit = (one.argmax(-1) == right)[right >= 0].float().mean()
+        assert float(found[question][1]) == pytest.approx(float(hit))
+    assert float(found.loss[1]) == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_stored_cost_is_that_of_the_model_run_without_the_mode():
+    model, table = qk.load("tiny-supervised"), stored.read("causes", "tiny-supervised")
+    assert table.attrs["fingerprint"] == model.fingerprint
+    scenes = qk.world.make(stored.SCENES, 0, 512)
+    images = model.transform.transforms[-1](scenes.image)
+    costs = table.loss.sel(of="mode")
+    at = costs.argmax(...)
+    layer, head, number = (int(at[name]) for name in ("layer", "head", "number"))
+    gone = qk.studies.removal(model, images, layer, head, torch.eye(24)[[number]])
+    label = scenes.factors.label.numpy()
+    without, intact = (stored._answered(gone[n], label) for n in ("output", "intact"))
+    lost = costs[layer, head, number]
+    assert float(lost) > 0.1
+    assert float(without.loss[0] - intact.loss) == pytest.approx(float(lost), abs=1e-3)
+
+
+def test_a_model_that_is_asked_nothing_has_no_costs(tmp_path):
+    with pytest.raises(ValueError, match="answer the questions"):
+        stored.store_causes(qk.load("tiny-dino"), 2, 1, tmp_path)

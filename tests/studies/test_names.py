@@ -298,3 +298,17 @@ def test_random_pairs_have_the_cosines_that_were_asked_for(families, monkeypatch
         torch.testing.assert_close(found, cosine.double().expand_as(found), atol=1e-5, rtol=0)
         assert len(first.unique(dim=0)) == len(first)
         assert first[:, 0].abs().mean() > 0.6
+
+
+def test_the_reachable_share_is_that_of_a_planted_direction(families):
+    """One of 24 dimensions is the kind, small beside the others, which are noise."""
+    generator = torch.Generator().manual_seed(0)
+    kind = families["kind"].fine
+    x = torch.randn(*kind.shape, 24, generator=generator)
+    x[..., 5] = 0.01 * torch.where(kind >= 0, kind - kind[kind >= 0].float().mean(), 0)
+    fit = torch.arange(len(kind)) < len(kind) // 2
+    namer = _names.Namer(families, x - x[fit].mean((0, 1, 2)), fit)
+    found = dict(zip(families, namer.reachable().tolist(), strict=True))
+    assert found["kind"] > 0.95
+    assert found["texture"] < 0.2
+    assert found["role"] < 0.2

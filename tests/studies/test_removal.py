@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 import qkutils as qk
+from qkutils import passes
 from qkutils.attention import total_variation
+from qkutils.studies import _removal
 
 
 def unit(count: int, at: int) -> torch.Tensor:
@@ -30,7 +34,10 @@ def without(net, images, layer: int, head: int, mode: int, part: float = 1.0):
         parts.sizes["mode"]
     )
     weights = np.exp(logits - logits.max(-1, keepdims=True))
-    return own, weights / weights.sum(-1, keepdims=True), (np.log(own) - logits).var(-1).mean()
+    missed = np.log(own) - logits
+    about = missed - (own * missed).sum(-1, keepdims=True)
+    taken = missed.var(-1).mean(), (own * about**2).sum(-1).mean()
+    return own, weights / weights.sum(-1, keepdims=True), taken
 
 
 @pytest.mark.parametrize(("layer", "head", "mode"), [(0, 0, 0), (1, 3, 2), (2, 1, 15)])
@@ -42,7 +49,7 @@ def test_removing_a_mode_moves_attention_as_scores_without_it_do(
     wanted = (abs(own - left).sum(-1) / 2).mean()
     assert wanted > 1e-3
     np.testing.assert_allclose(float(gone.moved[0]), wanted, rtol=1e-3)
-    np.testing.assert_allclose(float(gone.taken[0]), taken, rtol=1e-3)
+    np.testing.assert_allclose([gone.taken[0], gone.attended[0]], taken, rtol=1e-3)
 
 
 def test_a_shorter_direction_removes_a_part(plain_vit, images):
@@ -51,7 +58,7 @@ def test_a_shorter_direction_removes_a_part(plain_vit, images):
     np.testing.assert_allclose(
         float(gone.moved[0]), (abs(own - left).sum(-1) / 2).mean(), rtol=1e-3
     )
-    np.testing.assert_allclose(float(gone.taken[0]), taken, rtol=1e-3)
+    np.testing.assert_allclose([gone.taken[0], gone.attended[0]], taken, rtol=1e-3)
     whole = qk.studies.removal(plain_vit, images, layer=1, head=3, directions=unit(16, 2))
     np.testing.assert_allclose(float(gone.taken[0]), 0.7**4 * float(whole.taken[0]), rtol=1e-4)
 
@@ -131,3 +138,59 @@ def test_a_layer_with_null_modes_is_refused(make_vit, images):
 def test_total_variation_is_zero_only_for_the_same_map(plain_vit, images):
     attention = qk.observed_attention(plain_vit, images)
     assert float(total_variation(attention, attention).max()) == 0
+
+
+def edited(net, images, layer: int, head: int, mode: int):
+    """The network with weights that no longer read a mode's query, and its mean in the bias."""
+    net = copy.deepcopy(net)
+    model = qk.load(net)
+    z = []
+    qk.passes.visit_layers(
+        model, images, lambda n, _, x: z.append(qk.passes.normalise(x.double(), 1e-6))
+    )
+    u = qk.decompose(model, convention="exact").u.values[layer, head, mode]
+    u = torch.from_numpy(u).double()
+    block, d_head = net.blocks[layer], 16
+    gain, shift = block.norm1.weight.double(), block.norm1.bias.double()
+    rows = slice(head * d_head, (head + 1) * d_head)
+    weight, bias = block.attn.qkv.weight, block.attn.qkv.bias
+    along = weight[rows].double() @ (gain * u)
+    with torch.no_grad():
+        weight[rows] -= torch.outer(along, u / gain).float()
+        bias[rows] += (along * ((u / gain) @ shift + (z[layer] @ u).mean())).float()
+    return net
+
+
+@pytest.mark.parametrize(("layer", "head", "mode"), [(0, 0, 0), (1, 3, 2), (2, 1, 15)])
+def test_every_removal_is_that_of_edited_weights(plain_vit, images, layer, head, mode):
+    gone = qk.studies.every_removal(plain_vit, images, random=1)
+    one = gone.isel(layer=layer, head=head, direction=mode)
+    with torch.no_grad():
+        wanted = edited(plain_vit, images, layer, head, mode)(images)
+    np.testing.assert_allclose(one.output, wanted, atol=1e-4)
+    assert abs(one.output - gone.intact).max() > 1e-3
+    alone = qk.studies.removal(plain_vit, images, layer, head, unit(16, mode))
+    for size in ("moved", "taken", "attended"):
+        np.testing.assert_allclose(float(one[size]), float(alone[size][0]), rtol=1e-4)
+
+
+def test_every_removal_in_batches_is_the_same(plain_vit, images, monkeypatch):
+    whole = qk.studies.every_removal(plain_vit, images)
+    monkeypatch.setattr(_removal, "BATCH", 2)
+    for name, values in qk.studies.every_removal(plain_vit, images).items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-3, atol=1e-5)
+
+
+def test_random_directions_follow_the_modes_and_are_told_by_their_number(plain_vit, images):
+    gone = qk.studies.every_removal(plain_vit, images[:1], random=2, seed=1)
+    assert gone.mode.values.tolist() == [*range(16), -1, -1]
+    other = qk.studies.every_removal(plain_vit, images[:1], random=2, seed=2)
+    assert not np.allclose(gone.moved[..., 16:], other.moved[..., 16:])
+    np.testing.assert_allclose(gone.moved[..., :16], other.moved[..., :16], rtol=1e-4)
+
+
+def test_a_model_that_computes_more_than_its_blocks_is_refused(plain_vit, images, monkeypatch):
+    rest = passes._Rest.forward
+    monkeypatch.setattr(passes._Rest, "forward", lambda self, x: 1.01 * rest(self, x))
+    with pytest.raises(ValueError, match="more than its blocks"):
+        qk.studies.every_removal(plain_vit, images)

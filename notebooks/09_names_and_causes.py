@@ -1,0 +1,903 @@
+# ---
+# jupyter:
+#   jupytext:
+#     comment_magics: false
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-names)=
+# # Do modes with a clear meaning matter more?
+
+# %% tags=["parameters", "hide-input"]
+# MODEL: a name that qkutils.load takes, or the path of a checkpoint file
+MODEL = "tiny-supervised"
+# IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
+IMAGE_SIZE = 0
+# How many scenes are drawn, for the names
+COUNT = 256
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+
+import qkutils as qk
+from qkutils import models, statistics
+from qkutils.views import figures as plots
+from qkutils.book import is_embedded, ledger, stored, tell
+
+place = "L{} H{} M{}".format
+runs = [
+    name for name in models.family().loc["supervised"] if name in stored.names("causes")
+]
+causes = {name: stored.read("causes", name) for name in runs}
+lost = {name: found.sel(of="mode") for name, found in causes.items()}
+first_run = lost[runs[0]]
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-causes", "caption": "Each dot is a mode of tiny-supervised. Across: the part of its variance that its measured name explains. Up: what the model's answers lose when this one mode is removed (increase of the cross-entropy, summed over three questions; linear around zero, logarithmic above). Colour: its carried share, a share of variance. Computed elsewhere."}, "image": {"alt": "A scatter of explained share against the loss without the mode. Nearly all dots lie on the zero line whatever their explained share; about twenty rise above it."}}
+fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
+look = {"c": first_run.carried, "cmap": plots.SEQUENTIAL, "s": 12, "vmin": 0}
+dots = ax.scatter(first_run.share, first_run.loss, **look)
+ax.set_yscale("symlog", linthresh=0.01)
+ax.axhline(0, **plots.ZERO)
+ax.set(xlabel="explained share of its name", ylabel="cross-entropy gained without it")
+_ = fig.colorbar(dots, ax=ax, label="carried share")
+
+# %% [markdown]
+# Some modes have a clear meaning: they select red things, or the background. Are these the modes that the
+# model needs? The paper leaves this question open {cite}`pan2024dissecting`. For {numref}`fig-causes` we removed
+# each mode of one model, one at a time, and asked the model its questions again. Nearly all dots lie on the
+# line: without this mode, the model answers as before. A few dots lie above the line, and their names explain
+# between a tenth and more than a half. Does a clear name help to find them?
+#
+# **Where we stand.** {doc}`08_mode_gallery` showed what modes respond to, and invited us to give names. A name
+# is an opinion until it is tested, and a picture cannot show whether the model uses the mode.
+#
+# :::{admonition} Before you start
+# **After this chapter you can**
+# - name a mode by a measurement, test the name on other scenes, and compare it with chance;
+# - compare what modes tell with what tokens hold;
+# - remove a mode inside the softmax, and compare that with random directions of equal size;
+# - say what "equal size" has to mean before a softmax.
+#
+# **You need** {doc}`08_mode_gallery`; variance, and the idea of a permutation test.
+#
+# **Time**: 60 minutes to read with a pencil, 20 minutes for the tasks, a minute to run on a laptop. Runs
+# with no GPU and no network.
+# :::
+#
+# ## Names by measurement
+#
+# Look at four pictures, and you will find a name for a mode. To turn the name into a number, we need
+# pictures whose content is known. In the drawn scenes every patch has labels. There are seven families of
+# labels:
+#
+# - its *place* in the grid;
+# - *object* or background;
+# - the *role* of its object (target or distractor), and the object's *colour*, *kind* and *texture*;
+# - the *part* of the object.
+#
+# A family explains a share of the variance of a projection $y$. We replace each value by the mean of all
+# patches with the same label, and ask how much of the squared error is gone. This *explained share* is
+#
+# $$ \frac{\sum (y - m_{\text{base}})^2 - \sum (y - m_{\text{label}})^2}{\sum y^2}, $$
+#
+# where $y$ is centred. The sums in the numerator run over the patches that have a label of the family. The
+# sum in the denominator runs over all patches, so the shares of different families can be compared.
+#
+# The base mean $m_{\text{base}}$ uses what is known without the label. For place and object, nothing is known.
+# For role, colour, kind and texture, we know that the patch shows an object. For part, we know the kind of
+# the object, because a wheel always belongs to a cart.
+#
+# We split the scenes into two halves. The first half chooses the name: for each query direction and each
+# key direction, the family with the largest share, and its labels with the highest and the lowest mean.
+# The **second half** measures the explained share. How large would the share be by chance? We use two nulls:
+#
+# - *Meaningless labels.* We take the labels of another scene, at the same places. (Places are the same in
+#   all scenes, so we shift them round the grid instead.) This null asks: does the direction tell anything?
+# - *Random directions.* We name random directions of the same layer's tokens in the same way. This null
+#   asks: does the name belong to the mode? There are two sorts. *Any* directions point anywhere. *Leaning*
+#   directions are random sums of tokens, so they lean to where tokens vary much.
+#
+# Many tests give many false alarms. So we correct both tests: among the names that pass, at most 5 % are
+# expected to be false ({term}`false discovery rate`).
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# How many of the names will pass the first null? And how many the second?
+# :::
+
+# %%
+model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
+embedded = is_embedded(model)
+subject = model if embedded else qk.load("tiny-supervised")
+names = qk.studies.names(subject, *qk.world.labelled(subject, COUNT))
+
+# %% tags=["hide-input"]
+instead = f"(It stands in for {model.name}: the labels are those of drawn scenes.)"
+every = names.stack(of=("layer", "head", "mode", "side"))
+usual = names.random_share.sel(null="leaning").median("direction")
+tell(
+    subject=subject.name,
+    stand_in="" if embedded else instead,
+    tests=names.share.size,
+    random=names.sizes["direction"],
+    some_content=float((names.q < 0.05).mean()),
+    over_random=int((names.q_random < 0.05).sel(null="any").sum()),
+    over_leaning=int((names.q_random < 0.05).sel(null="leaning").sum()),
+    uncorrected=float((names.p_random < 0.05).sel(null="any").mean()),
+    best_share=float(names.share.max()),
+    middle_share=float(names.share.median()),
+    weak_names=int(((names.q < 0.05) & (names.share < 0.01)).sum()),
+    under_leaning=float((names.share < usual).mean()),
+)
+
+
+# %% tags=["hide-input"]
+def as_table(of):
+    """Names in rows: what they are, and how far they can be trusted."""
+    q = {f"q, {n}": of.q_random.sel(null=n).values for n in names.null.values}
+    shown = {n: of[n].values for n in ("family", "high", "low")}
+    shown |= {
+        "explained share": of.share.values.round(2),
+        "q, labels": of.q.values,
+        **q,
+    }
+    frame = pd.DataFrame(shown).round(3)
+    frame.index = [f"{place(*at)}, {side}" for *at, side in of["of"].values]
+    return frame
+
+
+carrying = qk.scan(
+    subject, qk.world.pictures(0, 48, 48 + COUNT), k=1, statistics=["variance"]
+)
+carried = carrying.logit_variance / (
+    carrying.logit_variance.sum("mode") + carrying.salience_variance
+)
+
+# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
+ends = [0.025, 0.5, 0.975]
+low, median, high = np.quantile(names.random_share.sel(null="any"), ends, axis=1)
+lean = np.quantile(names.random_share.sel(null="leaning"), ends, axis=1)
+depth = names.layer.values
+at = depth[:, None] + np.linspace(-0.12, 0.12, names.share[0, 0].size)
+fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
+ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
+ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
+for line, style in zip(lean, (":", "--", ":"), strict=True):
+    ax.hlines(line, depth - 0.45, depth + 0.45, color="k", ls=style)
+ax.plot([], [], "k--", label="leaning ones, median")
+ax.plot([], [], "k:", label="leaning ones, 95 %")
+for side, colour, aside in zip(
+    names.side.values, plots.PALETTE, (-0.18, 0.18), strict=False
+):
+    of_side = names.share.sel(side=side).stack(of=("head", "mode"))
+    ax.plot((at + aside).ravel(), of_side.values.ravel(), ".", color=colour, ms=3)
+    ax.plot([], [], "o", color=colour, label=f"{side} directions")
+ax.set(xlabel="layer", ylabel="explained share")
+_ = fig.legend(loc="outside upper center", ncols=3)
+
+# %% [markdown]
+# :::{dropdown} What the run says
+# **The first null.** Of {glue:text}`tests` names of {glue:text}`subject`, {glue:text}`some_content:.0%` pass.
+# {glue:text}`stand_in` This null only asks whether a direction tells *something* about a patch. The median name
+# explains {glue:text}`middle_share:.0%` of the variance, the best one {glue:text}`best_share:.0%`.
+#
+# **The second null.** We compare each name with {glue:text}`random` random directions of each sort and layer.
+# {glue:text}`over_random` names pass against *any* directions, and {glue:text}`over_leaning` against *leaning*
+# ones. Without the correction, {glue:text}`uncorrected:.0%` would pass against any directions. Chance alone
+# gives 5 %. The folded cell above draws all names over both nulls; {glue:text}`under_leaning:.0%` of them lie
+# below the median of leaning directions.
+#
+# So a name can pass the first null and still be true of most directions. The content lies in the *tokens*,
+# and nearly every direction shows some of it.
+# :::
+#
+# The table shows the eight names with the largest explained share. The columns `high` and `low` name the two
+# ends. The columns `q` are corrected p values: against meaningless labels, against *any* random
+# directions, and against *leaning* ones. (The view of {doc}`08_mode_gallery` gives the first and the last.) Read
+# the explained share before you read `q`: {glue:text}`weak_names` names pass the first null and explain less than
+# a hundredth of the variance.
+
+# %% tags=["hide-input"]
+as_table(every.isel(of=np.argsort(-every.share.values)[:8]))
+
+# %% [markdown]
+# ## What tokens hold, and what modes tell
+#
+# A family can explain little for two reasons. Modes may not select it. Or the tokens may not hold it, so that
+# no direction could. We can tell these apart. For each family, we look for the *best* direction of all on the
+# first half of the scenes, and measure its explained share on the second half. This is the most that a mode
+# could reach.
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "The explained share of each family, layer by layer, on a logarithmic scale. Black: the best direction of all, the most that a mode could reach. Blue squares: the best mode. Blue line: the mean of all modes. Grey dashed: the mean of random directions of any kind. A curve ends where the share falls below a thousandth."}, "image": {"alt": "Seven small panels, one for each family, with four curves over layers: the reachable share on top, then the best mode, then the means of modes and of random directions close together."}}
+by_family = names.share_of.mean(("side", "head", "mode"))
+best_mode = names.share_of.max(("side", "head", "mode"))
+by_chance = names.random_share_of.sel(null="any")
+curves = {
+    "the best direction": (names.reachable, {"color": "k"}),
+    "the best mode": (best_mode, {"color": plots.PALETTE[0], "marker": "s", "ls": ""}),
+    "all modes, mean": (by_family, {"color": plots.PALETTE[0]}),
+    "random directions, mean": (by_chance, {"color": "0.5", "ls": "--"}),
+}
+fig, axes = plt.subplots(
+    2, 4, figsize=(7.5, 4.2), layout="constrained", sharex=True, sharey=True
+)
+for ax, family in zip(axes.ravel(), names.family_name.values, strict=False):
+    for label, (values, look) in curves.items():
+        one = values.sel(family_name=family)
+        ax.plot(one.layer, one.where(one > 1e-3), ms=3.5, label=label, **look)
+    ax.set(yscale="log", ylim=(1e-3, 1.1), title=family)
+axes[1, 3].axis("off")
+axes[1, 3].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", frameon=False)
+_ = fig.supxlabel("layer"), fig.supylabel("explained share")
+
+# %% tags=["hide-input"]
+deep = names.sizes["layer"] // 3
+late = slice(-deep, None)
+most, told = names.reachable[late].mean("layer"), by_family[late].mean("layer")
+part_of_most = (told / most).where(most > 0.01)
+tell(
+    reached="; ".join(
+        f"{f} {float(told.sel(family_name=f)):.1%} of {float(most.sel(family_name=f)):.0%}"
+        for f in names.family_name.values
+    ),
+    role_most=float(names.reachable.sel(family_name="role").max()),
+    role_mean=float(by_family.sel(family_name="role").mean()),
+    role_best=float(best_mode.sel(family_name="role").max()),
+    gap=float(abs(by_family - by_chance).mean()),
+)
+over_layers = names.share_of.mean(("side", "mode"))
+of = {f: over_layers.sel(family_name=f) for f in ("colour", "kind", "part")}
+of = {f: values.reset_coords(drop=True) for f, values in of.items()}
+moves = {f: statistics.late_minus_early(values) for f, values in of.items()}
+beyond_tokens = statistics.late_minus_early(
+    of["colour"] - by_chance.sel(family_name="colour", drop=True).drop_vars("null")
+)
+limit = names.reachable.reset_coords(drop=True)
+relative = {f: of[f] / limit.sel(family_name=f, drop=True) for f in ("part", "colour")}
+part_leads = statistics.late(of["part"] - of["colour"])
+part_relative = statistics.late(relative["part"] - relative["colour"])
+tell(
+    colour_move=statistics.text(moves["colour"], ".3f"),
+    part_relative=statistics.text(part_relative, ".3f"),
+    part_leads=statistics.text(part_leads, ".3f"),
+)
+
+# %% [markdown]
+# {numref}`fig-families` says three things.
+#
+# - **Tokens hold much more than the mean mode tells.** Over the last third of the layers, the mean mode tells:
+#   {glue:text}`reached` that could be reached.
+# - **Modes tell what random directions tell.** On average the blue and the grey lines differ by
+#   {glue:text}`gap:.3f`. Where a family changes with depth, the tokens change.
+# - **Small families have a low ceiling.** A patch of 8 pixels holds few parts. Part minus colour is
+#   {glue:text}`part_leads` in the last third. As a part of what can be reached, it is {glue:text}`part_relative`.
+#
+# ### Why does no mode tell the role?
+#
+# The model was trained to say in what an object is odd. Yet *role* (target or distractor) explains
+# {glue:text}`role_mean:.1%` of a mode's variance, and the best mode tells {glue:text}`role_best:.1%`. Even the best
+# direction reaches {glue:text}`role_most:.0%`. Here is one idea, and a test of it. *Odd* is no property of an
+# object: it is a difference from the others in the scene. The differing object may be red among blue, or a cup
+# among carts. So the role is not a direction. It is a *distance* from the others.
+#
+# We ask two readers whether a patch belongs to the target. The first reader may use one direction of the
+# tokens, fitted on half of the scenes. The second fits nothing. It takes the distance of the patch from the mean of
+# all object patches of the scene. Both see tokens from which the mean of their place is subtracted, because
+# targets stand at some places more often than at others.
+
+
+# %% tags=["hide-input"]
+def area_under_curve(score, is_target):
+    """How often a target patch has the larger score than another one: 0.5 is chance."""
+    order = score.argsort().argsort().double() + 1
+    count = is_target.sum()
+    above = order[is_target].sum() - count * (count + 1) / 2
+    return float(above / (count * (len(score) - count)))
+
+
+def along_one(x, fit, is_target):
+    """Scores along the best direction by ridge regression on the tokens `fit`."""
+    wanted, own = is_target[fit].float(), x[fit] - x[fit].mean(0)
+    ridge = 0.01 * len(own) * own.var() * torch.eye(x.shape[1])
+    return x @ torch.linalg.solve(own.T @ own + ridge, own.T @ (wanted - wanted.mean()))
+
+
+# %% tags=["hide-input"]
+def readers_of_role(model, images, role):
+    """Per layer, how well one direction and how well a distance tell target patches."""
+    on, found = role >= 0, []
+    of_scene = torch.arange(len(role))[:, None].expand_as(role)[on]
+    fit = of_scene < len(role) // 2
+    for x in tokens(model, images):  # [scene, patch, d_model], normalised
+        x = x - (x * on[..., None]).sum(0) / on.sum(0).clamp(min=1)[:, None]
+        middle = (x * on[..., None]).sum(1) / on.sum(1).clamp(min=1)[:, None]
+        far = (x - middle[:, None])[on].norm(dim=-1)
+        one = along_one(x[on], fit, role[on] == 1)
+        found.append(
+            [area_under_curve(s[~fit], role[on][~fit] == 1) for s in (one, far)]
+        )
+    return np.array(found)
+
+
+# %% tags=["hide-input"]
+def tokens(model, images):
+    """The normalised patch tokens of every layer."""
+    kept = {}
+
+    def keep(layer, which, x):
+        own = qk.passes.normalise(x[:, model.prefix_tokens :], model.heads.ln_eps)
+        kept.setdefault(layer, []).append(own)
+
+    qk.passes.visit_layers(model, images, keep)
+    return [torch.cat(each) for each in kept.values()]
+
+
+table = models.family().loc[["supervised", "untrained"]].dropna(axis=1)
+
+
+def of_run(name):
+    """Both readers on scenes, for one training run."""
+    run = qk.load(name)
+    images, families = qk.world.labelled(run, COUNT)
+    return readers_of_role(run, images, families["role"].fine.flatten(1))
+
+
+readers = {
+    objective: np.stack([of_run(name) for name in row])
+    for objective, row in table.iterrows()
+}
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-role", "caption": "How often a patch of the target gets a larger score than a patch of a distractor; 0.5 is chance. Left: the score is the projection on one fitted direction. Right: the score is the distance from the mean of the scene's object patches. Thin: training runs. Thick: their mean."}, "image": {"alt": "Two panels with curves over depth for supervised and untrained models. Left, both stay near chance, the supervised one rises a little. Right, the untrained curve stays flat at 0.6 and the supervised one rises to about 0.7."}}
+fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharey=True, layout="constrained")
+for objective, look in plots.looks(list(readers)).items():
+    for ax, values in zip(axes, np.moveaxis(readers[objective], -1, 0), strict=True):
+        ax.plot(values.T, color=look["color"], lw=0.7, alpha=0.6)
+        ax.plot(
+            values.mean(0), color=look["color"], marker=look["marker"], label=objective
+        )
+for ax, title in zip(axes, ("one direction", "distance from the others"), strict=True):
+    ax.set(xlabel="layer", title=title)
+    ax.axhline(0.5, **plots.ZERO)
+axes[0].set_ylabel("target before distractor")
+_ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+
+# %% tags=["hide-input"]
+last = {objective: values[:, -deep:].mean(1) for objective, values in readers.items()}
+role_ahead = statistics.over_runs(last["supervised"][:, 1] - last["supervised"][:, 0])
+role_learned = statistics.over_runs(last["supervised"][:, 1] - last["untrained"][:, 1])
+tell(
+    role_ahead=statistics.text(role_ahead),
+    role_learned=statistics.text(role_learned),
+    role_one=float(last["supervised"][:, 0].mean()),
+    role_far=float(last["supervised"][:, 1].mean()),
+    role_untrained=float(last["untrained"][:, 1].mean()),
+    role_runs=table.shape[1],
+)
+
+# %% [markdown]
+# In the last third of the supervised models, the distance tells a target patch from a distractor patch in
+# {glue:text}`role_far:.0%` of the pairs, and the fitted direction in {glue:text}`role_one:.0%`. The difference is
+# {glue:text}`role_ahead` over {glue:text}`role_runs` runs. In untrained models the distance reaches
+# {glue:text}`role_untrained:.0%`, because an odd object also *looks* different. Training adds
+# {glue:text}`role_learned`. So the test supports the idea: the tokens tell the role rather as a distance from the
+# others than along a direction. A mode is a direction. (We chose this test after we had seen that role
+# explains little.)
+#
+# ## Do high cosines relate like with like?
+#
+# If the paper's reading of cosines is right, modes with a high cosine often have one name for both
+# directions. Modes with a cosine near zero have it less often. *High* means: in the highest twentieth of
+# the model's cosines. *Near zero* means: inside the {term}`null band`. *One name* means: the same family, with
+# the same label at the high end.
+#
+# But any two directions that lie close together tend to have the same name. So we also name random pairs of
+# leaning directions, ten pairs for each mode. Each pair has the *same cosine* as the mode.
+
+# %%
+band = qk.null_band(subject, convention="exact")
+near, like = abs(names.cosine) < band, names.cosine > names.cosine.quantile(0.95)
+forced = names.random_same
+
+
+# %% tags=["hide-input"]
+def over_heads(values):
+    """The mean over the heads that have a value, with an interval over these heads."""
+    of_heads = values.stack(each=("layer", "head")).reset_index("each", drop=True)
+    return statistics.bootstrap(of_heads, over="each")
+
+
+of_like, of_near = (names.same.where(which).mean("mode") for which in (like, near))
+same_name = over_heads(of_like - of_near)
+over_forced = over_heads((names.same - forced).where(like).mean("mode"))
+tell(
+    high=float(names.cosine.quantile(0.95)),
+    like=float(names.same.where(like).mean()),
+    like_forced=float(forced.where(like).mean()),
+    like_count=int(like.sum()),
+    near=float(names.same.where(near).mean()),
+    near_forced=float(forced.where(near).mean()),
+    near_count=int(near.sum()),
+    same_name=statistics.text(same_name),
+    over_forced=statistics.text(over_forced),
+)
+
+# %% [markdown]
+# | modes | number | one name at both directions | random pairs with the same cosines |
+# |---|---|---|---|
+# | cosine above {glue:text}`high:.2f` | {glue:text}`like_count` | {glue:text}`like:.0%` | {glue:text}`like_forced:.0%` |
+# | cosine inside the null band | {glue:text}`near_count` | {glue:text}`near:.0%` | {glue:text}`near_forced:.0%` |
+#
+# Within heads, modes with a high cosine have one name more often than modes near zero: the difference is
+# {glue:text}`same_name` (interval over heads). A reader of galleries would see this difference. But part of it
+# is geometry, as the last column of the table shows. Modes with a high cosine minus random pairs with the same
+# cosines: {glue:text}`over_forced`. Only this second difference is about the modes.
+#
+# ## Does the model use the mode?
+#
+# A gallery shows what goes with a mode. To find out whether the model *uses* the mode, we take it away. Inside
+# the softmax we replace the query token $z_i$ by $z_i - a\,a^\top(z_i - \bar z)$. Here $a$ is a unit vector,
+# and $\bar z$ is the mean over scenes and tokens. The head no longer sees how its queries differ along $a$.
+# With $a = u_n$, the head loses what mode $n$ says about differences between queries. The mean along $a$ stays,
+# because the model has never seen a zero in its place.
+#
+# As a null we remove random unit vectors in the span of the head's *other* modes. In each layer we remove the
+# mode that carries most. Such a mode takes more out of the logits than a random direction does. So we measure
+# a second time, at *equal size*: we remove only a part of the mode and of each direction, so that all parts take
+# the same variance over keys out of the logits.
+#
+# :::{admonition} Predict, then look
+# :class: tip
+# At equal size, will the modes that carry most move the model's outputs more than random directions, less,
+# or about as much?
+# :::
+
+# %%
+held_out = qk.pictures.images(qk.world.pictures(0, 0, 32), subject, 32)
+strongest = carrying.logit_variance.max("mode").argmax("head")
+generator = torch.Generator().manual_seed(0)
+span = carrying.sizes["mode"]
+
+
+def one_and_others(mode):
+    """A mode's direction, and twelve random ones in the span of the other modes."""
+    chance = torch.randn(12, span, generator=generator)
+    chance[:, mode] = 0
+    others = torch.nn.functional.normalize(chance, dim=-1)
+    return torch.cat([torch.eye(span)[[mode]], others])
+
+
+# %%
+def remove(at, directions, size=None):
+    """Remove directions, whole or shortened until they are of equal size, and compare."""
+    if size is not None:
+        part = (size.min() / size).values ** 0.25  # a size grows with length⁴
+        directions = directions * torch.tensor(part)[:, None].float()
+    gone = qk.studies.removal(subject, held_out, *at, directions)
+    return gone.assign(change=qk.studies.relative_change(gone))
+
+
+# %% tags=["hide-input"]
+removed = {}
+for layer, head in enumerate(strongest.values):
+    at = layer, int(head)
+    mode = int(carrying.logit_variance[at].values.argmax())
+    directions = one_and_others(mode)
+    whole = remove(at, directions)
+    equal, seen = (
+        remove(at, directions, whole[size]) for size in ("taken", "attended")
+    )
+    removed[*at, mode] = xr.Dataset(
+        {
+            "whole": whole.change,
+            "at_equal": equal.change,
+            "attention_at_equal": equal.moved,
+            "at_seen": seen.change,
+            "looked_at": whole.attended / whole.taken,
+        }
+    ).reset_coords(drop=True)
+of_all = xr.concat(removed.values(), "mode")
+of_mode, others = of_all.isel(direction=0), of_all.isel(direction=slice(1, None))
+ratio = of_mode / others.median("direction")
+above, below = of_mode > others.max("direction"), of_mode < others.min("direction")
+
+# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-removed", "caption": "Each row: one layer's mode that carries most (orange), beside random directions in the span of the head's other modes (grey). Each value is divided by the median of the random directions. From the left: the outputs' move when all is removed; the outputs' move at equal variance over keys; which part of that variance lies on keys that the head attends to; the outputs' move at equal variance over attended keys."}, "image": {"alt": "Four panels with a row for each layer's strongest mode, an orange diamond for its removal and grey dots for random directions around one."}}
+panels = {
+    "whole": "outputs moved,\nall removed",
+    "at_equal": "outputs moved,\nequal size",
+    "looked_at": "part of the size\non attended keys",
+    "at_seen": "outputs moved,\nequal attended size",
+}
+fig, axes = plt.subplots(1, 4, figsize=(7.5, 3.6), sharey=True, layout="constrained")
+for ax, (what, title) in zip(axes, panels.items(), strict=True):
+    middle = others[what].median("direction")
+    for row in range(len(removed)):
+        ax.plot(
+            others[what][row] / middle[row], np.full(12, row), "o", color="0.6", ms=3.5
+        )
+        ax.plot(ratio[what][row], row, "D", color=plots.PALETTE[1], ms=6)
+    ax.axvline(1, **plots.ZERO)
+    ax.set(xscale="log", xlabel=title)
+axes[0].set_yticks(range(len(removed)), [place(*at) for at in removed])
+axes[0].invert_yaxis()
+_ = fig.supxlabel("÷ median of the random directions")
+
+# %% tags=["hide-input"]
+tell(removed=len(removed))
+tell(**{f"ratio_{n}": float(v.median()) for n, v in ratio.items()})
+tell(**{f"above_{n}": int(v.sum()) for n, v in above.items()})
+tell(**{f"below_{n}": int(v.sum()) for n, v in below.items()})
+tell(
+    looked_mode=float(of_mode.looked_at.median()),
+    looked_random=float(others.looked_at.median()),
+)
+
+# %% [markdown]
+# :::{dropdown} What the run says
+# **All removed.** The outputs of {glue:text}`subject` move further than for each of twelve random directions in
+# {glue:text}`above_whole` of {glue:text}`removed` heads. They move {glue:text}`ratio_whole:.1f` times as far as for
+# the median direction. This is no surprise, because we chose modes that carry much.
+#
+# **Equal size.** Now they move *less*: {glue:text}`ratio_at_equal:.2f` times as far as the median direction. In
+# {glue:text}`below_at_equal` of {glue:text}`removed` heads the mode moves the outputs less than each of the twelve.
+#
+# **Why?** A softmax does not listen to all keys alike. If a key gets no attention, its logit can change by
+# much, and nothing happens. So we ask which part of the variance lies on keys that the head attends to. (Each key
+# counts as much as its attention.) For the modes the part is {glue:text}`looked_mode:.2f`, for random directions
+# {glue:text}`looked_random:.2f`. In {glue:text}`below_looked_at` of {glue:text}`removed` heads it is smaller
+# than for each random direction. A mode that carries much separates attended keys from ignored ones. That work is
+# done: among the attended keys it hardly differs any more. A random direction still moves the attended keys.
+#
+# **Equal attended size.** We repeat the comparison, and count only variance on attended keys. Now the modes move
+# the outputs {glue:text}`ratio_at_seen:.2f` times as far as the median direction. They move them less than
+# each random direction in {glue:text}`below_at_seen` heads, and further than each in {glue:text}`above_at_seen`. So
+# most of the disadvantage came from the measure of size. Before a softmax, equal variance is not equal size.
+# :::
+#
+# ## Do modes with a clear meaning matter more?
+#
+# Moving the outputs is not yet being useful. So we return to {numref}`fig-causes`, and to *all* modes of
+# a model: {glue:text}`modes`. We remove each one, and ask the model its three questions about
+# {glue:text}`scenes` that it has never seen: which kind, which colour, and what is odd. The study takes minutes,
+# so its numbers are stored (`qkutils causes MODEL`), for {glue:text}`runs`.
+
+# %% tags=["hide-input"]
+QUESTIONS = ["kind", "colour", "odd factor"]
+cost = {
+    name: one[QUESTIONS].to_dataarray("question").mean("question")
+    for name, one in lost.items()
+}
+count = first_run.loss.size
+halves = float(first_run.attrs["halves"])
+tell(
+    modes=count,
+    runs=", ".join(runs),
+    scenes=lost[runs[0]].attrs["scenes"].split(" of ")[0],
+    intact="; ".join(f"{q} {float(lost[runs[0]].attrs[q]):.0%}" for q in QUESTIONS),
+    dearest=float(max(one.max() for one in cost.values())),
+    dear=int((cost[runs[0]] >= 0.01).sum()),
+    mean_cost=statistics.text(100 * over_heads(cost[runs[0]].mean("number"))),
+    halves=halves,
+    ceiling=float(np.sqrt(2 * halves / (1 + halves))),
+)
+
+
+# %% tags=["hide-input"]
+def by_head(values):
+    """Values over heads, all layers' in one row, and modes."""
+    return values.stack(each=("layer", "head"), create_index=False).drop_vars(
+        ["layer", "head"], errors="ignore"
+    )
+
+
+def related(run, what, effect="loss", given=()):
+    """The rank correlation of one property of a run's modes with what their removal costs."""
+    one = by_head(lost[run].drop_vars("family"))
+    held = [one[name] for name in given]
+    return statistics.rank_correlation(one[what], one[effect], "each", held, draws=300)
+
+
+def by_chance_alone(run, what, draws=200):
+    """The same correlation where a property is shuffled among the modes of its head."""
+    one, generator = by_head(lost[run].drop_vars("family")), np.random.default_rng(0)
+    pair = one[[what, "loss"]].transpose("each", "number")
+    from_all = []
+    for _ in range(draws):
+        mixed = generator.permuted(pair[what].values, axis=1)
+        both = pd.DataFrame({"x": mixed.ravel(), "y": pair.loss.values.ravel()})
+        from_all.append(both.corr("spearman").iloc[0, 1])
+    return statistics.ends(np.array(from_all))
+
+
+# %% tags=["hide-input"]
+rows = {
+    "explained share": ("share", ()),
+    "carried share": ("carried", ()),
+    "strength σ": ("sigma", ()),
+    "cosine": ("cosine", ()),
+    "explained share, given carried": ("share", ("carried",)),
+    "cosine, given carried": ("cosine", ("carried",)),
+}
+found = {
+    label: [related(run, what, given=given) for run in runs]
+    for label, (what, given) in rows.items()
+}
+null = {
+    label: by_chance_alone(runs[0], what)
+    for label, (what, given) in rows.items()
+    if not given
+}
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-matter", "caption": "Which modes cost the model most when they are removed? Rank correlation of a property of a mode with the cross-entropy gained without it. Dots: training runs, each with its interval over heads. Grey: the middle 95 % where the property is shuffled among the modes of each head (first run)."}, "image": {"alt": "Six rows of dots with intervals: correlations of explained share, carried share, strength and cosine with the loss, and two partial ones, mostly between 0 and 0.3."}}
+fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+for row, (label, several) in enumerate(found.items()):
+    if label in null:
+        low, high = null[label]
+        ax.barh(row, high - low, 0.7, left=low, zorder=0, **plots.CHANCE)
+    for number, one in enumerate(several):
+        at = row + 0.12 * (number - (len(several) - 1) / 2)
+        ax.plot([one.low, one.high], [at, at], color=plots.PALETTE[0], lw=1)
+        ax.plot(one.estimate, at, "o", color=plots.PALETTE[0], ms=4)
+ax.axvline(0, **plots.ZERO)
+ax.set_yticks(range(len(found)), list(found))
+ax.invert_yaxis()
+_ = ax.set_xlabel("rank correlation with the cross-entropy gained")
+
+# %% tags=["hide-input"]
+flat = first_run.drop_vars("family").stack(
+    mode=("layer", "head", "number"), create_index=False
+)
+flat = flat.isel(mode=(flat.carried >= 0.05).values).drop_vars(
+    ["layer", "head", "number"]
+)
+of_used = statistics.rank_correlation(flat.share, flat.loss, "mode", [flat.carried])
+tell(used=flat.sizes["mode"], of_used=statistics.text(of_used))
+
+# %% tags=["hide-input"]
+per_move = {
+    name: [
+        one.loss.sum(rest) / one.moved.sum(rest)
+        for rest, one in (
+            ("number", one.sel(of="mode")),
+            ("number", one.sel(of="random")),
+        )
+    ]
+    for name, one in causes.items()
+}
+dearer = over_heads(per_move[runs[0]][0] - per_move[runs[0]][1])
+named_matters, carried_matters, given_carried, cosine_matters = (
+    found[label][0]
+    for label in (
+        "explained share",
+        "carried share",
+        "explained share, given carried",
+        "cosine",
+    )
+)
+accuracy_too = {
+    name: statistics.rank_correlation(
+        by_head(lost[name].share), by_head(cost[name]), "each", draws=300
+    )
+    for name in runs
+}
+tell(
+    named_matters=statistics.text(named_matters),
+    carried_matters=statistics.text(carried_matters),
+    given_carried=statistics.text(given_carried),
+    accuracy_too=statistics.text(accuracy_too[runs[0]]),
+    dearer=statistics.text(dearer, ".3f"),
+)
+top = first_run.stack(at=("layer", "head", "number"))
+top = top.isel(at=np.argsort(-top.loss.values)[:6])
+pd.DataFrame(
+    {
+        "family": top.family.values,
+        "explained share": top.share.values.round(2),
+        "carried share": top.carried.values.round(2),
+        "cross-entropy gained": top.loss.values.round(3),
+        "accuracy lost": top[QUESTIONS].to_dataarray("q").mean("q").values.round(3),
+    },
+    index=[place(*at) for at in top["at"].values],
+)
+
+# %% [markdown]
+# **One mode hardly matters.** The intact model answers rightly: {glue:text}`intact`. Removing one mode costs
+# {glue:text}`mean_cost` percentage points of accuracy (mean over three questions; interval over heads). Only
+# {glue:text}`dear` of {glue:text}`modes` modes cost one point or more, and the dearest costs
+# {glue:text}`dearest:.1%`. The table shows the six modes without which the cross-entropy grows most.
+#
+# **What a mode carries predicts its cost a little.** The rank correlation with the cross-entropy is
+# {glue:text}`carried_matters`. Note how noisy single costs are. If we measure the cross-entropy on two halves of the
+# scenes, the ranks of all modes correlate by {glue:text}`halves:.2f` only. So no property can be expected to reach
+# more than about {glue:text}`ceiling:.2f`.
+#
+# **A clear name adds little.** The correlation of explained share with the cross-entropy is
+# {glue:text}`named_matters`; with accuracy it is {glue:text}`accuracy_too`. Among modes that carry alike, it is
+# {glue:text}`given_carried`. Among the {glue:text}`used` modes that carry at least a twentieth, it is
+# {glue:text}`of_used` (interval over modes). An interval that contains zero tells nothing. So a clear name may tell
+# a little, but it adds less than what the mode carries. (Some of the dearest modes have a clear name. They also
+# carry much.)
+#
+# **Modes are dearer than random directions.** For the same move of attention, removing modes costs more
+# cross-entropy than removing random directions of the same head: {glue:text}`dearer` per unit of total variation.
+#
+# :::{dropdown} Where these numbers come from
+# `qkutils causes` removes every mode by `qk.studies.every_removal`, on scenes of a world seed that neither
+# training nor naming used. It starts each run at the input of the layer where something is removed.
+# :::
+#
+# **Try it.**
+#
+# 1. In the view of {doc}`08_mode_gallery`, open the first mode of the table above. Is its name strong? Is it the
+#    strongest mode of its head?
+# 2. *With a pencil.* A head gives all attention to two keys, half to each. A mode changes the logits of all
+#    other keys by −5. How does attention move? What is the mode's variance over keys?
+#
+# :::{dropdown} What you may have found
+# 1. The table gives its explained share and its carried share; its number in the head is the number after M.
+# 2. Attention does not move: the other keys had none, and get none. Yet the variance over keys is large. With
+#    2 attended keys of 64, it is $25 \cdot \frac{2}{64}\cdot\frac{62}{64} \approx 0.76$. Weighted by attention it
+#    is 0.
+# :::
+#
+# ## Did we reproduce it?
+
+
+# %% tags=["hide-input"]
+def of_runs(several):
+    """The same over training runs, where there are several."""
+    return f"over {len(runs)} runs {statistics.text(several)}" if len(runs) > 1 else ""
+
+
+where = f"{subject.name}, {COUNT} scenes"
+heads = f"{carrying.sizes['layer'] * carrying.sizes['head']} heads"
+some = f"{len(removed)} heads"
+equal_gap = statistics.bootstrap(np.log(ratio.at_equal), "mode")
+seen_gap = statistics.bootstrap(np.log(ratio.at_seen), "mode")
+looked_gap = statistics.bootstrap(
+    of_mode.looked_at - others.looked_at.median("direction"), "mode"
+)
+by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")
+evenly = np.full(by_mode.sizes["layer"], 1 / by_mode.sizes["layer"])
+beyond = statistics.over_depth(
+    by_mode - names.random_share.sel(null="leaning").mean("direction"), evenly
+)
+given_runs = statistics.over_runs(
+    [float(f.estimate) for f in found["explained share, given carried"]]
+)
+over_stored = statistics.over_runs(
+    [float(f.estimate) for f in found["explained share"]]
+)
+ledger.Rows(
+    [
+        ledger.claim(
+            "Modes with a high cosine relate like with like more often than modes near zero.",
+            same_name,
+            1,
+            "same object",
+            subject=where,
+            over=heads,
+            said_by="paper",
+        ),
+        ledger.claim(
+            "Modes with a high cosine do so more often than random pairs with the same cosine.",
+            over_forced,
+            1,
+            "same object",
+            subject=where,
+            over=heads,
+        ),
+        ledger.claim(
+            "The names of modes explain more than those of leaning random directions.",
+            beyond,
+            1,
+            "explained share",
+            subject=where,
+            over=heads,
+            more="weighted by what modes carry",
+        ),
+        ledger.claim(
+            "Early layers tell more of colour than late layers.",
+            moves["colour"],
+            -1,
+            "explained share",
+            subject=where,
+            over=heads,
+            said_by="paper",
+            form=".3f",
+            more=f"less random directions: {statistics.text(beyond_tokens, '.3f')}",
+        ),
+        ledger.claim(
+            "Late layers tell more of parts than of colours, as a part of what can be reached.",
+            part_relative,
+            1,
+            "explained share",
+            subject=where,
+            over=heads,
+            said_by="paper",
+            form=".3f",
+            seen=True,
+            more=f"not divided: {statistics.text(part_leads, '.3f')}",
+        ),
+        ledger.claim(
+            "Training makes the distance from the other objects tell a target.",
+            role_learned,
+            1,
+            "accuracy",
+            subject="supervised minus untrained",
+            over=f"{table.shape[1]} runs",
+            seen=True,
+            more="pairs of patches told rightly",
+        ),
+        ledger.claim(
+            "The variance of modes that carry most lies less on attended keys than that of random "
+            "directions.",
+            looked_gap,
+            -1,
+            "explained share",
+            subject=where,
+            over=some,
+            seen=True,
+        ),
+        ledger.claim(
+            "Modes whose names explain more cost more cross-entropy when removed.",
+            named_matters,
+            1,
+            "correlation",
+            subject=f"{runs[0]}, {count} modes",
+            over=heads,
+            more=of_runs(over_stored),
+        ),
+        ledger.claim(
+            "They do so among modes that carry alike.",
+            given_carried,
+            1,
+            "correlation",
+            subject=f"{runs[0]}, {count} modes",
+            over=heads,
+            more=of_runs(given_runs),
+        ),
+    ]
+)
+
+# %% [markdown]
+# The paper looks by eye at modes of large networks, on photographs. We measure modes of a small network, in
+# a small world. So a verdict here says that a claim holds, or fails, *in this world*.
+#
+# ## What was found
+#
+# - Removing one mode hardly costs accuracy: {glue:text}`mean_cost` points on average, {glue:text}`dearest:.1%` at
+#   most.
+# - Modes whose names explain more cost a little more ({glue:text}`named_matters`). Whether they do so among modes
+#   that carry alike cannot be told ({glue:text}`given_carried`).
+# - Nearly every direction tells something. {glue:text}`over_leaning` of {glue:text}`tests` names beat leaning
+#   random directions.
+# - Before a softmax, equal variance is not equal size. {glue:text}`looked_mode:.0%` of a strong mode's variance
+#   lies on attended keys, against {glue:text}`looked_random:.0%` for random directions.
+# - The role of an object is a distance from the others, not a direction. Training adds {glue:text}`role_learned` to
+#   how well the distance tells it.
+#
+# Method worth keeping: compare what a mode tells with what the best direction tells, and compare a removal with
+# random directions of equal *attended* size.
+#
+# **Limits.**
+#
+# - There are only seven families of names. A mode that selects an edge gets the name of the nearest family.
+# - We remove one direction of one head at a time. Other heads may take over its work. A mode that is idle here
+#   may matter where several are removed together.
+# - Single costs are noisy. A small correlation of names and costs may hide in the noise.
+# - Heads of one network are not independent.
+#
+# **Further reading.** The paper's section 4.3 and its figures S5 to S16 {cite}`pan2024dissecting`.
+#
+# **Next.** {doc}`10_one_image` takes one picture apart: how many modes make the attention of one head?
