@@ -456,7 +456,7 @@ for name in ("line", "scatter"):
 
 # %% [markdown]
 # **The answer *position* does not come from the position.** {numref}`fig-short-cut` shows it. Put the target
-# back in line, so that nothing is odd: the model still says *position* in {glue:text}`is_in_line:.2f` of the
+# back in line, so that nothing is odd. The model still says *position* in {glue:text}`is_in_line:.2f` of the
 # scenes. As drawn it was {glue:text}`is_drawn:.2f`; the change over runs is {glue:text}`by_line` (verdict on a
 # change: {glue:text}`verdict_line`). Or scatter the other objects, so that there is no lattice to leave: the
 # share stays at {glue:text}`is_scattered:.2f` (change {glue:text}`by_scatter`,
@@ -470,7 +470,7 @@ for name in ("line", "scatter"):
 # And why does the model do *better* without the target? It is not the hole that the target leaves. Hide the
 # distractor that shows most instead, and the share rises too, from {glue:text}`is_drawn:.2f` to
 # {glue:text}`is_one_gone:.2f`; with the target hidden it is {glue:text}`is_gone:.2f`. With one large object
-# gone, the scene looks smaller still, and less speaks for another answer.
+# gone, less speaks for another answer. That is our reading, not a test.
 #
 # The scenes allow this short cut, so training rewarded it. The curve of {numref}`fig-size` was asked after we had seen that the answer
 # survives hiding.
@@ -591,8 +591,8 @@ ledger.Rows(
 # - **The model has learned the task**: {glue:text}`all_share:.2f` right over seven odd factors (guessing
 #   {glue:text}`guess:.2f`, untrained {glue:text}`untrained_share:.2f`).
 # - **For five factors it needs the target**: without it at most {glue:text}`hidden_most:.2f` stays right.
-# - **For position it reads size, not position.** A target put in line changes nothing
-#   ({glue:text}`by_line`). Small objects alone bring the answer in {glue:text}`is_small:.2f` of the scenes.
+# - **For position it reads size, not position.** Putting the target in line costs {glue:text}`by_line` of
+#   the answers ({glue:text}`verdict_line`). Small objects alone bring the answer in {glue:text}`is_small:.2f` of the scenes.
 # - **Where kind is odd, it names the odd kind in only {glue:text}`kind_odd:.2f`**; elsewhere in
 #   {glue:text}`kind_else:.2f`.
 #
