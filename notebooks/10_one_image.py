@@ -43,7 +43,8 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
-from qkutils.book import is_embedded, ledger, pictures_for, stored, stored_maps, tell
+from qkutils.book import is_embedded, ledger, pictures_for, stored
+from qkutils.book import stored_maps, stored_views, tell
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # %%
@@ -490,6 +491,50 @@ of_heads.round(2)
 # In {glue:text}`most_in_six` of these {glue:text}`real_heads` heads, six modes carry more than half of the
 # logit's variance. In {glue:text}`most_in_salience`, key salience alone does. Where κ carries most, the six
 # maps of the row say little about where the head looks. It looks where every query of the picture looks.
+#
+# ### Explore: a real photograph
+#
+# The view shows DeiT-tiny on the same photograph. It has all heads of the six layers of
+# {numref}`fig-apart-deit`, and begins with the last of the heads there, and with the same patch. What it
+# shows was computed elsewhere, and stored. (Photograph: Eileen Collins, NASA, public domain.)
+
+# %%
+real = stored_views.one_image("deit_tiny_patch16_224.fb_in1k")
+real
+
+
+# %% tags=["hide-input"]
+def elsewhere(one, six, salience):
+    """The share of attention that lies elsewhere with six modes, for the patch that asks."""
+    asked = one["query"].astype(float).isel(token=1 + one.patch)
+    terms = one.sigma * one.scale * asked * one["key"]
+    own = terms.sum("mode") + one.salience
+    built = terms.sel(mode=six).sum("mode") + salience * one.salience
+    rows = [np.exp(each - each.max()) for each in (own, built)]
+    return float(abs(rows[0] / rows[0].sum() - rows[1] / rows[1].sum()).sum()) / 2
+
+
+last = taken["deit_tiny_patch16_224.fb_in1k"].isel(chosen=-1)
+at_last = int(last.layer), int(last["head"])
+of_last = real.found.sel(layer=at_last[0], head=at_last[1])
+tell(real_at=name_of(*at_last), real_kappa=float(last.salience_share))
+tell(real_six=elsewhere(of_last, last["mode"].values, True))
+tell(real_alone=elsewhere(of_last, last["mode"].values, False))
+
+# %% [markdown]
+# **Try it.**
+#
+# 1. *Six modes.* In {glue:text}`real_at`, add up the first six modes by contribution. How much of the attention
+#    lies elsewhere?
+# 2. *Key salience off.* Keep the six modes, and switch key salience off. Does the map come nearer, or does it
+#    go away? Then let the class token ask.
+#
+# :::{dropdown} What you may have found
+# 1. With six modes and key salience, {glue:text}`real_six:.2f` lies elsewhere.
+# 2. Without key salience it is {glue:text}`real_alone:.2f`. The share of key salience in this row is
+#    {glue:text}`real_kappa:+.0%`. The class token's own map is another one, because other modes contribute
+#    to it. Key salience is the same for every asker.
+# :::
 #
 # ## From colour to parts?
 #

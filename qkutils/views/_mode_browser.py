@@ -37,6 +37,7 @@ class ModeBrowser(View):
     """
 
     front = "mode_browser"
+    title = "Mode browser: {}"
     layer = entry()
     head = entry()
     mode = entry()
@@ -61,7 +62,8 @@ class ModeBrowser(View):
             **{"gallery": sent_gallery(gallery, names or {}), "naming": naming},
         }
         shown = _still(found, _pictured(gallery.sel(place), pictures), place)
-        super().__init__("Mode browser", data, place | CHOSEN | HIDDEN, *shown)
+        title = self.title.format(found.model.item())
+        super().__init__(title, data, place | CHOSEN | HIDDEN, *shown)
 
     @classmethod
     def of(cls, found: xr.Dataset, images: Mapping[str, PIL.Image.Image]) -> ModeBrowser:
@@ -110,6 +112,8 @@ class ModeBrowser(View):
 
 class LiveModeBrowser(ModeBrowser):
     """The view that `mode_browser` makes: it computes what the page does not carry."""
+
+    title = "Mode browser"
 
     def __init__(self, shelf: Shelf, found: xr.Dataset, naming: str | None) -> None:
         """`shelf` answers; `found`: what the page carries."""

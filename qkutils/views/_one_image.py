@@ -134,6 +134,7 @@ class OneImage(View):
     """
 
     front = "one_image"
+    title = "One image, many modes: {}"
     layer = entry()
     head = entry()
     mode = entry()
@@ -151,7 +152,8 @@ class OneImage(View):
         state |= {"asks": "patch", "salience": True, "kept": kept, "order": "contribution"}
         state |= {"mode": None}  # none chosen: the first in this order
         shown = _still(found, image, kept)
-        super().__init__("One image, many modes", _front(found, image), state, *shown)
+        title = self.title.format(found.model.item())
+        super().__init__(title, _front(found, image), state, *shown)
 
     def checked(self, state: dict[str, Any]) -> dict[str, Any]:
         """What the largest model has that was asked for."""
@@ -165,6 +167,8 @@ class OneImage(View):
 
 class LiveOneImage(OneImage):
     """The view that `one_image` makes: it computes what the page does not carry."""
+
+    title = "One image, many modes"
 
     def __init__(self, taken: Taken, pictures: Pictures, found: xr.Dataset) -> None:
         """`taken`: the first of the `pictures`, as the view's own model takes it."""
