@@ -43,6 +43,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # The head that this chapter takes apart
 LAYER = 2
 HEAD = 0
@@ -59,7 +61,7 @@ import xarray as xr
 import qkutils as qk
 from qkutils import models, passes, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import pictures_for, stored, tell
+from qkutils.book import few_enough, pictures_for, stored, tell
 
 # %% [markdown]
 # ## A model and what it sees
@@ -381,9 +383,8 @@ pd.DataFrame(rows).T.map("{:.1g}".format)
 # including prefix tokens.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed). Black: the model of this page. Colours: real models, computed elsewhere. The table below says where their numbers come from."}, "image": {"alt": "Lines over depth: for each model, how much of a token's attention moves without key salience, and without its part from the query bias."}}
-elsewhere = {
-    name: stored.read("salience", name).total_variation for name in stored.names()
-}
+tables = stored.chosen("salience", MODELS)
+elsewhere = {name: table.total_variation for name, table in tables.items()}
 fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 black = {"color": "black", "marker": "."}
 for values, style in zip(moved.values(), ["-", "--"], strict=True):
@@ -406,7 +407,7 @@ _ = ax.legend(fontsize=8)
 # %% tags=["hide-input"]
 kept = ["images", "fingerprint", "code_version", "computed"]
 rows = {
-    name: {key: stored.read("salience", name).attrs[key] for key in kept}
+    name: {key: tables[name].attrs[key] for key in kept}
     | table.mean("layer").rename(removed="without").to_series().round(3).to_dict()
     for name, table in elsewhere.items()
 }
@@ -415,13 +416,14 @@ real_means = [float(table.mean()) for table in real]
 late = all(int(table.argmax("layer")) >= len(table) * 2 // 3 for table in real)
 where = "the last third of their layers" if late else "layers that differ between them"
 tell(real_least=min(real_means), real_most=max(real_means), real_where=where)
+tell(tensors=stored.tensors(tables))
 pd.DataFrame(rows).rename(index={"all": "moved without κ", "bias": "moved without b_q"})
 
 # %% [markdown]
 # The numbers in this table were *computed elsewhere*, on photographs, with this package. In the real
 # models, between {glue:text}`real_least:.2f` and {glue:text}`real_most:.2f` of a token's attention depends
 # on key salience. The convention `paper` drops this part. The loss is largest in
-# {glue:text}`real_where`.
+# {glue:text}`real_where`. {glue:text}`tensors`
 #
 # The decomposition itself is not wrong. Modes describe how a pair of tokens interacts, and $\kappa$ does
 # not depend on the pair. But attention that is drawn from modes alone is not the attention of the model.
@@ -562,7 +564,8 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 
 # %% tags=["hide-input"]
 source = IMAGES or pictures_for(model, 24)
-count = min(24, len(qk.pictures_of(source, model).keys))
+there = range(min(24, len(qk.pictures_of(source, model).keys)))
+count = len(few_enough(model, there, passes=2, besides=90))
 several = qk.pictures.images(source, model, count)
 without_b_q = qk.compare_attention(model, several, salience=["shift"])
 by_picture = without_b_q.total_variation.mean(["layer", "head", "query"])

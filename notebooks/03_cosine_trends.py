@@ -44,6 +44,8 @@ IMAGES = ""
 IJEPA = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models to compare it with, at hand or stored; none: all that are
+MODELS = []
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
@@ -54,7 +56,7 @@ import torch
 import qkutils as qk
 from qkutils import heads, models, modes, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import pictures_for, stored, tell
+from qkutils.book import few_enough, live, pictures_for, stored, tell
 
 # %% [markdown]
 # ## One number for a head
@@ -260,12 +262,11 @@ _ = axes[0].legend(fontsize=8, loc="lower right")
 # :::
 
 # %% tags=["hide-input"]
-later_seeds = set(models.family().drop(columns=0).stack())
-names = [n for n in models.at_hand() if n not in later_seeds | {model.name}]
+others = {name: of for name, of in live(MODELS).items() if name != model.name}
 curves = {model.name: weighted} | {
-    name: qk.weighted_cosine(name, convention="paper") for name in names
+    name: qk.weighted_cosine(of, convention="paper") for name, of in others.items()
 }
-tables = {name: stored.read("modes", name) for name in stored.names()}
+tables = stored.chosen("modes", MODELS and [*MODELS, *curves])
 by_stored = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in tables.items()}
 stored_only = {
     n: v.sel(convention="paper") for n, v in by_stored.items() if n not in curves
@@ -311,7 +312,7 @@ pd.DataFrame(told).rename_axis(columns="estimate and 95 % interval")
 # band. You can hide other models, change the convention, and read the values of any layer.
 
 # %% tags=["hide-input"]
-shown = [modes.trend(name) for name in curves]
+shown = [modes.trend(each) for each in (model, *others.values())]
 shown += [tables[n].assign(weighted_cosine=by_stored[n]) for n in stored_only]
 views.trends(shown)
 
@@ -326,19 +327,23 @@ views.trends(shown)
 # Two warnings about the intervals. With three or four heads in a layer they are too narrow. And they say
 # nothing about another training run, because heads of one network are not independent networks.
 #
-# Curves that are *computed elsewhere* come from tables in the repository, made with this package:
+# Curves that are *computed elsewhere* come from tables in the repository, made with this package. Of a
+# model that is at hand, the last row says by how much a head's weighted cosine differs at most:
 
 # %% tags=["hide-input"]
 kept = ["fingerprint", "code_version", "computed"]
 rows = {name: {k: table.attrs[k] for k in kept} for name, table in tables.items()}
 for name, row in rows.items():
-    row["computed again here"] = "no, it is not at hand"
+    row["computed again here"] = "no"
     if name in curves:
         difference = abs(curves[name] - by_stored[name].sel(convention="paper")).max()
         row["computed again here"] = f"differs by {float(difference):.0e}"
+tell(tensors=stored.tensors(tables))
 pd.DataFrame(rows)
 
 # %% [markdown]
+# {glue:text}`tensors`
+#
 # Figure S3 lays I-JEPA's encoder beside its predictor, a second transformer of another width. Only
 # the authors' file of 10 GB holds both. With `IJEPA: /path/to/IN1K-vit.h.14-300e.pth.tar` in
 # `parameters.yaml`, below `03_cosine_trends:`, the command `make book PARAMETERS=parameters.yaml`
@@ -420,7 +425,7 @@ _ = fig.legend(fontsize=8, loc="outside lower center", ncols=2, handlelength=4)
 # %%
 pictures = qk.pictures_of(IMAGES or pictures_for(model, 64), model)
 every = max(len(pictures.keys) // 64, 1)
-pictures = pictures.some(pictures.keys[::every])
+pictures = pictures.some(few_enough(model, pictures.keys[::every], passes=3))
 alike = {
     convention: qk.scan(
         model, pictures, k=1, convention=convention, statistics=["anisotropy"]

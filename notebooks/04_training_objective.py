@@ -42,6 +42,8 @@ MODEL = "tiny-supervised"
 # IMAGES, IMAGE_SIZE: not needed here: the answer comes from the weights alone
 IMAGES = ""
 IMAGE_SIZE = 0
+# MODELS: published models to draw beside the family; none: those that are stored
+MODELS = []
 # Random weights in place of the trained ones, to see what the verdicts become
 UNTRAINED = False
 
@@ -53,7 +55,7 @@ import xarray as xr
 import qkutils as qk
 from qkutils import models, modes, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored, tell
+from qkutils.book import live, stored, tell
 from qkutils.world.training import publish
 
 # %% [markdown]
@@ -316,17 +318,24 @@ _ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=4)
 # ## Beside real models
 #
 # The small family shows what an objective can do. Published models also differ in their objective, but
-# in everything else as well. The dashed curves below come from tables in the repository. If `MODEL` is
-# not one of the family, its curve is dashed, too.
+# in everything else as well. Their curves are dashed below. Those *computed elsewhere* come from tables in
+# the repository. If `MODEL` is not one of the family, its curve is dashed, too.
 
 # %% tags=["hide-input"]
-elsewhere = {n: stored.read("modes", n).sel(convention="paper") for n in stored.names()}
-real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
-if not any(MODEL in by_seed.values() for by_seed in names.values()):
-    real |= {MODEL: qk.weighted_cosine(MODEL, convention="paper")}
-tell(beside=", ".join(real))
+own = {} if any(MODEL in of.values() for of in names.values()) else live([MODEL])
+at_hand = own | (live(MODELS) if MODELS else {})
+tables = stored.chosen("modes", MODELS and [*MODELS, *at_hand])
+of_paper = {n: table.sel(convention="paper") for n, table in tables.items()}
+kept = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in of_paper.items()}
+fresh = {n: qk.weighted_cosine(of, convention="paper") for n, of in at_hand.items()}
+real = {
+    f"{n} (computed elsewhere)": c for n, c in kept.items() if n not in fresh
+} | fresh
+again = {n: float(abs(fresh[n] - kept[n]).max()) for n in fresh.keys() & kept.keys()}
+differs = "; ".join(f"{n}, by {most:.0e} at most" for n, most in sorted(again.items()))
+tell(beside=", ".join(real), tensors=stored.tensors(kept), differs=differs or "none")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models from stored tables (computed elsewhere). Depth is relative, since depths differ."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-beside-real", "caption": "The mean curve of each embedded objective, and real models (dashed). Depth is relative, since depths differ."}, "image": {"alt": "Curves of weighted cosine over relative depth for the embedded objectives and for the stored real models."}}
 fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 plots.band(ax, layer_band, "random directions, one embedded run (95 %)")
 for objective, of in curves.items():
@@ -336,15 +345,14 @@ for objective, of in curves.items():
         objective,
         looks[objective],
     )
-for (name, curve), marker in zip(real.items(), "xPd", strict=False):
-    plots.over_depth(
-        ax, curve.mean("head"), name, {"color": "0.3", "marker": marker}, "--"
-    )
+for name, look in plots.looks(real).items():
+    plots.over_depth(ax, real[name].mean("head"), name, look | {"color": "0.3"}, "--")
 ax.set_ylabel("weighted cosine")
 _ = fig.legend(fontsize=8, loc="outside lower center", ncols=2)
 
 # %% [markdown]
-# The dashed curves belong to {glue:text}`beside`.
+# The dashed curves belong to {glue:text}`beside`. Computed here and stored, and how much a head's two
+# numbers differ: {glue:text}`differs`. {glue:text}`tensors`
 #
 # ## Explore: heads behind the means
 #

