@@ -11,6 +11,7 @@ import os
 import re
 import reprlib
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,7 @@ def try_models(given: dict[str, Any]) -> None:
     from qkutils import load  # takes seconds, and most builds name no model
     from qkutils.book import live
 
+    trials: dict[str, Callable[[], Any]]
     trials = {f"MODEL={name}": partial(load, name, image_size=size) for name, size in models}
     trials |= {f"MODELS={name}": partial(live, [name]) for name in beside}
     for named_as, attempt in trials.items():
