@@ -18,9 +18,9 @@ LAST := _build/executed/11_what_survives.ipynb
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')
 
 # Read by book/_tools/parameters.py and, the last two, by recipes' shells
-export MODEL IMAGES IMAGE_SIZE PARAMETERS PORT REPOSITORY
-# Read by the recipe of `report`, where they are given
-export MODELS O3 ADE20K CAMVID BSDS COUNT OUT DEVICE
+export MODEL MODELS IMAGES IMAGE_SIZE PARAMETERS PORT REPOSITORY
+# Read by the recipe of `report`, as MODELS and IMAGES are, where they are given
+export O3 ADE20K CAMVID BSDS COUNT OUT DEVICE
 
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
@@ -29,7 +29,7 @@ ALONE := $(PYTHON) book/_tools/lock.py
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
-	@echo "Other models and images: make book MODEL=name IMAGES=folder IMAGE_SIZE=pixels, or PARAMETERS=file.yaml"
+	@echo "Other models and images: make book MODEL=name MODELS=\"names beside it\" IMAGES=folder IMAGE_SIZE=pixels, or PARAMETERS=file.yaml"
 
 book: $(READY) ## run the chapters that changed, once each, and build the book
 	@$(ALONE) $(MAKE) --no-print-directory _build/html/index.html

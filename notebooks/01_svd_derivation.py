@@ -26,6 +26,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # The head that this chapter takes apart
 LAYER = 2
 HEAD = 1
@@ -39,14 +41,15 @@ import xarray as xr
 
 import qkutils as qk
 from qkutils import models, passes, statistics, views
-from qkutils.book import is_embedded, ledger, pictures_for, stored, tell
+from qkutils.book import few_enough, is_embedded, ledger, pictures_for, stored, tell
 from qkutils.heads import fold, key_salience
 from qkutils.views import figures as plots
 
 # %% tags=["hide-input"]
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 source = IMAGES or pictures_for(model, 24)
-count = min(24, len(qk.pictures_of(source, model).keys))
+there = range(min(24, len(qk.pictures_of(source, model).keys)))
+count = len(few_enough(model, there, passes=2, besides=90))
 several = qk.pictures.images(source, model, count)
 images, few = several[:8], several[:4]
 pictures = qk.pictures.visible(model, images)
@@ -523,11 +526,8 @@ tell(moved_key=f"{float(found['b_k'].estimate):.0e}")
 of_layer = ["image", "head", "query"]
 here = {"all": without_kappa, "bias": without_bias}
 here = {removed: each.total_variation.mean(of_layer) for removed, each in here.items()}
-elsewhere = {
-    name: stored.read("salience", name).total_variation
-    for name in stored.names("salience")
-    if name != model.name
-}
+tables = stored.chosen("salience", MODELS)
+elsewhere = {n: t.total_variation for n, t in tables.items() if n != model.name}
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed), layer by layer. The real models were computed elsewhere, on photographs. Null: zero, for a bias that cancels."}, "image": {"alt": "Lines over depth, one colour for each model. Lines of the real models lie between two tenths and seven tenths; the line of the embedded model lies lower."}}
 fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
@@ -548,11 +548,10 @@ tell(real_last=f"{min(float(t[-1]) for t in real.values()):.2f}")
 tell(real_last_most=f"{max(float(t[-1]) for t in real.values()):.2f}")
 kept = ["images", "fingerprint", "code_version", "computed"]
 lines = [
-    f"{name}: "
-    + ", ".join(f"{k} {stored.read('salience', name).attrs[k]}" for k in kept)
+    f"{name}: " + ", ".join(f"{k} {tables[name].attrs[k]}" for k in kept)
     for name in elsewhere
 ]
-tell(real_origin="; ".join(lines))
+tell(real_origin="; ".join(lines), tensors=stored.tensors(elsewhere))
 
 # %% [markdown]
 # **In real models, much of the attention hangs on a term that the paper drops.** Without
@@ -566,7 +565,7 @@ tell(real_origin="; ".join(lines))
 # not depend on the pair. But attention that is drawn from modes alone is not the attention of the model.
 #
 # :::{dropdown} Where these numbers come from
-# Real models: {glue:text}`real_origin`. Means over all heads and all tokens as queries, including prefix
+# Real models: {glue:text}`real_origin`. {glue:text}`tensors` Means over all heads and all tokens as queries, including prefix
 # tokens. The drawn scenes and the models of this page are computed in this run.
 # :::
 

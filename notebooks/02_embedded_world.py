@@ -18,9 +18,10 @@
 # %% tags=["parameters", "hide-input"]
 # MODEL: an embedded model that says what is odd; for any other, tiny-supervised stands in
 MODEL = "tiny-supervised"
-# IMAGES, IMAGE_SIZE: not needed here: the chapter draws its own
+# MODELS, IMAGES, IMAGE_SIZE: not needed here: the chapter draws its own pictures
 IMAGES = ""
 IMAGE_SIZE = 0
+MODELS = []
 
 # %% tags=["hide-input"]
 import re

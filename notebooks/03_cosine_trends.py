@@ -25,6 +25,8 @@ IMAGES = ""
 IJEPA = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models to compare it with, at hand or stored; none: those that are stored
+MODELS = []
 
 # %% tags=["hide-input"]
 from statistics import NormalDist
@@ -37,7 +39,15 @@ import torch
 import qkutils as qk
 from qkutils import heads, models, modes, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import is_embedded, ledger, pictures_for, stored, tell
+from qkutils.book import (
+    few_enough,
+    is_embedded,
+    ledger,
+    live,
+    pictures_for,
+    stored,
+    tell,
+)
 
 SHORT = {"deit_tiny_patch16_224.fb_in1k": "DeiT"}
 SHORT |= {"vit_tiny_patch16_224.augreg_in21k_ft_in1k": "ViT"}
@@ -45,7 +55,9 @@ SHORT |= {"vit_small_patch14_dinov2.lvd142m": "DINOv2"}
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real", "caption": "The weighted cosine of real vision transformers over depth, convention paper, as in Pan et al., Fig. 3. Dots: heads; lines: means over the heads of a layer. The thin grey strip at zero holds 95 % of the layer means that random directions would give each of these models. Computed elsewhere."}, "image": {"alt": "Curves of three real models. All start high, between 0.6 and 0.9, and fall to about 0.1 in the middle. Two of them rise again at the end, to about 0.4, and one falls below zero. A thin grey strip marks chance."}}
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
-elsewhere = {name: stored.trend(name) for name in stored.names("null_band")}
+kept = {name: stored.trend(name) for name in stored.chosen("null_band", MODELS)}
+fresh = {n: modes.trend(of) for n, of in live(MODELS).items()} if MODELS else {}
+elsewhere = kept | fresh
 own = modes.trend(model)
 real = elsewhere if is_embedded(model) else elsewhere | {model.name: own}
 raw = {n: found.weighted_cosine.sel(convention="paper") for n, found in real.items()}
@@ -242,7 +254,7 @@ outside = abs(parts.cosine) > band  # [layer, head, mode]
 
 # %% tags=["hide-input"]
 rows = {model.name: (float(band[0]), layer_band, outside)}
-for name in elsewhere:
+for name in kept:
     of_modes = stored.read("modes", name).sel(convention="paper")
     single = stored.read("null_band", name).null_band.sel(convention="paper", layer=0)
     null = elsewhere[name].null.sel(convention="paper")
@@ -572,7 +584,7 @@ _ = fig.legend(
 # %%
 pictures = qk.pictures_of(IMAGES or pictures_for(model, 64), model)
 every = max(len(pictures.keys) // 64, 1)
-pictures = pictures.some(pictures.keys[::every])
+pictures = pictures.some(few_enough(model, pictures.keys[::every], passes=3))
 
 
 def anisotropy(of, convention):
@@ -704,8 +716,11 @@ identity["verdict"] = statistics.verdict_of_identity(max(map(abs, off)), 0.005)
 ledger.Rows([*rows, identity])
 
 # %% tags=["hide-input"]
-kept = ("fingerprint", "code_version", "computed")
-origins = {n: [found.attrs[key] for key in kept] for n, found in elsewhere.items()}
+origin = ("fingerprint", "code_version", "computed")
+origins = {n: [found.attrs[key] for key in origin] for n, found in kept.items()}
+again = {n: abs(fresh[n] - kept[n]).weighted_cosine.max() for n in fresh if n in kept}
+differs = "; ".join(f"{n}, by {float(most):.0e} at most" for n, most in again.items())
+tell(differs=differs or "none", tensors=stored.tensors(kept))
 tell(
     origins="; ".join(
         f"{name}: fingerprint {weights}, code {code}, computed {day}"
@@ -716,7 +731,8 @@ tell(
 # %% [markdown]
 # :::{dropdown} Where these numbers come from
 # The curves of real models come from tables in the repository, made with this package from their weights.
-# {glue:text}`origins`. The numbers of small models were computed by the run that made this page. Whether
+# {glue:text}`origins`. {glue:text}`tensors` Of models that are named in `MODELS` and at hand, the curves are computed
+# again. Those that differ from the stored ones: {glue:text}`differs`. The numbers of small models were computed by the run that made this page. Whether
 # small classifiers fall is judged in {doc}`04_training_objective`, over training runs.
 # :::
 #

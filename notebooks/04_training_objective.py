@@ -21,6 +21,8 @@ MODEL = "tiny-supervised"
 # IMAGES, IMAGE_SIZE: not needed here: the answer comes from the weights alone
 IMAGES = ""
 IMAGE_SIZE = 0
+# MODELS: published models to draw beside the family; none: those that are stored
+MODELS = []
 # Random weights in place of the trained ones, to see what the verdicts become
 UNTRAINED = False
 
@@ -35,7 +37,7 @@ from scipy import stats
 import qkutils as qk
 from qkutils import models, modes, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import ledger, stored, tell
+from qkutils.book import ledger, live, stored, tell
 from qkutils.world.training import architecture, objectives, publish
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-goals", "caption": "One scene, three goals. Supervised: say what is odd. SimMIM: see half of the patches, and predict the pixels of the grey ones. DINO: recognise that two crops, mirrored and tinted, come from the same scene."}, "image": {"alt": "Four pictures of one drawn scene: the whole scene; the scene with half of its patches grey; and two crops of it in slightly different colours."}}
@@ -325,11 +327,14 @@ tell(fresh=" and ".join(f"{value:+.2f}" for value in fresh))
 # and the spread over runs stay as they are, {glue:text}`runs_needed` runs would tell.
 
 # %% tags=["hide-input"]
-elsewhere = {n: stored.read("modes", n).sel(convention="paper") for n in stored.names()}
+tables = stored.chosen("modes", MODELS)
+elsewhere = {n: table.sel(convention="paper") for n, table in tables.items()}
+fresh = live([*MODELS]) if MODELS else {}
 real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
 if not family.isin([MODEL]).any(axis=None):
-    real |= {MODEL: qk.weighted_cosine(MODEL, convention="paper")}
-tell(beside=", ".join(real))
+    fresh |= live([MODEL])
+real |= {n: qk.weighted_cosine(of, convention="paper") for n, of in fresh.items()}
+tell(beside=", ".join(real), tensors=stored.tensors(elsewhere))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-contrasts", "caption": "Pale dots: training runs; the marker below them: their mean; the bar: its 95 % interval over runs. Below the line: real models, one run each, computed elsewhere."}, "image": {"alt": "Three panels with a row for each goal and, below a line, for each real model: dots for training runs with mean and interval, for the mean over all layers, for late minus early layers, and for late layers."}}
 panels = {"all layers": level, "late − early": turn, "late layers": late}
@@ -571,9 +576,10 @@ ledger.Rows(rows)
 #
 # :::{dropdown} Where these numbers come from
 # The embedded models are in the repository, and the run that made this page computed their cosines from the
-# weights. The five questions were fixed when there were three runs of each goal. With `UNTRAINED = True` in the parameters, the page uses random weights in place of the trained
-# ones, and no claim holds: a test of the book checks this. The real models in {numref}`fig-contrasts`
-# ({glue:text}`beside`) are *computed elsewhere*, except for `MODEL`: their modes are stored in the repository.
+# weights. The five questions were fixed when there were three runs of each goal. With `UNTRAINED = True` in
+# the parameters, the page uses random weights in place of the trained ones, and no claim holds: a test of the
+# book checks this. The real models in {numref}`fig-contrasts`
+# ({glue:text}`beside`) are *computed elsewhere*, except for those that `MODEL` and `MODELS` name. {glue:text}`tensors`
 # :::
 #
 # ## What was found

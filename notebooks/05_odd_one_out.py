@@ -27,6 +27,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # How many drawn scenes each model is studied on
 COUNT = 96
 
@@ -40,7 +42,7 @@ from scipy import stats
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import ledger, stored, tell
+from qkutils.book import few_enough, ledger, stored, tell
 
 # %% tags=["hide-input"]
 shown_model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
@@ -143,6 +145,7 @@ model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 drawn = qk.world.samples(SEED, 0, COUNT, size=model.image_size[0])
 has_masks = IMAGES and qk.datasets.has_odd_ones(IMAGES)
 samples = qk.datasets.odd_one_out(IMAGES) if has_masks else drawn
+samples = few_enough(model, samples, besides=6)
 shares = qk.studies.odd_one_out(model, samples)
 dict(shares.share.sizes)
 
@@ -577,15 +580,16 @@ tell(matched_below=max(each["below, corrected"] for each in matched))
 
 # %% tags=["hide-input"]
 tables = {
-    name: stored.read("preference", name).sel(set="drawn scenes")
-    for name in stored.names("preference")
+    name: table.sel(set="drawn scenes")
+    for name, table in stored.chosen("preference", MODELS).items()
 }
+tell(tensors=stored.tensors(tables))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models on drawn scenes (stored numbers): excess over the geometry-matched null, mean over heads, without the asking patch. Bands: 95 % intervals over scenes."}, "image": {"alt": "For each stored real model a panel with three curves over depth, for same, different and background, each with its interval, around a line at zero."}}
 fig, axes = plt.subplots(
-    1, len(tables), figsize=(7.5, 3.2), sharey=True, layout="constrained"
+    1, len(tables), figsize=(7.5, 3.2), sharey=True, squeeze=False, layout="constrained"
 )
-for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
+for ax, (name, of_model) in zip(axes[0], tables.items(), strict=True):
     for (relation, colour), marker in zip(
         plots.RELATIONS.items(), plots.MARKERS, strict=False
     ):
@@ -594,8 +598,8 @@ for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
     ax.axhline(0, **plots.ZERO)
     ax.set(title=name.partition(".")[0], xlabel="relative depth")
     ax.title.set_fontsize(8)
-axes[0].set_ylabel("excess (share of attention)")
-named = axes[0].get_legend_handles_labels()
+axes[0, 0].set_ylabel("excess (share of attention)")
+named = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*named, fontsize=8, loc="outside lower center", ncols=3)
 
 
@@ -637,7 +641,7 @@ pd.DataFrame(table).rename(index=lambda name: name.partition(".")[0])
 # split that the paper describes between models trained with labels and some models trained without.
 #
 # :::{dropdown} Where these numbers come from
-# Stored tables: {glue:text}`provenance`. The tables also hold one photograph of O3 and one picture of P3. One picture
+# Stored tables: {glue:text}`provenance`. {glue:text}`tensors` The tables also hold one photograph of O3 and one picture of P3. One picture
 # has no interval, and its null asks from whatever lies there on other photographs. So we draw no conclusion from it.
 # :::
 #

@@ -27,6 +27,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # How many drawn scenes
 COUNT = 64
 
@@ -40,7 +42,7 @@ from scipy import stats
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import ledger, stored, tell
+from qkutils.book import few_enough, ledger, stored, tell
 
 # %% tags=["hide-input"]
 shown_model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
@@ -121,6 +123,7 @@ for line, name, ranked in zip(axes, names, rows, strict=True):
 SEED = 5_000_000  # scenes that no model was trained on
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 drawn = qk.world.segmentations(SEED, 0, COUNT, size=model.image_size[0])
+drawn = few_enough(model, drawn)
 found = qk.studies.same_object(model, drawn, convention="paper")
 best = qk.studies.optimal_objects(found).sel(case="modes")
 p = best.same.mean("rank").mean("sign")  # layer, head, mode
@@ -442,9 +445,8 @@ views.stepper([frame(n) for n in steps], steps, texts, "patches moved")
 # study in convention `paper`.
 
 # %% tags=["hide-input"]
-tables = {
-    name: stored.read("same_object", name) for name in stored.names("same_object")
-}
+tables = stored.chosen("same_object", MODELS)
+tell(tensors=stored.tensors(tables))
 short = {name: name.partition(".")[0] for name in tables}
 of_heads = {n: t.sel(head="all") for n, t in tables.items()}
 real_both = {
@@ -459,7 +461,13 @@ images = {n: int(t.attrs["images"].split()[0]) for n, t in tables.items()}
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-camvid", "caption": "Real models on street scenes (CamVid, stored numbers), mean over heads, with 95 % intervals over pictures. Top: the probability and its nulls. Bottom: what is left over both nulls."}, "image": {"alt": "For each stored real model a panel with three curves over depth, modes, random directions and other masks, and below it a panel with the excess over both nulls around zero."}}
 fig, axes = plt.subplots(
-    2, len(tables), figsize=(7.5, 4.8), sharex=True, sharey="row", layout="constrained"
+    2,
+    len(tables),
+    figsize=(7.5, 4.8),
+    sharex=True,
+    sharey="row",
+    squeeze=False,
+    layout="constrained",
 )
 for (top, bottom), (name, t) in zip(axes.T, of_heads.items(), strict=True):
     for case in cases:
@@ -506,7 +514,7 @@ pd.DataFrame(levels_of | real_r)
 # alone would not rule out objects.
 #
 # :::{dropdown} Where these numbers come from
-# Stored by `qkutils store` in convention `paper`: {glue:text}`provenance`. The paper used
+# Stored by `qkutils store` in convention `paper`: {glue:text}`provenance`. {glue:text}`tensors` The paper used
 # ADE20K. If you have it, these lines do the same for any model; `qk.datasets.camvid` and `qk.datasets.label_maps`
 # read other folders.
 #

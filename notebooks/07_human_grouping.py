@@ -27,6 +27,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # How many drawn scenes
 COUNT = 64
 
@@ -39,7 +41,7 @@ from scipy.stats import norm
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import ledger, stored, tell
+from qkutils.book import few_enough, ledger, stored, tell
 
 # %%
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
@@ -48,6 +50,7 @@ size = model.image_size[0]
 has_segments = IMAGES and qk.datasets.has_segments(IMAGES)
 drawn = qk.world.segmentations(SEED, 0, COUNT, size=size)
 segmented = qk.datasets.bsds500(IMAGES) if has_segments else drawn
+segmented = few_enough(model, segmented, passes=4)
 found = qk.studies.grouping(model, segmented)
 excess = qk.studies.grouping_excess(found).sel(matching="displacement")
 dict(excess.sizes)
@@ -140,7 +143,8 @@ tell(
 # :::
 
 # %% tags=["hide-input"]
-tables = {name: stored.read("grouping", name) for name in stored.names("grouping")}
+tables = stored.chosen("grouping", MODELS)
+tell(tensors=stored.tensors(tables))
 short = {name: name.partition(".")[0] for name in tables}
 ways = {
     "all pairs": {"of": "own picture", "matching": "none"},
@@ -150,15 +154,15 @@ ways = {
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-matching", "caption": "Attention on the same segment minus attention on different segments, in real models on BSDS500, in units of even attention. Mean over heads. Bands: 95 % intervals over photographs. All pairs: wherever the patches lie. Equal displacement: pairs equally far apart in rows and columns. Excess: equal displacement, minus the null on other photographs."}, "image": {"alt": "One panel for each real model with three curves over depth: high for all pairs in early layers, much lower at equal displacement and for the excess."}}
 size = {"figsize": (7.5, 3.4), "sharey": True, "layout": "constrained"}
-fig, axes = plt.subplots(1, len(tables), **size)
-for ax, (name, of_model) in zip(axes, tables.items(), strict=True):
+fig, axes = plt.subplots(1, len(tables), squeeze=False, **size)
+for ax, (name, of_model) in zip(axes[0], tables.items(), strict=True):
     for (way, at), look in zip(ways.items(), plots.looks(ways).values(), strict=True):
         plots.with_interval(ax, of_model.sel(head="all", **at), way, look)
     ax.axhline(0, **plots.ZERO)
     ax.set_title(short[name], fontsize=8)
     ax.set_xlabel("depth")
-axes[0].set_ylabel("same − different segment")
-named = axes[0].get_legend_handles_labels()
+axes[0, 0].set_ylabel("same − different segment")
+named = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*named, fontsize=8, loc="outside lower center", ncols=3)
 
 
@@ -526,8 +530,7 @@ ledger.Rows(rows)
 # %% [markdown]
 # :::{dropdown} Where these numbers come from
 # The numbers of real models were computed on the 50 photographs of the validation part of BSDS500 with
-# `qkutils store`, and are stored with the fingerprints of the weights. The tensors of DINOv2 come from a saliency
-# model and may have been tuned for it. The interval of a third of the layers is the mean of the layers'
+# `qkutils store`, and are stored with the fingerprints of the weights. {glue:text}`tensors` The interval of a third of the layers is the mean of the layers'
 # intervals: the widest that they allow. Rows of real models are six, so we also say whether zero stays outside
 # an interval that is wide enough for six at once (Bonferroni).
 # :::

@@ -23,6 +23,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: not needed here: the stored models have figures of their own
+MODELS = []
 # How many scenes are drawn, for the galleries and for the names
 COUNT = 256
 
@@ -37,7 +39,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
-from qkutils.book import is_embedded, ledger, pictures_for
+from qkutils.book import few_enough, is_embedded, ledger, pictures_for
 from qkutils.book import stored_maps, stored_views, tell
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -98,6 +100,7 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 # %%
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 pictures = qk.pictures_of(IMAGES or pictures_for(model, COUNT), model)
+pictures = pictures.some(few_enough(model, pictures.keys, passes=2, besides=65))
 atlas = qk.scan(model, pictures, k=4, statistics=["variance"])
 
 # %% tags=["hide-input"]

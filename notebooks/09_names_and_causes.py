@@ -20,6 +20,8 @@
 MODEL = "tiny-supervised"
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: not needed here: this chapter asks models that can answer about drawn scenes
+MODELS = []
 # How many scenes are drawn, for the names
 COUNT = 256
 

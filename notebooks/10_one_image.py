@@ -27,6 +27,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# MODELS: models whose stored numbers stand beside it; none: all that are stored
+MODELS = []
 # Which picture, counted from 0 in the order of the file names
 PICTURE = 3
 # How many scenes are drawn for the galleries beside it
@@ -43,7 +45,7 @@ import qkutils as qk
 from qkutils import statistics, views
 from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
-from qkutils.book import is_embedded, ledger, pictures_for, stored
+from qkutils.book import few_enough, is_embedded, ledger, pictures_for, stored
 from qkutils.book import stored_maps, stored_views, tell
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
@@ -51,6 +53,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 usual = qk.pictures_of(pictures_for(model, COUNT), model)
 pictures = qk.pictures_of(IMAGES, model) if IMAGES else usual
+pictures = pictures.some(few_enough(model, pictures.keys, passes=13, besides=60))
 gallery = pictures if len(pictures.keys) >= 20 else usual
 image = pictures.read(PICTURE % len(pictures.keys))
 true = qk.observed_attention(model, image[None]).isel(image=0)
@@ -347,7 +350,8 @@ dict(here.sizes)
 
 # %% tags=["hide-input"]
 ways = {"modes": "-", "random basis": "--", "modes, no key salience": ":"}
-others = {name: stored.read("few_modes", name) for name in stored.names("few_modes")}
+others = stored.chosen("few_modes", MODELS)
+tell(tensors=stored.tensors(others))
 curves = {model.name: statistics.bootstrap(here)}
 curves |= {name: of.sel(layer="all") for name, of in others.items()}
 
@@ -654,7 +658,7 @@ ledger.Rows(rows)
 #
 # :::{dropdown} Where these numbers come from
 # The numbers of real models were computed on the twenty {ref}`photographs <photographs>` of this book with
-# `qkutils store`, and are stored with the fingerprints of the weights. One random rotation serves all heads of a
+# `qkutils store`, and are stored with the fingerprints of the weights. {glue:text}`tensors` One random rotation serves all heads of a
 # model. The interval of a difference is the widest that the two intervals allow. The rebuilt attention of the
 # three heads above differs from the model's own by {glue:text}`rebuilt_error:.0e` at most.
 # :::

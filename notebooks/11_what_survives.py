@@ -33,10 +33,11 @@
 # :::
 
 # %% tags=["parameters", "hide-input"]
-# MODEL, IMAGES, IMAGE_SIZE: not needed here: this chapter reads what the others judged
+# MODEL, IMAGES, IMAGE_SIZE, MODELS: not needed here: this chapter reads what the others judged
 MODEL = "tiny-supervised"
 IMAGES = ""
 IMAGE_SIZE = 0
+MODELS = []
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

@@ -1,6 +1,8 @@
 """The parameters of a build: read, checked against what the chapters have, and written down.
 
-usage: parameters.py OUT.yaml    MODEL, IMAGES, IMAGE_SIZE, PARAMETERS come from the environment
+usage: parameters.py OUT.yaml
+
+MODEL, MODELS, IMAGES, IMAGE_SIZE and PARAMETERS come from the environment.
 """
 
 import ast
@@ -9,6 +11,8 @@ import os
 import re
 import reprlib
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +157,8 @@ def check_one(where: str, chapter: str, known: dict[str, Any], name: str, value:
 def fits(value: Any, default: Any) -> bool:
     """Whether a value may stand for a default; a whole number may stand for any number."""
     if isinstance(default, list | tuple):
-        return isinstance(value, list) and all(fits(v, d) for v in value for d in default[:1])
+        like = default[0] if default else ""  # a list that is empty by default is of texts
+        return isinstance(value, list) and all(fits(each, like) for each in value)
     if isinstance(default, float):
         return type(value) in (int, float) and math.isfinite(value)
     return type(value) is type(default)
@@ -170,21 +175,31 @@ def chosen(file: Path, script: Path, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def absolute(given: dict[str, Any]) -> dict[str, Any]:
-    """Make MODEL and IMAGES absolute where they are paths: chapters run in another folder."""
+    """Make MODEL, MODELS and IMAGES absolute where they are paths: chapters run elsewhere."""
     made = dict(given)
     for name, value in given.items():
         if isinstance(value, dict):
             made[name] = absolute(value)
-        elif name in NAMES and value and os.path.exists(path := os.path.expanduser(value)):
-            made[name] = os.path.abspath(path)
+        elif name == "MODELS":
+            made[name] = [absolute_path(each) for each in value]
+        elif name in NAMES:
+            made[name] = absolute_path(value)
         if name == "IMAGES" and value and not os.path.isdir(made[name]):
             raise Wrong(f"IMAGES={value}: there is no such folder; check the path")
     return made
 
 
+def absolute_path(value: str) -> str:
+    """Make a text absolute where it is the path of something; else leave it as it is."""
+    path = os.path.expanduser(value)
+    return os.path.abspath(path) if value and os.path.exists(path) else value
+
+
 def named(environment: dict[str, str]) -> dict[str, Any]:
-    """Take what was given to make by name; IMAGE_SIZE is a number."""
+    """Take what was given to make by name; MODELS are several, and IMAGE_SIZE is a number."""
     given: dict[str, Any] = {n: environment[n] for n in NAMES if environment.get(n)}
+    if models := environment.get("MODELS", "").split():
+        given["MODELS"] = models
     if size := environment.get("IMAGE_SIZE"):
         if not size.isdecimal():
             raise Wrong(f"IMAGE_SIZE={size}: a whole number of pixels is needed, such as 224")
@@ -208,16 +223,21 @@ def try_models(given: dict[str, Any]) -> None:
     sections = [given, *(given | value for value in given.values() if isinstance(value, dict))]
     having = (each for each in sections if "MODEL" in each)
     models = dict.fromkeys((each["MODEL"], each.get("IMAGE_SIZE") or None) for each in having)
-    if not models:
+    beside = dict.fromkeys(name for each in sections for name in each.get("MODELS", ()))
+    if not models and not beside:
         return
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # as when the chapters run
     from qkutils import load  # takes seconds, and most builds name no model
+    from qkutils.book import live
 
-    for model, size in models:
+    trials: dict[str, Callable[[], Any]]
+    trials = {f"MODEL={name}": partial(load, name, image_size=size) for name, size in models}
+    trials |= {f"MODELS={name}": partial(live, [name]) for name in beside}
+    for named_as, attempt in trials.items():
         try:
-            load(model, image_size=size)
+            attempt()
         except (OSError, ValueError, RuntimeError) as error:
-            raise Wrong(f"MODEL={model}: {' '.join(str(error).split())}") from error
+            raise Wrong(f"{named_as}: {' '.join(str(error).split())}") from error
 
 
 def main() -> None:

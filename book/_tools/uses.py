@@ -38,7 +38,8 @@ def data_files(modules: Iterable[Path]) -> set[Path]:
 
 def own_files(values: Iterable[Any]) -> set[Path]:
     """Find the files that parameters name, and the folders, with those in them."""
-    paths = [Path(value) for value in values if isinstance(value, str) and os.path.exists(value)]
+    flat = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    paths = [Path(each) for each in flat if isinstance(each, str) and os.path.exists(each)]
     inner = [each for path in paths if path.is_dir() for each in path.rglob("*") if each.is_dir()]
     return {path for path in [*paths, *inner] if not re.search(r"[\n\\]", str(path))}
 

@@ -170,12 +170,13 @@ def optimal_pictures(
     there = chosen.image.values >= 0
     if not there.any():
         raise ValueError(f"layer {layer}, head {head}, mode {mode}: no picture has both its parts")
-    images = _read(pictures, atlas, chosen.image.values[there])
+    numbers, at = np.unique(chosen.image.values[there], return_inverse=True)  # once for both signs
+    images = _read(pictures, atlas, numbers)
     maps = mode_maps(loaded, images, layer=layer, head=head, convention=convention_of(atlas))
     turn = chosen.sign.broadcast_like(chosen.image).values[there][:, None, None]
-    of_mode = {side: maps[side].sel(mode=mode).values * turn for side in SIDES}
+    of_mode = {side: maps[side].sel(mode=mode).values[at] * turn for side in SIDES}
     fields: dict = {"there": (("sign", "rank"), there)}
-    for name, values in ({"picture": visible(loaded, images)} | of_mode).items():
+    for name, values in ({"picture": visible(loaded, images)[at]} | of_mode).items():
         full = np.zeros((*there.shape, *values.shape[1:]), np.float32)
         full[there] = values
         dims = ("height", "width", "channel") if name == "picture" else ("row", "column")

@@ -71,7 +71,7 @@ def _text(row: Any) -> str:
 def _models(table: pd.DataFrame) -> str:
     run = table[table.fingerprint != ""].drop_duplicates("model")
     rows = [
-        [one.model, one.fingerprint, one.code_version, FACTS["origin"].get(one.model, "")]
+        [one.model, one.fingerprint, one.code_version, stored.TENSORS.get(one.model, "")]
         for one in run.itertuples()
     ]
     return _markdown(["model", "fingerprint", "code version", "its tensors"], rows)

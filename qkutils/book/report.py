@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
@@ -22,7 +21,7 @@ import xarray as xr
 
 import qkutils as qk
 from qkutils import datasets, models, modes, pictures, statistics, store, studies, world
-from qkutils.book._choosing import is_embedded
+from qkutils.book._choosing import is_embedded, seconds, spread
 from qkutils.book._page import FACTS, NUMBERS, page
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
@@ -132,16 +131,16 @@ def read(folders: dict[str, Path], count: int) -> list[Job]:
 
     Prints what of them can't be used.
     """
-    jobs = [Job("photographs", of_tokens, "paper", _spread(datasets.photographs(), count))]
+    jobs = [Job("photographs", of_tokens, "paper", spread(datasets.photographs(), count))]
     for option, folder in folders.items():
         if option == "images":
             files = Records(list(pictures.picture_files(folder).values()), pictures.open_picture)
-            jobs.append(Job("ImageNet", of_tokens, "paper", _spread(files, count)))
+            jobs.append(Job("ImageNet", of_tokens, "paper", spread(files, count)))
             continue
         name, reader, asked = READERS[option]
         found: Any = reader(folder, on_error="skip")
         print(found.report)
-        jobs += [Job(name, study, said, _spread(found, count)) for study, said in asked]
+        jobs += [Job(name, study, said, spread(found, count)) for study, said in asked]
     return jobs
 
 
@@ -155,12 +154,6 @@ def drawn(model: Model, count: int) -> list[Job]:
         Job("drawn scenes", of_objects, "paper", segments()),
         Job("drawn scenes", of_segments, "exact", segments(background=True)),
     ]
-
-
-def _spread(items: Any, count: int) -> Records:
-    """As many of the items, spread evenly; all of them where there are fewer."""
-    count = min(count, len(items))
-    return Records([n * len(items) // count for n in range(count)], items.__getitem__)
 
 
 def _digest(items: Any) -> str:
@@ -278,7 +271,7 @@ def plan(
         load = size * net.patch_embed.num_patches
         left = not _file(out, own).is_file()
         work += left * load * (4 * count if _fact(name, "source") == "embedded" else passes)
-        rate = rate or (_seconds(net, device) / load if there else 0.0)
+        rate = rate or (seconds(net.to(device), 4, 5) / load if there else 0.0)
         download = "none" if there else f"{4 * size / 1e9:.2f} GB"
         lines.append(f"{name}: memory {8 * size / 1e9:.2f} GB, download {download}")
     known = rate or not work
@@ -296,18 +289,6 @@ def _net(name: str, strict: bool) -> tuple[str, Any]:
         return name, None
     model = models.load(name)
     return model.name, model.net
-
-
-def _seconds(net: Any, device: str) -> float:
-    """How long one of four images takes; the shortest of five times, as others use the machine."""
-    channels, times = net.patch_embed.proj.weight.shape[1], []
-    images = torch.zeros(4, channels, *net.patch_embed.img_size, device=device)
-    net = net.to(device)
-    for _ in range(5):
-        start = time.perf_counter()
-        float(net(images).sum())  # waits for the device
-        times.append(time.perf_counter() - start)
-    return min(times) / len(images)
 
 
 # ---- the claims ----------------------------------------------------------------------------------

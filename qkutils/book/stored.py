@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Iterable, Sequence
 from datetime import date
 from importlib import resources
 from pathlib import Path
@@ -47,6 +48,7 @@ SHARES = ("share", "null_share", "share_others", "null_share_others")
 CONTRAST = "same − different"  # a further relation: what the first gets more than the second
 FOLDER = Path(str(resources.files("qkutils.book").joinpath("results")))
 SHOWN_BY_PAPER = 6  # modes of a head, in figure 5
+TENSORS = tomllib.loads(FOLDER.with_name("origins.toml").read_text("utf-8"))
 _REMOVED = {"all": (), "bias": ("shift",)}  # what is left out of κ, and what is then kept
 
 
@@ -149,7 +151,57 @@ def read(kind: str, name: str) -> xr.Dataset:
     with path.open(encoding="utf-8") as file:
         lines = [line[2:].partition(":") for line in file if line.startswith("# ")]
     table = pd.read_csv(path, comment="#", index_col=list(KINDS[kind]))
-    return table.to_xarray().assign_attrs({key: value.strip() for key, _, value in lines})
+    said = {key: value.strip() for key, _, value in lines}
+    return table.to_xarray().assign_attrs(said, tensors=TENSORS.get(name, ""))
+
+
+def chosen(kind: str, models: Sequence[str] = ()) -> dict[str, xr.Dataset]:
+    """Read the stored tables of the models that a comparison names.
+
+    Parameters
+    ----------
+    kind
+        As for `read`.
+    models
+        Their names.  Of a model without such a table there is none in the result.  Where none of
+        the models has one, and without names, the tables of all models are read.
+
+    Returns
+    -------
+    dict
+        Tables by the models' names.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> list(stored.chosen("modes", ["tiny-dino", "deit_tiny_patch16_224.fb_in1k"]))
+    ['deit_tiny_patch16_224.fb_in1k']
+    """
+    there = names(kind)
+    wanted = [name for name in there if name in models]
+    return {name: read(kind, name) for name in wanted or there}
+
+
+def tensors(tables: Iterable[str]) -> str:
+    """Say where the tensors behind stored tables come from: a text for under a figure.
+
+    Parameters
+    ----------
+    tables
+        The models, by name; or their tables, as `chosen` gives them.
+
+    Returns
+    -------
+    str
+        A sentence or two for each model of which something has to be said.
+
+    Examples
+    --------
+    >>> from qkutils.book import stored
+    >>> stored.tensors(["tiny-dino", "deit_tiny_patch16_224.fb_in1k"])
+    'deit_tiny_patch16_224.fb_in1k: As timm distributes them.'
+    """
+    return " ".join(f"{name}: {TENSORS[name]}" for name in tables if name in TENSORS)
 
 
 def trend(name: str) -> xr.Dataset:

@@ -92,6 +92,21 @@ def test_a_mode_that_is_not_there_and_what_is_no_atlas_are_refused(plain_vit, sc
             qk.galleries(plain_vit, scan[0], atlas, qk.decompose(plain_vit))
 
 
+def test_a_picture_that_is_optimal_for_both_signs_passes_the_model_once(plain_vit, scan):
+    pictures, atlas = scan
+    twice = atlas.copy(deep=True)
+    for name in ("image", "score", "query_patch", "key_patch"):
+        twice[name][0, 0, 0, 1] = twice[name][0, 0, 0, 0].values
+    seen = []
+    hook = qk.load(plain_vit).net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    found = qk.optimal_pictures(plain_vit, pictures, twice, layer=0, head=0, mode=0)
+    hook.remove()
+    assert sum(map(len, seen)) == len(np.unique(twice.image[0, 0, 0].values))
+    both = found["query"] * found.sign
+    np.testing.assert_array_equal(both[0], both[1])
+    np.testing.assert_array_equal(found["picture"][0], found["picture"][1])
+
+
 def test_empty_ranks_are_not_there(plain_vit, scan):
     pictures, atlas = scan
     emptied = atlas.copy(deep=True)

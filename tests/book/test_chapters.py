@@ -50,9 +50,18 @@ def test_one_parameters_cell_of_plain_assignments(chapter: Any) -> None:
     assert len(cells) == 1
     statements = ast.parse(cells[0].source).body
     assert all(isinstance(each, ast.Assign) for each in statements)
-    assert {"MODEL", "IMAGES", "IMAGE_SIZE"} <= {each.targets[0].id for each in statements}
+    assert {"MODEL", "MODELS", "IMAGES", "IMAGE_SIZE"} <= {
+        each.targets[0].id for each in statements
+    }
     sized = "image_size=IMAGE_SIZE or None" in "\n".join(code_cells(chapter))
     assert sized or "IMAGE_SIZE: not needed here" in cells[0].source
+
+
+def test_what_shows_stored_numbers_says_where_their_tensors_come_from(chapter: Any) -> None:
+    prose = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
+    for source in code_cells(chapter):
+        if "stored.chosen(" in source or "stored.read(" in source:
+            assert "{glue:text}`tensors`" in prose
 
 
 def test_cells_are_short(chapter: Any) -> None:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "book" / "_tools" / "parameters.py"
 CHAPTERS = {
     "01_first": 'MODEL = "m"\nIMAGES = ""\nSHARE = 0.5\nLAYERS = [1, 2]',
-    "02_second": 'MODEL = "m"\nIMAGES = ""\nCOUNT: int = 8\nFAST = False',
+    "02_second": 'MODEL = "m"\nIMAGES = ""\nCOUNT: int = 8\nFAST = False\nMODELS = []',
 }
 
 
@@ -99,6 +99,8 @@ SLIPS = {
     "NaN": ("01_first: {SHARE: .nan}\n", 1),
     "one for a list": ("01_first: {LAYERS: 1}\n", 1),
     "text in a list": ("01_first: {LAYERS: [1, a]}\n", 1),
+    "MODELS is text": ("02_second: {MODELS: a b}\n", 1),
+    "a number in MODELS": ("02_second: {MODELS: [a, 5]}\n", 1),
     "MODEL is a number": ("MODEL: 5\n", 1),
     "MODEL is no": ("MODEL: no\n", 1),
     "IMAGES is a list": ("IMAGES: [a, b]\n", 1),
@@ -154,6 +156,9 @@ def test_what_is_right_is_taken(collect: Any, tmp_path: Path) -> None:
         "01_first": {"SHARE": 1, "LAYERS": []},
     }
     assert collect("MODEL: a\n", MODEL="b", IMAGES="") == {"MODEL": "b"}
+    own = str(tmp_path / "own.pth")
+    assert collect("{}", MODELS=" a  own.pth\tb ") == {"MODELS": ["a", own, "b"]}
+    assert collect("02_second: {MODELS: [own.pth]}") == {"02_second": {"MODELS": [own]}}
     assert collect("{}") == {}
     assert collect("MODEL: a\n", IMAGE_SIZE="224") == {"MODEL": "a", "IMAGE_SIZE": 224}
 
@@ -197,6 +202,22 @@ def test_a_model_that_cannot_be_had_is_told_before_any_chapter_runs(
     with pytest.raises(SystemExit, match="^MODEL=tiny-dyno: .*$") as raised:
         write(MODEL="tiny-dyno")
     assert isinstance(raised.value.code, str) and not (tmp_path / "out.yaml").exists()
+
+
+def test_a_model_to_compare_with_is_at_hand_or_stored(
+    write: Any, tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGES", raising=False)
+    monkeypatch.delenv("QKUTILS_WEIGHTS", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(SystemExit, match="^MODELS=tiny-dyno: .*$"):
+        write(MODELS="tiny-dino tiny-dyno")
+    with pytest.raises(tool.Wrong, match="^MODELS=tiny-dyno: "):
+        tool.try_models({"02_second": {"MODELS": ["tiny-dyno"]}})
+    assert not (tmp_path / "out.yaml").exists()
+    stored = "deit_tiny_patch16_224.fb_in1k"
+    out, _ = write(MODELS=f"tiny-dino {stored}")
+    assert out.read_text() == f"MODELS:\n- tiny-dino\n- {stored}\n"
 
 
 def test_an_image_size_that_a_model_cannot_take_is_told_too(

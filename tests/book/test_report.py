@@ -16,7 +16,7 @@ import pytest
 
 import qkutils as qk
 from qkutils import statistics
-from qkutils.book import _page, report
+from qkutils.book import _page, report, stored
 
 ROOT = Path(__file__).parents[2]
 PAIR = ["tiny-simmim", "tiny-simmim-finetuned"]
@@ -253,7 +253,7 @@ def test_published_rows_say_where_they_come_from():
     assert (run.images[run["over"] == "image"] >= statistics.FEWEST_IMAGES).all()
     assert not run.whose[run.data.isin(["CamVid", "BSDS500", "photographs"])].eq("paper").any()
     text = _page.page(table)
-    assert all(said in text for said in report.FACTS["origin"].values())
+    assert all(said in text for said in stored.TENSORS.values())
 
 
 def test_what_the_published_code_gives_is_recomputed():

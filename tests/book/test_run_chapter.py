@@ -33,6 +33,7 @@ HEADER = """\
 # %% tags=["parameters"]
 MODEL = "tiny"
 IMAGES = ""
+MODELS: list = []
 size: int = 3
 
 # %%
@@ -175,7 +176,7 @@ def parameters(folder: Path, text: str) -> tuple[str, str]:
 @pytest.mark.parametrize("text", ["moodel: big", "05_planted: {moodel: big}"])
 def test_unknown_parameter_is_named(text: str, tmp_path: Path) -> None:
     said, _ = run(tmp_path, "pass", *parameters(tmp_path, text))
-    assert "05_planted has no such parameter: moodel (it has: MODEL, IMAGES, size)" in said
+    assert "05_planted has no such parameter: moodel (it has: MODEL, IMAGES, MODELS, size)" in said
 
 
 def test_parameters_reach_the_chapter_they_name(tmp_path: Path) -> None:
@@ -221,9 +222,12 @@ def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
     script = tmp_path / "05_planted.py"
     code = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom qkutils import stored"
     odd, pictures = tmp_path / "a [b]~*? %c.pth", tmp_path / "pictures"
+    beside = tmp_path / "beside.pth"
     odd.touch()
+    beside.touch()
     pictures.mkdir()
-    values = json.dumps({"MODEL": str(odd), "05_planted": {"IMAGES": str(pictures)}})
+    own = {"IMAGES": str(pictures), "MODELS": ["tiny-dino", str(beside)]}
+    values = json.dumps({"MODEL": str(odd), "05_planted": own})
     run(tmp_path, code, *parameters(tmp_path, values))
     (tmp_path / "Makefile").write_text(
         f"all: out/05_planted.ipynb\nout/05_planted.ipynb: {script.name}\n\t@echo runs $@\n"
@@ -231,7 +235,7 @@ def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
     )
     assert not runs(tmp_path)
     used = ["qkutils/__init__.py", "qkutils/stored.py", "qkutils/tables/a #1 $b.csv", script.name]
-    used += [odd.name, pictures.name]
+    used += [odd.name, beside.name, pictures.name]
     for name in [*used, "qkutils/unused.py", "qkutils/other/b.csv"]:
         before = (tmp_path / name).stat()
         os.utime(tmp_path / name, (4e9, 4e9))

