@@ -50,13 +50,16 @@ def from_ledger(
 ) -> tuple[list[Any], list[Any]]:
     """{ledger}`claim` is a claim's number with its interval, {ledger}`claim | field` another field.
 
-    The claim may be cut short, as long as only one begins so.
+    The claim may be cut short, as long as only one begins so.  {ledger}`claim @ subject` tells
+    claims of the same words apart.
     """
-    words, _, field = (part.strip() for part in text.partition("|"))
+    where, _, field = (part.strip() for part in text.partition("|"))
+    words, _, subject = (part.strip() for part in where.partition("@"))
     table = ledger.read()
-    rows = table[table.claim.str.startswith(words)].to_dict("records")
+    table = table[table.claim.str.startswith(words) & table.subject.str.startswith(subject)]
+    rows = table.to_dict("records")
     if len(rows) != 1:
-        told = f"{len(rows)} claims of the ledger begin with {words!r}"
+        told = f"{len(rows)} claims of the ledger begin with {where!r}"
         return [], [inliner.reporter.error(told, line=lineno)]
     (row,) = rows
     found = statistics.interval(*(row[number] for number in ledger.NUMBERS))
