@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import nbformat
 import pytest
 import yaml
 from PIL import Image, ImageOps
+
+from qkutils.book import stored
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted(ROOT.glob("notebooks/[0-9]*.py"))
@@ -35,7 +38,7 @@ def few(images: Path, folder: Path) -> Path:
     return folder
 
 
-def run(chapter: Path, folder: Path, **parameters: str) -> str:
+def run(chapter: Path, folder: Path, **parameters: str | list[str]) -> str:
     """All outputs of a chapter that was executed with these parameters."""
     given, out = folder / "parameters.yaml", folder / "out.ipynb"
     given.write_text(yaml.safe_dump(parameters))
@@ -63,3 +66,14 @@ def test_chapter_runs_on_a_real_model_and_real_images(chapter, tmp_path, real_mo
 @pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.stem[:2] == "09"], ids=["09"])
 def test_without_images_a_real_model_sees_the_photographs(chapter, tmp_path, real_model):
     assert "clock" in run(chapter, tmp_path, MODEL=real_model.name)  # the picture of that number
+
+
+@pytest.mark.chapter
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.stem[:2] in ("03", "04")])
+def test_a_model_at_hand_is_compared_with_what_is_stored_of_it(chapter, tmp_path, real_model):
+    outputs = run(chapter, tmp_path, MODELS=[real_model.name])
+    (differs,) = set(re.findall(r"(?:differs by|, by) (\d+e-\d+)", outputs))
+    assert float(differs) < 1e-5
+    for name in stored.names():
+        assert (name in outputs) == (name == real_model.name)
