@@ -496,7 +496,7 @@ dinov2
 
 
 # %% tags=["hide-input"]
-def alike(found):
+def constancy(found):
     """How alike a mode's maps are on two of its photographs: their mean cosine."""
     maps = xr.concat([found["query"], found["key"]], "side")
     length = ((maps**2).sum(("row", "column")) ** 0.5).clip(1e-9)
@@ -510,7 +510,7 @@ def alike(found):
 def ends_of(found):
     """The used modes whose maps are least and most alike, and how alike they are."""
     shown = found.carried.isel(mode=found.shown_mode.values).values
-    rows = alike(found).where(shown >= 0.05).stack(at=found.image.dims[:3]).dropna("at")
+    rows = constancy(found).where(shown >= 0.05).stack(at=found.image.dims[:3]).dropna("at")
     ends = int(rows.values.argmin()), int(rows.values.argmax())
     return [(place(*rows["at"].item(n)), float(rows[n])) for n in ends]
 
