@@ -780,7 +780,7 @@ tell(count_figure=fig)
 # :::
 #
 # **A few modes are enough.** The first {glue:text}`quarter` of {glue:text}`d_head` modes hold
-# {glue:text}`quarter_kept:.2f` of the squared strength, on average over heads. With them,
+# {glue:text}`quarter_kept:.3f` of the squared strength, on average over heads. With them,
 # {glue:text}`quarter_missing` of the attention is misplaced (95 % interval over pictures). With key
 # salience and no mode at all it is {glue:text}`none_missing:.2f`.
 # ::::
@@ -806,7 +806,7 @@ maps["the model"] = map_of(qk.observed_attention(model, one))
 away = {
     name: float(abs(each - maps["the model"]).sum() / 2) for name, each in maps.items()
 }
-enough = next(name for name in maps if away[name] < 0.1)
+enough = next(name for name in maps if away[name] < 0.05)
 tell(enough=enough, enough_away=away[enough])
 
 # %% tags=["hide-input"]
@@ -823,8 +823,8 @@ views.stepper(frames, list(maps), [what.format(name) for name in maps], "modes k
 # (`make lab`), and set `LAYER` and `HEAD` to the head {glue:text}`salient`. What does the first step show?
 #
 # :::{dropdown} Answers
-# With {glue:text}`enough` modes, {glue:text}`enough_away:.2f` of this patch's attention is still misplaced: it
-# is the first step below 0.10. In head {glue:text}`salient` the first step, without any mode, is nearly even:
+# At step {glue:text}`enough`, {glue:text}`enough_away:.3f` of this patch's attention is still misplaced. It
+# is the first step below 0.05. In head {glue:text}`salient` the first step, without any mode, is nearly even:
 # $\kappa$ is not what draws attention there. The next step, with one mode, gives nearly the whole map. And this
 # map hardly changes when another patch asks.
 # :::
