@@ -234,7 +234,8 @@ def trend(name: str) -> xr.Dataset:
     weighted = modes.cosine.weighted(modes.sigma).mean("mode")
     width = band.null_band.assign_coords(level=float(band.attrs["level"]))
     null = null_of_layers(modes.sigma, width)
-    return xr.Dataset({"weighted_cosine": weighted, "null": null}, attrs=modes.attrs)
+    found = xr.Dataset({"weighted_cosine": weighted, "null": null}, attrs=modes.attrs)
+    return found.sel(convention=list(CONVENTIONS))  # a table has them in alphabetical order
 
 
 def _write(folder: Path, kind: str, table: xr.Dataset, origin: Any, said: dict[str, Any]) -> Path:
