@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 
 import qkutils as qk
+from qkutils.book import stored
 
 COUNTS = [0, 3, 12]
 
@@ -101,3 +102,29 @@ def test_bad_counts_and_what_are_no_modes_are_refused(small, images):
             qk.studies.few_modes(small, images, [bad])
     with pytest.raises(ValueError, match="modes"):
         qk.studies.random_basis(xr.Dataset())
+
+
+@pytest.mark.parametrize("name", stored.names("few_modes"))
+def test_stored_tables_end_in_the_models_own_attention(name):
+    table = stored.read("few_modes", name)
+    assert table.attrs["fingerprint"] == stored.read("modes", name).attrs["fingerprint"]
+    most = int(table["count"].max())
+    both = table.sel(basis=["modes", "random basis"])
+    assert (both.high.sel(count=most) < 1e-4).all()
+    alone = both.estimate.sel(count=0)
+    np.testing.assert_allclose(alone[0], alone[1], atol=1e-6)
+    fewer = both.sel(layer="all").sortby("count").estimate.diff("count")
+    assert (fewer < 0).all()
+    assert ((table.low <= table.estimate) & (table.estimate <= table.high)).all()
+
+
+def test_few_modes_are_stored_and_read_again(tmp_path, monkeypatch, small):
+    stored.store_few_modes(small, tmp_path)
+    monkeypatch.setattr(stored, "FOLDER", tmp_path)
+    read = stored.read("few_modes", small.name)
+    assert dict(read.sizes) == {"basis": 3, "count": 4, "layer": 4}
+    photographs = qk.datasets.photographs()
+    given = qk.pictures.images(photographs, small, len(photographs))
+    fresh = qk.studies.few_modes(small, given, [3]).sel(count=3, layer=1)
+    got = read.estimate.sel(count=3, layer="1", basis=fresh.basis)
+    np.testing.assert_allclose(got, fresh.mean(["image", "head"]), atol=1e-6)
