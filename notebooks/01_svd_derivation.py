@@ -132,8 +132,8 @@ for row, (layer, head), name in zip(axes, chosen, names, strict=True):
 # **You need** matrices, dot products and softmax. You should have seen a transformer once. You need
 # not know the singular value decomposition: we build it.
 #
-# **Time**: 75 minutes to read with a pencil, 20 minutes for the explorations, under a minute to run on a
-# laptop, two lessons of 60 minutes to teach. Runs with no GPU and no network.
+# **Time**: 75 minutes to read with a pencil, 20 minutes for the explorations, two lessons of 60 minutes to
+# teach. Under a minute to run on a laptop. Runs with no GPU and no network.
 # :::
 
 # %% [markdown]

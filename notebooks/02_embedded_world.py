@@ -332,7 +332,7 @@ tell(right_figure=fig)
 # ::::{dropdown} What the run says
 # :::{glue:figure} right_figure
 # :name: fig-right
-# :alt: Three bars for each odd factor. Those of whole scenes are high for colour and position, those of the untrained network are near zero but for one factor, and hiding the target lowers all but that of position.
+# :alt: Three bars for each odd factor. Those of whole scenes are high for colour and position. Those of the untrained network are near zero but for one factor. Hiding the target lowers all but that of position.
 #
 # How often the model names the odd factor, in scenes odd in one factor. Bars are means over training runs, and
 # points are single runs. Scenes in which nothing is odd have no target to hide. The untrained network is right

@@ -529,9 +529,9 @@ ledger.Rows(rows)
 
 # %% [markdown]
 # :::{dropdown} Where these numbers come from
-# The numbers of real models were computed on the 50 photographs of the validation part of BSDS500 with
-# `qkutils store`, and are stored with the fingerprints of the weights. {glue:text}`tensors` The interval of a third of the layers is the mean of the layers'
-# intervals: the widest that they allow. Rows of real models are six, so we also say whether zero stays outside
+# The numbers of real models were computed on the 50 photographs of the validation part of BSDS500.
+# `qkutils store` stored them with the fingerprints of the weights. {glue:text}`tensors` The interval of a
+# third of the layers is the mean of the layers' intervals: the widest that they allow. Rows of real models are six, so we also say whether zero stays outside
 # an interval that is wide enough for six at once (Bonferroni).
 # :::
 #

@@ -218,7 +218,7 @@ as_table(every.isel(of=np.argsort(-every.share.values)[:8]))
 #
 # A family can explain little for two reasons. Modes may not select it. Or the tokens may not hold it, so that
 # no direction could. We can tell these apart. For each family, we look for the *best* direction of all on the
-# first half of the scenes, and measure its explained share on the second half. This is the most that a mode
+# first half of the scenes. We measure its explained share on the second half. This is the most that a mode
 # could reach.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "The explained share of each family, layer by layer, on a logarithmic scale. Black: the best direction of all, the most that a mode could reach. Blue squares: the best mode. Blue line: the mean of all modes. Grey dashed: the mean of random directions of any kind. A curve ends where the share falls below a thousandth."}, "image": {"alt": "Seven small panels, one for each family, with four curves over layers: the reachable share on top, then the best mode, then the means of modes and of random directions close together."}}
@@ -388,8 +388,8 @@ tell(
 )
 
 # %% [markdown]
-# In the last third of the supervised models, the distance tells a target patch from a distractor patch in
-# {glue:text}`role_far:.0%` of the pairs, and the fitted direction in {glue:text}`role_one:.0%`. The difference is
+# Take pairs of a target patch and a distractor patch, in the last third of the supervised models. The distance
+# tells the two apart in {glue:text}`role_far:.0%` of the pairs, and the fitted direction in {glue:text}`role_one:.0%`. The difference is
 # {glue:text}`role_ahead` over {glue:text}`role_runs` runs. In untrained models the distance reaches
 # {glue:text}`role_untrained:.0%`, because an odd object also *looks* different. Training adds
 # {glue:text}`role_learned`. So the test supports the idea: the tokens tell the role rather as a distance from the
@@ -455,7 +455,7 @@ tell(
 #
 # As a null we remove random unit vectors in the span of the head's *other* modes. In each layer we remove the
 # mode that carries most. Such a mode takes more out of the logits than a random direction does. So we measure
-# a second time, at *equal size*: we remove only a part of the mode and of each direction, so that all parts take
+# a second time, at *equal size*: we remove only a part of the mode and of each direction. All parts take
 # the same variance over keys out of the logits.
 #
 # :::{admonition} Predict, then look

@@ -142,8 +142,8 @@ Markdown(photograph) if IMAGES and is_embedded(model) else None
 # {glue:text}`key`, with {glue:text}`model`, it is the patch in row {glue:text}`row` and column
 # {glue:text}`column`. It is an exceptional patch, because of what it shows or because of its place.
 #
-# We also choose three heads. In each third of the layers we take the head in which the map of this patch
-# differs most from the maps of the other patches: {glue:text}`chosen`.
+# We also choose three heads, one in each third of the layers. We take the head in which the map of this
+# patch differs most from the maps of the other patches: {glue:text}`chosen`.
 
 # %% [markdown]
 # ## Modes in order of contribution
@@ -170,8 +170,8 @@ pd.DataFrame(table, index=[*(f"number {n}" for n in range(1, 7)), "key salience"
 
 # %% [markdown]
 # The first number in brackets is the contribution. The second number is the {term}`share of the logit`. To
-# compute it, take the covariance, over keys, of the mode's part with the whole logit of this patch, and
-# divide by the variance of the whole logit. The shares of all modes and of key salience, $\kappa$, add up
+# compute it, take the covariance, over keys, of the mode's part with the whole logit of this patch. Divide
+# it by the variance of the whole logit. The shares of all modes and of key salience, $\kappa$, add up
 # to one. A share below zero means that the mode works against the sum of the others.
 #
 # Contribution and share can disagree, in two ways:
