@@ -54,7 +54,7 @@ shown = {
     for odd, n in NUMBERS.items()
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-odd", "caption": "Six drawn scenes. In each, one object differs from all others. They are drawn here with more pixels than the models get."}, "image": {"alt": "Six scenes in two rows: dotted balls, cups, carts and other simple objects on striped backgrounds."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-odd", "caption": "Six drawn scenes. In each, one object differs from all others. They are drawn here with more pixels than the models get."}, "image": {"alt": "Six scenes in two rows: robots, balls, faces and carts on soft striped backgrounds, in each a handful of like objects."}}
 fig, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), layout="constrained")
 for ax, letter, scene in zip(axes.flat, "ABCDEF", shown.values(), strict=True):
     ax.imshow(scene.image[0].movedim(0, -1))
