@@ -85,11 +85,11 @@ itself = [float(maps.isel(at).isel(key=asks)) for (_, asks, maps), at in several
 for name, at, total, own, place in zip(
     ("artefact", "finder"), opening, totals, itself, places, strict=True
 ):
-    told = {"share": total, "itself": own / total, "area": float(of_target[place])}
+    told = {"share": total, "itself": own, "area": float(of_target[place])}
     tell(**{name: "L{layer} H{head}".format(**at)})
     tell(**{f"{name}_{what}": value for what, value in told.items()})
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-heads", "caption": "Two scenes, and beside each the attention of one head from the framed patch. Orange outline: the odd object. Dashed blue: the others. Brighter patches get more. Of what the odd object gets, “itself” is the part that goes to the framed patch."}, "image": {"alt": "Two drawn scenes with outlined objects, each beside an attention map. In the first map nearly all attention lies on the framed patch; in the second it lies on several patches of the odd object."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-heads", "caption": "Two scenes, and beside each the attention of one head from the framed patch. Orange outline: the odd object. Dashed blue: the others. Brighter patches get more. Above each map: what the odd object gets, and what the framed patch alone gets."}, "image": {"alt": "Two drawn scenes with outlined objects, each beside an attention map. In the first map nearly all attention lies on the framed patch; in the second it lies on several patches of the odd object."}}
 fig, axes = plt.subplots(1, 4, figsize=(7.5, 2.5), layout="constrained")
 side = shown_model.image_size[0] / shown_model.grid[1]
 for n, (sample, (masks, asks, maps)) in enumerate(zip(scenes, looks_from, strict=True)):
@@ -103,15 +103,15 @@ for n, (sample, (masks, asks, maps)) in enumerate(zip(scenes, looks_from, strict
         right, maps.isel(at).values.reshape(grid), 0.0, "", plots.SEQUENTIAL
     )
     plots.mark_patch(right, asks, grid[1])
-    told = f"odd object {totals[n]:.0%},\nof which itself {itself[n] / totals[n]:.0%}"
+    told = f"odd object {totals[n]:.0%},\nframed patch {itself[n]:.0%}"
     right.set_title("L{layer} H{head}: ".format(**at) + told, fontsize=8)
 
 # %% [markdown]
 # In the first scene of {numref}`fig-two-heads`, the odd object covers {glue:text}`artefact_area:.0%` of the area.
-# {glue:text}`artefact` gives it {glue:text}`artefact_share:.0%` of its attention. But {glue:text}`artefact_itself:.0%`
-# of that share goes to the asking patch: the token looks at itself. In the second scene the odd object covers
-# {glue:text}`finder_area:.0%`, and {glue:text}`finder` gives it {glue:text}`finder_share:.0%`. Only
-# {glue:text}`finder_itself:.0%` of that share goes to the asking patch. We did not pick by eye. The first scene is the
+# {glue:text}`artefact` gives it {glue:text}`artefact_share:.0%` of its attention. But the framed patch alone gets
+# {glue:text}`artefact_itself:.0%`: the token looks at itself. (The object covers only a part of that patch.) In the
+# second scene the odd object covers {glue:text}`finder_area:.0%`, and {glue:text}`finder` gives it
+# {glue:text}`finder_share:.0%`. Here the framed patch gets only {glue:text}`finder_itself:.0%`. We did not pick by eye. The first scene is the
 # first of our set, and the second is the one with the largest odd object. The
 # first head is the one whose asking patch looks at itself most there. The second has the largest *excess*,
 # over all scenes, of the target on itself. This chapter explains what an excess is, and why a share alone misleads.
@@ -358,7 +358,7 @@ tell(**{f"own_{part}": statistics.text(each, ".3f") for part, each in own.items(
 #
 # Same minus different: excess over the null, mean over heads and scenes, in the first and in the last third of the
 # layers. Small dots: training runs. Marker and bar: their mean and its 95 % interval. Right of zero, tokens prefer
-# their own sort of object; left of it, the other sort.
+# their own sort of object; left of it, the different one.
 # :::
 #
 # The claim is "*same* lies above *different*", judged over {glue:text}`runs` training runs by the rule of
@@ -374,7 +374,7 @@ tell(**{f"own_{part}": statistics.text(each, ".3f") for part, each in own.items(
 #
 # The two goals pull in opposite directions. In *simmim*, late layers prefer their own sort
 # ({glue:text}`simmim_late`); early layers do not ({glue:text}`simmim_early`). In *supervised*, tokens prefer the
-# **other** sort: {glue:text}`supervised_all` over all layers, {glue:text}`supervised_late` in the late ones. This
+# **different** one: {glue:text}`supervised_all` over all layers, {glue:text}`supervised_late` in the late ones. This
 # fits the two tasks, although it does not prove the reason. To fill a hidden patch, a token can copy from its
 # own sort. To say what is odd, a token has to compare the target with the distractors. Both effects are small:
 # a few hundredths of the attention.
@@ -635,7 +635,7 @@ table = {
 pd.DataFrame(table).rename(index=lambda name: name.partition(".")[0])
 
 # %% [markdown]
-# In all three models, both sorts of objects gain at every depth, at the cost of the background. Early layers
+# In all three models, both sorts of objects gain at nearly every depth, at the cost of the background. Early layers
 # group: *same* lies above *different* in each model. In the two classifiers this fades, and *same* loses in the
 # late layers. DINOv2 learned without labels. It keeps its preference to the end, and *same* even gains. This is the
 # split that the paper describes between models trained with labels and some models trained without.
@@ -715,7 +715,7 @@ tell(dinov2_late=statistics.text(real[dinov2]["late"]))
 #   {glue:text}`supervised_same_early` and *different* {glue:text}`supervised_different_early` more than place
 #   and shape explain.
 # - Whether attention prefers its own sort depends on the goal: *simmim* does so late
-#   ({glue:text}`simmim_late`), *supervised* prefers the other sort ({glue:text}`supervised_all`).
+#   ({glue:text}`simmim_late`), *supervised* prefers *different* ({glue:text}`supervised_all`).
 # - On drawn scenes, DINOv2 prefers its own sort early ({glue:text}`dinov2_early`) and late
 #   ({glue:text}`dinov2_late`); two classifiers do so only early.
 # - A target finds itself a little ({glue:text}`finds_itself`), but in far fewer heads than a careless null says.
