@@ -388,9 +388,9 @@ tell(
 )
 
 # %% [markdown]
-# Take pairs of a target patch and a distractor patch, in the last third of the supervised models. The distance
-# tells the two apart in {glue:text}`role_far:.0%` of the pairs, and the fitted direction in {glue:text}`role_one:.0%`. The difference is
-# {glue:text}`role_ahead` over {glue:text}`role_runs` runs. In untrained models the distance reaches
+# Take a target patch and a distractor patch. In the last third of the supervised models, the distance tells them
+# apart in {glue:text}`role_far:.0%` of such pairs. The fitted direction does so in {glue:text}`role_one:.0%`. The
+# difference is {glue:text}`role_ahead` over {glue:text}`role_runs` runs. In untrained models the distance reaches
 # {glue:text}`role_untrained:.0%`, because an odd object also *looks* different. Training adds
 # {glue:text}`role_learned`. So the test supports the idea: the tokens tell the role rather as a distance from the
 # others than along a direction. A mode is a direction. (We chose this test after we had seen that role
@@ -455,7 +455,7 @@ tell(
 #
 # As a null we remove random unit vectors in the span of the head's *other* modes. In each layer we remove the
 # mode that carries most. Such a mode takes more out of the logits than a random direction does. So we measure
-# a second time, at *equal size*: we remove only a part of the mode and of each direction. All parts take
+# a second time, at *equal size*. We remove only a part of the mode and of each direction. All parts then take
 # the same variance over keys out of the logits.
 #
 # :::{admonition} Predict, then look
