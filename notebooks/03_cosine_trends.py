@@ -39,6 +39,8 @@ import torch
 import qkutils as qk
 from qkutils import heads, models, modes, statistics, views
 from qkutils.views import figures as plots
+
+# %% tags=["hide-input"]
 from qkutils.book import (
     few_enough,
     is_embedded,
@@ -53,7 +55,7 @@ SHORT = {"deit_tiny_patch16_224.fb_in1k": "DeiT"}
 SHORT |= {"vit_tiny_patch16_224.augreg_in21k_ft_in1k": "ViT"}
 SHORT |= {"vit_small_patch14_dinov2.lvd142m": "DINOv2"}
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real", "caption": "The weighted cosine of real vision transformers over depth, convention paper, as in Pan et al., Fig. 3. Dots: heads; lines: means over the heads of a layer. The thin grey strip at zero holds 95 % of the layer means that random directions would give each of these models. Computed elsewhere."}, "image": {"alt": "Curves of three real models. All start high, between 0.6 and 0.9, and fall to about 0.1 in the middle. Two of them rise again at the end, to about 0.4, and one falls below zero. A thin grey strip marks chance."}}
+# %% tags=["hide-input"]
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 kept = {name: stored.trend(name) for name in stored.chosen("null_band", MODELS)}
 fresh = {n: modes.trend(of) for n, of in live(MODELS).items()} if MODELS else {}
@@ -63,6 +65,8 @@ real = elsewhere if is_embedded(model) else elsewhere | {model.name: own}
 raw = {n: found.weighted_cosine.sel(convention="paper") for n, found in real.items()}
 looks = plots.looks([*real, model.name])
 called = {name: SHORT.get(name, name) for name in [model.name, *real]}
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real", "caption": "The weighted cosine of real vision transformers over depth, convention paper, as in Pan et al., Fig. 3. Dots: heads; lines: means over the heads of a layer. The thin grey strip at zero holds 95 % of the layer means that random directions would give each of these models. Computed elsewhere."}, "image": {"alt": "Curves of three real models. All start high, between 0.6 and 0.9, and fall to about 0.1 in the middle. Two of them rise again at the end, to about 0.4, and one falls below zero. A thin grey strip marks chance."}}
 fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 for found in real.values():
     plots.band(ax, found.null.sel(convention="paper"), "")

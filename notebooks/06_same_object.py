@@ -460,15 +460,8 @@ real_change = {
 images = {n: int(t.attrs["images"].split()[0]) for n, t in tables.items()}
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-camvid", "caption": "Real models on street scenes (CamVid, stored numbers), mean over heads, with 95 % intervals over pictures. Top: the probability and its nulls. Bottom: what is left over both nulls."}, "image": {"alt": "For each stored real model a panel with three curves over depth, modes, random directions and other masks, and below it a panel with the excess over both nulls around zero."}}
-fig, axes = plt.subplots(
-    2,
-    len(tables),
-    figsize=(7.5, 4.8),
-    sharex=True,
-    sharey="row",
-    squeeze=False,
-    layout="constrained",
-)
+size = {"figsize": (7.5, 4.8), "layout": "constrained", "squeeze": False}
+fig, axes = plt.subplots(2, len(tables), sharex=True, sharey="row", **size)
 for (top, bottom), (name, t) in zip(axes.T, of_heads.items(), strict=True):
     for case in cases:
         plots.with_interval(top, t.sel(of=case), case, looks[case])

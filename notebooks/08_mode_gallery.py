@@ -46,6 +46,8 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 place = "L{} H{} M{}".format
 stored_names = stored_maps.stored.names("photographs")
 apart = {name: stored_maps.on_photographs(name) for name in stored_names}
+
+# %% tags=["hide-input"]
 opening = apart["vit_small_patch14_dinov2.lvd142m"]
 deepest = opening.sizes["chosen"] - 1
 thing = opening.isel(chosen=deepest)
@@ -317,6 +319,8 @@ ranks = [
 in_heads = first.copy(data=np.reshape([float(r.estimate) for r in ranks], first.shape))
 agreement = over_heads(in_heads)
 weak_below = (in_pictures < by_weights).where(by_weights < 1e-3)
+
+# %% tags=["hide-input"]
 tell(
     not_first=float((first > 0).mean()),
     heads=first.size,
@@ -394,6 +398,7 @@ def draw_stored(name):
         figures.gallery_rows(axes, found, shown)
 
 
+# %% tags=["hide-input"]
 tell(measured_on=opening.attrs["images"].split()[0])
 set_matplotlib_formats("jpeg")
 
@@ -426,6 +431,7 @@ def steady(maps):
     return mean / (query**2).mean(("image", "row", "column"))
 
 
+# %% tags=["hide-input"]
 overlap, same = (
     xr.concat([of(maps).reset_coords(drop=True) for maps in apart.values()], "model")
     for of in (white, steady)
@@ -507,10 +513,16 @@ def constancy(found):
     return of_pairs.where(full).mean(("side", "sign"), skipna=False)
 
 
+# %% tags=["hide-input"]
 def ends_of(found):
     """The used modes whose maps are least and most alike, and how alike they are."""
     shown = found.carried.isel(mode=found.shown_mode.values).values
-    rows = constancy(found).where(shown >= 0.05).stack(at=found.image.dims[:3]).dropna("at")
+    rows = (
+        constancy(found)
+        .where(shown >= 0.05)
+        .stack(at=found.image.dims[:3])
+        .dropna("at")
+    )
     ends = int(rows.values.argmin()), int(rows.values.argmax())
     return [(place(*rows["at"].item(n)), float(rows[n])) for n in ends]
 
@@ -564,6 +576,8 @@ of_first = float(
     flat(atlas.sigma / atlas.sigma.isel(mode=0, drop=True)).sel(at=rings[0])
 )
 first_carries = float(carried.sel(layer=rings[0][0], head=rings[0][1], mode=0))
+
+# %% tags=["hide-input"]
 tell(
     plain_at=place(*plain),
     plain=called(*plain),
@@ -602,39 +616,26 @@ tell(
 # %% tags=["hide-input"]
 photographs = f"three real models, {thing.sizes['image']} photographs"
 heads = f"{first.size} heads"
-ledger.Rows(
-    [
-        ledger.claim(
-            "The higher a mode's cosine, the more do asking and answering patches coincide.",
-            alike,
-            1,
-            "correlation",
-            subject=photographs,
-            over=f"{every[0].size} stored modes",
-            said_by="paper",
-            more="rank correlation",
-        ),
-        ledger.claim(
-            "The strength of a mode tells how much it carries, within its head.",
-            agreement,
-            1,
-            "correlation",
-            subject=f"{model.name}, {len(pictures.keys)} pictures",
-            over=heads,
-            more="rank correlation",
-        ),
-        ledger.claim(
-            "In most heads another mode than the strongest carries most.",
-            over_heads((first > 0) - 0.5),
-            1,
-            "explained share",
-            subject=f"{model.name}, {len(pictures.keys)} pictures",
-            over=heads,
-            seen=True,
-            more="share of such heads, less a half",
-        ),
-    ]
+
+# %% tags=["hide-input"]
+here = {"subject": f"{model.name}, {len(pictures.keys)} pictures", "over": heads}
+coincide = (
+    "The higher a mode's cosine, the more do asking and answering patches coincide."
 )
+tells = "The strength of a mode tells how much it carries, within its head."
+another = "In most heads another mode than the strongest carries most."
+elsewhere = {"subject": photographs, "over": f"{every[0].size} stored modes"}
+half = {"seen": True, "more": "share of such heads, less a half"}
+ranks = {"measure": "correlation", "more": "rank correlation"}
+
+# %% tags=["hide-input"]
+mostly = over_heads((first > 0) - 0.5)
+rows = [
+    ledger.claim(coincide, alike, 1, **ranks, **elsewhere, said_by="paper"),
+    ledger.claim(tells, agreement, 1, **ranks, **here),
+    ledger.claim(another, mostly, 1, "explained share", **here, **half),
+]
+ledger.Rows(rows)
 
 # %% [markdown]
 # ## What was found

@@ -20,6 +20,8 @@
 MODEL = "tiny-supervised"
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
+# IMAGES: not needed here: names are measured in drawn scenes
+IMAGES = ""
 # MODELS: not needed here: this chapter asks models that can answer about drawn scenes
 MODELS = []
 # How many scenes are drawn, for the names
@@ -43,6 +45,8 @@ runs = [
 ]
 causes = {name: stored.read("causes", name) for name in runs}
 lost = {name: found.sel(of="mode") for name, found in causes.items()}
+
+# %% tags=["hide-input"]
 first_run = lost[runs[0]]
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-causes", "caption": "Each dot is a mode of tiny-supervised. Across: the part of its variance that its measured name explains. Up: what the model's answers lose when this one mode is removed (increase of the cross-entropy, summed over three questions; linear around zero, logarithmic above). Colour: its carried share, a share of variance. Computed elsewhere."}, "image": {"alt": "A scatter of explained share against the loss without the mode. Nearly all dots lie on the zero line whatever their explained share; about twenty rise above it."}}
@@ -128,6 +132,8 @@ names = qk.studies.names(subject, *qk.world.labelled(subject, COUNT))
 instead = f"(It stands in for {model.name}: the labels are those of drawn scenes.)"
 every = names.stack(of=("layer", "head", "mode", "side"))
 usual = names.random_share.sel(null="leaning").median("direction")
+
+# %% tags=["hide-input"]
 tell(
     subject=subject.name,
     stand_in="" if embedded else instead,
@@ -162,16 +168,20 @@ def as_table(of):
 carrying = qk.scan(
     subject, qk.world.pictures(0, 48, 48 + COUNT), k=1, statistics=["variance"]
 )
+
+# %% tags=["hide-input"]
 carried = carrying.logit_variance / (
     carrying.logit_variance.sum("mode") + carrying.salience_variance
 )
 
-# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
+# %% tags=["hide-input"]
 ends = [0.025, 0.5, 0.975]
 low, median, high = np.quantile(names.random_share.sel(null="any"), ends, axis=1)
 lean = np.quantile(names.random_share.sel(null="leaning"), ends, axis=1)
 depth = names.layer.values
 at = depth[:, None] + np.linspace(-0.12, 0.12, names.share[0, 0].size)
+
+# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
 fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
 ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
@@ -221,7 +231,7 @@ as_table(every.isel(of=np.argsort(-every.share.values)[:8]))
 # first half of the scenes. We measure its explained share on the second half. This is the most that a mode
 # could reach.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "The explained share of each family, layer by layer, on a logarithmic scale. Black: the best direction of all, the most that a mode could reach. Blue squares: the best mode. Blue line: the mean of all modes. Grey dashed: the mean of random directions of any kind. A curve ends where the share falls below a thousandth."}, "image": {"alt": "Seven small panels, one for each family, with four curves over layers: the reachable share on top, then the best mode, then the means of modes and of random directions close together."}}
+# %% tags=["hide-input"]
 by_family = names.share_of.mean(("side", "head", "mode"))
 best_mode = names.share_of.max(("side", "head", "mode"))
 by_chance = names.random_share_of.sel(null="any")
@@ -231,6 +241,8 @@ curves = {
     "all modes, mean": (by_family, {"color": plots.PALETTE[0]}),
     "random directions, mean": (by_chance, {"color": "0.5", "ls": "--"}),
 }
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "The explained share of each family, layer by layer, on a logarithmic scale. Black: the best direction of all, the most that a mode could reach. Blue squares: the best mode. Blue line: the mean of all modes. Grey dashed: the mean of random directions of any kind. A curve ends where the share falls below a thousandth."}, "image": {"alt": "Seven small panels, one for each family, with four curves over layers: the reachable share on top, then the best mode, then the means of modes and of random directions close together."}}
 fig, axes = plt.subplots(
     2, 4, figsize=(7.5, 4.2), layout="constrained", sharex=True, sharey=True
 )
@@ -259,6 +271,8 @@ tell(
     gap=float(abs(by_family - by_chance).mean()),
 )
 over_layers = names.share_of.mean(("side", "mode"))
+
+# %% tags=["hide-input"]
 of = {f: over_layers.sel(family_name=f) for f in ("colour", "kind", "part")}
 of = {f: values.reset_coords(drop=True) for f, values in of.items()}
 moves = {f: statistics.late_minus_early(values) for f, values in of.items()}
@@ -355,6 +369,7 @@ def of_run(name):
     return readers_of_role(run, images, families["role"].fine.flatten(1))
 
 
+# %% tags=["hide-input"]
 readers = {
     objective: np.stack([of_run(name) for name in row])
     for objective, row in table.iterrows()
@@ -422,6 +437,8 @@ def over_heads(values):
 of_like, of_near = (names.same.where(which).mean("mode") for which in (like, near))
 same_name = over_heads(of_like - of_near)
 over_forced = over_heads((names.same - forced).where(like).mean("mode"))
+
+# %% tags=["hide-input"]
 tell(
     high=float(names.cosine.quantile(0.95)),
     like=float(names.same.where(like).mean()),
@@ -499,27 +516,26 @@ for layer, head in enumerate(strongest.values):
     equal, seen = (
         remove(at, directions, whole[size]) for size in ("taken", "attended")
     )
-    removed[*at, mode] = xr.Dataset(
-        {
-            "whole": whole.change,
-            "at_equal": equal.change,
-            "attention_at_equal": equal.moved,
-            "at_seen": seen.change,
-            "looked_at": whole.attended / whole.taken,
-        }
-    ).reset_coords(drop=True)
+    values = {"whole": whole.change, "at_equal": equal.change}
+    values |= {"attention_at_equal": equal.moved, "at_seen": seen.change}
+    values |= {"looked_at": whole.attended / whole.taken}
+    removed[*at, mode] = xr.Dataset(values).reset_coords(drop=True)
+
+# %% tags=["hide-input"]
 of_all = xr.concat(removed.values(), "mode")
 of_mode, others = of_all.isel(direction=0), of_all.isel(direction=slice(1, None))
 ratio = of_mode / others.median("direction")
 above, below = of_mode > others.max("direction"), of_mode < others.min("direction")
 
-# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-removed", "caption": "Each row: one layer's mode that carries most (orange), beside random directions in the span of the head's other modes (grey). Each value is divided by the median of the random directions. From the left: the outputs' move when all is removed; the outputs' move at equal variance over keys; which part of that variance lies on keys that the head attends to; the outputs' move at equal variance over attended keys."}, "image": {"alt": "Four panels with a row for each layer's strongest mode, an orange diamond for its removal and grey dots for random directions around one."}}
+# %% tags=["hide-input"]
 panels = {
     "whole": "outputs moved,\nall removed",
     "at_equal": "outputs moved,\nequal size",
     "looked_at": "part of the size\non attended keys",
     "at_seen": "outputs moved,\nequal attended size",
 }
+
+# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-removed", "caption": "Each row: one layer's mode that carries most (orange), beside random directions in the span of the head's other modes (grey). Each value is divided by the median of the random directions. From the left: the outputs' move when all is removed; the outputs' move at equal variance over keys; which part of that variance lies on keys that the head attends to; the outputs' move at equal variance over attended keys."}, "image": {"alt": "Four panels with a row for each layer's strongest mode, an orange diamond for its removal and grey dots for random directions around one."}}
 fig, axes = plt.subplots(1, 4, figsize=(7.5, 3.6), sharey=True, layout="constrained")
 for ax, (what, title) in zip(axes, panels.items(), strict=True):
     middle = others[what].median("direction")
@@ -581,6 +597,8 @@ cost = {
 }
 count = first_run.loss.size
 halves = float(first_run.attrs["halves"])
+
+# %% tags=["hide-input"]
 tell(
     modes=count,
     runs=", ".join(runs),
@@ -609,6 +627,7 @@ def related(run, what, effect="loss", given=()):
     return statistics.rank_correlation(one[what], one[effect], "each", held, draws=300)
 
 
+# %% tags=["hide-input"]
 def by_chance_alone(run, what, draws=200):
     """The same correlation where a property is shuffled among the modes of its head."""
     one, generator = by_head(lost[run].drop_vars("family")), np.random.default_rng(0)
@@ -634,6 +653,8 @@ found = {
     label: [related(run, what, given=given) for run in runs]
     for label, (what, given) in rows.items()
 }
+
+# %% tags=["hide-input"]
 null = {
     label: by_chance_alone(runs[0], what)
     for label, (what, given) in rows.items()
@@ -677,6 +698,8 @@ per_move = {
     for name, one in causes.items()
 }
 dearer = over_heads(per_move[runs[0]][0] - per_move[runs[0]][1])
+
+# %% tags=["hide-input"]
 named_matters, carried_matters, given_carried, cosine_matters = (
     found[label][0]
     for label in (
@@ -692,6 +715,8 @@ accuracy_too = {
     )
     for name in runs
 }
+
+# %% tags=["hide-input"]
 tell(
     named_matters=statistics.text(named_matters),
     carried_matters=statistics.text(carried_matters),
@@ -701,6 +726,8 @@ tell(
 )
 top = first_run.stack(at=("layer", "head", "number"))
 top = top.isel(at=np.argsort(-top.loss.values)[:6])
+
+# %% tags=["hide-input"]
 pd.DataFrame(
     {
         "family": top.family.values,
@@ -771,6 +798,8 @@ looked_gap = statistics.bootstrap(
 )
 by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")
 evenly = np.full(by_mode.sizes["layer"], 1 / by_mode.sizes["layer"])
+
+# %% tags=["hide-input"]
 beyond = statistics.over_depth(
     by_mode - names.random_share.sel(null="leaning").mean("direction"), evenly
 )
@@ -780,96 +809,48 @@ given_runs = statistics.over_runs(
 over_stored = statistics.over_runs(
     [float(f.estimate) for f in found["explained share"]]
 )
+
+# %% tags=["hide-input"]
+words = [
+    "Modes with a high cosine relate like with like more often than modes near zero.",
+    "Modes with a high cosine do so more often than random pairs with the same cosine.",
+    "The names of modes explain more than those of leaning random directions.",
+    "Early layers tell more of colour than late layers.",
+    "Late layers tell more of parts than of colours, as a part of what can be reached.",
+    "Training makes the distance from the other objects tell a target.",
+    "Modes that carry most vary less on attended keys than random directions do.",
+    "Modes whose names explain more cost more cross-entropy when removed.",
+    "They do so among modes that carry alike.",
+]
+
+# %% tags=["hide-input"]
+of_paper, fine = {"said_by": "paper"}, {"said_by": "paper", "form": ".3f"}
+less = {"more": f"less random directions: {statistics.text(beyond_tokens, '.3f')}"}
+undivided = {"more": f"not divided: {statistics.text(part_leads, '.3f')}", "seen": True}
+of_training = {"subject": "supervised minus untrained"}
+of_training |= {"over": f"{table.shape[1]} runs", "seen": True}
+of_training["more"] = "pairs of patches told rightly"
+of_every = {"subject": f"{runs[0]}, {count} modes"}
+shared, link = "explained share", "correlation"
+
+# %% tags=["hide-input"]
+told = [
+    (same_name, 1, "same object", of_paper),
+    (over_forced, 1, "same object", {}),
+    (beyond, 1, shared, {"more": "weighted by what modes carry"}),
+    (moves["colour"], -1, shared, fine | less),
+    (part_relative, 1, shared, fine | undivided),
+    (role_learned, 1, "accuracy", of_training),
+    (looked_gap, -1, shared, {"over": some, "seen": True}),
+    (named_matters, 1, link, of_every | {"more": of_runs(over_stored)}),
+    (given_carried, 1, link, of_every | {"more": of_runs(given_runs)}),
+]
+
+# %% tags=["hide-input"]
+here = {"subject": where, "over": heads}
 ledger.Rows(
-    [
-        ledger.claim(
-            "Modes with a high cosine relate like with like more often than modes near zero.",
-            same_name,
-            1,
-            "same object",
-            subject=where,
-            over=heads,
-            said_by="paper",
-        ),
-        ledger.claim(
-            "Modes with a high cosine do so more often than random pairs with the same cosine.",
-            over_forced,
-            1,
-            "same object",
-            subject=where,
-            over=heads,
-        ),
-        ledger.claim(
-            "The names of modes explain more than those of leaning random directions.",
-            beyond,
-            1,
-            "explained share",
-            subject=where,
-            over=heads,
-            more="weighted by what modes carry",
-        ),
-        ledger.claim(
-            "Early layers tell more of colour than late layers.",
-            moves["colour"],
-            -1,
-            "explained share",
-            subject=where,
-            over=heads,
-            said_by="paper",
-            form=".3f",
-            more=f"less random directions: {statistics.text(beyond_tokens, '.3f')}",
-        ),
-        ledger.claim(
-            "Late layers tell more of parts than of colours, as a part of what can be reached.",
-            part_relative,
-            1,
-            "explained share",
-            subject=where,
-            over=heads,
-            said_by="paper",
-            form=".3f",
-            seen=True,
-            more=f"not divided: {statistics.text(part_leads, '.3f')}",
-        ),
-        ledger.claim(
-            "Training makes the distance from the other objects tell a target.",
-            role_learned,
-            1,
-            "accuracy",
-            subject="supervised minus untrained",
-            over=f"{table.shape[1]} runs",
-            seen=True,
-            more="pairs of patches told rightly",
-        ),
-        ledger.claim(
-            "The variance of modes that carry most lies less on attended keys than that of random "
-            "directions.",
-            looked_gap,
-            -1,
-            "explained share",
-            subject=where,
-            over=some,
-            seen=True,
-        ),
-        ledger.claim(
-            "Modes whose names explain more cost more cross-entropy when removed.",
-            named_matters,
-            1,
-            "correlation",
-            subject=f"{runs[0]}, {count} modes",
-            over=heads,
-            more=of_runs(over_stored),
-        ),
-        ledger.claim(
-            "They do so among modes that carry alike.",
-            given_carried,
-            1,
-            "correlation",
-            subject=f"{runs[0]}, {count} modes",
-            over=heads,
-            more=of_runs(given_runs),
-        ),
-    ]
+    ledger.claim(claim, of, way, measure, **(here | rest))
+    for claim, (of, way, measure, rest) in zip(words, told, strict=True)
 )
 
 # %% [markdown]

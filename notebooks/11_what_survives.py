@@ -33,7 +33,8 @@
 # :::
 
 # %% tags=["parameters", "hide-input"]
-# MODEL, IMAGES, IMAGE_SIZE, MODELS: not needed here: this chapter reads what the others judged
+# MODEL, MODELS, IMAGES: this chapter reads what the others judged
+# IMAGE_SIZE: not needed here
 MODEL = "tiny-supervised"
 IMAGES = ""
 IMAGE_SIZE = 0
@@ -89,12 +90,16 @@ tell(
     paper_missing=int((of_paper.short == statistics.NOT_RUN).sum()),
     afterwards=int(rows.seen.sum()),
 )
+
+# %% tags=["hide-input"]
 counts.reindex([*ORDER, statistics.NOT_RUN], fill_value=0).rename_axis(
     index="verdict", columns="said by"
 )
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-claims", "caption": "Verdicts of every chapter, counted. Left: claims of the paper. Right: claims of this book."}, "image": {"alt": "Two panels of stacked bars, one bar for each chapter, with the number of claims that hold, are smaller than the margin, cannot be told, or are contradicted."}}
+# %% tags=["hide-input"]
 COLOURS = dict(zip(ORDER, (plots.PALETTE[n] for n in (2, 4, 7, 1)), strict=True))
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-claims", "caption": "Verdicts of every chapter, counted. Left: claims of the paper. Right: claims of this book."}, "image": {"alt": "Two panels of stacked bars, one bar for each chapter, with the number of claims that hold, are smaller than the margin, cannot be told, or are contradicted."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 4.2), sharey=True, layout="constrained")
 chapters = sorted(rows.chapter.unique())
 for ax, whose in zip(axes, ledger.SAID_BY, strict=True):
@@ -160,7 +165,7 @@ tell(
     real_hold=int((ran.verdict == HOLDS).sum()),
     real_against=int((ran.verdict == statistics.CONTRADICTED).sum()),
 )
-shown.fillna("").reset_index().style.hide()
+shown.fillna("").reset_index().set_index("claim")
 
 # %% [markdown]
 # The report judged {glue:text}`real_rows` rows on the three models. {glue:text}`real_hold` hold, and
@@ -184,7 +189,7 @@ pd.DataFrame(
         "times as much data": times.map("{:.0f}".format),
         "over": unknown.over,
     }
-).style.hide()
+).set_index("claim")
 
 # %% [markdown]
 # {glue:text}`unknown` claims cannot be told. An interval shrinks with the square root of the number of runs,
