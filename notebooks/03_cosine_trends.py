@@ -399,7 +399,7 @@ tell(vit_chance=f"{float(vit_null.sel(convention='paper')[-1]):.3f}")
 # **All three real models fall with depth.** From the first to the last third, DeiT moves by
 # {glue:text}`deit_fall`, ViT by {glue:text}`vit_fall` and DINOv2 by {glue:text}`dinov2_fall`. DINOv2 was
 # trained without any labels. So a falling curve is no mark of classification. (One caution: these tensors of
-# DINOv2 come from a saliency model, and may have been tuned for it: {ref}`computed-elsewhere`.)
+# DINOv2 come from a saliency model, and may have been tuned for it: {ref}`how we use them <computed-elsewhere>`.)
 #
 # **They end in different ways.** In the last layer DeiT stands {glue:text}`deit_rise` above its middle, and
 # DINOv2 {glue:text}`dinov2_rise`. Both turn back to likeness. ViT goes on to fall, by

@@ -13,6 +13,8 @@ import mount
 import nbformat
 import yaml
 
+from qkutils.book import ledger
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,8 +32,11 @@ def settings(repository: str) -> str:
 
 
 def copy(notebook: Path, stage: Path) -> None:
-    """Copy an executed chapter, with its views in files of their own."""
+    """Copy an executed chapter, with its views in files of their own, and its ledger as a table."""
     content = nbformat.read(notebook, as_version=4)
+    for cell in content.cells:
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop(ledger.MEDIA_TYPE, None)
     mount.separate(content, stage)
     nbformat.write(content, stage / "notebooks" / notebook.name)
 
