@@ -499,8 +499,8 @@ of_heads.round(2)
 # ### Explore: a real photograph
 #
 # The view shows DeiT-tiny on the same photograph. It has all heads of the six layers of
-# {numref}`fig-apart-deit`, and begins with the last of the heads there, and with the same patch. What it
-# shows was computed elsewhere, and stored. (Photograph: Eileen Collins, NASA, public domain.)
+# {numref}`fig-apart-deit`. The same patch asks at first. What the view shows was computed elsewhere, and
+# stored. (Photograph: Eileen Collins, NASA, public domain.)
 
 # %%
 real = stored_views.one_image("deit_tiny_patch16_224.fb_in1k")
@@ -508,36 +508,55 @@ real
 
 
 # %% tags=["hide-input"]
-def elsewhere(one, six, salience):
-    """The share of attention that lies elsewhere with six modes, for the patch that asks."""
-    asked = one["query"].astype(float).isel(token=1 + one.patch)
-    terms = one.sigma * one.scale * asked * one["key"]
-    own = terms.sum("mode") + one.salience
-    built = terms.sel(mode=six).sum("mode") + salience * one.salience
-    rows = [np.exp(each - each.max()) for each in (own, built)]
-    return float(abs(rows[0] / rows[0].sum() - rows[1] / rows[1].sum()).sum()) / 2
+def elsewhere(of, kept, salience, asking):
+    """The share of attention that some modes place elsewhere, as a mean over patches."""
+    one = real.found.sel(layer=int(of.layer), head=int(of["head"])).astype(float)
+    asked = one["query"].isel(token=asking).rename(token="asking")
+    asked = one.scale * one.sigma * asked
+    built = asked.isel(mode=kept) @ one["key"].isel(mode=kept)
+    both = asked @ one["key"] + one.salience, built + salience * one.salience
+    rows = [np.exp(each) / np.exp(each).sum("token") for each in both]
+    return float(abs(rows[0] - rows[1]).sum("token").mean()) / 2
 
 
-last = taken["deit_tiny_patch16_224.fb_in1k"].isel(chosen=-1)
-at_last = int(last.layer), int(last["head"])
-of_last = real.found.sel(layer=at_last[0], head=at_last[1])
-tell(real_at=name_of(*at_last), real_kappa=float(last.salience_share))
-tell(real_six=elsewhere(of_last, last["mode"].values, True))
-tell(real_alone=elsewhere(of_last, last["mode"].values, False))
+# %% tags=["hide-input"]
+of_deit = taken["deit_tiny_patch16_224.fb_in1k"]
+carries_least, carries_most = (
+    of_deit.isel(chosen=int(pick(abs(of_deit.salience_share.values))))
+    for pick in (np.argmin, np.argmax)
+)
+framed = [1 + real.found.patch]  # after the class token
+for which, line in {"mode": carries_least, "kappa": carries_most}.items():
+    best = line["mode"].values.tolist()
+    found = {"head": name_of(int(line.layer), int(line["head"]))}
+    found |= {"with": elsewhere(line, best, 1, framed)}
+    found |= {"without": elsewhere(line, best, 0, framed)}
+    tell(**{f"real_{which}_{what}": value for what, value in found.items()})
+
+# %% tags=["hide-input"]
+tell(
+    real_none=elsewhere(carries_most, [], 1, framed),
+    real_none_mean=elsewhere(carries_most, [], 1, slice(1, None)),
+    real_mode_share=float(carries_least.salience_share),
+    real_kappa_share=float(carries_most.salience_share),
+)
 
 # %% [markdown]
 # **Try it.**
 #
-# 1. *Six modes.* In {glue:text}`real_at`, add up the first six modes by contribution. How much of the attention
-#    lies elsewhere?
-# 2. *Key salience off.* Keep the six modes, and switch key salience off. Does the map come nearer, or does it
-#    go away? Then let the class token ask.
+# 1. *Two heads.* In {glue:text}`real_mode_head` and in {glue:text}`real_kappa_head`, add up the first six modes
+#    by contribution. Then switch key salience off. In which head does this matter?
+# 2. *No mode at all.* Stay in {glue:text}`real_kappa_head`, switch key salience on again, and add up no mode.
+#    How much of the attention lies elsewhere for the framed patch, and how much as a mean over all patches?
 #
 # :::{dropdown} What you may have found
-# 1. With six modes and key salience, {glue:text}`real_six:.2f` lies elsewhere.
-# 2. Without key salience it is {glue:text}`real_alone:.2f`. The share of key salience in this row is
-#    {glue:text}`real_kappa:+.0%`. The class token's own map is another one, because other modes contribute
-#    to it. Key salience is the same for every asker.
+# 1. With six modes and key salience, {glue:text}`real_mode_with:.2f` of the attention lies elsewhere in
+#    {glue:text}`real_mode_head`, and {glue:text}`real_kappa_with:.2f` in {glue:text}`real_kappa_head`. Without
+#    key salience it is {glue:text}`real_mode_without:.2f` and {glue:text}`real_kappa_without:.2f`. The shares of
+#    key salience are {glue:text}`real_mode_share:+.0%` and {glue:text}`real_kappa_share:+.0%`.
+# 2. It is {glue:text}`real_none:.2f` for the framed patch, and {glue:text}`real_none_mean:.2f` as a mean. Key
+#    salience is the same for every asker, and so is the map that it makes alone. How much it tells depends on
+#    who asks.
 # :::
 #
 # ## From colour to parts?

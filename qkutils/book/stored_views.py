@@ -64,9 +64,9 @@ def mode_browser(name: str) -> qk.views.ModeBrowser:
 def one_image(name: str) -> qk.views.OneImage:
     """Show what a model's modes do on one photograph of this package.
 
-    The patch that asks at first, the layers and the head to begin with are those of
-    `stored_maps.taken_apart`.  Of these layers there are all heads, or as many as a page has room
-    for (1 MB of numbers).
+    The patch that asks at first, the layers and the head to begin with, in the middle of the depth,
+    are those of `stored_maps.taken_apart`.  Of these layers there are all heads, or as many as a
+    page has room for (1 MB of numbers).
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def store_one_image(model: qk.Model, folder: Path = stored.FOLDER) -> Path:
     photographs = qk.pictures_of(qk.datasets.photographs(), model)
     image = photographs.read(photographs.keys.index(stored_maps.PHOTOGRAPH))
     asked, places = stored_maps.most_apart(model, image)
-    layers, (layer, head) = [layer for layer, _ in places], places[-1]
+    layers, (layer, head) = [layer for layer, _ in places], places[len(places) // 2]
     at: dict[str, Any] = {"layer": layer, "head": head, "query_patch": asked}
     view = qk.views.one_image(model, image, layers=layers, **at)
     named = view.found.assign_attrs(name=stored_maps.PHOTOGRAPH)
