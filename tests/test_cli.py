@@ -263,6 +263,14 @@ def test_numbers_are_stored_where_asked(folder, capsys) -> None:
     assert capsys.readouterr().out.split() == [f"numbers/{name}" for name in sorted(names)]
 
 
+def test_one_kind_is_stored_alone(folder, capsys) -> None:
+    few = ["store", "tiny-dino", "--count", "2", "--to", "numbers"]
+    assert cli.main([*few, "--only", "modes"]) == 0
+    assert [path.name for path in (folder / "numbers").iterdir()] == ["tiny-dino.modes.csv"]
+    assert cli.main([*few, "--only", "one_image"]) == 1  # it needs --images
+    assert "'modes', 'salience'" in capsys.readouterr().err
+
+
 def test_models_and_data_sets_are_listed(capsys) -> None:
     assert cli.main(["models", "list"]) == 0
     listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}

@@ -95,6 +95,7 @@ WITH_EXAMPLES = [
     "world._sampling",
     "book._choosing",
     "book.stored",
+    "book.stored_views",
     "datasets._fetching",
     "datasets._odd_one_out",
     "datasets._photographs",

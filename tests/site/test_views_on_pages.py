@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import qkutils as qk
+from qkutils.book import stored, stored_views
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
@@ -186,6 +187,27 @@ def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
     one = parts.sel(layer=2, head=1, mode=state["mode"])
     assert number(fact(page, title, "cosine")) == pytest.approx(float(one.cosine), abs=0.006)
     assert number(fact(page, title, "σ")) == pytest.approx(float(one.sigma), rel=0.01)
+    page.context.close()
+
+
+@pytest.mark.parametrize("model", stored.names("mode_browser"))
+def test_stored_modes_follow_mouse_and_keyboard(model: str, open_page: Any) -> None:
+    page, title = open_page("notebooks/08_mode_gallery").page, f"Mode browser: {model}"
+    found = stored_views.mode_browser(model).found
+    view = page.locator(f"section[aria-label='{title}']")
+    grid = view.get_by_role("application")
+    box, depth, width = grid.bounding_box(), found.sizes["layer"], found.sizes["head"]
+    grid.click(position={"x": box["width"] * 2.5 / depth, "y": box["height"] * 1.5 / width})
+    grid.press("ArrowRight")
+    view.get_by_role("slider", name="mode").fill("1")
+    at = {"layer": 3, "head": 1, "mode": 1}
+    assert number(fact(page, title, "cosine")) == pytest.approx(
+        float(found.cosine.sel(at)), abs=0.006
+    )
+    assert number(fact(page, title, "σ")) == pytest.approx(float(found.sigma.sel(at)), rel=0.01)
+    best = found.image.sel({f"shown_{name}": n for name, n in at.items()}).values[0, 0]
+    key = found.picture.values[best] if best >= 0 else "no further picture"
+    view.locator(".qk-picture figcaption").first.get_by_text(key).wait_for()
     page.context.close()
 
 
