@@ -510,7 +510,12 @@ def constancy(found):
 def ends_of(found):
     """The used modes whose maps are least and most alike, and how alike they are."""
     shown = found.carried.isel(mode=found.shown_mode.values).values
-    rows = constancy(found).where(shown >= 0.05).stack(at=found.image.dims[:3]).dropna("at")
+    rows = (
+        constancy(found)
+        .where(shown >= 0.05)
+        .stack(at=found.image.dims[:3])
+        .dropna("at")
+    )
     ends = int(rows.values.argmin()), int(rows.values.argmax())
     return [(place(*rows["at"].item(n)), float(rows[n])) for n in ends]
 

@@ -166,9 +166,7 @@ def test_a_comparison_takes_the_tables_of_the_models_that_it_names():
     assert one[every[1]].identical(stored.read("grouping", every[1]))
 
 
-OF_REAL_MODELS = [
-    kind for kind in stored.KINDS if set(stored.names()) <= {*stored.names(kind)}
-]
+OF_REAL_MODELS = [kind for kind in stored.KINDS if set(stored.names()) <= {*stored.names(kind)}]
 
 
 @pytest.mark.parametrize("kind", OF_REAL_MODELS)
