@@ -697,32 +697,30 @@ per_move = {
     ]
     for name, one in causes.items()
 }
-dearer = over_heads(per_move[runs[0]][0] - per_move[runs[0]][1])
+dearer = [over_heads(modes - random) for modes, random in per_move.values()]
+accuracy = "explained share against accuracy"
 
 # %% tags=["hide-input"]
-named_matters, carried_matters, given_carried, cosine_matters = (
-    found[label][0]
-    for label in (
-        "explained share",
-        "carried share",
-        "explained share, given carried",
-        "cosine",
-    )
-)
-accuracy_too = {
-    name: statistics.rank_correlation(
+found[accuracy] = [
+    statistics.rank_correlation(
         by_head(lost[name].share), by_head(cost[name]), "each", draws=300
     )
     for name in runs
-}
+]
+
+
+def of_each_run(several, form=".2f"):
+    """One estimate with its interval for every stored run."""
+    return ", ".join(statistics.text(one, form) for one in several)
+
 
 # %% tags=["hide-input"]
 tell(
-    named_matters=statistics.text(named_matters),
-    carried_matters=statistics.text(carried_matters),
-    given_carried=statistics.text(given_carried),
-    accuracy_too=statistics.text(accuracy_too[runs[0]]),
-    dearer=statistics.text(dearer, ".3f"),
+    named_matters=of_each_run(found["explained share"]),
+    carried_matters=of_each_run(found["carried share"]),
+    given_carried=of_each_run(found["explained share, given carried"]),
+    accuracy_too=of_each_run(found[accuracy]),
+    dearer=of_each_run(dearer, ".3f"),
 )
 top = first_run.stack(at=("layer", "head", "number"))
 top = top.isel(at=np.argsort(-top.loss.values)[:6])
@@ -745,14 +743,16 @@ pd.DataFrame(
 # {glue:text}`dear` of {glue:text}`modes` modes cost one point or more, and the dearest costs
 # {glue:text}`dearest:.1%`. The table shows the six modes without which the cross-entropy grows most.
 #
+# Correlations below are given for each stored run, with an interval over heads.
+#
 # **What a mode carries predicts its cost a little.** The rank correlation with the cross-entropy is
 # {glue:text}`carried_matters`. Note how noisy single costs are. If we measure the cross-entropy on two halves of the
 # scenes, the ranks of all modes correlate by {glue:text}`halves:.2f` only. So no property can be expected to reach
 # more than about {glue:text}`ceiling:.2f`.
 #
 # **A clear name adds little.** The correlation of explained share with the cross-entropy is
-# {glue:text}`named_matters`; with accuracy it is {glue:text}`accuracy_too`. Among modes that carry alike, it is
-# {glue:text}`given_carried`. Among the {glue:text}`used` modes that carry at least a twentieth, it is
+# {glue:text}`named_matters`. Among modes that carry alike, it is {glue:text}`given_carried`. With accuracy in place of
+# the cross-entropy it is {glue:text}`accuracy_too`. Accuracy hardly moves, so it cannot rank modes well. Among the {glue:text}`used` modes that carry at least a twentieth, it is
 # {glue:text}`of_used` (interval over modes). An interval that contains zero tells nothing. So a clear name may tell
 # a little, but it adds less than what the mode carries. (Some of the dearest modes have a clear name. They also
 # carry much.)
@@ -781,13 +781,7 @@ pd.DataFrame(
 #
 # ## Did we reproduce it?
 
-
 # %% tags=["hide-input"]
-def of_runs(several):
-    """The same over training runs, where there are several."""
-    return f"over {len(runs)} runs {statistics.text(several)}" if len(runs) > 1 else ""
-
-
 where = f"{subject.name}, {COUNT} scenes"
 heads = f"{carrying.sizes['layer'] * carrying.sizes['head']} heads"
 some = f"{len(removed)} heads"
@@ -803,12 +797,6 @@ evenly = np.full(by_mode.sizes["layer"], 1 / by_mode.sizes["layer"])
 beyond = statistics.over_depth(
     by_mode - names.random_share.sel(null="leaning").mean("direction"), evenly
 )
-given_runs = statistics.over_runs(
-    [float(f.estimate) for f in found["explained share, given carried"]]
-)
-over_stored = statistics.over_runs(
-    [float(f.estimate) for f in found["explained share"]]
-)
 
 # %% tags=["hide-input"]
 words = [
@@ -819,8 +807,6 @@ words = [
     "Late layers tell more of parts than of colours, as a part of what can be reached.",
     "Training makes the distance from the other objects tell a target.",
     "Modes that carry most vary less on attended keys than random directions do.",
-    "Modes whose names explain more cost more cross-entropy when removed.",
-    "They do so among modes that carry alike.",
 ]
 
 # %% tags=["hide-input"]
@@ -830,8 +816,7 @@ undivided = {"more": f"not divided: {statistics.text(part_leads, '.3f')}", "seen
 of_training = {"subject": "supervised minus untrained"}
 of_training |= {"over": f"{table.shape[1]} runs", "seen": True}
 of_training["more"] = "pairs of patches told rightly"
-of_every = {"subject": f"{runs[0]}, {count} modes"}
-shared, link = "explained share", "correlation"
+shared = "explained share"
 
 # %% tags=["hide-input"]
 told = [
@@ -842,16 +827,26 @@ told = [
     (part_relative, 1, shared, fine | undivided),
     (role_learned, 1, "accuracy", of_training),
     (looked_gap, -1, shared, {"over": some, "seen": True}),
-    (named_matters, 1, link, of_every | {"more": of_runs(over_stored)}),
-    (given_carried, 1, link, of_every | {"more": of_runs(given_runs)}),
 ]
 
 # %% tags=["hide-input"]
 here = {"subject": where, "over": heads}
-ledger.Rows(
+of_each = {
+    "Modes whose names explain more cost more cross-entropy when removed.": shared,
+    "They do so among modes that carry alike.": "explained share, given carried",
+    "Modes whose names explain more cost more accuracy when removed.": accuracy,
+}
+rows = [
     ledger.claim(claim, of, way, measure, **(here | rest))
     for claim, (of, way, measure, rest) in zip(words, told, strict=True)
-)
+]
+
+# %% tags=["hide-input"]
+for claim, label in of_each.items():
+    for run, one in zip(runs, found[label], strict=True):
+        every = {"subject": f"{run}, {count} modes", "over": heads}
+        rows.append(ledger.claim(claim, one, 1, "correlation", **every))
+ledger.Rows(rows)
 
 # %% [markdown]
 # The paper looks by eye at modes of large networks, on photographs. We measure modes of a small network, in
@@ -861,8 +856,8 @@ ledger.Rows(
 #
 # - Removing one mode hardly costs accuracy: {glue:text}`mean_cost` points on average, {glue:text}`dearest:.1%` at
 #   most.
-# - Modes whose names explain more cost a little more ({glue:text}`named_matters`). Whether they do so among modes
-#   that carry alike cannot be told ({glue:text}`given_carried`).
+# - Modes whose names explain more cost a little more ({glue:text}`named_matters`). Among modes that
+#   carry alike, the correlation is {glue:text}`given_carried`: what a name adds is small, if anything.
 # - Nearly every direction tells something. {glue:text}`over_leaning` of {glue:text}`tests` names beat leaning
 #   random directions.
 # - Before a softmax, equal variance is not equal size. {glue:text}`looked_mode:.0%` of a strong mode's variance
