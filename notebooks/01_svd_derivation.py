@@ -49,7 +49,7 @@ from qkutils.views import figures as plots
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 source = IMAGES or pictures_for(model, 24)
 there = range(min(24, len(qk.pictures_of(source, model).keys)))
-count = len(few_enough(model, there, passes=2, besides=90))
+count = len(few_enough(model, there, passes=6, besides=110))
 several = qk.pictures.images(source, model, count)
 images, few = several[:8], several[:4]
 pictures = qk.pictures.visible(model, images)

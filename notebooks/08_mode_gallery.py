@@ -102,7 +102,7 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 # %%
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 pictures = qk.pictures_of(IMAGES or pictures_for(model, COUNT), model)
-pictures = pictures.some(few_enough(model, pictures.keys, passes=2, besides=65))
+pictures = pictures.some(few_enough(model, pictures.keys, passes=2, besides=40))
 atlas = qk.scan(model, pictures, k=4, statistics=["variance"])
 
 # %% tags=["hide-input"]

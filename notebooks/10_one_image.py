@@ -53,8 +53,8 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 usual = qk.pictures_of(pictures_for(model, COUNT), model)
 pictures = qk.pictures_of(IMAGES, model) if IMAGES else usual
-pictures = pictures.some(few_enough(model, pictures.keys, passes=13, besides=60))
 gallery = pictures if len(pictures.keys) >= 20 else usual
+gallery = gallery.some(few_enough(model, gallery.keys, passes=45))
 image = pictures.read(PICTURE % len(pictures.keys))
 true = qk.observed_attention(model, image[None]).isel(image=0)
 rows = true.isel(query=slice(model.prefix_tokens, None))
