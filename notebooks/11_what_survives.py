@@ -127,6 +127,11 @@ _ = fig.legend(
 
 
 # %% tags=["hide-input"]
+def plain(frame):
+    """A table without numbers of rows."""
+    return HTML(frame.to_html(index=False, border=0))
+
+
 def table(chosen):
     """Claims as their chapters show them, with the chapter's number."""
     told = chosen.assign(
@@ -165,7 +170,7 @@ tell(
     real_hold=int((ran.verdict == HOLDS).sum()),
     real_against=int((ran.verdict == statistics.CONTRADICTED).sum()),
 )
-shown.fillna("").reset_index().set_index("claim")
+plain(shown.fillna("").reset_index())
 
 # %% [markdown]
 # The report judged {glue:text}`real_rows` rows on the three models. {glue:text}`real_hold` hold, and
@@ -181,15 +186,17 @@ needed = unknown.verdict.str.extract(r"less than ±([\d.]+)")[0].astype(float)
 width = (unknown.high - unknown.low) / 2
 times = ((width / needed) ** 2).clip(lower=1)
 tell(unknown=len(unknown), times_median=float(times.median()))
-pd.DataFrame(
-    {
-        "claim": unknown.claim,
-        "interval now": width.map("±{:.2f}".format),
-        "would tell": needed.map("±{:.2f}".format),
-        "times as much data": times.map("{:.0f}".format),
-        "over": unknown.over,
-    }
-).set_index("claim")
+plain(
+    pd.DataFrame(
+        {
+            "claim": unknown.claim,
+            "interval now": width.map("±{:.2f}".format),
+            "would tell": needed.map("±{:.2f}".format),
+            "times as much data": times.map("{:.0f}".format),
+            "over": unknown.over,
+        }
+    )
+)
 
 # %% [markdown]
 # {glue:text}`unknown` claims cannot be told. An interval shrinks with the square root of the number of runs,

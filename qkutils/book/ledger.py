@@ -114,13 +114,12 @@ def _cells(row: Mapping[str, Any]) -> str:
     whose = "Pan et al." if row["said_by"] == "paper" else "ours"
     whose += ", seen afterwards" if row["seen"] else ""
     said = f"{html.escape(row['claim'])} <small>({whose})</small>"
-    run = [f"<small>{html.escape(row['subject'])}</small>"]
+    over = f", over {row['over']}" if row["over"] else ""
+    run = [f"<small>{html.escape(part)}</small>" for part in (row["subject"] + over, row["more"])]
     if row["estimate"] == row["estimate"] and row["estimate"] is not None:
         found = statistics.interval(*(row[name] for name in NUMBERS))
-        run.append(f"<strong>{html.escape(statistics.text(found, row['form']))}</strong>")
-        run.append(f"<small>over {html.escape(row['over'])}</small>" if row["over"] else "")
-    run.append(html.escape(row["more"]))
-    shown = "<br>".join(part for part in run if part)
+        run.insert(0, f"<strong>{html.escape(statistics.text(found, row['form']))}</strong>")
+    shown = "<br>".join(part for part in run if part != "<small></small>")
     return f"<td>{said}</td><td>{shown}</td><td>{html.escape(row['verdict'])}</td>"
 
 
