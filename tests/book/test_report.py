@@ -200,7 +200,7 @@ def test_killed_and_resumed_it_is_the_same(out, tmp_path):
 
 
 def test_the_time_is_of_what_is_left_to_measure(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_seconds", lambda *_: 600.0)  # of the first model's images
+    monkeypatch.setattr(report, "seconds", lambda *_: 600.0)  # of the first model's images
 
     def minutes() -> int:
         said = report.plan(PAIR, [], COUNT, True, "cpu", tmp_path)
