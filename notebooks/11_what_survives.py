@@ -186,6 +186,8 @@ needed = unknown.verdict.str.extract(r"less than ±([\d.]+)")[0].astype(float)
 width = (unknown.high - unknown.low) / 2
 times = ((width / needed) ** 2).clip(lower=1)
 tell(unknown=len(unknown), times_median=float(times.median()))
+
+# %% tags=["hide-input"]
 plain(
     pd.DataFrame(
         {
