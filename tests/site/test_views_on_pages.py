@@ -15,7 +15,7 @@ from qkutils.book import stored, stored_views
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
-CONTROLS = ".qk-view:not(:has(.qk-finished)) :is(select, input, button, a, [tabindex='0'])"
+CONTROLS = ":is(select, input, button, a, [tabindex='0'])"
 VIEWS = {
     "notebooks/01_svd_derivation": "A head with two dimensions",
     "notebooks/03_cosine_trends": "Trends over depth",
@@ -66,24 +66,20 @@ def test_data_are_few(name: str) -> None:
 
 
 def test_every_control_is_reached_by_the_tab_key_and_shows_it(page: Any) -> None:
-    wanted = page.locator(CONTROLS)
-    wanted.first.focus()
-    ring = "getComputedStyle(e.firstElementChild).strokeWidth === '3px'"
-    outlined = f"e => getComputedStyle(e).outlineStyle !== 'none' || {ring}"
-    reached = set()
-    for _ in range(wanted.count() + 1):
-        at = page.evaluate(
-            f"[...document.querySelectorAll(`{CONTROLS}`)].indexOf(document.activeElement)"
-        )
-        if at < 0:
-            break
-        reached.add(at)
-        page.keyboard.press("Tab")
-        focused = page.evaluate_handle("document.activeElement")
-        assert page.evaluate(outlined, focused)
-    radios = page.locator(".qk-view input[type=radio]:not(:checked)").count()  # arrow keys' work
-    hidden = wanted.evaluate_all("all => all.filter((e) => !e.getClientRects().length).length")
-    assert len(reached) == wanted.count() - radios - hidden
+    for view in page.locator(".qk-view:not(:has(.qk-finished))").all():
+        wanted = view.locator(CONTROLS)
+        wanted.first.focus()
+        ring = "getComputedStyle(e.firstElementChild).strokeWidth === '3px'"
+        outlined = f"e => getComputedStyle(e).outlineStyle !== 'none' || {ring}"
+        order = f"v => [...v.querySelectorAll(`{CONTROLS}`)].indexOf(document.activeElement)"
+        reached = set()
+        while (at := view.evaluate(order)) >= 0 and at not in reached:
+            reached.add(at)
+            assert page.evaluate(outlined, page.evaluate_handle("document.activeElement"))
+            page.keyboard.press("Tab")
+        radios = view.locator("input[type=radio]:not(:checked)").count()  # arrow keys' work
+        hidden = wanted.evaluate_all("all => all.filter((e) => !e.getClientRects().length).length")
+        assert len(reached) == wanted.count() - radios - hidden
 
 
 def test_code_and_notebook_are_offered(name: str, page: Any) -> None:
