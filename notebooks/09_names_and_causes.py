@@ -252,7 +252,8 @@ for ax, family in zip(axes.ravel(), names.family_name.values, strict=False):
         ax.plot(one.layer, one.where(one > 1e-3), ms=3.5, label=label, **look)
     ax.set(yscale="log", ylim=(1e-3, 1.1), title=family)
 axes[1, 3].axis("off")
-axes[1, 3].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", frameon=False)
+handles = axes[0, 0].get_legend_handles_labels()
+_ = fig.legend(*handles, loc="outside upper center", ncols=4)
 _ = fig.supxlabel("layer"), fig.supylabel("explained share")
 
 # %% tags=["hide-input"]
@@ -498,7 +499,7 @@ def one_and_others(mode):
 
 # %%
 def remove(at, directions, size=None):
-    """Remove directions, whole or shortened until they are of equal size, and compare."""
+    """Remove directions, whole or shortened until they have equal size."""
     if size is not None:
         part = (size.min() / size).values ** 0.25  # a size grows with length⁴
         directions = directions * torch.tensor(part)[:, None].float()
@@ -719,6 +720,7 @@ tell(
     named_matters=of_each_run(found["explained share"]),
     carried_matters=of_each_run(found["carried share"]),
     given_carried=of_each_run(found["explained share, given carried"]),
+    cosine_matters=of_each_run(found["cosine, given carried"]),
     accuracy_too=of_each_run(found[accuracy]),
     dearer=of_each_run(dearer, ".3f"),
 )
@@ -756,6 +758,9 @@ pd.DataFrame(
 # {glue:text}`of_used` (interval over modes). An interval that contains zero tells nothing. So a clear name may tell
 # a little, but it adds less than what the mode carries. (Some of the dearest modes have a clear name. They also
 # carry much.)
+#
+# **The cosine tells more than the name.** Among modes that carry alike, the cosine correlates with the cost by
+# {glue:text}`cosine_matters`. Modes in which like asks for like cost more. (We did not ask this before we saw it.)
 #
 # **Modes are dearer than random directions.** For the same move of attention, removing modes costs more
 # cross-entropy than removing random directions of the same head: {glue:text}`dearer` per unit of total variation.
@@ -835,6 +840,9 @@ of_each = {
     "Modes whose names explain more cost more cross-entropy when removed.": shared,
     "They do so among modes that carry alike.": "explained share, given carried",
     "Modes whose names explain more cost more accuracy when removed.": accuracy,
+    "Among modes that carry alike, those with a higher cosine cost more cross-entropy.": (
+        "cosine, given carried"
+    ),
 }
 rows = [
     ledger.claim(claim, of, way, measure, **(here | rest))
@@ -845,6 +853,7 @@ rows = [
 for claim, label in of_each.items():
     for run, one in zip(runs, found[label], strict=True):
         every = {"subject": f"{run}, {count} modes", "over": heads}
+        every["seen"] = "cosine" in label
         rows.append(ledger.claim(claim, one, 1, "correlation", **every))
 ledger.Rows(rows)
 
@@ -862,8 +871,8 @@ ledger.Rows(rows)
 #   random directions.
 # - Before a softmax, equal variance is not equal size. {glue:text}`looked_mode:.0%` of a strong mode's variance
 #   lies on attended keys, against {glue:text}`looked_random:.0%` for random directions.
-# - The role of an object is a distance from the others, not a direction. Training adds {glue:text}`role_learned` to
-#   how well the distance tells it.
+# - The role of an object is told better by a distance from the others than along a direction. Training adds
+#   {glue:text}`role_learned` to how well the distance tells it.
 #
 # Method worth keeping: compare what a mode tells with what the best direction tells, and compare a removal with
 # random directions of equal *attended* size.
