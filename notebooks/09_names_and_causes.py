@@ -827,7 +827,7 @@ shared = "explained share"
 told = [
     (same_name, 1, "same object", of_paper),
     (over_forced, 1, "same object", {}),
-    (beyond, 1, shared, {"more": "weighted by what modes carry"}),
+    (beyond, 1, shared, {"form": ".3f", "more": "weighted by what modes carry"}),
     (moves["colour"], -1, shared, fine | less),
     (part_relative, 1, shared, fine | undivided),
     (role_learned, 1, "accuracy", of_training),

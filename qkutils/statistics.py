@@ -150,7 +150,8 @@ def _of_ranks(rows: np.ndarray) -> float:
     ranks -= ranks.mean(1, keepdims=True)
     pair, given = ranks[:2], ranks[2:]
     left = pair - pair @ np.linalg.pinv(given) @ given if len(given) else pair
-    return float(np.corrcoef(left)[0, 1])
+    with np.errstate(invalid="ignore"):  # a draw of one member alone has no correlation
+        return float(np.corrcoef(left)[0, 1])
 
 
 def ends(draws: np.ndarray) -> np.ndarray:
