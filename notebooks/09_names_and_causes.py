@@ -827,7 +827,7 @@ shared = "explained share"
 told = [
     (same_name, 1, "same object", of_paper),
     (over_forced, 1, "same object", {}),
-    (beyond, 1, shared, {"more": "weighted by what modes carry"}),
+    (beyond, 1, shared, {"form": ".3f", "more": "weighted by what modes carry"}),
     (moves["colour"], -1, shared, fine | less),
     (part_relative, 1, shared, fine | undivided),
     (role_learned, 1, "accuracy", of_training),
@@ -872,8 +872,8 @@ ledger.Rows(rows)
 #   random directions.
 # - Before a softmax, equal variance is not equal size. {glue:text}`looked_mode:.0%` of a strong mode's variance
 #   lies on attended keys, against {glue:text}`looked_random:.0%` for random directions.
-# - The role of an object is a distance from the others, not a direction. Training adds {glue:text}`role_learned` to
-#   how well the distance tells it.
+# - The role of an object is told better by a distance from the others than along a direction. Training adds
+#   {glue:text}`role_learned` to how well the distance tells it.
 #
 # Method worth keeping: compare what a mode tells with what the best direction tells, and compare a removal with
 # random directions of equal *attended* size.
