@@ -12,6 +12,7 @@ from fontTools.ttLib import TTFont
 SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
 EVERY_ICON = re.compile(r"\s*<!-- So that users can add custom icons -->\s*<script [^>]*></script>")
 ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
+OPTIONS = re.compile(r'<script src="[^"]*documentation_options\.js[^"]*"></script>')
 PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/?>)')
 ICON = re.compile(r"\bfa-([a-z0-9-]+)")
 FONT, FAMILY = "fa-solid-900.ttf", "Font Awesome 6 Free"
@@ -23,10 +24,13 @@ def settle(app: Any, error: Exception | None) -> None:
         return
     out = Path(app.outdir)
     used: set[str] = set()
+    settings = (out / "_static" / "documentation_options.js").read_text("utf-8")
+    said = f"<script>{settings}</script>"
     for page in out.rglob("*.html"):
         text = page.read_text("utf-8")
         used |= set(ICON.findall(text))
         text = ICON_SCRIPT.sub("", text)
+        text = OPTIONS.sub(lambda _: said, text)  # scripts in the page read them at once
         text = SCRIPT.sub("<script defer ", text)
         text = PICTURE.sub(partial(sized, page.parent, iter([""])), text)
         page.write_text(text, "utf-8")

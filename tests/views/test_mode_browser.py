@@ -715,7 +715,7 @@ def live(view, browser, tmp_path):
     """A page whose questions Python answers, as a kernel does; `asked` lists them."""
     view.state = view.state | START | {"show": "both", "picture": None}
     path = view.to_html(tmp_path / "live.html")
-    text = path.read_text().replace("\n  send() {},\n", ANSWERING)
+    text = path.read_text().replace("send() {},", ANSWERING)
     path.write_text(text)
     page = browser.new_page()
     page.asked = []
