@@ -10,7 +10,6 @@ from fontTools import subset
 from fontTools.ttLib import TTFont
 
 SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
-EVERY_ICON = re.compile(r"\s*<!-- So that users can add custom icons -->\s*<script [^>]*></script>")
 ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
 OPTIONS = re.compile(r'<script src="[^"]*documentation_options\.js[^"]*"></script>')
 PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/?>)')
