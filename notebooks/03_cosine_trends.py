@@ -25,7 +25,7 @@ IMAGES = ""
 IJEPA = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models to compare it with, at hand or stored; none: those that are stored
+# MODELS: models at hand, which are drawn beside those that are stored
 MODELS = []
 
 # %% tags=["hide-input"]
@@ -57,7 +57,7 @@ SHORT |= {"vit_small_patch14_dinov2.lvd142m": "DINOv2"}
 
 # %% tags=["hide-input"]
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
-kept = {name: stored.trend(name) for name in stored.chosen("null_band", MODELS)}
+kept = {name: stored.trend(name) for name in stored.names("null_band")}
 fresh = {n: modes.trend(of) for n, of in live(MODELS).items()} if MODELS else {}
 elsewhere = kept | fresh
 own = modes.trend(model)

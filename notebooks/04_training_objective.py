@@ -333,7 +333,11 @@ fresh = live([*MODELS]) if MODELS else {}
 real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
 if not family.isin([MODEL]).any(axis=None):
     fresh |= live([MODEL])
-real |= {n: qk.weighted_cosine(of, convention="paper") for n, of in fresh.items()}
+computed = {n: qk.weighted_cosine(of, convention="paper") for n, of in fresh.items()}
+again = {n: float(abs(computed[n] - real[n]).max()) for n in computed if n in real}
+real |= computed
+differs = "; ".join(f"{n}, by {most:.0e} at most" for n, most in again.items())
+tell(differs=differs or "none")
 tell(beside=", ".join(real), tensors=stored.tensors(elsewhere))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-contrasts", "caption": "Pale dots: training runs; the marker below them: their mean; the bar: its 95 % interval over runs. Below the line: real models, one run each, computed elsewhere."}, "image": {"alt": "Three panels with a row for each goal and, below a line, for each real model: dots for training runs with mean and interval, for the mean over all layers, for late minus early layers, and for late layers."}}
@@ -579,7 +583,9 @@ ledger.Rows(rows)
 # weights. The five questions were fixed when there were three runs of each goal. With `UNTRAINED = True` in
 # the parameters, the page uses random weights in place of the trained ones, and no claim holds: a test of the
 # book checks this. The real models in {numref}`fig-contrasts`
-# ({glue:text}`beside`) are *computed elsewhere*, except for those that `MODEL` and `MODELS` name. {glue:text}`tensors`
+# ({glue:text}`beside`) are *computed elsewhere*, except for those that
+# `MODEL` and `MODELS` name and that are at hand. Of these, the numbers that differ from the stored ones:
+# {glue:text}`differs`. {glue:text}`tensors`
 # :::
 #
 # ## What was found

@@ -75,5 +75,5 @@ def test_a_model_at_hand_is_compared_with_what_is_stored_of_it(chapter, tmp_path
     outputs = run(chapter, tmp_path, MODELS=[real_model.name])
     (differs,) = set(re.findall(r"(?:differs by|, by) (\d+e-\d+)", outputs))
     assert float(differs) < 1e-5
-    for name in stored.names():
-        assert (name in outputs) == (name == real_model.name)
+    for name in stored.names():  # chapter 3 tells of all of them
+        assert (name in outputs) == (name == real_model.name or chapter.stem[:2] == "03")
