@@ -360,8 +360,8 @@ tell(right_figure=fig)
 #
 # Perhaps the missing object leaves a hole in the lattice. Or the model sees that the lattice is perfectly
 # regular: only where position is odd do the distractors stand exactly in line. Or it sees that these scenes
-# have smaller objects, so that there is room to move one: radius 0.30 of the lattice's pitch, while
-# objects elsewhere mostly have 0.34 to 0.45. Each guess can be tested, since we can redraw a scene with one
+# have smaller objects, so that there is room to move one. Their radius is 0.30 of the lattice's pitch.
+# Elsewhere objects mostly have 0.34 to 0.45. Each guess can be tested, since we can redraw a scene with one
 # thing changed.
 
 # %%

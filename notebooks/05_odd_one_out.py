@@ -509,9 +509,9 @@ tell(lost=statistics.text(lost))
 
 # %% [markdown]
 # Intervals are over {glue:text}`runs` training runs. (In the untrained models every change is below
-# {glue:text}`untrained_change:.3f`.) In *supervised*, attention on the same object falls, as the paper says: by
-# {glue:text}`supervised_same_raw_change` as a raw share and by {glue:text}`supervised_same_excess_change` as
-# excess. Attention on the background changes by {glue:text}`supervised_background_raw_change` as a raw share and
+# {glue:text}`untrained_change:.3f`.) In *supervised*, attention on the same object falls, as the paper says. The raw
+# share changes by {glue:text}`supervised_same_raw_change`, and the excess by
+# {glue:text}`supervised_same_excess_change`. Attention on the background changes by {glue:text}`supervised_background_raw_change` as a raw share and
 # by {glue:text}`supervised_background_excess_change` as excess. In *simmim* it is the other way round. The excess
 # of *same* changes by {glue:text}`simmim_same_excess_change`: these models turn to the same object late, as the
 # paper found for SimMIM. The paper adds that fine-tuning takes this away. Here this

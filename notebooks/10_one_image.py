@@ -336,8 +336,8 @@ tell(
 # is six many or few? A small head has 24 modes, a head of a real model 64. So we also compare equal *shares*:
 # a quarter of the modes.
 #
-# We need a null, too. Any head can be cut into parts in many ways: turn the columns of $U\Sigma^{1/2}$ and
-# $V\Sigma^{1/2}$ by the same random rotation, and their product is still the same head. These parts are a
+# We need a null, too. Any head can be cut into parts in many ways. Turn the columns of $U\Sigma^{1/2}$ and
+# $V\Sigma^{1/2}$ by the same random rotation: their product is still the same head. These parts are a
 # **random basis**. If six parts of a random basis came as near as six modes, there would be nothing special
 # about modes.
 
