@@ -25,7 +25,7 @@ export O3 ADE20K CAMVID BSDS COUNT OUT DEVICE
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
 
-.PHONY: help book ledger report check test test-real wheel sizes lint lint-js unit serve live lab bench clean FORCE
+.PHONY: help book pdf ledger report check test test-real wheel sizes lint lint-js unit serve live lab bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ help: ## list what can be made
 book: $(READY) ## run the chapters that changed, once each, and build the book
 	@$(ALONE) $(MAKE) --no-print-directory _build/html/index.html
 	@echo "The book is in _build/html/index.html (make serve shows it)"
+
+pdf: book ## print the book as a PDF, with still figures
+	$(RUN) book/_tools/pdf.py _build/html _build/query-key-interaction.pdf
 
 ledger: book ## keep what the chapters judged, so that the last chapter opens alone
 	cp _build/ledger.csv qkutils/book/results/ledger.csv

@@ -1,5 +1,7 @@
 """What this book asks of Sphinx beyond its settings."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import sphinx_thebe
 from docutils import nodes
 from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.errors import ExtensionError
+from sphinxcontrib import katex
 
 from qkutils import statistics
 from qkutils.book import ledger
@@ -67,7 +70,8 @@ def from_ledger(
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Connect the functions of this file."""
+    """Connect the functions of this file; mathematics is set by node, the system's or a wheel's."""
+    katex.NODEJS_BINARY = shutil.which("node") or str(Path(sys.executable).with_name("node"))
     app.connect("config-inited", drop_thebe, priority=900)
     app.connect("builder-inited", require_vendor)
     app.connect("doctree-read", escape_widget_state)

@@ -14,7 +14,8 @@ ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
 OPTIONS = re.compile(r'<script src="[^"]*documentation_options\.js[^"]*"></script>')
 PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/?>)')
 ICON = re.compile(r"\bfa-([a-z0-9-]+)")
-FONT, FAMILY = "fa-solid-900.ttf", "Font Awesome 6 Free"
+DOTS = 100  # of an inch, where a figure is no finer than a page
+FONT = "fa-solid-900.ttf"
 
 
 def settle(app: Any, error: Exception | None) -> None:
@@ -41,7 +42,9 @@ def sized(folder: Path, first: Any, found: re.Match) -> str:
     path = folder / found[1].partition("?")[0]
     if not path.is_file() or path.suffix not in (".png", ".jpg", ".jpeg"):
         return found[0]
-    width, height = PIL.Image.open(path).size
+    picture = PIL.Image.open(path)
+    finer = picture.info.get("dpi", [DOTS])[0] / DOTS if path.suffix == ".png" else 1
+    width, height = (round(side / finer) for side in picture.size)
     name = found[1].replace(path.name, smaller(path).name)
     late = next(first, 'loading="lazy" ')
     return (

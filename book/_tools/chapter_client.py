@@ -16,6 +16,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine
 from traitlets.config import Config
 
+SHARP = "c.InlineBackend.figure_formats = {'retina'}\n"  # for phones, print and enlarging
 EXERCISE = Path(__file__).resolve().with_name("exercise_widgets.py")
 
 
@@ -89,5 +90,7 @@ class ChapterEngine(NBClientEngine):
                 startup_timeout=options["start_timeout"],
                 shutdown_kernel="immediate",
             )
-            # An empty IPYTHONDIR keeps the user's own start-up files out of the book.
+            # A fresh IPYTHONDIR keeps the user's own start-up files out of the book.
+            (Path(folder) / "profile_default").mkdir()
+            (Path(folder) / "profile_default" / "ipython_kernel_config.py").write_text(SHARP)
             return client.execute(env={**os.environ, "IPYTHONDIR": folder})

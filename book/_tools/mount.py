@@ -21,7 +21,10 @@ FOLDER = Path("book") / "assets" / "views"  # of the folder that Jupyter Book re
 OF_JUPYTER = ("layout", "tabbable", "tooltip")
 PLAIN = re.compile(r'src="data:image/png;base64,([^"]+)"')
 END = "export default { render };"
-LOADER = '<script defer src="../_static/views/mount.js"></script>'
+ADDRESS = "../_static/views/"  # of that folder, from a page
+LOADER = f'<script defer src="{ADDRESS}mount.js"></script>'
+FINISHED = ["data", "pictures"]  # where a stepper keeps its figures
+HEAVY = 60_000  # bytes
 
 
 def keep(folder: Path, content: bytes, suffix: str) -> str:
@@ -31,8 +34,22 @@ def keep(folder: Path, content: bytes, suffix: str) -> str:
     return name
 
 
-def values_of(model: dict[str, Any]) -> str:
-    """What a view's script asks for, as text, with bytes as the script revives them."""
+def packed(pixels: bytes) -> tuple[bytes, tuple[int, int]]:
+    """A picture as WebP, and its size; one that is heavy, as a photograph is, loses a little."""
+    image = PIL.Image.open(io.BytesIO(pixels)).convert("RGB")
+    made = io.BytesIO()
+    image.save(made, "webp", lossless=True, quality=40)
+    if made.tell() > HEAVY:
+        made = io.BytesIO()
+        image.save(made, "webp", quality=90)
+    return made.getvalue(), image.size
+
+
+def values_of(model: dict[str, Any], folder: Path) -> str:
+    """What a view's script asks for, as text, with bytes as the script revives them.
+
+    A finished figure goes to a file, which the view loads when it shows it.
+    """
     state = {k: v for k, v in model["state"].items() if k[0] != "_" and k not in OF_JUPYTER}
     for buffer in model.get("buffers", []):
         *path, last = buffer["path"]
@@ -40,6 +57,9 @@ def values_of(model: dict[str, Any]) -> str:
         for step in path:
             within = within[step]
         within[last] = {"$bytes": buffer["data"].strip()}
+        if path == FINISHED:
+            pixels, _ = packed(base64.b64decode(buffer["data"]))
+            within[last] = ADDRESS + keep(folder, pixels, ".webp")
     return json.dumps(state)
 
 
@@ -58,19 +78,18 @@ def place_of(model: dict[str, Any], folder: Path) -> str:
         raise ValueError("a view's script has to end in its render function")
     front = f"(() => {{\n{esm.replace(END, 'return render;')}\n}})()"
     names["front"] = keep(folder, script_of("fronts", own, front), ".js")
-    names["values"] = keep(folder, script_of("texts", own, json.dumps(values_of(model))), ".js")
+    names["values"] = keep(
+        folder, script_of("texts", own, json.dumps(values_of(model, folder))), ".js"
+    )
     told = "".join(f' data-{key}="{name}"' for key, name in names.items())
-    return f'<div class="qk-mount" data-folder="../_static/views/"{told}></div>'
+    return f'<div class="qk-mount" data-folder="{ADDRESS}"{told}></div>'
 
 
 def picture(found: re.Match, folder: Path) -> str:
     """A still picture in a file of its own, with its size, loaded when it comes near."""
-    image = PIL.Image.open(io.BytesIO(base64.b64decode(found[1])))
-    buffer = io.BytesIO()
-    image.save(buffer, "webp", lossless=True)
-    name = keep(folder, buffer.getvalue(), ".webp")
-    size = 'width="{}" height="{}"'.format(*image.size)
-    return f'src="../_static/views/{name}" {size} loading="lazy"'
+    pixels, size = packed(base64.b64decode(found[1]))
+    shape = 'width="{}" height="{}"'.format(*size)
+    return f'src="{ADDRESS}{keep(folder, pixels, ".webp")}" {shape} loading="lazy"'
 
 
 def shown(model: dict[str, Any], still: str, folder: Path) -> str:

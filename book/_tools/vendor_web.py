@@ -1,6 +1,6 @@
 """Fill book/assets/vendor with the scripts that pages load, so that they ask no other host.
 
-Three npm packages are fetched by name and checked against the sha512 written here; anywidget's
+Five npm packages are fetched by name and checked against the sha512 written here; anywidget's
 script is copied from the installed Python package, so that the two always match.
 
 usage: vendor_web.py                    fills the vendor folder
@@ -44,18 +44,23 @@ PACKAGES = {
         "package/dist/",
         ("embed-amd.js", "*.woff2"),
     ),
-    "mathjax": Package(
-        "mathjax@3.2.2",
-        "Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
-        "package/es5/",
-        (
-            "tex-mml-chtml.js",
-            "input/tex/extensions/*.js",
-            "output/chtml/fonts/woff-v2/*",
-            "a11y/*.js",
-            "sre/mathmaps/base.json",
-            "sre/mathmaps/en.json",
-        ),
+    "popper": Package(
+        "@popperjs/core@2.11.8",
+        "P1st0aksCrn9sGZhp8GMYwBnQsbvAWsZAX44oXNNvLHGqAOcoVxmjZiohstwQ7SqKnbR47akdNi+uleWD8+g6A==",
+        "package/dist/umd/",
+        ("popper.min.js",),
+    ),
+    "tippy": Package(
+        "tippy.js@6.3.7",
+        "E1d3oP2emgJ9dRQZdf3Kkn0qJgI6ZLpyS5z6ZkY1DF3kaQaBsGZsndEpHwx+eC+tYM41HaSNvNtLx8tU57FzTQ==",
+        "package/dist/",
+        ("tippy-bundle.umd.min.js",),
+    ),
+    "katex": Package(
+        "katex@0.16.22",  # the version that sphinxcontrib-katex renders with
+        "XCHRdUw4lf3SKBaJe4EvgqIuWwkPSo9XoeO8GjQW94Bp7TWv9hNhzZjZ+OH9yf1UmLygb7DIT5GSFQiyt16zYg==",
+        "package/dist/",
+        ("katex.min.css", "fonts/*.woff2"),
     ),
 }
 

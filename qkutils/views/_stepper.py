@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
+import PIL.Image
 from matplotlib.figure import Figure
 
 from qkutils import options
@@ -63,11 +65,13 @@ def stepper(
     counts = {name: len(options.sequence(name, each)) for name, each in given.items()}
     if not 0 < len(figures) == len(names) == len(alt_texts):
         raise ValueError(f"{counts}: give one name and one text for each figure, one or more")
+    pictures = [png(figure) for figure in figures]
     data = {
         "label": description,
         "names": [str(name) for name in names],
         "texts": list(alt_texts),
-        "pictures": [png(figure) for figure in figures],
+        "pictures": pictures,
+        "sizes": [PIL.Image.open(io.BytesIO(picture)).size for picture in pictures],
     }
     for figure in figures[1:]:
         figure.clear()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import PIL.Image
 import pytest
 from ipywidgets import IntSlider, Widget
 from matplotlib.figure import Figure
@@ -48,11 +49,20 @@ def test_a_view_is_in_files_and_not_in_the_page(tmp_path, stepper):
     assert "base64" not in output.data["text/html"]
 
 
-def test_bytes_come_back_as_they_were():
+def test_finished_figures_are_in_files(tmp_path, stepper):
+    model = Widget.get_manager_state()["state"][stepper.model_id]
+    values = json.loads(mount.values_of(model, tmp_path))
+    sizes = values["data"]["sizes"]
+    for address, size in zip(values["data"]["pictures"], sizes, strict=True):
+        file = tmp_path / address.removeprefix(mount.ADDRESS)
+        assert list(PIL.Image.open(file).size) == size
+
+
+def test_bytes_come_back_as_they_were(tmp_path):
     curve = qk.trend("tiny-supervised")
     view = views.trends([curve])
     model = Widget.get_manager_state()["state"][view.model_id]
-    text = json.loads(mount.values_of(model))
+    text = json.loads(mount.values_of(model, tmp_path))
     heads = text["data"]["curves"][0]["heads"]
     found = np.frombuffer(base64.b64decode(heads["bytes"]["$bytes"]), "float32")
     wanted = curve.weighted_cosine.transpose("convention", "layer", "head").values

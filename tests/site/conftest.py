@@ -56,7 +56,6 @@ class Visit:
         self.page.on("console", lambda message: self.heard(message.type, message.text))
         self.page.goto(f"{site}{name}.html", wait_until="networkidle")
         if context.get("java_script_enabled", True):
-            self.page.evaluate("window.MathJax && MathJax.startup.promise")
             self.page.wait_for_function(DRAWN)
 
     def see(self, url: str, site: str) -> None:

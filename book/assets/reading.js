@@ -1,0 +1,46 @@
+// What a page of the book does for its reader: a figure can be enlarged, and printing opens what is
+// folded.
+
+const FIGURES = ".bd-article .cell_output img, .bd-article figure img";
+const OF_A_VIEW = ".qk-view, .qk-still";
+
+function enlarge({ src, alt }) {
+  const dialog = document.createElement("dialog");
+  dialog.className = "qk-enlarged";
+  dialog.setAttribute("aria-label", "Figure, enlarged");
+  const close = document.createElement("button");
+  close.textContent = "Close";
+  close.addEventListener("click", () => dialog.close());
+  const figure = document.createElement("div");
+  figure.tabIndex = 0; // so that the keyboard scrolls it
+  figure.append(Object.assign(document.createElement("img"), { src, alt }));
+  dialog.append(close, figure);
+  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+function offer(image) {
+  if (image.closest(OF_A_VIEW)) return;
+  image.closest("a.image-reference")?.replaceWith(image); // which shows it alone, without scripts
+  const button = document.createElement("button");
+  button.className = "qk-enlarge";
+  button.textContent = "Enlarge";
+  button.setAttribute("aria-label", `Enlarge: ${image.alt}`);
+  image.addEventListener("click", () => enlarge(image));
+  button.addEventListener("click", () => enlarge(image));
+  image.classList.add("qk-can-enlarge");
+  image.after(button);
+}
+
+for (const image of document.querySelectorAll(FIGURES)) offer(image);
+
+let opened = [];
+window.addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("article details:not([open])")];
+  for (const box of opened) box.open = true;
+});
+window.addEventListener("afterprint", () => {
+  for (const box of opened) box.open = false;
+});

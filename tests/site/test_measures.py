@@ -1,0 +1,77 @@
+"""What of a page's looks is a number: open code, text of figures, heights of views, tables."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["book/index", *re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text())]
+CHAPTERS = [name for name in PAGES if name.startswith("notebooks/")]
+LAPTOP, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 844}
+MOST_OPEN, MOST_LINES = 0.12, 12
+LEAST_TEXT = 9.0  # pixels
+DOTS = 100  # of an inch of a figure, in the sizes that pages give
+SIZE = re.compile(r"\b(?:fontsize|labelsize|size)=(\d+(?:\.\d+)?)\b")
+DRAWING = [*ROOT.glob("notebooks/[0-9]*.py"), *ROOT.glob("qkutils/views/*.py")]
+CODE = """all => all
+  .filter((it) => it.offsetHeight && !it.closest("details:not([open])"))
+  .map((it) => [it.offsetHeight, it.innerText.trim().split("\\n").length])"""
+TALL = """all => all.map((it) => [it.getAttribute("aria-label"), it.offsetHeight])"""
+SCALE = """all => all
+  .filter((it) => it.offsetWidth && it.hasAttribute("width"))
+  .map((it) => [it.alt, it.offsetWidth / it.getAttribute("width")])"""
+WIDE = """all => all
+  .filter((it) => it.offsetWidth)
+  .map((it) => [it.innerText.slice(0, 60), it.offsetWidth, it.closest("article").clientWidth])
+  .filter(([, own, room]) => own > room)"""
+
+pytestmark = pytest.mark.site
+
+
+@pytest.fixture(scope="module", params=CHAPTERS)
+def chapter(request: pytest.FixtureRequest, open_page: Any) -> Any:
+    """Each chapter, on a laptop's screen."""
+    visit = open_page(request.param, viewport=LAPTOP)
+    yield visit.page
+    visit.page.context.close()
+
+
+def test_open_code_is_short_and_little(chapter: Any) -> None:
+    cells = chapter.eval_on_selector_all("article .cell_input", CODE)
+    height = chapter.locator("article").bounding_box()["height"]
+    assert cells and sum(tall for tall, _ in cells) < MOST_OPEN * height
+    assert max(lines for _, lines in cells) <= MOST_LINES
+
+
+def test_the_smallest_text_of_figures_can_be_read(chapter: Any) -> None:
+    smallest = min(float(n) for path in DRAWING for n in SIZE.findall(path.read_text()))
+    figures = chapter.eval_on_selector_all("article .cell_output > * img[src*='_images']", SCALE)
+    figures += chapter.eval_on_selector_all("article .cell_output > img[src*='_images']", SCALE)
+    assert figures
+    small = [(alt, scale) for alt, scale in figures if smallest * DOTS / 72 * scale < LEAST_TEXT]
+    assert not small
+
+
+def test_views_fit_the_screen(chapter: Any) -> None:
+    tall = chapter.eval_on_selector_all("article .qk-view", TALL)
+    assert not [each for each in tall if each[1] > LAPTOP["height"]]
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("screen", [LAPTOP, PHONE], ids=["laptop", "phone"])
+def test_tables_fit_the_column(name: str, screen: Any, open_page: Any) -> None:
+    page = open_page(name, viewport=screen).page
+    assert page.eval_on_selector_all("article table", WIDE) == []
+    page.context.close()
+
+
+def test_the_first_screen_of_the_book_has_sentence_figure_and_finding(open_page: Any) -> None:
+    for screen, wanted in ((LAPTOP, ["p", ".qk-cover", "ol > li"]), (PHONE, ["p", ".qk-cover"])):
+        page = open_page("book/index", viewport=screen).page
+        page.evaluate("scrollTo(0, 0)")
+        for selector in wanted:
+            box = page.locator(f"article {selector}").first.bounding_box()
+            assert box["y"] + box["height"] <= screen["height"], (selector, screen)
+        page.context.close()
