@@ -61,7 +61,7 @@ def settled(content: bytes) -> pypdf.PdfReader:
         for note in (each.get_object() for each in sheet.get("/Annots", [])):
             there = read.named_destinations.get(str(note.get("/Dest", "")))
             if there is not None:
-                sheet_there = part.pages[read.get_destination_page_number(there)]
+                sheet_there = part.pages[read.get_destination_page_number(there) or 0]
                 note[NameObject("/Dest")] = place(sheet_there, there.top)
     made = io.BytesIO()
     part.write(made)
