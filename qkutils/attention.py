@@ -120,18 +120,28 @@ def compare_attention(
     ({'layer': 8, 'image': 1, 'head': 4, 'query': 65}, True)
     """
     loaded = models.network(model)
-    factors = score_factors(loaded, modes, salience)
+    found = misses(loaded, images, [score_factors(loaded, modes, salience)])
+    made = xr.Dataset({name: _label(loaded, values[0]) for name, values in found.items()})
+    return with_origin(made, loaded, "exact", "float32", **kept(modes, salience))
+
+
+def misses(
+    model: Network, images: Images, parts: Sequence[ScoreFactors]
+) -> dict[str, Float[np.ndarray, "part layer image head query"]]:
+    """How far the attention that each part makes lies from the model's own, in one pass for all."""
     tokens: dict[int, Tensor] = {}  # of the layer that is at work
 
     def compare(layer: int, own: Tensor) -> dict[str, Tensor]:
-        rebuilt = factors.logits(layer, tokens.pop(layer)).softmax(-1)
-        miss = rebuilt.sub_(own.float()).abs_()
-        return {"total_variation": miss.sum(-1) / 2, "largest": miss.amax(-1)}
+        x, each = tokens.pop(layer), []
+        for factors in parts:
+            miss = factors.logits(layer, x).softmax(-1).sub_(own.float()).abs_()
+            each.append((miss.sum(-1) / 2, miss.amax(-1)))
+        total, largest = (torch.stack(values, 1) for values in zip(*each, strict=True))
+        return {"total_variation": total, "largest": largest}
 
-    with watching(loaded, tokens=tokens.__setitem__):  # in the very pass that shows the attention
-        found = _per_layer(loaded, images, compare, "attention")
-    made = xr.Dataset({name: _label(loaded, values) for name, values in found.items()})
-    return with_origin(made, loaded, "exact", "float32", **kept(modes, salience))
+    with watching(model, tokens=tokens.__setitem__):  # in the very pass that shows the attention
+        found = _per_layer(model, images, compare, "attention")
+    return {name: np.moveaxis(values, 2, 0) for name, values in found.items()}
 
 
 def kept(modes: xr.Dataset | None, salience: Sequence[str]) -> dict[str, str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from scipy.stats import ortho_group
 
 from qkutils import models, options
-from qkutils.attention import SALIENCE, Images, compare_attention
+from qkutils.attention import SALIENCE, Images, misses, score_factors
 from qkutils.models import AnyModel
 from qkutils.modes import decompose
 from qkutils.provenance import with_origin
@@ -22,6 +22,8 @@ def few_modes(
     model: AnyModel, images: Images, counts: Sequence[int], *, seed: int = 0
 ) -> xr.DataArray:
     """Measure how much attention lies elsewhere when each head has only its first modes.
+
+    Each image passes the model once, whatever the counts.
 
     Parameters
     ----------
@@ -60,17 +62,20 @@ def few_modes(
     most = modes.sizes["mode"]
     chosen = [options.count(f"counts (of {most} modes)", n, 0, most) for n in counts]
     random = random_basis(modes, seed)
-    patches = slice(loaded.prefix_tokens, None)
-
-    found: list[xr.DataArray] = []
-    for of, salience in ((modes, SALIENCE), (random, SALIENCE), (modes, ())):
-        each: list[xr.DataArray] = []
-        for count in chosen:
-            few = of.isel(mode=slice(count))
-            compared = compare_attention(loaded, images, few, salience=salience)
-            each.append(compared.total_variation.isel(query=patches).mean("query"))
-        found.append(xr.concat(each, pd.Index(chosen, name="count")))
-    table = xr.concat(found, pd.Index(BASES, name="basis"))
+    wholes = [
+        score_factors(loaded, of, salience)
+        for of, salience in ((modes, SALIENCE), (random, SALIENCE), (modes, ()))
+    ]
+    parts = [
+        replace(whole, query=whole.query[:, :, :n], key=whole.key[:, :, :n])
+        for whole in wholes
+        for n in chosen
+    ]
+    missed = misses(loaded, images, parts)["total_variation"][..., loaded.prefix_tokens :].mean(-1)
+    values = missed.reshape(len(BASES), len(chosen), *missed.shape[1:])
+    dims = ("basis", "count", "layer", "image", "head")
+    coords = {d: np.arange(n) for d, n in zip(dims, values.shape, strict=True)}
+    table = xr.DataArray(values, coords | {"basis": [*BASES], "count": chosen}, dims)
     return with_origin(table, loaded, "exact", "float32", seed=seed)
 
 

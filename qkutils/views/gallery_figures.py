@@ -96,7 +96,7 @@ def modes_in_a_row(axes: Sequence[Axes], picture: Picture, found: xr.Dataset, as
         ax.imshow(shown, extent=(0, columns, rows, 0))
         mark_patch(ax, asked, columns)
         share = round(float(mode.share), 2) + 0.0  # no minus before a zero
-        ax.set_title(f"M{int(mode['mode'])}  {share:+.0%}", fontsize=8)
+        ax.set_title(f"M{int(mode['mode'])}  {share:+.0%}", fontsize=9)
         ax.axis("off")
 
 

@@ -69,6 +69,16 @@ def test_first_modes_are_those_of_the_full_matrix(small, images):
             np.testing.assert_allclose(got, wanted, atol=2e-6)
 
 
+def test_each_image_passes_once_whatever_the_counts(small, images):
+    passed = []
+    hook = small.net.blocks[-1].register_forward_hook(lambda *seen: passed.append(len(seen[-1])))
+    found = [qk.studies.few_modes(small, images, counts) for counts in ([3], COUNTS)]
+    hook.remove()
+    alone = (len(images) + 1) * 2  # and one image to check that attention is that of the weights
+    assert sum(passed) == alone
+    np.testing.assert_allclose(found[0].sel(count=3), found[1].sel(count=3), atol=1e-6)
+
+
 def test_nothing_is_attention_on_all_tokens_alike(small, images):
     found = qk.studies.few_modes(small, images, COUNTS)
     own = qk.observed_attention(small, images).isel(query=slice(small.prefix_tokens, None))

@@ -55,8 +55,10 @@ function render(context) {
   const drawGallery = pictures(view, known);
   const note = element("p", { class: "qk-note", role: "status" });
   const scale = legend();
-  view.stage.append(note, scale.row, element("p", { class: "qk-note" }, cargo(view.data)));
+  const carried = element("p", { class: "qk-note" }, cargo(view.data));
+  view.stage.append(view.facts, note, scale.row);
   const tellNames = naming ? disclosure(view, known) : () => {};
+  view.tools.before(carried);
 
   const draw = (state) => {
     check(state, sizes, facts);
@@ -130,11 +132,11 @@ function headMap(view, facts) {
   const { sizes } = view.data;
   const at = () => view.state.head * sizes.layer + view.state.layer;
   const placeOf = (n) => ({ layer: n % sizes.layer, head: Math.floor(n / sizes.layer) });
-  const caption = "layers from left to right, heads from top to bottom; the framed one is chosen";
+  const caption = "A click or an arrow key chooses a head";
   const choose = (n) => view.set(placeOf(n));
   const map = addGrid(view, caption, [sizes.head, sizes.layer], { at, choose });
   map.figure.classList.add("qk-heads");
-  map.figure.style.flexBasis = `${sizes.layer * 2 + 2.6}rem`;
+  map.figure.style.flexBasis = `${Math.max(16.2, 1.35 * sizes.layer) + 2.4}rem`;
   map.box.setAttribute("aria-roledescription", "map of heads; arrow keys choose a head");
   map.box.append(ticks(sizes));
   const bars = {
@@ -172,12 +174,12 @@ function ticks({ layer, head }) {
   const svg = shape("svg", look);
   const word = (place, text) => shape("text", { "text-anchor": "middle", ...place }, String(text));
   const step = layer > 14 ? 2 : 1;
-  for (let n = 0; n < layer; n += step) svg.append(word({ x: n + 0.5, y: head + 0.55 }, n));
+  for (let n = 0; n < layer; n += step) svg.append(word({ x: n + 0.5, y: head + 0.7 }, n));
   for (let n = 0; n < head; n++) {
     svg.append(word({ x: -0.2, y: n + 0.65, "text-anchor": "end" }, n));
   }
-  const turned = { transform: `translate(-0.85 ${head / 2}) rotate(-90)` };
-  svg.append(word({ x: layer / 2, y: head + 1.1 }, "layer"), word(turned, "head"));
+  const turned = { transform: `translate(-1.2 ${head / 2}) rotate(-90)` };
+  svg.append(word({ x: layer / 2, y: head + 1.4 }, "layer"), word(turned, "head"));
   return svg;
 }
 
@@ -203,7 +205,7 @@ function spectrum(view, facts) {
     xlabel: "mode of the chosen head",
     ylabel: "share",
     width,
-    height: 200,
+    height: 170,
   });
   const fill = view.look.palette[0];
   const item = (...parts) => element("span", { class: "qk-item" }, ...parts);
@@ -421,7 +423,7 @@ function rows(state, facts) {
 function disclosure(view, known) {
   const button = element("button", { type: "button" }, `show the ${view.data.naming}`);
   const place = element("div", { class: "qk-facts", "aria-live": "polite" });
-  view.facts.after(element("div", { class: "qk-disclosure" }, button, place));
+  view.stage.append(element("div", { class: "qk-disclosure" }, button, place));
   button.addEventListener("click", () => view.set({ named: !view.state.named }));
   return (state) => {
     button.setAttribute("aria-expanded", String(Boolean(state.named)));
