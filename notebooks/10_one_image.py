@@ -392,11 +392,11 @@ without = {name: at_count(of, bare, full[name]) for name, of in curves.items()}
 nearer = {n: statistics.difference(six_random[n], six[n]) for n in curves}
 # %% tags=["hide-input"]
 columns = {
-    "even map": flat,
+    "even": flat,
     "6 modes": six,
     "6 random": six_random,
-    "a quarter": quarter,
-    "all, no κ": without,
+    "¼": quarter,
+    "no κ": without,
 }
 shown = {
     what: {name.partition("_patch")[0]: float(of.estimate) for name, of in each.items()}
@@ -415,7 +415,7 @@ tell(
     even_real=least_and_most(flat[name].estimate for name in others),
     salience_real=least_and_most(without[name].estimate for name in others),
 )
-pd.DataFrame(shown).round(3)
+pd.DataFrame(shown).round(2)
 
 # %% [markdown]
 # In {glue:text}`model`, six of {glue:text}`rank` modes leave {glue:text}`six_here` of the attention elsewhere

@@ -71,7 +71,8 @@ def mode_at_work(
     limits = max(float(query.max()), 1e-12), max(float(key.max()), 1e-12)
     rows, columns = query.shape
     axes["a"].imshow(overlay(picture, query, key, limits), extent=(0, columns, rows, 0))
-    title = f"{name}\ncos {float(found.cosine):+.2f}, {float(found.share):+.0%}"
+    share = round(float(found.share), 2) + 0.0  # no minus before a zero
+    title = f"{name}\ncos {float(found.cosine):+.2f}, {share:+.0%}"
     axes["a"].set_title(title, fontsize=8)
     others = [ax for place, ax in axes.items() if place != "a"]
     for ax in axes.values():

@@ -10,9 +10,9 @@ import { placeName, signed } from "./words.js";
 
 const MAPS = {
   weighted_cosine: { label: "weighted cosine", colours: "PuOr" },
-  cosine: { label: "cosine of the mode", colours: "PuOr" },
-  sigma: { label: "σ of the mode", colours: "cividis" },
-  carried: { label: "carried share of the mode", colours: "cividis" },
+  cosine: { label: "cosine", colours: "PuOr" },
+  sigma: { label: "σ", colours: "cividis" },
+  carried: { label: "carried share", colours: "cividis" },
 };
 const SHOWN = { both: "both", query: "query", key: "key" };
 const SIGNS = { 1: "+", "-1": "−" };
@@ -153,7 +153,7 @@ function headMap(view, facts) {
     const [low, high] = colours === "PuOr" ? [-1, 1] : [0, Math.max(...values)];
     const say = share ? percent : number;
     const here = say(valueOf(facts[state.colour], state));
-    const what = state.colour === "weighted_cosine" ? label : `${label} ${state.mode}`;
+    const what = state.colour === "weighted_cosine" ? label : `${label} of mode ${state.mode}`;
     const name = `${what} by layer and head; layer ${state.layer}, head ${state.head}: ${here}`;
     paintMap(view, map, values, { low, high, colours, name });
     framePatch(view, map, at(), "#000");
@@ -212,9 +212,9 @@ function spectrum(view, facts) {
   const bar = shape("rect", { width: 14, height: 10, fill, class: "qk-curve" });
   const line = shape("path", { d: "M0 5H14", class: "qk-strength" });
   if (facts.carried) {
-    chart.caption.append(item(sample(14, 10, bar), "carried share (of the logit variance)"));
+    chart.caption.append(item(sample(14, 10, bar), "carried share"));
   }
-  chart.caption.append(item(sample(14, 10, line), "share of σ"), "A click chooses a mode");
+  chart.caption.append(item(sample(14, 10, line), "share of σ"), "Click to choose");
   chart.svg.classList.add("qk-small", "qk-pick");
   chart.svg.addEventListener("click", (event) => {
     const box = chart.svg.getBoundingClientRect();

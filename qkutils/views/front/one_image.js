@@ -30,7 +30,7 @@ import { exact, listed, nth, placeName, signed } from "./words.js";
 
 const [EVEN, TWO_SIDED] = ["cividis", "PuOr"];
 const LARGEST_UPLOAD = 7e6; // bytes; Jupyter takes messages of ten million, and text is a third more
-const STRIP = { width: 430, height: 112, left: 52, top: 12, bottom: 92 };
+const STRIP = { width: 370, height: 112, left: 52, top: 12, bottom: 92 };
 const SLICE = 4; // milliseconds of computing before the browser may do something else
 const ORDERS = [
   { value: "contribution", label: "contribution" },
@@ -59,7 +59,7 @@ function render(context) {
   addPart("Who asks?", "qk-narrow");
   const asker = askerPart(view, shown);
   addPart("One mode alone");
-  const mode = modePart(view, shown);
+  const mode = modePart(view, shown, addPart);
   addPart("The first modes added up", "qk-wide");
   const sum = sumPart(view, shown);
   const note = element("p", { class: "qk-note" });
@@ -189,7 +189,7 @@ function askerChoices({ prefix }) {
 
 // ---- one mode ----------------------------------------------------------------------------------
 
-function modePart(view, shown) {
+function modePart(view, shown, addPart) {
   addChoice(view, "order by", "order", ORDERS, () => ({ mode: shown.drawn.mode }));
   const slider = element("input", { type: "range", min: 0, step: 1 });
   const said = element("output");
@@ -198,10 +198,11 @@ function modePart(view, shown) {
     view.set({ mode: shown.drawn.order[slider.valueAsNumber] }),
   );
   const [queryMap, keyMap, setBar] = addPair(view, shown.scene, TWO_SIDED, "projection of a patch");
+  addPart("Share of the logit");
   const strip = addPanel(
     view,
-    "Share of the logit. First κ, key salience, then the modes in the chosen order. Full colour: added up " +
-      "below. Frame: the mode above. A share below zero works against the others.",
+    "First κ, key salience, then the modes in this order. Full colour: added up below. Frame: the mode " +
+      "looked at. A share below zero works against the others.",
   );
   const look = { viewBox: `0 0 ${STRIP.width} ${STRIP.height}`, role: "img" };
   const bars = shape("svg", { ...look, class: "qk-axes qk-small" });
@@ -211,8 +212,8 @@ function modePart(view, shown) {
     const limit = drawSides(view, maps, now);
     setBar(exact(-limit), exact(limit));
     slider.value = now.at;
-    said.textContent = ranked(now);
-    slider.setAttribute("aria-valuetext", said.textContent);
+    said.textContent = `M${now.mode} (${nth(now.at + 1)})`;
+    slider.setAttribute("aria-valuetext", ranked(now));
     drawShares(bars, now, view.look.palette);
   };
   return { maps, furnish: () => (slider.max = shown.scene.modes - 1), draw };
@@ -313,7 +314,7 @@ function addChart(view, { modes }) {
     xlabel: "modes kept",
     ylabel: "attention elsewhere",
     width: 380,
-    height: 250,
+    height: 190,
   });
   chart.svg.classList.add("qk-small");
   const dash = (dashes) => sample(28, 10, line(view, dashes, "M0 5H28"));
