@@ -444,11 +444,15 @@ tell(
         f"{float(value):.0%} ({name.split('_patch')[0]})"
         for name, value in zip(apart, same.isel(chosen=-1), strict=True)
     ),
-    origins="; ".join(
-        f"{name}: weights {maps.fingerprint.item()}, computed {maps.attrs['computed']}"
-        for name, maps in apart.items()
-    ),
 )
+
+# %% tags=["hide-input"]
+weights = "{}: weights {}, computed {}".format
+origins = [
+    weights(name, maps.fingerprint.item(), maps.attrs["computed"])
+    for name, maps in apart.items()
+]
+tell(origins="; ".join(origins))
 
 # %% [markdown]
 # Look for bands first. Most of these modes look for a *place*: rows or halves of the picture, whatever it

@@ -167,11 +167,9 @@ def as_table(of):
     )
 
 
-carrying = qk.scan(
-    subject, qk.world.pictures(0, 48, 48 + COUNT), k=1, statistics=["variance"]
-)
-
 # %% tags=["hide-input"]
+more_scenes = qk.world.pictures(0, 48, 48 + COUNT)
+carrying = qk.scan(subject, more_scenes, k=1, statistics=["variance"])
 carried = carrying.logit_variance / (
     carrying.logit_variance.sum("mode") + carrying.salience_variance
 )
