@@ -172,14 +172,16 @@ function barOf(view, map, colours, text) {
 function ticks({ layer, head }) {
   const look = { viewBox: `0 0 ${layer} ${head}`, class: "qk-ticks", "aria-hidden": "true" };
   const svg = shape("svg", look);
-  const word = (place, text) => shape("text", { "text-anchor": "middle", ...place }, String(text));
+  const unit = Math.min(1, layer / 12); // cells of fewer layers are larger, words are not
+  const plain = { "text-anchor": "middle", "font-size": 0.56 * unit };
+  const word = (place, text) => shape("text", { ...plain, ...place }, String(text));
   const step = layer > 14 ? 2 : 1;
-  for (let n = 0; n < layer; n += step) svg.append(word({ x: n + 0.5, y: head + 0.7 }, n));
+  for (let n = 0; n < layer; n += step) svg.append(word({ x: n + 0.5, y: head + 0.7 * unit }, n));
   for (let n = 0; n < head; n++) {
-    svg.append(word({ x: -0.2, y: n + 0.65, "text-anchor": "end" }, n));
+    svg.append(word({ x: -0.2 * unit, y: n + 0.5 + 0.2 * unit, "text-anchor": "end" }, n));
   }
-  const turned = { transform: `translate(-1.2 ${head / 2}) rotate(-90)` };
-  svg.append(word({ x: layer / 2, y: head + 1.4 }, "layer"), word(turned, "head"));
+  const turned = { transform: `translate(${-1.2 * unit} ${head / 2}) rotate(-90)` };
+  svg.append(word({ x: layer / 2, y: head + 1.4 * unit }, "layer"), word(turned, "head"));
   return svg;
 }
 
