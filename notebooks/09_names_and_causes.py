@@ -151,20 +151,16 @@ tell(
 # %% tags=["hide-input"]
 def as_table(of):
     """Names in rows: what they are, and how far they can be trusted."""
-    q = [of.q.values, *of.q_random.transpose("null", ...).values]
+    q = zip(of.q.values, *of.q_random.transpose("null", ...).values, strict=True)
+    ends = zip(of.high.values, of.low.values, strict=True)
     shown = {
         "family": of.family.values,
-        "high, low": [
-            f"{a}, {b}" for a, b in zip(of.high.values, of.low.values, strict=True)
-        ],
+        "high, low": [f"{high}, {low}" for high, low in ends],
         "share": of.share.values.round(2),
-        "q": [
-            ", ".join(f"{value:.2g}" for value in row) for row in zip(*q, strict=True)
-        ],
+        "q": [", ".join(f"{value:.2g}" for value in row) for row in q],
     }
-    return pd.DataFrame(
-        shown, [f"{place(*at)}, {side}" for *at, side in of["of"].values]
-    )
+    rows = [f"{place(*at)}, {side}" for *at, side in of["of"].values]
+    return pd.DataFrame(shown, rows)
 
 
 # %% tags=["hide-input"]
