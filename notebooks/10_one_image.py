@@ -392,7 +392,6 @@ without = {name: at_count(of, bare, full[name]) for name, of in curves.items()}
 nearer = {n: statistics.difference(six_random[n], six[n]) for n in curves}
 # %% tags=["hide-input"]
 columns = {
-    "even": flat,
     "6 modes": six,
     "6 random": six_random,
     "¼": quarter,
