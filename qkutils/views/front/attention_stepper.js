@@ -179,10 +179,10 @@ function fitting(one, { layer, head, patch, query }) {
 
 // Picture, map and table of shares, with what draws them.
 function prepareStage(view, { scenes }) {
-  view.root.style.setProperty("--qk-grid", "min(16rem, 80vw)");
+  view.root.classList.add("qk-asked");
   const choose = (patch) => view.set({ patch, query: "patch" });
   const ask = { at: () => view.state.patch, choose };
-  const hint = "Click a patch, or move with the arrow keys. Rows and columns count from 0.";
+  const hint = "Click a patch, or use the arrow keys.";
   const seen = addGrid(view, hint, scenes[0].grid, ask);
   const map = addGrid(view, "", scenes[0].grid, ask);
   const edges = [seen, map].map(addEdges);
@@ -190,9 +190,10 @@ function prepareStage(view, { scenes }) {
   map.caption.before(map.figure.lastChild);
   const { figure, caption } = addPanel(
     view,
-    "Shares of the attention on all keys, which sum to 1. Marks: what an even spread would give, by area.",
+    "Shares of all attention. Marks: an even spread, by area.",
   );
   caption.before(element("div", { class: "qk-shares" }));
+  view.stage.append(view.facts);
   const stage = { seen, map, edges, setBar, cells: null };
   const change = (one) => {
     for (const grid of [seen, map]) resize(grid, one.grid);
@@ -221,7 +222,7 @@ function drawMaps(view, { seen, map, edges, setBar }, one, state, row, top) {
   const most = `most ${percent(largest(patches))} in ${best}`;
   const name = `attention of ${named} over the patches, ${where}: ${most}`;
   paintMap(view, map, patches, { low: 0, high, colours: "cividis", name });
-  map.caption.textContent = `Attention of ${named}; ${where}. ${scaleOf(state)}`;
+  map.caption.textContent = scaleOf(state);
   setBar("0", percent(high));
   for (const svg of edges) svg.style.display = state.outlines ? "" : "none";
   for (const grid of [seen, map]) {
