@@ -155,8 +155,6 @@ left_out = [f"{n} with {k.removeprefix('left out: ')}" for k, n in reasons.items
 tell(model=model.name, studied=shares.sizes["image"], given=len(samples))
 tell(left_out=", ".join(left_out) or "none")
 tell(source="pictures of a folder" if has_masks else "drawn scenes")
-
-# %% tags=["hide-input"]
 one = scenes[0]
 patch = model.image_size[0] // model.grid[0]
 masks = np.stack([one.masks["target"], one.masks["distractor"]])
@@ -208,8 +206,8 @@ views.attention_stepper(model, samples, images=[first, *others[:3]])
 
 # %% [markdown]
 # Let the target's patch ask, and step through the layers. Then let a distractor's patch ask, or click any
-# other patch. The bars show the attention on all keys, {term}`prefix tokens <prefix token>` too. The last
-# line shows the shares among patches alone, as in `maps`.
+# other patch. The bars show the attention on all keys, {term}`prefix tokens <prefix token>` too. The line
+# *among patches alone* shows the shares as in `maps`.
 #
 # **Try it** on the first scene.
 #
@@ -249,7 +247,10 @@ tell(
 # mark the objects of that scene. The {term}`excess` is what the true scene adds:
 #
 # ```{math}
-# \text{excess} = \text{share} - \text{share of the same masks on the other scene} .
+# \begin{aligned}
+# \text{excess} = {} & \text{share on the true scene} \\
+# & - \text{share on the other scene} .
+# \end{aligned}
 # ```
 #
 # In both shares we leave out the asking patch: a token that looks at itself says nothing about objects.
@@ -484,7 +485,11 @@ change = {
 # %% tags=["hide-input"]
 untrained = [abs(float(each.estimate)) for each in change.pop("untrained").values()]
 tell(untrained_change=max(untrained) + 0.0005)
-told = {o: {k: statistics.text(v) for k, v in c.items()} for o, c in change.items()}
+told = {
+    (o, r): {what: statistics.text(c[f"{r}, {what}"]) for what in ("raw", "excess")}
+    for o, c in change.items()
+    for r in ("same", "background")
+}
 stacked(pd.DataFrame(told).T)
 
 
@@ -587,7 +592,12 @@ tell(tensors=stored.tensors(tables))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models on drawn scenes (stored numbers): excess over the geometry-matched null, mean over heads, without the asking patch. Bands: 95 % intervals over scenes."}, "image": {"alt": "For each stored real model a panel with three curves over depth, for same, different and background, each with its interval, around a line at zero."}}
 fig, axes = plt.subplots(
-    1, len(drawn_models), figsize=(7.5, 3.2), sharey=True, squeeze=False, layout="constrained"
+    1,
+    len(drawn_models),
+    figsize=(7.5, 3.2),
+    sharey=True,
+    squeeze=False,
+    layout="constrained",
 )
 for ax, (name, of_model) in zip(axes[0], drawn_models.items(), strict=True):
     for (relation, colour), marker in zip(

@@ -490,7 +490,9 @@ def real_correlation(name, of):
 
 # %% tags=["hide-input"]
 real_r = {
-    f"r, {of}": {short[n]: statistics.text(real_correlation(n, of)) for n in drawn_models}
+    f"r, {of}": {
+        short[n]: statistics.text(real_correlation(n, of)) for n in drawn_models
+    }
     for of in compared
 }
 levels_of = {

@@ -181,8 +181,6 @@ needed = unknown.verdict.str.extract(r"less than ±([\d.]+)")[0].astype(float)
 width = (unknown.high - unknown.low) / 2
 times = ((width / needed) ** 2).clip(lower=1)
 tell(unknown=len(unknown), times_median=float(times.median()))
-
-# %% tags=["hide-input"]
 told = {
     "claim": unknown.claim + " [" + unknown.subject + ", over " + unknown.over + "]",
     "interval now": width.map("±{:.2f}".format),

@@ -43,9 +43,10 @@ def stacked(frame: pd.DataFrame) -> HTML:
     >>> import pandas as pd
     >>> import qkutils as qk
     >>> shown = qk.book.stacked(pd.DataFrame({"excess": ["+0.3 [+0.2, +0.4]"]}, ["a_b"]))
-    >>> "<th>a_<wbr>b</th>" in shown.data, "+0.3<br><small>[+0.2, +0.4]</small>" in shown.data
+    >>> "<th>a_<wbr>b</th>" in shown.data, "[+0.2, +0.4]</small>" in shown.data
     (True, True)
     """
     named = not isinstance(frame.index, pd.RangeIndex)
     text = frame.to_html(border=0, index=named).replace("_", "_<wbr>")
-    return HTML(re.sub(r" (\[[^\]]*\])", r"<br><small>\1</small>", text))
+    small = r'<br><small style="font-size: 0.85em">\1</small>'
+    return HTML(re.sub(r" (\[[^\]]*\])", small, text))

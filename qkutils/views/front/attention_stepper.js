@@ -79,7 +79,7 @@ function addControls(view, shelf) {
     return button;
   });
   addToggle(view, "outlines", "outlines");
-  addToggle(view, "each map its own scale", "own");
+  addToggle(view, "own scale", "own");
   const change = (one) => {
     offer.pictures(picturesOf(shelf));
     offer.layers(one.layers);
@@ -185,6 +185,7 @@ function prepareStage(view, { scenes }) {
   const hint = "Click a patch, or use the arrow keys.";
   const seen = addGrid(view, hint, scenes[0].grid, ask);
   const map = addGrid(view, "", scenes[0].grid, ask);
+  view.stage.append(view.facts);
   const edges = [seen, map].map(addEdges);
   const setBar = addBar(view, "cividis", "attention", map.figure);
   map.caption.before(map.figure.lastChild);
@@ -193,7 +194,6 @@ function prepareStage(view, { scenes }) {
     "Shares of all attention. Marks: an even spread, by area.",
   );
   caption.before(element("div", { class: "qk-shares" }));
-  view.stage.append(view.facts);
   const stage = { seen, map, edges, setBar, cells: null };
   const change = (one) => {
     for (const grid of [seen, map]) resize(grid, one.grid);
@@ -325,10 +325,10 @@ function headName({ mean }, head) {
 }
 
 function scaleOf({ own, head }) {
-  if (own) return "The scale is this map’s own.";
+  if (own) return "This map’s own scale.";
   return head === MEAN
-    ? "One scale for the means of all layers."
-    : "One scale for all layers and heads.";
+    ? "One scale for all layers."
+    : "One scale for all heads.";
 }
 
 function facts(one, state, row) {
