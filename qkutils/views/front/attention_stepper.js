@@ -328,7 +328,7 @@ function scaleOf({ own, head }) {
   if (own) return "This map’s own scale.";
   return head === MEAN
     ? "One scale for all layers."
-    : "One scale for all heads.";
+    : "One scale for all layers and heads.";
 }
 
 function facts(one, state, row) {
