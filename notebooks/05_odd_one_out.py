@@ -463,7 +463,8 @@ family_figure(share_of, area, "share of attention")
 #
 # The paper says: attention goes to the same object early, and to the background late. We test this with one
 # number that was fixed before we looked: the mean over the last third of the layers minus the mean over the
-# first third.
+# first third. A raw share of *same* also holds what the asking patch and nearness give. So the table has each
+# change twice: as raw share and as excess.
 
 
 # %% tags=["hide-input"]
