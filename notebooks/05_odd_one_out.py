@@ -589,17 +589,12 @@ tables = {
     for name, table in stored.chosen("preference").items()
 }
 drawn_models = {name: tables[name] for name in stored.chosen("preference", MODELS)}
+size = {"figsize": (7.5, 3.2), "sharey": True, "layout": "constrained"}
+size["squeeze"] = False
 tell(tensors=stored.tensors(tables))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models on drawn scenes (stored numbers): excess over the geometry-matched null, mean over heads, without the asking patch. Bands: 95 % intervals over scenes."}, "image": {"alt": "For each stored real model a panel with three curves over depth, for same, different and background, each with its interval, around a line at zero."}}
-fig, axes = plt.subplots(
-    1,
-    len(drawn_models),
-    figsize=(7.5, 3.2),
-    sharey=True,
-    squeeze=False,
-    layout="constrained",
-)
+fig, axes = plt.subplots(1, len(drawn_models), **size)
 for ax, (name, of_model) in zip(axes[0], drawn_models.items(), strict=True):
     for (relation, colour), marker in zip(
         plots.RELATIONS.items(), plots.MARKERS, strict=False

@@ -98,11 +98,11 @@ stacked(counted.rename_axis("verdict").reset_index())
 
 # %% tags=["hide-input"]
 COLOURS = dict(zip(ORDER, (plots.PALETTE[n] for n in (2, 4, 7, 1)), strict=True))
+chapters = sorted(rows.chapter.unique())
+named = [f"{int(name[:2])}. {name[3:].replace('_', ' ')}" for name in chapters]
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-claims", "caption": "Verdicts of every chapter, counted. Left: claims of the paper. Right: claims of this book."}, "image": {"alt": "Two panels of stacked bars, one bar for each chapter, with the number of claims that hold, are smaller than the margin, cannot be told, or are contradicted."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 4.2), sharey=True, layout="constrained")
-chapters = sorted(rows.chapter.unique())
-named = [f"{int(name[:2])}. {name[3:].replace('_', ' ')}" for name in chapters]
 for ax, whose in zip(axes, ledger.SAID_BY, strict=True):
     left = np.zeros(len(chapters))
     for verdict, colour in COLOURS.items():

@@ -1,7 +1,7 @@
 """Tables of intervals: what was given can be read back, and nothing of it is markup."""
 
 import re
-from io import StringIO
+from xml.etree import ElementTree
 
 import pandas as pd
 
@@ -11,8 +11,12 @@ from qkutils.book import stacked
 def test_a_table_reads_back_as_it_was_given():
     given = pd.DataFrame({"a_b": ["+0.1 [+0.0, +0.2]", "none"], "n": [3, 4]}, ["x_y", "z"])
     text = re.sub("<br>", " ", re.sub("<wbr>", "", stacked(given).data))
-    (read,) = pd.read_html(StringIO(text), index_col=0)
-    pd.testing.assert_frame_equal(read, given, check_names=False)
+    rows = ElementTree.fromstring(text).iter("tr")
+    assert [["".join(cell.itertext()) for cell in row] for row in rows] == [
+        ["", "a_b", "n"],
+        ["x_y", "+0.1 [+0.0, +0.2]", "3"],
+        ["z", "none", "4"],
+    ]
 
 
 def test_an_interval_stands_small_on_a_line_of_its_own():
