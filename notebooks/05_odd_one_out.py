@@ -27,7 +27,7 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models whose stored numbers stand beside it; none: all that are stored
+# MODELS: models whose stored numbers are drawn; none: all that are stored
 MODELS = []
 # How many drawn scenes each model is studied on
 COUNT = 96
@@ -42,7 +42,7 @@ from scipy import stats
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import few_enough, ledger, stored, tell
+from qkutils.book import few_enough, ledger, stacked, stored, tell
 
 # %% tags=["hide-input"]
 shown_model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
@@ -155,8 +155,6 @@ left_out = [f"{n} with {k.removeprefix('left out: ')}" for k, n in reasons.items
 tell(model=model.name, studied=shares.sizes["image"], given=len(samples))
 tell(left_out=", ".join(left_out) or "none")
 tell(source="pictures of a folder" if has_masks else "drawn scenes")
-
-# %% tags=["hide-input"]
 one = scenes[0]
 patch = model.image_size[0] // model.grid[0]
 masks = np.stack([one.masks["target"], one.masks["distractor"]])
@@ -208,8 +206,8 @@ views.attention_stepper(model, samples, images=[first, *others[:3]])
 
 # %% [markdown]
 # Let the target's patch ask, and step through the layers. Then let a distractor's patch ask, or click any
-# other patch. The bars show the attention on all keys, {term}`prefix tokens <prefix token>` too. The last
-# line shows the shares among patches alone, as in `maps`.
+# other patch. The bars show the attention on all keys, {term}`prefix tokens <prefix token>` too. The line
+# *among patches alone* shows the shares as in `maps`.
 #
 # **Try it** on the first scene.
 #
@@ -249,7 +247,10 @@ tell(
 # mark the objects of that scene. The {term}`excess` is what the true scene adds:
 #
 # ```{math}
-# \text{excess} = \text{share} - \text{share of the same masks on the other scene} .
+# \begin{aligned}
+# \text{excess} = {} & \text{share on the true scene} \\
+# & - \text{share on the other scene} .
+# \end{aligned}
 # ```
 #
 # In both shares we leave out the asking patch: a token that looks at itself says nothing about objects.
@@ -440,7 +441,7 @@ for o in ("supervised", "simmim"):
 # *different* or *background*? Think of the asking patch, and of heads that look nearby.
 # :::
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-shares", "caption": "Raw shares as in Pan et al., Fig. 2, for each objective: on the same object, on the different one, and on the background; mean over heads and scenes. Thin lines: training runs. Dotted: the area, which attention spread evenly would give."}, "image": {"alt": "One panel for each training objective with three curves over depth: share of attention on the same object, on the different object and on the background, beside dotted lines at the areas."}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-shares", "caption": "Raw shares as in Pan et al., Fig. 2, for each objective: on the same object, on the different one, and on the background; mean over heads and scenes. Thin lines: training runs. Dotted: the area, which attention spread evenly would give."}, "image": {"alt": "One panel for each training objective with three curves over depth: share of attention on the same object, on the different object and on the background, beside dotted lines at the areas."}}
 share_of = {
     o: [qk.studies.relations(s.share).mean("head") for s in runs]
     for o, runs in studies.items()
@@ -449,11 +450,11 @@ area = qk.studies.area_of_relations(studies["untrained"][0])
 family_figure(share_of, area, "share of attention")
 
 # %% [markdown]
+# :::{dropdown} The answer
 # In {numref}`fig-shares` the background usually gets the most. The reason is plain: most of a scene is
 # background. Compare each curve with its dotted line, not with the other curves.
 #
-# :::{dropdown} The answer
-# It is *same*. The asking patch is part of *same*, and it often looks at itself. What lies nearby is *same*,
+# The relation is *same*. The asking patch is part of *same*, and it often looks at itself. What lies nearby is *same*,
 # too. Take *simmim*, early layers: *same* gets {glue:text}`simmim_raw_early:.2f` of the attention, more than its area
 # of {glue:text}`same_area:.2f`. But its excess is {glue:text}`simmim_same_early`: less than place and shape give.
 # :::
@@ -462,7 +463,8 @@ family_figure(share_of, area, "share of attention")
 #
 # The paper says: attention goes to the same object early, and to the background late. We test this with one
 # number that was fixed before we looked: the mean over the last third of the layers minus the mean over the
-# first third.
+# first third. A raw share of *same* also holds what the asking patch and nearness give. So the table has each
+# change twice: as raw share and as excess.
 
 
 # %% tags=["hide-input"]
@@ -484,9 +486,12 @@ change = {
 # %% tags=["hide-input"]
 untrained = [abs(float(each.estimate)) for each in change.pop("untrained").values()]
 tell(untrained_change=max(untrained) + 0.0005)
-pd.DataFrame(
-    {o: {k: statistics.text(v) for k, v in c.items()} for o, c in change.items()}
-).T
+told = {
+    (o, r): {what: statistics.text(c[f"{r}, {what}"]) for what in ("raw", "excess")}
+    for o, c in change.items()
+    for r in ("same", "background")
+}
+stacked(pd.DataFrame(told).T)
 
 
 # %% tags=["hide-input"]
@@ -575,21 +580,22 @@ tell(matched_below=max(each["below, corrected"] for each in matched))
 #
 # ## Real models
 #
-# Do models of photographs do the same? We gave drawn scenes to three real models, at their own size. The
+# Do models of photographs do the same? We gave drawn scenes to three real models, each at its own size. The
 # numbers were computed elsewhere, by the same study with the same null.
 
 # %% tags=["hide-input"]
 tables = {
     name: table.sel(set="drawn scenes")
-    for name, table in stored.chosen("preference", MODELS).items()
+    for name, table in stored.chosen("preference").items()
 }
+drawn_models = {name: tables[name] for name in stored.chosen("preference", MODELS)}
+size = {"figsize": (7.5, 3.2), "sharey": True, "layout": "constrained"}
+size["squeeze"] = False
 tell(tensors=stored.tensors(tables))
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models on drawn scenes (stored numbers): excess over the geometry-matched null, mean over heads, without the asking patch. Bands: 95 % intervals over scenes."}, "image": {"alt": "For each stored real model a panel with three curves over depth, for same, different and background, each with its interval, around a line at zero."}}
-fig, axes = plt.subplots(
-    1, len(tables), figsize=(7.5, 3.2), sharey=True, squeeze=False, layout="constrained"
-)
-for ax, (name, of_model) in zip(axes[0], tables.items(), strict=True):
+fig, axes = plt.subplots(1, len(drawn_models), **size)
+for ax, (name, of_model) in zip(axes[0], drawn_models.items(), strict=True):
     for (relation, colour), marker in zip(
         plots.RELATIONS.items(), plots.MARKERS, strict=False
     ):
@@ -630,12 +636,12 @@ shown["same, late − early"] = turns
 facts = "{} (weights {fingerprint}, computed {computed})"
 tell(provenance="; ".join(facts.format(n, **t.attrs) for n, t in tables.items()))
 table = {
-    k: {n: statistics.text(v, ".3f") for n, v in of.items()} for k, of in shown.items()
+    k: {n: statistics.text(of[n]) for n in drawn_models} for k, of in shown.items()
 }
-pd.DataFrame(table).rename(index=lambda name: name.partition(".")[0])
+stacked(pd.DataFrame(table).rename(index=lambda name: name.partition(".")[0]))
 
 # %% [markdown]
-# In all three models, both sorts of objects gain at nearly every depth, at the cost of the background. Early layers
+# In all three stored models, both sorts of objects gain at nearly every depth, at the cost of the background. Early layers
 # group: *same* lies above *different* in each model. In the two classifiers this fades, and *same* loses in the
 # late layers. DINOv2 learned without labels. It keeps its preference to the end, and *same* even gains. This is the
 # split that the paper describes between models trained with labels and some models trained without.

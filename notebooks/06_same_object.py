@@ -27,7 +27,7 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models whose stored numbers stand beside it; none: all that are stored
+# MODELS: models whose stored numbers are drawn; none: all that are stored
 MODELS = []
 # How many drawn scenes
 COUNT = 64
@@ -42,7 +42,7 @@ from scipy import stats
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import few_enough, ledger, stored, tell
+from qkutils.book import few_enough, ledger, stacked, stored, tell
 
 # %% tags=["hide-input"]
 shown_model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
@@ -200,7 +200,7 @@ cosine_of = {
 
 # %% tags=["hide-input"]
 cases = ("modes", "random directions", "other masks")
-styles = ((plots.PALETTE[6], "o"), (plots.PALETTE[4], "P"), (plots.PALETTE[3], "D"))
+styles = (("black", "o"), ("0.55", "P"), ("#44AA99", "D"))  # of no model
 looks = {
     case: {"color": colour, "marker": marker}
     for case, (colour, marker) in zip(cases, styles, strict=True)
@@ -445,7 +445,8 @@ views.stepper([frame(n) for n in steps], steps, texts, "patches moved")
 # study in convention `paper`.
 
 # %% tags=["hide-input"]
-tables = stored.chosen("same_object", MODELS)
+tables = stored.chosen("same_object")
+drawn_models = [*stored.chosen("same_object", MODELS)]
 tell(tensors=stored.tensors(tables))
 short = {name: name.partition(".")[0] for name in tables}
 of_heads = {n: t.sel(head="all") for n, t in tables.items()}
@@ -461,8 +462,9 @@ images = {n: int(t.attrs["images"].split()[0]) for n, t in tables.items()}
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-camvid", "caption": "Real models on street scenes (CamVid, stored numbers), mean over heads, with 95 % intervals over pictures. Top: the probability and its nulls. Bottom: what is left over both nulls."}, "image": {"alt": "For each stored real model a panel with three curves over depth, modes, random directions and other masks, and below it a panel with the excess over both nulls around zero."}}
 size = {"figsize": (7.5, 4.8), "layout": "constrained", "squeeze": False}
-fig, axes = plt.subplots(2, len(tables), sharex=True, sharey="row", **size)
-for (top, bottom), (name, t) in zip(axes.T, of_heads.items(), strict=True):
+fig, axes = plt.subplots(2, len(drawn_models), sharex=True, sharey="row", **size)
+for (top, bottom), name in zip(axes.T, drawn_models, strict=True):
+    t = of_heads[name]
     for case in cases:
         plots.with_interval(top, t.sel(of=case), case, looks[case])
     look = plots.looks([name])[name]
@@ -488,15 +490,17 @@ def real_correlation(name, of):
 
 # %% tags=["hide-input"]
 real_r = {
-    f"r, {of}": {short[n]: statistics.text(real_correlation(n, of)) for n in tables}
+    f"r, {of}": {
+        short[n]: statistics.text(real_correlation(n, of)) for n in drawn_models
+    }
     for of in compared
 }
 levels_of = {
-    "over both nulls": {short[n]: statistics.text(v) for n, v in real_both.items()}
+    "over both": {short[n]: statistics.text(real_both[n]) for n in drawn_models}
 }
 facts = "{} (weights {fingerprint}, {images}, computed {computed})"
 tell(provenance="; ".join(facts.format(n, **t.attrs) for n, t in tables.items()))
-pd.DataFrame(levels_of | real_r)
+stacked(pd.DataFrame(levels_of | real_r))
 
 # %% [markdown]
 # Photographs tell the same story. Modes and other masks run together, and the excess over both nulls stays around

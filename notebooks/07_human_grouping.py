@@ -27,7 +27,7 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models whose stored numbers stand beside it; none: all that are stored
+# MODELS: models whose stored numbers are drawn; none: all that are stored
 MODELS = []
 # How many drawn scenes
 COUNT = 64
@@ -41,9 +41,9 @@ from scipy.stats import norm
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
-from qkutils.book import few_enough, ledger, stored, tell
+from qkutils.book import few_enough, ledger, stacked, stored, tell
 
-# %%
+# %% tags=["hide-input"]
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 SEED = 5_000_000  # scenes that no model was trained on
 size = model.image_size[0]
@@ -53,7 +53,6 @@ segmented = qk.datasets.bsds500(IMAGES) if has_segments else drawn
 segmented = few_enough(model, segmented, passes=4)
 found = qk.studies.grouping(model, segmented)
 excess = qk.studies.grouping_excess(found).sel(matching="displacement")
-dict(excess.sizes)
 
 # %% tags=["hide-input"]
 of_heads = excess.mean("image").stack(place=("layer", "head"))
@@ -128,9 +127,18 @@ tell(
 #    - (\text{same} - \text{different})_{\text{other picture}}. $$
 #
 # An excess of 0.5 says: at equal displacement, a patch of the same segment gets half an even share more
-# than a patch of a different segment. The first code cell of this chapter computes it for
-# {glue:text}`model` on {glue:text}`pictures` pictures ({glue:text}`source`).
-#
+# than a patch of a different segment. Here it is for {glue:text}`model` on {glue:text}`pictures` pictures
+# ({glue:text}`source`). `found` holds what `qk.studies.grouping` measured on them.
+
+# %%
+matched = found.sel(matching="displacement")
+true_picture = matched.same - matched.different
+other_picture = matched.null_same - matched.null_different
+by_hand = true_picture - other_picture
+assert by_hand.equals(excess)  # the library's own
+dict(by_hand.sizes)
+
+# %% [markdown]
 # ## Near is not alike
 #
 # In BSDS500 {cite}`arbelaez2011contour`, several people cut each photograph into segments. All people have the
@@ -143,7 +151,8 @@ tell(
 # :::
 
 # %% tags=["hide-input"]
-tables = stored.chosen("grouping", MODELS)
+tables = stored.chosen("grouping")
+drawn_models = [*stored.chosen("grouping", MODELS)]
 tell(tensors=stored.tensors(tables))
 short = {name: name.partition(".")[0] for name in tables}
 ways = {
@@ -154,10 +163,10 @@ ways = {
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-matching", "caption": "Attention on the same segment minus attention on different segments, in real models on BSDS500, in units of even attention. Mean over heads. Bands: 95 % intervals over photographs. All pairs: wherever the patches lie. Equal displacement: pairs equally far apart in rows and columns. Excess: equal displacement, minus the null on other photographs."}, "image": {"alt": "One panel for each real model with three curves over depth: high for all pairs in early layers, much lower at equal displacement and for the excess."}}
 size = {"figsize": (7.5, 3.4), "sharey": True, "layout": "constrained"}
-fig, axes = plt.subplots(1, len(tables), squeeze=False, **size)
-for ax, (name, of_model) in zip(axes[0], tables.items(), strict=True):
+fig, axes = plt.subplots(1, len(drawn_models), squeeze=False, **size)
+for ax, name in zip(axes[0], drawn_models, strict=True):
     for (way, at), look in zip(ways.items(), plots.looks(ways).values(), strict=True):
-        plots.with_interval(ax, of_model.sel(head="all", **at), way, look)
+        plots.with_interval(ax, tables[name].sel(head="all", **at), way, look)
     ax.axhline(0, **plots.ZERO)
     ax.set_title(short[name], fontsize=8)
     ax.set_xlabel("depth")
@@ -236,8 +245,8 @@ person = {
 }
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-people", "caption": "Excess of attention on the patch's own segment on BSDS500, at equal displacement, mean over heads (computed elsewhere). Bands: 95 % intervals over photographs. Dashed: attention that follows mean colours alone, at the best of six speeds. Dotted: attention that follows one person's segments, judged by the other people."}, "image": {"alt": "One panel for each real model: a curve of the excess over depth, below a dashed line for colour alone and far below a dotted line for another person."}}
-fig, axes = plt.subplots(1, len(real), **size)
-for ax, (name, look) in zip(axes, plots.looks(real).items(), strict=True):
+fig, axes = plt.subplots(1, len(drawn_models), squeeze=False, **size)
+for ax, (name, look) in zip(axes[0], plots.looks(drawn_models).items(), strict=True):
     plots.with_interval(ax, real[name], "", look)
     lines = {"colour alone": (colour, "--"), "another person": (person, ":")}
     for label, (of, style) in lines.items():
@@ -245,8 +254,8 @@ for ax, (name, look) in zip(axes, plots.looks(real).items(), strict=True):
     ax.axhline(0, **plots.ZERO)
     ax.set_title(short[name], fontsize=8)
     ax.set_xlabel("depth")
-axes[0].set_ylabel("excess on its own segment")
-named = axes[0].get_legend_handles_labels()
+axes[0, 0].set_ylabel("excess on its own segment")
+named = axes[0, 0].get_legend_handles_labels()
 _ = fig.legend(*named, fontsize=8, loc="outside lower center", ncols=2)
 
 # %% tags=["hide-input"]
@@ -274,12 +283,11 @@ tell(
 )
 # %% tags=["hide-input"]
 columns = {"first third": early, "last third": late, "late − early": turn}
-pd.DataFrame(
-    {
-        what: {short[name]: statistics.text(of) for name, of in each.items()}
-        for what, each in columns.items()
-    }
-)
+told = {
+    what: {short[name]: statistics.text(each[name]) for name in drawn_models}
+    for what, each in columns.items()
+}
+stacked(pd.DataFrame(told))
 
 # %% [markdown]
 # On the grid of {glue:text}`top`, one person judged by the others scores {glue:text}`person`. (Judged by the
@@ -363,15 +371,11 @@ tell(
     untrained=statistics.text(contrasts["untrained"]["mean excess"], ".3f"),
 )
 # %% tags=["hide-input"]
-pd.DataFrame(
-    {
-        name: {
-            what: statistics.text(of).replace("-0.00", "+0.00")
-            for what, of in row.items()
-        }
-        for name, row in contrasts.items()
-    }
-).T
+told = {
+    name: {what: statistics.text(of) for what, of in row.items()}
+    for name, row in contrasts.items()
+}
+stacked(pd.DataFrame(told).T)
 
 # %% [markdown]
 # Attention follows objects after training: supervised {glue:text}`level`, SimMIM {glue:text}`masked`. Without
@@ -431,11 +435,8 @@ tell(trapped=statistics.text(with_background))
 # the null.
 
 # %% tags=["hide-input"]
-pair = {
-    "own picture": found.same - found.different,
-    "other pictures (null)": found.null_same - found.null_different,
-}
-by_case = [v.sel(matching="displacement").mean("image") for v in pair.values()]
+pair = {"own picture": true_picture, "other pictures (null)": other_picture}
+by_case = [v.mean("image") for v in pair.values()]
 ends = (min(float(v.min()) for v in by_case), max(float(v.max()) for v in by_case))
 layers = found.sizes["layer"]
 # %% tags=["hide-input"]

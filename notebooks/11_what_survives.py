@@ -48,7 +48,7 @@ from IPython.display import HTML
 
 from qkutils import statistics
 from qkutils.views import figures as plots
-from qkutils.book import ledger, report, tell
+from qkutils.book import ledger, report, stacked, tell
 
 # %% [markdown]
 # ## How a claim is judged
@@ -92,22 +92,23 @@ tell(
 )
 
 # %% tags=["hide-input"]
-counts.reindex([*ORDER, statistics.NOT_RUN], fill_value=0).rename_axis(
-    index="verdict", columns="said by"
-)
+counted = counts.reindex([*ORDER, statistics.NOT_RUN], fill_value=0)[["paper", "ours"]]
+counted = counted.set_axis(["Pan et al.", "this book"], axis="columns")
+stacked(counted.rename_axis("verdict").reset_index())
 
 # %% tags=["hide-input"]
 COLOURS = dict(zip(ORDER, (plots.PALETTE[n] for n in (2, 4, 7, 1)), strict=True))
+chapters = sorted(rows.chapter.unique())
+named = [f"{int(name[:2])}. {name[3:].replace('_', ' ')}" for name in chapters]
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-claims", "caption": "Verdicts of every chapter, counted. Left: claims of the paper. Right: claims of this book."}, "image": {"alt": "Two panels of stacked bars, one bar for each chapter, with the number of claims that hold, are smaller than the margin, cannot be told, or are contradicted."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 4.2), sharey=True, layout="constrained")
-chapters = sorted(rows.chapter.unique())
 for ax, whose in zip(axes, ledger.SAID_BY, strict=True):
     left = np.zeros(len(chapters))
     for verdict, colour in COLOURS.items():
         those = rows[(rows.said_by == whose) & (rows.short == verdict)]
         wide = those.groupby("chapter").size().reindex(chapters, fill_value=0).values
-        ax.barh(chapters, wide, left=left, color=colour, label=verdict)
+        ax.barh(named, wide, left=left, color=colour, label=verdict)
         left = left + wide
     ax.set(xlabel="claims", title="Pan et al." if whose == "paper" else "this book")
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -127,11 +128,6 @@ _ = fig.legend(
 
 
 # %% tags=["hide-input"]
-def plain(frame):
-    """A table without numbers of rows."""
-    return HTML(frame.to_html(index=False, border=0))
-
-
 def table(chosen):
     """Claims as their chapters show them, with the chapter's number."""
     told = chosen.assign(
@@ -160,17 +156,16 @@ table(rows[rows.said_by == "ours"])
 real = pd.read_csv(report.PUBLISHED, keep_default_na=False)
 ran = real[(real.fingerprint != "") & (real.verdict != statistics.NOT_RUN)].copy()
 ran["verdict"] = ran.verdict.str.split(" (", regex=False).str[0]
-ran["on"] = ran.data + np.where(ran.whose == "ours", " (ours)", "")
-ran["model"] = ran.model.str.split("_patch|[.]", regex=True).str[0]
-shown = ran[ran.convention == "paper"].pivot_table(
-    index=["claim", "on"], columns="model", values="verdict", aggfunc="first"
-)
+ran["claim"] += " [" + ran.data + np.where(ran.whose == "ours", ", ours", "") + "]"
+ran["model"] = ran.model.str.replace(r"_patch\d+(_224)?|[.].*", "", regex=True)
+shown = ran[ran.convention == "paper"].drop_duplicates(["claim", "model"])
+shown = shown.groupby(["claim", "verdict"]).model.agg(", ".join).rename("models")
 tell(
     real_rows=len(ran),
     real_hold=int((ran.verdict == HOLDS).sum()),
     real_against=int((ran.verdict == statistics.CONTRADICTED).sum()),
 )
-plain(shown.fillna("").reset_index())
+stacked(shown.reset_index())
 
 # %% [markdown]
 # The report judged {glue:text}`real_rows` rows on the three models. {glue:text}`real_hold` hold, and
@@ -186,24 +181,18 @@ needed = unknown.verdict.str.extract(r"less than ±([\d.]+)")[0].astype(float)
 width = (unknown.high - unknown.low) / 2
 times = ((width / needed) ** 2).clip(lower=1)
 tell(unknown=len(unknown), times_median=float(times.median()))
-
-# %% tags=["hide-input"]
-plain(
-    pd.DataFrame(
-        {
-            "claim": unknown.claim,
-            "interval now": width.map("±{:.2f}".format),
-            "would tell": needed.map("±{:.2f}".format),
-            "times as much data": times.map("{:.0f}".format),
-            "over": unknown.over,
-        }
-    )
-)
+told = {
+    "claim": unknown.claim + " [" + unknown.subject + ", over " + unknown.over + "]",
+    "interval now": width.map("±{:.2f}".format),
+    "would tell": needed.map("±{:.2f}".format),
+    "times the data": times.map("{:.0f}".format),
+}
+stacked(pd.DataFrame(told).reset_index(drop=True))
 
 # %% [markdown]
 # {glue:text}`unknown` claims cannot be told. An interval shrinks with the square root of the number of runs,
 # pictures or heads behind it. So an interval of half the width needs four times as much data. The column *times
-# as much data* follows from this. Its median is {glue:text}`times_median:.0f`.
+# the data* follows from this. Its median is {glue:text}`times_median:.0f`.
 #
 # ## What the book found
 

@@ -2,7 +2,7 @@
 
 from qkutils.book import ledger, stored, stored_maps, stored_views
 from qkutils.book._choosing import few_enough, is_embedded, live, pictures_for
-from qkutils.book._telling import tell
+from qkutils.book._telling import stacked, tell
 
 __all__ = [
     "few_enough",
@@ -10,6 +10,7 @@ __all__ = [
     "ledger",
     "live",
     "pictures_for",
+    "stacked",
     "stored",
     "stored_maps",
     "stored_views",

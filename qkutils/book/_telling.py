@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+import pandas as pd
+from IPython.display import HTML
 from matplotlib.figure import Figure
 from myst_nb import glue
 
@@ -18,3 +22,31 @@ def tell(**values: float | int | str | Figure) -> None:
     """
     for name, value in values.items():
         glue(name, value, display=False)
+
+
+def stacked(frame: pd.DataFrame) -> HTML:
+    """Show a table whose intervals stand small below their numbers, so that it fits a phone.
+
+    Parameters
+    ----------
+    frame
+        Its cells are numbers and texts; of texts, those of `statistics.text`.  Where it has no
+        index but numbers of rows, none is shown.
+
+    Returns
+    -------
+    HTML
+        The table; long names break after an underscore.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import qkutils as qk
+    >>> shown = qk.book.stacked(pd.DataFrame({"excess": ["+0.3 [+0.2, +0.4]"]}, ["a_b"]))
+    >>> "<th>a_<wbr>b</th>" in shown.data, "[+0.2, +0.4]</small>" in shown.data
+    (True, True)
+    """
+    named = not isinstance(frame.index, pd.RangeIndex)
+    text = frame.to_html(border=0, index=named).replace("_", "_<wbr>")
+    small = r'<br><small style="font-size: 0.85em">\1</small>'
+    return HTML(re.sub(r" (\[[^\]]*\])", small, text))

@@ -115,7 +115,8 @@ def _cells(row: Mapping[str, Any]) -> str:
     whose += ", seen afterwards" if row["seen"] else ""
     said = f"{html.escape(row['claim'])} <small>({whose})</small>"
     over = f", over {row['over']}" if row["over"] else ""
-    run = [f"<small>{html.escape(part)}</small>" for part in (row["subject"] + over, row["more"])]
+    parts = [html.escape(part) for part in (row["subject"] + over, row["more"])]
+    run = [f"<small>{part.replace('_', '_<wbr>')}</small>" for part in parts]
     if row["estimate"] == row["estimate"] and row["estimate"] is not None:
         found = statistics.interval(*(row[name] for name in NUMBERS))
         run.insert(0, f"<strong>{html.escape(statistics.text(found, row['form']))}</strong>")

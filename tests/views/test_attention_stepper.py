@@ -206,7 +206,7 @@ def test_colours_are_on_the_scale_that_the_bar_names(page, one, observed, own, h
     rows = observed[:, 0, :, 1 + patch, 1:]
     slide(page, "layer", 3)
     slide(page, "head", 0 if head is None else 1 + head)
-    page.get_by_label("each map its own scale").set_checked(own)
+    page.get_by_label("own scale").set_checked(own)
     row = rows[3].mean(0) if head is None else rows[3, head]
     shared = rows.mean(1).max() if head is None else rows.max()
     high = row.max() if own else shared

@@ -79,7 +79,7 @@ function addControls(view, shelf) {
     return button;
   });
   addToggle(view, "outlines", "outlines");
-  addToggle(view, "each map its own scale", "own");
+  addToggle(view, "own scale", "own");
   const change = (one) => {
     offer.pictures(picturesOf(shelf));
     offer.layers(one.layers);
@@ -179,18 +179,19 @@ function fitting(one, { layer, head, patch, query }) {
 
 // Picture, map and table of shares, with what draws them.
 function prepareStage(view, { scenes }) {
-  view.root.style.setProperty("--qk-grid", "min(16rem, 80vw)");
+  view.root.classList.add("qk-asked");
   const choose = (patch) => view.set({ patch, query: "patch" });
   const ask = { at: () => view.state.patch, choose };
-  const hint = "Click a patch, or move with the arrow keys. Rows and columns count from 0.";
+  const hint = "Click a patch, or use the arrow keys.";
   const seen = addGrid(view, hint, scenes[0].grid, ask);
   const map = addGrid(view, "", scenes[0].grid, ask);
+  view.stage.append(view.facts);
   const edges = [seen, map].map(addEdges);
   const setBar = addBar(view, "cividis", "attention", map.figure);
   map.caption.before(map.figure.lastChild);
   const { figure, caption } = addPanel(
     view,
-    "Shares of the attention on all keys, which sum to 1. Marks: what an even spread would give, by area.",
+    "Shares of all attention. Marks: an even spread, by area.",
   );
   caption.before(element("div", { class: "qk-shares" }));
   const stage = { seen, map, edges, setBar, cells: null };
@@ -221,7 +222,7 @@ function drawMaps(view, { seen, map, edges, setBar }, one, state, row, top) {
   const most = `most ${percent(largest(patches))} in ${best}`;
   const name = `attention of ${named} over the patches, ${where}: ${most}`;
   paintMap(view, map, patches, { low: 0, high, colours: "cividis", name });
-  map.caption.textContent = `Attention of ${named}; ${where}. ${scaleOf(state)}`;
+  map.caption.textContent = scaleOf(state);
   setBar("0", percent(high));
   for (const svg of edges) svg.style.display = state.outlines ? "" : "none";
   for (const grid of [seen, map]) {
@@ -324,9 +325,9 @@ function headName({ mean }, head) {
 }
 
 function scaleOf({ own, head }) {
-  if (own) return "The scale is this map’s own.";
+  if (own) return "This map’s own scale.";
   return head === MEAN
-    ? "One scale for the means of all layers."
+    ? "One scale for all layers."
     : "One scale for all layers and heads.";
 }
 
