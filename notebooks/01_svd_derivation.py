@@ -531,7 +531,7 @@ drawn = {model.name: here} | elsewhere
 for name, path in (live(MODELS) if MODELS else {}).items():
     if name not in drawn:  # seen with pictures of its own kind
         other = qk.load(path)
-        seen = qk.pictures.images(pictures_for(other, len(few)), other)
+        seen = qk.pictures.images(pictures_for(other, len(few)), other, len(few))
         left_out = {"all": [], "bias": ["shift"]}
         moves = {
             r: qk.compare_attention(other, seen, salience=s)
@@ -702,7 +702,7 @@ tell(seeds_mean=statistics.text(over_seeds[1]))
 pd.DataFrame(table).T
 
 # %% [markdown]
-# Leave out the mean part of the queries, and keep all else. In head {glue:text}`salient`
+# Leave out the mean part of the queries, and keep all else. In head {glue:text}`salient`,
 # {glue:text}`mean_salient` of the attention moves; in head {glue:text}`varied` it is
 # {glue:text}`mean_varied`. For comparison: leaving out $\kappa$ moves {glue:text}`kappa_salient` in head
 # {glue:text}`salient`. Over all heads of {glue:text}`model`, leaving out the mean part moves

@@ -301,8 +301,6 @@ for n, (state, label, shade) in enumerate(
         shares = right[state][odd]
         ax.plot([x + 0.27 * (n - 1)] * len(shares), shares, ".", color="black", ms=3)
 ax.axhline(1 / len(at), ls="--", color="0.4", label="guessing among seven")
-
-# %% tags=["hide-input"]
 ax.set_xticks(at, qk.world.ODD_FACTORS)
 ax.set(ylabel="share of right answers", xlabel="what is odd", ylim=(0, 1.05))
 fig.legend(fontsize=8, loc="outside lower center", ncols=2)

@@ -271,7 +271,7 @@ table = pd.DataFrame(
         "exact": {what: said(one) for what, one in exact.items()},
     }
 )
-marks = {what: f"{what} *" for what in seen}
+marks = {what: f"{what}\N{NO-BREAK SPACE}*" for what in seen}
 table.rename(index=marks).rename_axis(columns="contrast (* asked afterwards)")
 
 # %% tags=["hide-input"]
@@ -346,13 +346,13 @@ tell(beside=", ".join(real), tensors=stored.tensors(elsewhere))
 panels = {"all layers": level, "late − early": turn, "late layers": late}
 fig, axes = plt.subplots(1, 3, figsize=(7.5, 4.2), sharey=True, layout="constrained")
 labels = [*curves, *(name.partition(".")[0] for name in real)]
-styles = looks | {n: {**look, "color": "0.3"} for n, look in plots.looks(real).items()}
+of_real = plots.looks(real)
 for ax, (label, number) in zip(axes, panels.items(), strict=True):
     for at, (objective, of) in enumerate(curves.items()):
         values = [number(curve) for curve in of.values()]
         plots.replicates(ax, at, values, contrast(number, objective), looks[objective])
     for at, (name, curve) in enumerate(real.items(), len(curves)):
-        ax.plot(number(curve), at, styles[name]["marker"], color="0.3", ms=6)
+        ax.plot(number(curve), at, ms=6, **of_real[name])
     ax.axvline(0, **plots.ZERO)
     ax.axhline(len(curves) - 0.4, color="0.7", lw=0.8)
     ax.set_xlabel(f"weighted cosine,\n{label}")
