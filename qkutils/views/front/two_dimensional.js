@@ -422,8 +422,8 @@ function inShort(tokens, attention) {
   const more = found - even;
   const [similar, dissimilar] = [more > 0.05, more < -0.05];
   const kind = similar ? "similar" : dissimilar ? "dissimilar" : "neither similar nor dissimilar";
-  const cosine = `their mean cosine is ${signed(found)}`;
-  return `tokens attend to ${kind} tokens: ${cosine} (${signed(even)} if attention were even)`;
+  const cosine = `mean cosine ${signed(found)} (evenly spread: ${signed(even)})`;
+  return `tokens attend to ${kind} tokens: ${cosine}`;
 }
 
 function howToRead() {
@@ -434,8 +434,8 @@ function howToRead() {
     "Map: a row is the token that asks, a column the one that answers. A row is the softmax over its scores ÷ √2, " +
       "and sums to 1. Framed: the asking token's row, and in it the largest attention. Click a row to choose its token.",
   ];
-  const [plane, map] = said.map((text) => element("p", { class: "qk-note" }, text));
-  return element("details", {}, element("summary", {}, "How to read this"), plane, map);
+  const notes = said.map((text) => element("p", { class: "qk-note" }, text));
+  return element("details", {}, element("summary", {}, "How to read this"), ...notes);
 }
 
 function matrixOf(matrix) {
