@@ -26,7 +26,7 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models whose stored numbers stand beside it; none: all that are stored
+# MODELS: models at hand, which are drawn beside those that are stored
 MODELS = []
 # The head that this chapter takes apart
 LAYER = 2
@@ -41,11 +41,18 @@ import xarray as xr
 
 import qkutils as qk
 from qkutils import models, passes, statistics, views
-from qkutils.book import few_enough, is_embedded, ledger, pictures_for, stored, tell
+from qkutils.book import (
+    few_enough,
+    is_embedded,
+    ledger,
+    live,
+    pictures_for,
+    stored,
+    tell,
+)
 from qkutils.heads import fold, key_salience
 from qkutils.views import figures as plots
 
-# %% tags=["hide-input"]
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 source = IMAGES or pictures_for(model, 24)
 there = range(min(24, len(qk.pictures_of(source, model).keys)))
@@ -65,7 +72,7 @@ tell(d_head=d_head, d_model=d_model, this_head=f"L{LAYER} H{HEAD}", several=coun
 # %% [markdown]
 # First, watch two heads at work. We chose them by a rule, which the section *Two heads side by side* explains.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-hook", "caption": "Three patches ask (orange frames), and two heads answer. Each row is a head. Left: the picture. Then: where the framed patch attends, bright for much. Each map has its own scale."}, "image": {"alt": "Two rows of maps. In the upper row the three maps differ from each other. In the lower row the three maps are nearly the same."}}
 # What the strongest mode of each head does
 atlas = qk.scan(model, images, k=1, statistics=["variance"], progress=False)
 whole = atlas.logit_variance.sum("mode") + atlas.salience_variance
@@ -81,8 +88,6 @@ def projections(layer, direction):
 
 asked = [projections(n, exact.u.sel(layer=n, mode=0)) for n in range(layers)]
 asked = xr.DataArray(np.stack(asked), dims=["layer", "head", "image", "row", "column"])
-
-# %% tags=["hide-input"]
 LEAST = 0.75  # carried share of a head's strongest mode, for the two heads shown side by side
 over_patches = ["image", "row", "column"]
 shared = abs(asked.mean(over_patches)) / asked.std(over_patches)
@@ -93,8 +98,6 @@ chosen = [(int(at["layer"]), int(at["head"])) for at in chosen]
 names = [f"L{layer} H{head}" for layer, head in chosen]
 tell(varied=names[0], salient=names[1], least=LEAST)
 tell(varied_ratio=float(able.min()), salient_ratio=float(able.max()))
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-hook", "caption": "Three patches ask (orange frames), and two heads answer. Each row is a head. Left: the picture. Then: where the framed patch attends, bright for much. Each map has its own scale."}, "image": {"alt": "Two rows of maps. In the upper row the three maps differ from each other. In the lower row the three maps are nearly the same."}}
 rows, columns = model.grid
 places = [(0.3, 0.3), (0.4, 0.45), (0.7, 0.7)]
 asking = [int(r * rows) * columns + int(c * columns) for r, c in places]
@@ -222,7 +225,7 @@ before_and_after = {
 
 # %% tags=["hide-input"]
 changes = [
-    f"{name}: {float((b - a).norm() / a.norm()):.0e}"
+    f"{name}: {float((b - a).norm() / a.norm()):.1g}"
     for name, (a, b) in before_and_after.items()
 ]
 tell(changes="; ".join(changes))
@@ -382,21 +385,21 @@ tell(
 # \big(W_q (g \odot z_i) + W_q \beta + b_q\big) \cdot \big(W_k (g \odot z_j) + W_k \beta + b_k\big) .
 # $$
 #
-# The query has three parts and the key has three parts. Multiply out, and there are nine products. Which of
-# them does attention depend on? Ask of each product: **does it change from key to key?** A product that does
+# The query has three parts: from the token, from the shift, and from the bias. So has the key. Multiply out, and
+# there are nine products. Which of them does attention depend on? Ask of each product: **does it change from key to key?** A product that does
 # not depend on $j$ adds one number to all scores of a query. The softmax ignores such a number:
 #
 # $$
 # \frac{e^{s_{ij} + c_i}}{\sum_k e^{s_{ik} + c_i}} = \frac{e^{s_{ij}}}{\sum_k e^{s_{ik}}} .
 # $$
 #
-# | | key part $W_k(g \odot z_j)$ | key part $W_k \beta$ | key part $b_k$ |
+# | query ↓ key → | token $z_j$ | shift $\beta$ | bias $b_k$ |
 # |---|---|---|---|
-# | query part $W_q(g \odot z_i)$ | depends on $i$ and $j$: **the modes** | on $i$ alone: *ignored* | on $i$ alone: *ignored* |
-# | query part $W_q \beta$ | on $j$ alone: **stays** | constant: *ignored* | constant: *ignored* |
-# | query part $b_q$ | on $j$ alone: **stays** | constant: *ignored* | constant: *ignored* |
+# | token $z_i$ | on $i$ and $j$: **modes** | on $i$ alone: *ignored* | on $i$ alone: *ignored* |
+# | shift $\beta$ | on $j$ alone: **stays** | constant: *ignored* | constant: *ignored* |
+# | bias $b_q$ | on $j$ alone: **stays** | constant: *ignored* | constant: *ignored* |
 #
-# We test the table on the model: compute the nine products of a head, leave out one at a time, and see how
+# The table says what each product depends on. We test it on the model: compute the nine products of a head, leave out one at a time, and see how
 # much of its attention moves.
 
 
@@ -419,7 +422,7 @@ def nine_products(layer, head, z):
     return torch.stack([torch.stack([q @ k.mT for k in keys]) for q in queries])
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-nine", "caption": "The nine products of one head, for two patches that ask (orange frames), over all patches as keys. Rows: the query's part from the token, from LayerNorm's shift β, and from b_q. Columns: the same of the key. Above each pair of maps: how much of the head's attention moves when the product is left out. One colour scale."}, "image": {"alt": "Three rows of three pairs of small maps. In the first pair the two maps differ. In the two pairs below it both maps have one pattern. All other maps have one even colour."}}
 OF_QUERY, OF_KEY = ["token", "shift", "b_q"], ["token", "shift", "b_k"]
 
 
@@ -436,8 +439,6 @@ each_head = [
     [moved_without_each(n, h) for h in range(per_layer)] for n in range(layers)
 ]
 moved_nine = torch.stack([torch.stack(of_layer) for of_layer in each_head]).numpy()
-
-# %% tags=["hide-input"]
 most = moved_nine[..., 1:, 0].sum(-1)  # by both products that depend on the key alone
 kappa_layer, kappa_head = map(int, np.unravel_index(most.argmax(), most.shape))
 ignored = max(moved_nine[..., 0, 1:].max(), moved_nine[..., 1:, 1:].max())
@@ -445,8 +446,6 @@ over_heads = moved_nine.mean((0, 1))
 tell(kappa_at=f"L{kappa_layer} H{kappa_head}", ignored=float(ignored))
 tell(by_modes=float(over_heads[0, 0]), by_shift=float(over_heads[1, 0]))
 tell(by_bias=float(over_heads[2, 0]))
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-nine", "caption": "The nine products of one head, for two patches that ask (orange frames), over all patches as keys. Rows: the query's part from the token, from LayerNorm's shift β, and from b_q. Columns: the same of the key. Above each pair of maps: how much of the head's attention moves when the product is left out. One colour scale."}, "image": {"alt": "Three rows of three pairs of small maps. In the first pair the two maps differ. In the two pairs below it both maps have one pattern. All other maps have one even colour."}}
 z_one = passes.normalise(stream[kappa_layer][2:3], weights.ln_eps)
 products = nine_products(kappa_layer, kappa_head, z_one)[:, :, 0] * weights.scale
 first = model.prefix_tokens
@@ -522,20 +521,28 @@ tell(moved_key=f"{float(found['b_k'].estimate):.0e}")
 # story. In {glue:text}`model`, leaving out $\kappa$ moves attention by {glue:text}`moved_all`, with a 95 %
 # interval over {glue:text}`several` pictures. Is that much? Look at real models.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed), layer by layer. The real models were computed elsewhere, on photographs. Null: zero, for a bias that cancels."}, "image": {"alt": "Lines over depth, one colour for each model. Lines of the real models lie between two tenths and seven tenths; the line of the embedded model lies lower."}}
 of_layer = ["image", "head", "query"]
 here = {"all": without_kappa, "bias": without_bias}
 here = {removed: each.total_variation.mean(of_layer) for removed, each in here.items()}
-tables = stored.chosen("salience", MODELS)
+tables = {name: stored.read("salience", name) for name in stored.names("salience")}
 elsewhere = {n: t.total_variation for n, t in tables.items() if n != model.name}
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed), layer by layer. The real models were computed elsewhere, on photographs. Null: zero, for a bias that cancels."}, "image": {"alt": "Lines over depth, one colour for each model. Lines of the real models lie between two tenths and seven tenths; the line of the embedded model lies lower."}}
+drawn = {model.name: here} | elsewhere
+for name, path in (live(MODELS) if MODELS else {}).items():
+    if name not in drawn:  # seen with pictures of its own kind
+        other = qk.load(path)
+        seen = qk.pictures.images(pictures_for(other, len(few)), other, len(few))
+        left_out = {"all": [], "bias": ["shift"]}
+        moves = {
+            r: qk.compare_attention(other, seen, salience=s)
+            for r, s in left_out.items()
+        }
+        drawn[name] = {r: m.total_variation.mean(of_layer) for r, m in moves.items()}
 fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
-for name, look in plots.looks([model.name, *elsewhere]).items():
+for name, look in plots.looks(drawn).items():
     for removed, style in [("all", "-"), ("bias", "--")]:
-        curve = (
-            elsewhere[name].sel(removed=removed) if name in elsewhere else here[removed]
-        )
+        of = drawn[name]
+        curve = of.sel(removed=removed) if name in elsewhere else of[removed]
         plots.over_depth(ax, curve, name if style == "-" else "", look, style)
 ax.set(ylabel="attention that moves\n(mean total variation)", ylim=(0, 1))
 _ = fig.legend(fontsize=8, loc="outside lower center", ncols=2)
@@ -546,11 +553,8 @@ real_found = statistics.over_runs([float(table.mean()) for table in real.values(
 tell(real_mean=statistics.text(real_found), real_count=len(real))
 tell(real_last=f"{min(float(t[-1]) for t in real.values()):.2f}")
 tell(real_last_most=f"{max(float(t[-1]) for t in real.values()):.2f}")
-kept = ["images", "fingerprint", "code_version", "computed"]
-lines = [
-    f"{name}: " + ", ".join(f"{k} {tables[name].attrs[k]}" for k in kept)
-    for name in elsewhere
-]
+origin = "{images}; fingerprint {fingerprint}, version {code_version}, {computed}"
+lines = [f"{name} ({origin.format(**tables[name].attrs)})" for name in elsewhere]
 tell(real_origin="; ".join(lines), tensors=stored.tensors(elsewhere))
 
 # %% [markdown]
@@ -614,13 +618,11 @@ _ = axes[0].set_ylabel("number of patches")
 # from a bias. So **there are two sources of what all queries share**: $\kappa$, and the mean part of the
 # queries. With $\mu$ for the mean token, both together are $(\kappa + \tilde M^\top \mu) \cdot z_j$.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mode", "caption": "The strongest mode of the two heads on four pictures. Each head has two rows: how much each patch asks, z · u, and how much it answers, z · v. One colour scale for each head. The sign of a mode is arbitrary: both rows may swap colours together."}, "image": {"alt": "Five rows of four panels. First row: pictures. Then for each head a row of query projections and a row of key projections. The query row of the second head has one colour."}}
 does_what = []
 for layer, head in chosen:
     answered = projections(layer, exact.v.sel(layer=layer, mode=0))[head]
     does_what.append({"asks": asked[layer, head].values, "answers": answered})
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-mode", "caption": "The strongest mode of the two heads on four pictures. Each head has two rows: how much each patch asks, z · u, and how much it answers, z · v. One colour scale for each head. The sign of a mode is arbitrary: both rows may swap colours together."}, "image": {"alt": "Five rows of four panels. First row: pictures. Then for each head a row of query projections and a row of key projections. The query row of the second head has one colour."}}
 fig, axes = plt.subplots(5, 4, figsize=(7.5, 8.6), layout="constrained")
 for ax, picture in zip(axes[0], pictures, strict=False):
     ax.imshow(picture)
@@ -660,7 +662,6 @@ def without_mean(network, pictures_of_it):
     return xr.DataArray(torch.stack(moved).numpy(), dims=["layer", "image", "head"])
 
 
-# %% tags=["hide-input"]
 of_mean = without_mean(model, several)
 found["mean"] = statistics.bootstrap(of_mean.mean(["layer", "head"]))
 (varied_at, salient_at) = (of_mean.mean("image").values[at] for at in chosen)
@@ -679,7 +680,6 @@ def both_sources(name):
     return float(bare.mean()), float(without_mean(network, four).mean())
 
 
-# %% tags=["hide-input"]
 of_runs = {
     goal: np.array([both_sources(name) for name in names_of.dropna()])
     for goal, names_of in runs.iterrows()
@@ -689,7 +689,6 @@ table = {
         what: statistics.text(statistics.over_runs(values[:, n]))
         for n, what in enumerate(["without κ", "without the queries' mean"])
     }
-    | {"runs": len(values)}
     for goal, values in of_runs.items()
 }
 
@@ -703,7 +702,7 @@ tell(seeds_mean=statistics.text(over_seeds[1]))
 pd.DataFrame(table).T
 
 # %% [markdown]
-# Leave out the mean part of the queries, and keep all else. In head {glue:text}`salient`
+# Leave out the mean part of the queries, and keep all else. In head {glue:text}`salient`,
 # {glue:text}`mean_salient` of the attention moves; in head {glue:text}`varied` it is
 # {glue:text}`mean_varied`. For comparison: leaving out $\kappa$ moves {glue:text}`kappa_salient` in head
 # {glue:text}`salient`. Over all heads of {glue:text}`model`, leaving out the mean part moves
@@ -743,8 +742,6 @@ found["quarter"] = statistics.bootstrap(of_quarter.mean(of_picture))
 tell(quarter=quarter, quarter_kept=float(held.sel(mode=quarter - 1).mean()))
 tell(quarter_missing=statistics.text(found["quarter"], ".3f"))
 tell(none_missing=float(missing.sel(modes=0).mean()))
-
-# %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.9), layout="constrained")
 plt.close(fig)
 gone, blue = 1 - held.stack(any_head=("layer", "head")), plots.PALETTE[0]
@@ -755,8 +752,6 @@ left.set(ylabel="squared strength left out")
 for layer, shade in enumerate(plots.shades(layers)):
     of_one, label = missing.sel(layer=layer), f"layer {layer}"
     right.plot(counts, of_one, "-o", ms=3, color=shade, label=label)
-
-# %% tags=["hide-input"]
 right.set(ylabel="attention misplaced\n(mean total variation)")
 for ax in (left, right):
     ax.set(
@@ -808,8 +803,6 @@ away = {
 }
 enough = next(name for name in maps if away[name] < 0.05)
 tell(enough=enough, enough_away=away[enough])
-
-# %% tags=["hide-input"]
 top = max(float(m.max()) for m in maps.values())
 titles = {name: f"{name} modes + κ" if name.isdigit() else name for name in maps}
 frames = [
@@ -847,15 +840,11 @@ real_bias = statistics.over_runs(
 judge = ledger.claim
 no_key = "Leaving out the key bias moves no attention."
 no_query = "Leaving out the query bias moves no attention."
-
-# %% tags=["hide-input"]
 paper = {"direction": -1, "measure": "attention moved", "said_by": "paper"}
 ours = {"direction": 1, "measure": "attention moved", "more": "null 0"}
 no_kappa = "Without key salience, attention moves."
 no_mean = "Without the mean part of the queries, attention moves."
 no_weak = "Without the weakest three quarters of the modes, attention moves."
-
-# %% tags=["hide-input"]
 ledger.Rows(
     [
         judge(no_key, found["b_k"], **paper, **here, form=".0e"),

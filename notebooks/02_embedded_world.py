@@ -23,7 +23,7 @@ IMAGES = ""
 IMAGE_SIZE = 0
 MODELS = []
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-odd", "caption": "Six drawn scenes. In each, one object differs from all others. They are drawn here with more pixels than the models get."}, "image": {"alt": "Six scenes in two rows: robots, balls, faces and carts on soft striped backgrounds, in each a handful of like objects."}}
 import re
 from dataclasses import replace
 
@@ -38,7 +38,6 @@ from qkutils.book import ledger, tell
 from qkutils.views import figures as plots
 from qkutils.world.training import architecture, evaluate
 
-# %% tags=["hide-input"]
 WITH_TARGET = qk.world.ODD_FACTORS[:-1]  # the last one is: nothing is odd
 LARGE = 128  # pixels of a side, for people's eyes
 NUMBERS = {
@@ -53,8 +52,6 @@ shown = {
     odd: qk.world.make(seed=1, start=n, stop=n + 1, odd=[odd], size=LARGE)
     for odd, n in NUMBERS.items()
 }
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-odd", "caption": "Six drawn scenes. In each, one object differs from all others. They are drawn here with more pixels than the models get."}, "image": {"alt": "Six scenes in two rows: robots, balls, faces and carts on soft striped backgrounds, in each a handful of like objects."}}
 fig, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), layout="constrained")
 for ax, letter, scene in zip(axes.flat, "ABCDEF", shown.values(), strict=True):
     ax.imshow(scene.image[0].movedim(0, -1))
@@ -175,14 +172,6 @@ tell(covered=float((covered > 0.5).sum((1, 2)).float().mean()))
 
 # %% tags=["hide-input"]
 family = models.family()
-GOALS = {
-    "supervised": ("name what is odd", "random weights", "yes"),
-    "simmim": ("fill in hidden patches", "random weights", "no"),
-    "dino": ("describe two crops alike", "random weights", "no"),
-    "simmim-finetuned": ("name what is odd", "SimMIM", "yes"),
-    "simmim-continued": ("fill in hidden patches", "SimMIM", "no"),
-    "untrained": ("nothing", "random weights", "no"),
-}
 
 
 def on_card(name, pattern):
@@ -191,22 +180,19 @@ def on_card(name, pattern):
     return re.search(pattern, " ".join(card.split())).group(1)
 
 
-# %% tags=["hide-input"]
 rows = {}
 for goal, names in family.iterrows():
     runs = [*names.dropna()]
     probe = [
         float(on_card(name, r"linear probe \| [\d.]+ \| ([\d.]+)")) for name in runs
     ]
-    facts = GOALS.get(goal, ("see its card", "", ""))
     rows[goal] = {
-        **dict(zip(["goal", "starts from", "labels"], facts, strict=True)),
         "scenes": on_card(runs[0], r"([\d,]+) scenes, each seen once"),
         "runs": len(runs),
         "probe": f"{np.mean(probe):.2f}",
     }
 
-# %% tags=["hide-input"]
+
 sorts = len(qk.world.KINDS) * len(qk.world.COLOURS)
 tell(probe_chance=1 / sorts, probe_untrained=rows["untrained"]["probe"])
 pd.DataFrame(rows).T
@@ -249,7 +235,6 @@ tell(
 )
 
 
-# %% tags=["hide-input"]
 @torch.inference_mode()
 def answers(scenes, nets):
     """What each network answers to each question: [network, scene, question]."""
@@ -259,7 +244,6 @@ def answers(scenes, nets):
     )
 
 
-# %% tags=["hide-input"]
 def hidden(factors):
     """The same scenes without their targets."""
     role = factors.role.where(factors.role != qk.world.TARGET, qk.world.ABSENT)
@@ -276,7 +260,7 @@ for number, odd in enumerate(qk.world.ODD_FACTORS):
     for state, each in states.items():
         right[state][odd] = (each[..., ODD] == number).float().mean(1).numpy()
 
-# %% tags=["hide-input"]
+
 mean = {
     state: {o: float(v.mean()) for o, v in each.items()}
     for state, each in right.items()
@@ -300,14 +284,10 @@ tell(needs_target=statistics.text(found["target"]))
 tell(position=mean["whole"]["position"], position_hidden=mean["hidden"]["position"])
 others = [share for odd, share in mean["hidden"].items() if odd != "position"]
 tell(hidden_most=max(others))
-
-# %% tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.5, 3.9), layout="constrained")
 plt.close(fig)
 at = np.arange(len(qk.world.ODD_FACTORS))
 colour = plots.looks([run_names[0]])[run_names[0]]["color"]
-
-# %% tags=["hide-input"]
 for n, (state, label, shade) in enumerate(
     [
         ("whole", "whole scene", colour),
@@ -321,8 +301,6 @@ for n, (state, label, shade) in enumerate(
         shares = right[state][odd]
         ax.plot([x + 0.27 * (n - 1)] * len(shares), shares, ".", color="black", ms=3)
 ax.axhline(1 / len(at), ls="--", color="0.4", label="guessing among seven")
-
-# %% tags=["hide-input"]
 ax.set_xticks(at, qk.world.ODD_FACTORS)
 ax.set(ylabel="share of right answers", xlabel="what is odd", ylim=(0, 1.05))
 fig.legend(fontsize=8, loc="outside lower center", ncols=2)
@@ -378,7 +356,7 @@ changed = {
     "nothing odd, made small": replace(none, radius=small),
 }
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-short-cut", "caption": "One scene in which position is odd, and changed copies; then one in which nothing is odd. Above each: the share of such scenes that the model calls odd in position, mean over training runs."}, "image": {"alt": "Seven small scenes with a number above each. The number is high for all scenes with small objects, and low for the one with objects of the usual size."}}
 slot, slots = qk.world.render(f).slot, torch.arange(f.role.shape[1])
 pixels = (slot[..., None] == slots).sum((1, 2))
 pixels = pixels.masked_fill(f.role != qk.world.DISTRACTOR, -1)
@@ -393,8 +371,6 @@ scenes = {
 }
 order = ["as drawn", "target hidden", "a distractor hidden", "target put in line"]
 order += ["others scattered", "nothing odd", "nothing odd, made small"]
-
-# %% tags=["hide-input"]
 POSITION = qk.world.ODD_FACTORS.index("position")
 
 
@@ -411,8 +387,6 @@ called = {name: says_position(scenes[name]) for name in order}
 told = {name: float(each.mean()) for name, each in called.items()}
 keys = ["drawn", "gone", "one_gone", "in_line", "scattered", "none", "small"]
 tell(**{f"is_{key}": told[name] for key, name in zip(keys, order, strict=True)})
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-short-cut", "caption": "One scene in which position is odd, and changed copies; then one in which nothing is odd. Above each: the share of such scenes that the model calls odd in position, mean over training runs."}, "image": {"alt": "Seven small scenes with a number above each. The number is high for all scenes with small objects, and low for the one with objects of the usual size."}}
 fig, axes = plt.subplots(2, 4, figsize=(7.5, 4.6), layout="constrained")
 for ax, name in zip(axes.flat, order, strict=False):
     fields = scenes[name].__dataclass_fields__
@@ -422,14 +396,12 @@ for ax, name in zip(axes.flat, order, strict=False):
 for ax in axes.flat:
     ax.set_axis_off()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-size", "caption": "Scenes in which nothing is odd, with objects redrawn at several sizes: how often the model calls them odd in position. Thin lines: training runs. Dotted: the size of objects in scenes whose position is odd. Grey: sizes in most other scenes."}, "image": {"alt": "A curve that stays near one for small objects and falls to zero for large ones, with a dotted line where it begins to fall."}}
 radii = np.array([0.26, 0.28, 0.30, 0.32, 0.34, 0.38, 0.42])
 unit = none.radius / none.radius.amax(1, keepdim=True)
 curve = np.stack(
     [says_position(replace(none, radius=float(r) * unit), 60) for r in radii]
 )
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-size", "caption": "Scenes in which nothing is odd, with objects redrawn at several sizes: how often the model calls them odd in position. Thin lines: training runs. Dotted: the size of objects in scenes whose position is odd. Grey: sizes in most other scenes."}, "image": {"alt": "A curve that stays near one for small objects and falls to zero for large ones, with a dotted line where it begins to fall."}}
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
 ax.axvspan(0.34, 0.45, label="other scenes", **plots.CHANCE)
 ax.axvline(0.30, color="0.3", ls=":", label="scenes odd in position")
@@ -499,8 +471,6 @@ names_many = float((alike & of_many).any(-1).float().mean())
 elsewhere = [odd for odd in WITH_TARGET if odd != "kind"]
 kind_elsewhere = np.mean([named(odd, KIND) for odd in elsewhere], 0)
 chances = 1 / (len(qk.world.KINDS) - 1), 1 / (len(qk.world.COLOURS) - 1)
-
-# %% tags=["hide-input"]
 found["kind"] = statistics.over_runs(named("kind", KIND) - chances[0])
 found["colour"] = statistics.over_runs(named("colour", COLOUR) - chances[1])
 found["cost"] = statistics.over_runs(kind_elsewhere - named("kind", KIND))
@@ -530,7 +500,7 @@ tell(names_many=names_many)
 frames, steps, texts = [], [], []
 for odd in qk.world.ODD_FACTORS:
     pair = plots.scenes_and_masks(qk.world.make(3, 0, 2, odd=[odd], size=LARGE))
-    for label, pictures in ((odd, pair[::2]), (f"{odd}: masks", pair[1::2])):
+    for label, pictures in ((odd, pair[::2]), (f"{odd}, masks", pair[1::2])):
         frames.append(plots.scene_frame(pictures, f"odd: {label}"))
         steps.append(label)
         texts.append(f"Two scenes, odd: {label}.")
@@ -568,8 +538,6 @@ made_small = "Making objects small brings the answer “position”."
 kind = "Where kind is odd, the model names the odd object's kind."
 colours = "Where colour is odd, the model names the odd object's colour."
 cost = "The model names the kind less often where kind is odd."
-
-# %% tags=["hide-input"]
 others = "null: guessing among the others, {:.2f}".format
 ledger.Rows(
     [

@@ -28,7 +28,7 @@ IMAGE_SIZE = 0
 # MODELS: models at hand, which are drawn beside those that are stored
 MODELS = []
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real", "caption": "The weighted cosine of real vision transformers over depth, convention paper, as in Pan et al., Fig. 3. Dots: heads; lines: means over the heads of a layer. The thin grey strip at zero holds 95 % of the layer means that random directions would give each of these models. Computed elsewhere."}, "image": {"alt": "Curves of three real models. All start high, between 0.6 and 0.9, and fall to about 0.1 in the middle. Two of them rise again at the end, to about 0.4, and one falls below zero. A thin grey strip marks chance."}}
 from statistics import NormalDist
 
 import matplotlib.pyplot as plt
@@ -39,8 +39,6 @@ import torch
 import qkutils as qk
 from qkutils import heads, models, modes, statistics, views
 from qkutils.views import figures as plots
-
-# %% tags=["hide-input"]
 from qkutils.book import (
     few_enough,
     is_embedded,
@@ -54,8 +52,6 @@ from qkutils.book import (
 SHORT = {"deit_tiny_patch16_224.fb_in1k": "DeiT"}
 SHORT |= {"vit_tiny_patch16_224.augreg_in21k_ft_in1k": "ViT"}
 SHORT |= {"vit_small_patch14_dinov2.lvd142m": "DINOv2"}
-
-# %% tags=["hide-input"]
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 kept = {name: stored.trend(name) for name in stored.names("null_band")}
 fresh = {n: modes.trend(of) for n, of in live(MODELS).items()} if MODELS else {}
@@ -65,8 +61,6 @@ real = elsewhere if is_embedded(model) else elsewhere | {model.name: own}
 raw = {n: found.weighted_cosine.sel(convention="paper") for n, found in real.items()}
 looks = plots.looks([*real, model.name])
 called = {name: SHORT.get(name, name) for name in [model.name, *real]}
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real", "caption": "The weighted cosine of real vision transformers over depth, convention paper, as in Pan et al., Fig. 3. Dots: heads; lines: means over the heads of a layer. The thin grey strip at zero holds 95 % of the layer means that random directions would give each of these models. Computed elsewhere."}, "image": {"alt": "Curves of three real models. All start high, between 0.6 and 0.9, and fall to about 0.1 in the middle. Two of them rise again at the end, to about 0.4, and one falls below zero. A thin grey strip marks chance."}}
 fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 for found in real.values():
     plots.band(ax, found.null.sel(convention="paper"), "")
@@ -189,12 +183,6 @@ tell(closed_error=f"{errors[1]:.0e}" if errors[1] else "nothing at all")
 # small models?
 # :::
 #
-# :::{dropdown} Answer
-# In 768 dimensions 95 of 100 random cosines lie within ±{glue:text}`wide:.3f`. There, 0.15 is far more than
-# chance. In 96 dimensions the same share lies within ±{glue:text}`narrow:.3f`, and 0.15 is nothing special.
-# The table below shows both.
-# :::
-#
 # We can simply try it. The next lines draw 4000 pairs of random directions, and look where 95 % of the
 # cosines end:
 
@@ -213,13 +201,21 @@ inside = {d: 2 * NormalDist().cdf(published * d**0.5) - 1 for d in widths}
 table = {
     "95 % lie within ±": {d: f"{simulated[d]:.3f}" for d in widths},
     "1.96 / √d": {d: f"{1.96 / d**0.5:.3f}" for d in widths},
-    "share within the published band": {d: f"{inside[d]:.1%}" for d in widths},
+    "% in the published band": {d: f"{100 * inside[d]:.1f}" for d in widths},
 }
 tell(published=published, wide=simulated[768], narrow=simulated[96])
 tell(inside_small=f"{100 * inside[192]:.0f}", inside_base=f"{100 * inside[768]:.1f}")
-pd.DataFrame(table).rename_axis(columns="d")
+tell(widths_table=pd.DataFrame(table).rename_axis(columns="d"))
 
 # %% [markdown]
+# ::::{dropdown} Answer
+# :::{glue:} widths_table
+# :::
+#
+# In 768 dimensions 95 of 100 random cosines lie within ±{glue:text}`wide:.3f`. There, 0.15 is far more than
+# chance. In 96 dimensions the same share lies within ±{glue:text}`narrow:.3f`, and 0.15 is nothing special.
+# ::::
+#
 # The cosine of two random directions has mean 0 and standard deviation $1/\sqrt{d}$, where $d$ is
 # the number of dimensions. In more dimensions, random directions are closer to a right angle. So 95 % of
 # random cosines lie within $\pm 1.96/\sqrt{d}$, the {term}`null band`. A cosine inside the band may be
@@ -269,7 +265,9 @@ columns = {
         n: f"{float(null.min()):.3f} to {float(null.max()):.3f}"
         for n, (_, null, _) in rows.items()
     },
-    "modes beyond": {n: f"{float(out.mean()):.0%}" for n, (*_, out) in rows.items()},
+    "modes beyond": {
+        n: f"{100 * float(out.mean()):.0f} %" for n, (*_, out) in rows.items()
+    },
 }
 pd.DataFrame(columns).rename_axis(columns="95 % of chance")
 
@@ -302,7 +300,7 @@ most = int(1.05 * np.max(counts)) + 1
 frames, texts = [], []
 for layer in parts.layer.values:
     share = float(outside.sel(layer=layer).mean())
-    title = f"layer {layer}: {share:.0%} of the modes lie beyond the band"
+    title = f"layer {layer}: {100 * share:.0f} % of the modes lie beyond the band"
     of_layer, half = parts.cosine.sel(layer=layer), float(band.sel(layer=layer))
     frames.append(plots.layer_histogram(of_layer, half, title, most))
     texts.append(f"Histogram of the cosines of all modes; {title}.")
@@ -417,10 +415,6 @@ tell(vit_chance=f"{float(vit_null.sel(convention='paper')[-1]):.3f}")
 # only in their random start: will their curves look alike?
 # :::
 #
-# :::{dropdown} Answer
-# From the first to the last third, the curve of {glue:text}`model` moves by {glue:text}`own_fall`. That it
-# falls {glue:text}`own_verdict`. Its last third lies at {glue:text}`own_late`. {glue:text}`runs_words`
-# :::
 
 # %% tags=["hide-input"]
 family = models.family()
@@ -431,8 +425,6 @@ runs |= {model.name: weighted}
 of_runs = [float(statistics.late_minus_early(c).estimate) for c in runs.values()]
 over_runs = statistics.over_runs(of_runs)
 own_fall, own_late = statistics.late_minus_early(weighted), statistics.late(weighted)
-
-# %% tags=["hide-input"]
 tell(own_fall=statistics.text(own_fall), own_late=statistics.text(own_late, ".3f"))
 tell(own_verdict=statistics.verdict(own_fall, -1, "weighted cosine"))
 words = "Only one training run of this model is at hand."
@@ -442,9 +434,8 @@ if len(runs) > 1:
         f"Its {len(runs)} training runs differ a lot: from {low:+.2f} to {high:+.2f}."
     )
 tell(runs_words=words, run_count=len(runs), over_runs=statistics.text(over_runs))
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-trend", "caption": "The model of this page. Dots: heads; thick line: means over the heads of a layer. Thin lines: other training runs of the same kind, where there are any. The grey band holds 95 % of the layer means that random directions would give this model."}, "image": {"alt": "A thick curve of weighted cosine over relative depth with heads as dots, thin curves of other training runs, and a grey null band around zero."}}
 fig, ax = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+plt.close(fig)
 plots.band(ax, layer_band, "random directions (95 %)")
 for name, curve in runs.items():
     if name != model.name:
@@ -457,9 +448,24 @@ for name, curve in runs.items():
         )
 plots.trend(ax, weighted, model.name, looks[model.name])
 ax.set_ylabel("weighted cosine")
-_ = fig.legend(fontsize=9, loc="outside lower center", ncols=2)
+fig.legend(fontsize=9, loc="outside lower center", ncols=2)
+tell(trend_figure=fig)
 
 # %% [markdown]
+# ::::{dropdown} Answer
+# :::{glue:figure} trend_figure
+# :name: fig-trend
+# :alt: A thick curve of weighted cosine over relative depth, with heads as dots. Thin curves of other training runs cross it. A grey band lies around zero.
+#
+# The model of this page. Dots: heads; thick line: means over the heads of a layer. Thin lines: other training
+# runs of the same kind, where there are any. The grey band holds 95 % of the layer means that random directions
+# would give this model.
+# :::
+#
+# From the first to the last third, the curve of {glue:text}`model` moves by {glue:text}`own_fall`. That it
+# falls {glue:text}`own_verdict`. Its last third lies at {glue:text}`own_late`. {glue:text}`runs_words`
+# ::::
+#
 # {numref}`fig-trend` shows {glue:text}`model`, with {glue:text}`run_count` training runs of its kind. Over
 # runs the change from early to late layers is {glue:text}`over_runs`. Compare the thin lines with the thick
 # one: where they part, a single network tells you about its random start rather than about its task.
@@ -487,8 +493,6 @@ for name, found in shown.items():
     heads_far = abs(at.weighted_cosine).mean("head")
     heads_far = heads_far.where(abs(mean.sel(convention="paper")) < at.null, 0)
     cancelled[name] = (float(heads_far.max()), int(heads_far.argmax("layer")))
-
-# %% tags=["hide-input"]
 most_moved, neutral = max(moved, key=moved.get), max(cancelled, key=cancelled.get)
 layer = cancelled[neutral][1]
 of_neutral = shown[neutral].sel(convention="paper", layer=layer)
@@ -542,19 +546,11 @@ for name, found in both.items():
 tell(flips="; ".join(flips) or "none", noise="; ".join(noise) or "none")
 most_shifted = max(shift, key=shift.get)
 tell(largest_shift=shift[most_shifted], largest_shift_model=most_shifted)
-
-# %% [markdown]
-# :::{dropdown} Answer
-# Yes. In these layers the sign of the mean changes, and both values lie beyond chance (`paper` first, then
-# `exact`): {glue:text}`flips`. For such a layer, the statement "it attends to dissimilar tokens" depends on
-# the convention.
-#
-# In these layers the sign changes too, but at least one of the two values lies inside its band of chance:
-# {glue:text}`noise`. There is nothing to explain.
-# :::
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-conventions", "caption": "The curves in both conventions. Solid: paper, raw weights. Dashed: exact, with LayerNorm's gain and centring. Each panel has its model's own grey band of chance, in the wider of the two conventions. Real models: computed elsewhere."}, "image": {"alt": "A panel for each model with a solid and a dashed curve of weighted cosine over depth, one for each convention, and a grey band of chance around zero."}}
-fig, axes = plt.subplots(2, 2, figsize=(7.5, 6), sharey=True, layout="constrained")
+half = (len(both) + 1) // 2  # rows of two panels
+fig, axes = plt.subplots(
+    half, 2, figsize=(7.5, 3 * half), sharey=True, squeeze=False, layout="constrained"
+)
+plt.close(fig)
 for ax, (name, found) in zip(axes.flat, both.items(), strict=False):
     plots.band(ax, found.null.max("convention"), "")
     for convention, style in (("paper", "-"), ("exact", "--")):
@@ -566,11 +562,28 @@ for ax in axes.flat[len(both) :]:
     ax.remove()
 fig.supylabel("weighted cosine")
 shown_as = axes[0, 0].get_legend_handles_labels()
-_ = fig.legend(
-    *shown_as, fontsize=9, loc="outside lower center", ncols=2, handlelength=4
-)
+fig.legend(*shown_as, fontsize=9, loc="outside lower center", ncols=2, handlelength=4)
+tell(conventions_figure=fig)
 
 # %% [markdown]
+# ::::{dropdown} Answer
+# Yes. In these layers the sign of the mean changes, and both values lie beyond chance (`paper` first, then
+# `exact`): {glue:text}`flips`. For such a layer, the statement "it attends to dissimilar tokens" depends on
+# the convention.
+#
+# In these layers the sign changes too, but at least one of the two values lies inside its band of chance:
+# {glue:text}`noise`. There is nothing to explain.
+#
+# :::{glue:figure} conventions_figure
+# :name: fig-conventions
+# :alt: A panel for each model, with a solid and a dashed curve of weighted cosine over depth. They part most between layers one and four.
+#
+# The curves in both conventions. Solid: paper, raw weights. Dashed: exact, with LayerNorm's gain and centring.
+# Each panel has its model's own grey band of chance, in the wider of the two conventions. Real models: computed
+# elsewhere.
+# :::
+# ::::
+#
 # In {numref}`fig-conventions` most layers keep their sign, and the shape of the curves stays. The largest move
 # of a layer mean is {glue:text}`largest_shift:.2f`, in {glue:text}`largest_shift_model`. A value near zero is
 # what a convention can turn. So always name the convention.
@@ -597,7 +610,7 @@ def anisotropy(of, convention):
     return qk.scan(of, pictures, **options).anisotropy
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-anisotropy", "caption": "Left: mean cosine between the centre tokens of different images, for the residual stream (convention paper) and for normalised tokens (exact). Right: the weighted cosine of the model, with and without the anisotropy of the residual stream subtracted, as in Pan et al., Fig. S4."}, "image": {"alt": "Two panels over depth: anisotropy in both conventions; the curve of weighted cosine with and without the anisotropy taken off."}}
 alike = {c: anisotropy(model, c) for c in heads.CONVENTIONS}
 less = {n: c - anisotropy(n, "paper") for n, c in runs.items() if n != model.name}
 less[model.name] = weighted - alike["paper"]
@@ -611,8 +624,6 @@ tell(
     own_less=statistics.text(less_falls[model.name]),
     fall_less=statistics.text(fall_less),
 )
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-anisotropy", "caption": "Left: mean cosine between the centre tokens of different images, for the residual stream (convention paper) and for normalised tokens (exact). Right: the weighted cosine of the model, with and without the anisotropy of the residual stream subtracted, as in Pan et al., Fig. S4."}, "image": {"alt": "Two panels over depth: anisotropy in both conventions; the curve of weighted cosine with and without the anisotropy taken off."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.8), sharey=True, layout="constrained")
 tokens = {"paper": plots.PALETTE[6], "exact": plots.PALETTE[7]}
 for convention, values in alike.items():
@@ -678,8 +689,6 @@ unlabelled = (
     "The weighted cosine of {} falls with depth, without labels in its training."
 )
 rising = "The weighted cosine of {} rises again in the last layers."
-
-# %% tags=["hide-input"]
 rows = []
 for name, found in answers["late − early"].items():
     if goals[name] == "classification":

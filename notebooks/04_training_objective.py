@@ -21,12 +21,12 @@ MODEL = "tiny-supervised"
 # IMAGES, IMAGE_SIZE: not needed here: the answer comes from the weights alone
 IMAGES = ""
 IMAGE_SIZE = 0
-# MODELS: published models to draw beside the family; none: those that are stored
+# MODELS: models at hand, which are drawn beside those that are stored
 MODELS = []
 # Random weights in place of the trained ones, to see what the verdicts become
 UNTRAINED = False
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-goals", "caption": "One scene, three goals. Supervised: say what is odd. SimMIM: see half of the patches, and predict the pixels of the grey ones. DINO: recognise that two crops, mirrored and tinted, come from the same scene."}, "image": {"alt": "Four pictures of one drawn scene: the whole scene; the scene with half of its patches grey; and two crops of it in slightly different colours."}}
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -40,7 +40,6 @@ from qkutils.views import figures as plots
 from qkutils.book import ledger, live, stored, tell
 from qkutils.world.training import architecture, objectives, publish
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-goals", "caption": "One scene, three goals. Supervised: say what is odd. SimMIM: see half of the patches, and predict the pixels of the grey ones. DINO: recognise that two crops, mirrored and tinted, come from the same scene."}, "image": {"alt": "Four pictures of one drawn scene: the whole scene; the scene with half of its patches grey; and two crops of it in slightly different colours."}}
 image = qk.world.make(seed=1, start=0, stop=1, odd=["colour"]).image
 size, chance = architecture.PATCH, torch.Generator().manual_seed(3)
 side = image.shape[-1] // size
@@ -103,7 +102,7 @@ family = models.family()
 names = {objective: dict(row.dropna()) for objective, row in family.iterrows()}
 counts = sorted({len(by_seed) for by_seed in names.values()})
 tell(runs=" to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))))
-columns = ["linear probe", "nearest neighbours", "odd factor", "masked error"]
+columns = ["linear probe", "nearest neighbours", "odd factor"]
 cards = {
     objective: pd.DataFrame(
         [publish.measured(n)["as published (float16)"] for n in by_seed.values()]
@@ -111,6 +110,8 @@ cards = {
     for objective, by_seed in names.items()
 }
 tell(interpolated=f"{cards['simmim']['by interpolation']:.2f}")
+for goal in ("simmim", "simmim-continued"):
+    tell(**{f"error_{goal}": f"{cards[goal]['masked error']:.2f}"})
 table = pd.DataFrame(cards).reindex(columns).T
 table.map("{:.2f}".format).replace("nan", "–").rename_axis(columns="mean over runs")
 
@@ -129,8 +130,10 @@ table.map("{:.2f}".format).replace("nan", "–").rename_axis(columns="mean over 
 # - *Nearest neighbours*: the ten scenes with the most similar features vote on the same answer.
 # - *Odd factor*: the share of right answers to "what is odd?". Chance is 1 in 7. Part of this can be guessed
 #   from the distractors ({doc}`02_embedded_world`).
-# - *Masked error*: the mean absolute error of hidden pixels. Interpolating between the visible pixels gives
-#   {glue:text}`interpolated`. The decoder of *simmim-continued* started anew.
+#
+# What a SimMIM model was trained for is judged by the mean absolute error of hidden pixels. It is
+# {glue:text}`error_simmim` for *simmim* and {glue:text}`error_simmim-continued` for *simmim-continued*, whose
+# decoder started anew. Interpolating between the visible pixels gives {glue:text}`interpolated`.
 #
 # ## The questions, before we look
 #
@@ -156,12 +159,6 @@ table.map("{:.2f}".format).replace("nan", "–").rename_axis(columns="mean over 
 # find the odd object among similar ones? Or to recognise that two crops come from one scene?
 # :::
 #
-# :::{dropdown} Answer
-# To predict hidden patches. Over all layers the weighted cosine is {glue:text}`all_simmim` in *simmim*,
-# {glue:text}`all_dino` in *dino* and {glue:text}`all_supervised` in *supervised*. Chance would give a layer
-# ±{glue:text}`chance`.
-# :::
-#
 # ## The answers
 
 # %% tags=["hide-input"]
@@ -180,8 +177,6 @@ both = {
 curves = both["paper"]
 first = {objective: modes.trend(by_seed[0]) for objective, by_seed in nets.items()}
 bands = {o: found.null.sel(convention="paper") for o, found in first.items()}
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-objectives", "caption": "Weighted cosine over depth, convention paper, for each goal. Thin lines: training runs (mean over heads); thick line: their mean. The grey band holds 95 % of the layer means that random directions would give the first run of the goal."}, "image": {"alt": "One panel for each goal with thin curves for training runs and a thick mean curve over relative depth, over a grey null band around zero. The three SimMIM panels lie high above the band at all depths; the supervised curves start high and fall into it; the curves of dino rise out of it."}}
 looks = plots.looks(curves)
 fig, axes = plt.subplots(
     2, 3, figsize=(7.5, 5.4), sharex=True, sharey=True, layout="constrained"
@@ -191,9 +186,26 @@ for ax, (objective, of) in zip(axes.flat, curves.items(), strict=True):
     plots.runs(ax, list(of.values()), looks[objective])
     ax.set_title(objective, fontsize=10)
     ax.label_outer()
-_ = fig.supylabel("weighted cosine")
+fig.supylabel("weighted cosine")
+plt.close(fig)
+tell(objectives_figure=fig)
 
 # %% [markdown]
+# ::::{dropdown} Answer to the prediction
+# :::{glue:figure} objectives_figure
+# :name: fig-objectives
+# :alt: One panel for each goal. The three SimMIM panels lie high above the grey band at all depths. The supervised curves start high and fall into it; the curves of dino rise out of it.
+#
+# Weighted cosine over depth, convention paper, for each goal. Thin lines: training runs (mean over heads); thick
+# line: their mean. The grey band holds 95 % of the layer means that random directions would give the first run of
+# the goal.
+# :::
+#
+# To predict hidden patches. Over all layers the weighted cosine is {glue:text}`all_simmim` in *simmim*,
+# {glue:text}`all_dino` in *dino* and {glue:text}`all_supervised` in *supervised*. Chance would give a layer
+# ±{glue:text}`chance`.
+# ::::
+#
 # In {numref}`fig-objectives`, compare the thin lines of one panel first. They show how much the runs of one
 # goal differ. Now compare panels. The curves of *simmim* lie far above chance in every layer.
 # The curves of *supervised* start high and fall. The curves of *dino* start near chance, rise to a peak before
@@ -236,7 +248,6 @@ def level(curve):
     return float(curve.mean())
 
 
-# %% tags=["hide-input"]
 tuned_model, control = "simmim-finetuned", "simmim-continued"
 asked = {
     "late − early: simmim − supervised": (turn, "simmim", "supervised"),
@@ -252,18 +263,16 @@ seen = {
     "all layers: finetuned − continued": (level, tuned_model, control),
     "late − early: dino − supervised": (turn, "dino", "supervised"),
 }
-
-# %% tags=["hide-input"]
 found = {what: contrast(*how) for what, how in (asked | seen).items()}
 exact = {what: contrast(*how, of=both["exact"]) for what, how in (asked | seen).items()}
 table = pd.DataFrame(
     {
         "paper": {what: said(one) for what, one in found.items()},
         "exact": {what: said(one) for what, one in exact.items()},
-        "asked": {w: "beforehand" if w in asked else "afterwards" for w in found},
     }
 )
-table.rename_axis(columns="contrast, over runs")
+marks = {what: f"{what}\N{NO-BREAK SPACE}*" for what in seen}
+table.rename(index=marks).rename_axis(columns="contrast (* asked afterwards)")
 
 # %% tags=["hide-input"]
 primary = found["late − early: simmim − supervised"]
@@ -276,8 +285,6 @@ needed = next((n for n, told in enumerate(enough, 3) if told), None)
 tuned = found["late: finetuned − continued"]
 tell(half=f"{half:.2f}", runs_now=count, runs_needed=needed or "more than a thousand")
 tell(half_tuned=f"{float(tuned.high - tuned.estimate):.2f}")
-
-# %% tags=["hide-input"]
 short = {
     "primary": "late − early: simmim − supervised",
     "supervised_turn": "late − early: supervised",
@@ -291,8 +298,6 @@ short = {
     "dino_turn": "late − early: dino − supervised",
 }
 tell(**{name: said(found[what]) for name, what in short.items()})
-
-# %% tags=["hide-input"]
 for objective in ("simmim", "dino", "supervised"):
     tell(**{f"all_{objective}": statistics.text(contrast(level, objective))})
 tell(chance=f"{float(max(band.max() for band in bands.values())):.2f}")
@@ -326,31 +331,28 @@ tell(fresh=" and ".join(f"{value:+.2f}" for value in fresh))
 # ±{glue:text}`half` around its estimate. So we would have told a difference larger than that. If the estimate
 # and the spread over runs stay as they are, {glue:text}`runs_needed` runs would tell.
 
-# %% tags=["hide-input"]
-tables = stored.chosen("modes", MODELS)
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-contrasts", "caption": "Pale dots: training runs; the marker below them: their mean; the bar: its 95 % interval over runs. Below the line: other models, one run each; real ones computed elsewhere."}, "image": {"alt": "Three panels with a row for each goal and, below a line, for each real model: dots for training runs with mean and interval, for the mean over all layers, for late minus early layers, and for late layers."}}
+tables = {name: stored.read("modes", name) for name in stored.names("modes")}
 elsewhere = {n: table.sel(convention="paper") for n, table in tables.items()}
-fresh = live([*MODELS]) if MODELS else {}
+mine = family.stack().tolist()
+fresh = {n: of for n, of in live([*MODELS, MODEL]).items() if n not in mine}
 real = {n: t.cosine.weighted(t.sigma).mean("mode") for n, t in elsewhere.items()}
-if not family.isin([MODEL]).any(axis=None):
-    fresh |= live([MODEL])
 computed = {n: qk.weighted_cosine(of, convention="paper") for n, of in fresh.items()}
 again = {n: float(abs(computed[n] - real[n]).max()) for n in computed if n in real}
 real |= computed
 differs = "; ".join(f"{n}, by {most:.0e} at most" for n, most in again.items())
 tell(differs=differs or "none")
 tell(beside=", ".join(real), tensors=stored.tensors(elsewhere))
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-contrasts", "caption": "Pale dots: training runs; the marker below them: their mean; the bar: its 95 % interval over runs. Below the line: real models, one run each, computed elsewhere."}, "image": {"alt": "Three panels with a row for each goal and, below a line, for each real model: dots for training runs with mean and interval, for the mean over all layers, for late minus early layers, and for late layers."}}
 panels = {"all layers": level, "late − early": turn, "late layers": late}
 fig, axes = plt.subplots(1, 3, figsize=(7.5, 4.2), sharey=True, layout="constrained")
 labels = [*curves, *(name.partition(".")[0] for name in real)]
-styles = looks | {n: {**look, "color": "0.3"} for n, look in plots.looks(real).items()}
+of_real = plots.looks(real)
 for ax, (label, number) in zip(axes, panels.items(), strict=True):
     for at, (objective, of) in enumerate(curves.items()):
         values = [number(curve) for curve in of.values()]
         plots.replicates(ax, at, values, contrast(number, objective), looks[objective])
     for at, (name, curve) in enumerate(real.items(), len(curves)):
-        ax.plot(number(curve), at, styles[name]["marker"], color="0.3", ms=6)
+        ax.plot(number(curve), at, ms=6, **of_real[name])
     ax.axvline(0, **plots.ZERO)
     ax.axhline(len(curves) - 0.4, color="0.7", lw=0.8)
     ax.set_xlabel(f"weighted cosine,\n{label}")
@@ -359,9 +361,9 @@ _ = axes[0].set_ylim(len(labels) - 0.5, -0.5)
 
 # %% [markdown]
 # {numref}`fig-contrasts` shows every run. In the left panel, no run of *supervised* reaches any run that
-# began with SimMIM. The last rows are real models, which {doc}`03_cosine_trends` discussed. All three fall
-# from early to late layers, as *supervised* does here. But each of them is a single run, with data and a size
-# of its own. A row of one dot cannot tell what its objective did.
+# began with SimMIM. Below the line are the real models that {doc}`03_cosine_trends` discussed. DeiT, DINOv2 and
+# ViT fall from early to late layers, as *supervised* does here. But each of them is a single run, with data and
+# a size of its own. A row of one dot cannot tell what its objective did.
 #
 # ## Fine-tuning as an intervention
 #
@@ -376,11 +378,6 @@ _ = axes[0].set_ylim(len(labels) - 0.5, -0.5)
 # curve of *supervised*: all the way, half the way, or not at all?
 # :::
 #
-# :::{dropdown} Answer
-# Hardly at all. Over all layers the fine-tuned model stays where SimMIM was ({glue:text}`kept`), and remains
-# {glue:text}`tuned_level` above *supervised*. Against the copy that trained on without labels, the change is
-# {glue:text}`labels`.
-# :::
 
 # %% tags=["hide-input"]
 start, end = curves["simmim"], curves["simmim-finetuned"]
@@ -398,7 +395,6 @@ apart = [likeness(start[s], from_scratch[s]) for s in seeds]
 closer = statistics.over_runs(np.subtract(kept, apart))
 
 
-# %% tags=["hide-input"]
 def matrices_of(net):
     """M of every head, [layer, head, d_model, d_model]."""
     return net.heads.w_q.double().mT @ net.heads.w_k.double()
@@ -410,7 +406,7 @@ for seed in seeds:
     change = matrices_of(nets["simmim-finetuned"][seed]) - before
     changes.append(float(change.norm() / before.norm()))
 
-# %% tags=["hide-input"]
+
 of_card = [publish.measured(names["simmim-finetuned"][s]) for s in seeds]
 right = [card["as published (float16)"]["odd factor"] for card in of_card]
 guess = [card["untrained"]["odd factor"] for card in of_card]
@@ -424,8 +420,9 @@ tell(change=f"{100 * np.mean(changes):.0f}", closer=statistics.text(closer))
 for name, values in {"kept": kept, "apart": apart}.items():
     tell(**{f"{name}_low": f"{min(values):.2f}", f"{name}_high": f"{max(values):.2f}"})
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-finetuning", "caption": "Left: curves before fine-tuning (simmim), after it (simmim-finetuned), of the control (simmim-continued) and of the network that had labels from the start (supervised); thin lines are runs. Right: every head of every run. Its weighted cosine in the SimMIM model, against that after fine-tuning, and against that of the same head in the supervised model of the same seed."}, "image": {"alt": "Left: three curves that lie on one another, far above a fourth. Right: one cloud of dots along the diagonal, and another without direction."}}
+
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 4.4), layout="constrained")
+plt.close(fig)
 for objective in ("simmim", "simmim-continued", "simmim-finetuned", "supervised"):
     plots.runs(left, list(curves[objective].values()), looks[objective], objective)
 for objective, of in (("supervised", from_scratch), ("simmim-finetuned", end)):
@@ -438,9 +435,26 @@ right.axline((0, 0), slope=1, **plots.ZERO)
 left.axhline(0, **plots.ZERO)
 left.set_ylabel("weighted cosine")
 right.set(xlabel="head in simmim", ylabel="same head in the other model")
-_ = fig.legend(fontsize=9, loc="outside lower center", ncols=4)
+fig.legend(fontsize=9, loc="outside lower center", ncols=4)
+tell(finetuning_figure=fig)
 
 # %% [markdown]
+# ::::{dropdown} Answer
+# Hardly at all. Over all layers the fine-tuned model stays where SimMIM was ({glue:text}`kept`), and remains
+# {glue:text}`tuned_level` above *supervised*. Against the copy that trained on without labels, the change is
+# {glue:text}`labels`.
+#
+# :::{glue:figure} finetuning_figure
+# :name: fig-finetuning
+# :alt: Left: three curves that lie on one another, far above a fourth. Right: one cloud of dots along the diagonal, and another without direction.
+#
+# Left: curves before fine-tuning (simmim), after it (simmim-finetuned), and of the control (simmim-continued). For
+# comparison, the network that had labels from the start (supervised). Thin lines are runs. Right: every head of
+# every run. Across: its weighted cosine in the SimMIM model. Up: that of the same head after fine-tuning, or in the
+# supervised model of the same seed.
+# :::
+# ::::
+#
 # **The network learns the new task and keeps its old cosines.** After fine-tuning it names the odd factor in
 # {glue:text}`odd` of the scenes, where chance is 0.14. (With labels from the start it is
 # {glue:text}`scratch`.) Its matrices $M$ have moved: the change is {glue:text}`change` % of their norm. But its
@@ -542,7 +556,6 @@ def row(words, name, direction, subject):
     return ledger.claim(words, found[what], direction, measure, **how)
 
 
-# %% tags=["hide-input"]
 ours = {"over": f"{len(seeds)} runs", "seen": True}
 likest = f"r = {min(kept):.2f} to {max(kept):.2f} with simmim"
 alike = {"subject": "simmim-finetuned: with simmim − with supervised", "more": likest}
@@ -556,8 +569,6 @@ rows = [
     row("DINO's late layers look for similar tokens.", "dino_late", 1, "dino"),
     row(lowers, "tuned", -1, "finetuned − continued"),
 ]
-
-# %% tags=["hide-input"]
 higher = "Masked pixels give a higher weighted cosine than labels, over all layers."
 lasting = "Fine-tuned with labels, SimMIM stays above a network with labels alone."
 upwards = "Over depth, DINO moves the weighted cosine up more than labels do."

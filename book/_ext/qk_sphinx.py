@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ def require_vendor(app: Any) -> None:
     """Stop if the scripts are not there that mathematics and views need."""
     if not (Path(app.srcdir) / "book" / "assets" / "vendor" / ".stamp").exists():
         raise ExtensionError("book/assets/vendor is empty: run book/_tools/vendor_web.py first")
+
+
+def start_katex(app: Any) -> None:
+    """Start what sets mathematics, node; on a busy machine it can be found before it listens."""
+    katex.NODEJS_BINARY = shutil.which("node") or str(Path(sys.executable).with_name("node"))
+    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60  # seconds
+    for _ in range(100):
+        with suppress(ConnectionRefusedError):
+            katex.KaTeXServer.get()
+            return
+    raise ExtensionError("node does not answer, which sets the mathematics")
 
 
 def plain_citations(
@@ -70,10 +82,10 @@ def from_ledger(
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Connect the functions of this file; mathematics is set by node, the system's or a wheel's."""
-    katex.NODEJS_BINARY = shutil.which("node") or str(Path(sys.executable).with_name("node"))
+    """Connect the functions of this file."""
     app.connect("config-inited", drop_thebe, priority=900)
     app.connect("builder-inited", require_vendor)
+    app.connect("builder-inited", start_katex, priority=900)
     app.connect("doctree-read", escape_widget_state)
     app.connect("html-page-context", plain_citations)
     app.connect("build-finished", quick.settle)

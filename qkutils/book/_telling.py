@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from myst_nb import glue
 
 
-def tell(**values: float | int | str | Figure) -> None:
+def tell(**values: float | int | str | Figure | pd.DataFrame) -> None:
     """Hand values of this run to the chapter's prose, which quotes them by name.
 
     In the prose, {glue:text}`name:.2f` stands for the number, so that nothing is typed in.
@@ -18,7 +18,7 @@ def tell(**values: float | int | str | Figure) -> None:
     Parameters
     ----------
     values
-        Numbers, texts and figures, each by its name.
+        Numbers, texts, figures and tables, each by its name.
     """
     for name, value in values.items():
         glue(name, value, display=False)

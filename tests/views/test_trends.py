@@ -9,6 +9,7 @@ import pytest
 
 import qkutils as qk
 from qkutils import modes, views
+from qkutils.book import stored
 
 NAMES = ("tiny-supervised", "tiny-simmim")
 
@@ -110,3 +111,19 @@ def test_two_curves_of_one_model_are_refused(vit):
         views.trends([curve, curve])
     with pytest.raises(ValueError, match="one or more"):
         views.trends([])
+
+
+def test_the_whole_view_is_seen_on_one_screen(open_view):
+    names = qk.models.family()[0]
+    view = views.trends([*map(modes.trend, names), *map(stored.trend, stored.names("null_band"))])
+    page = open_view(view, viewport={"width": 704, "height": 720})
+    assert page.locator(".qk-view").bounding_box()["height"] <= 640
+
+
+def test_long_names_stay_within_a_phone(open_view):
+    view = views.trends([stored.trend(name) for name in stored.names("null_band")])
+    page = open_view(view, viewport={"width": 390, "height": 844})
+    edge = page.locator(".qk-view").evaluate("v => v.getBoundingClientRect().right")
+    controls = page.locator(".qk-controls select, .qk-controls label")
+    rights = controls.evaluate_all("all => all.map(e => e.getBoundingClientRect().right)")
+    assert len(rights) > 5 and max(rights) <= edge

@@ -408,3 +408,9 @@ def test_the_still_figure_shows_the_same_head():
     assert field[0, -1] == pytest.approx(POINTS[1] @ M @ [2, 2])  # the top right corner
     assert field[-1, -1] == pytest.approx(POINTS[1] @ M @ [2, -2])
     assert left.images[0].get_clim() == (-4, 4) and right.images[0].get_clim() == (0, 0.5)
+
+
+def test_the_whole_view_is_seen_on_one_screen(open_view):
+    page = open_view(made(), viewport={"width": 704, "height": 720})
+    assert page.locator(".qk-view").bounding_box()["height"] <= 640
+    assert page.get_by_text("How to read this").is_visible()

@@ -13,6 +13,7 @@ const NEAR = 18; // how far from a curve a pointer may be
 
 function render(context) {
   const view = new Frame(context);
+  view.root.classList.add("qk-low");
   const curves = view.data.curves.map(curveOf);
   const [low, high] = rangeOf(curves);
   const chart = addAxes(view, {
@@ -23,7 +24,7 @@ function render(context) {
     xlabel: "depth (layer ÷ last layer)",
     ylabel: "weighted cosine",
     width: WIDTH,
-    height: 360,
+    height: 300,
   });
   const models = () => curves.map(({ name }) => ({ value: name, label: name }));
   const offer = addSelect(view, "model", "model", models());

@@ -30,6 +30,8 @@ function render(context) {
   addControls(view, known);
   const drawPlane = plane(view, known);
   const drawMap = attentionMap(view, known);
+  view.root.classList.add("qk-low");
+  view.tools.append(howToRead());
   return view.begin((state) => {
     const { tokens } = known;
     const head = headOf(state);
@@ -80,7 +82,7 @@ function addControls(view, { names, strongest }) {
   const raise = (value) => ({ sigma0: Math.max(value, view.state.sigma0) });
   addRange(view, "strength σ₀", "sigma0", { ...strength, change: lower });
   addRange(view, "strength σ₁", "sigma1", { ...strength, change: raise });
-  addToggle(view, "second pair mirrored (det M ≤ 0)", "mirrored");
+  addToggle(view, "second pair mirrored", "mirrored");
 }
 
 // ---- the plane -----------------------------------------------------------------------------------
@@ -99,7 +101,7 @@ function plane(view, known) {
   field.marks.addEventListener("click", (event) => chooseNearest(view, known, field, event));
   const setBar = addBar(view, "PuOr", "score", field.figure);
   setBar(`${number(-limit)} or less`, `+${number(limit)} or more`);
-  field.figure.append(legend(known), field.caption);
+  field.caption.remove();
   const round = shape("circle", { r: 10 });
   const square = shape("path", { d: "M0 -8L8 0L0 8L-8 0Z" });
   const handles = [
@@ -145,8 +147,8 @@ function legend({ orange, blue }) {
     entry({ colour: blue, width: 3 }, "v₀ answers (square tip)"),
     entry({ colour: orange, width: 2, dash: "5 3" }, "u₁"),
     entry({ colour: blue, width: 2, dash: "5 3" }, "v₁"),
-    entry({ colour: GREY, width: 1.2 }, "Mᵀz: the way to the key that token z likes best"),
-    entry({ colour: INK, width: 2.5 }, "from the asking token to the one it likes best"),
+    entry({ colour: GREY, width: 1.2 }, "Mᵀz: to the key that z likes best"),
+    entry({ colour: INK, width: 2.5 }, "from who asks to its favourite"),
   );
 }
 
@@ -234,10 +236,6 @@ function drawField(view, known, field, { state: { token }, wanted, liked }) {
   const scores = `the scores of token ${names[token]} with every place`;
   const name = `plane of tokens over ${scores}; ${likes(known, token, liked)}`;
   paintMap(view, field, values, { low: -limit, high: limit, colours: "PuOr", name });
-  field.caption.textContent =
-    `Colour and numbered lines: the score that token ${names[token]} gives to a key at that place. ` +
-    `Drag the tips of u₀ and v₀, or turn them with the arrow keys (Shift: by 1°). Click a token to let it ask. ` +
-    `Across: a token's first coordinate; up: its second. Dashed circle: length 1.`;
 }
 
 function drawnOn(known, { state: { token }, head, wanted, liked }) {
@@ -362,10 +360,8 @@ function attentionMap(view, known) {
   map.box.before(sided);
   sided.append(map.box);
   addBar(view, "cividis", "attention", map.figure)("0", top.toFixed(2));
-  map.figure.append(map.caption);
-  map.caption.textContent =
-    `Row: the token that asks. Column: the token that answers. A row is the softmax over its scores ÷ √2 and sums to 1. ` +
-    `Framed: the chosen token's row, and in it the largest attention. Click a row to choose its token.`;
+  map.caption.remove();
+  map.figure.append(legend(known));
   return ({ state: { token }, attention, liked }) => {
     const name = `attention of ${tokens.length} tokens on each other; ${likes(known, token, liked)}`;
     paintMap(view, map, attention.flat(), { low: 0, high: top, colours: "cividis", name });
@@ -426,8 +422,20 @@ function inShort(tokens, attention) {
   const more = found - even;
   const [similar, dissimilar] = [more > 0.05, more < -0.05];
   const kind = similar ? "similar" : dissimilar ? "dissimilar" : "neither similar nor dissimilar";
-  const cosine = `the cosine with what they attend to is ${signed(found)} on average`;
-  return `tokens attend to ${kind} tokens: ${cosine} (${signed(even)} if attention were even)`;
+  const cosine = `mean cosine ${signed(found)} (evenly spread: ${signed(even)})`;
+  return `tokens attend to ${kind} tokens: ${cosine}`;
+}
+
+function howToRead() {
+  const said = [
+    "Plane: colour and numbered lines are the scores that the asking token gives to a key at that place. " +
+      "Drag the tips of u₀ and v₀, or turn them with the arrow keys (Shift: by 1°). Click a token to let it ask. " +
+      "Across: a token's first coordinate; up: its second. Dashed circle: length 1.",
+    "Map: a row is the token that asks, a column the one that answers. A row is the softmax over its scores ÷ √2, " +
+      "and sums to 1. Framed: the asking token's row, and in it the largest attention. Click a row to choose its token.",
+  ];
+  const notes = said.map((text) => element("p", { class: "qk-note" }, text));
+  return element("details", {}, element("summary", {}, "How to read this"), ...notes);
 }
 
 function matrixOf(matrix) {
