@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import cover
 import mount
@@ -16,6 +17,7 @@ import yaml
 from qkutils.book import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDED = "hide-input"
 
 
 def settings(repository: str) -> str:
@@ -31,9 +33,25 @@ def settings(repository: str) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
+def folded(cell: Any) -> bool:
+    """Whether a page shows a cell's code behind a click."""
+    return cell.cell_type == "code" and FOLDED in cell.metadata.get("tags", ())
+
+
+def join(cells: list[Any]) -> list[Any]:
+    """Cells with each folded one that shows nothing put before the folded one that follows it."""
+    joined: list[Any] = []
+    for cell in cells:
+        if joined and folded(cell) and folded(joined[-1]) and not joined[-1].outputs:
+            cell.source = f"{joined.pop().source}\n\n{cell.source}"
+        joined.append(cell)
+    return joined
+
+
 def copy(notebook: Path, stage: Path) -> None:
     """Copy an executed chapter, with its views in files of their own, and its ledger as a table."""
     content = nbformat.read(notebook, as_version=4)
+    content.cells = join(content.cells)
     for cell in content.cells:
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(ledger.MEDIA_TYPE, None)
