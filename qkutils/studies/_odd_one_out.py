@@ -135,7 +135,8 @@ def odd_one_out(
     def compute(folder: Path | None) -> xr.Dataset:
         on_keys, asking = (torch.from_numpy(each).to(loaded.device) for each in (keys, weight))
         begin = partial(_begin, loaded, factors, on_keys, asking, torch.from_numpy(laid))
-        values = stream(loaded, pictures, batch_size, begin, folder)
+        shape = (laid.shape[1], 2, len(factors.query[0]), len(OBJECTS), keys.shape[-1])
+        values = stream(loaded, pictures, batch_size, begin, folder, shape)
         found = _label(values, laid, layouts.keys, member, weight)
         found["null_on_object"] = (("image", "query"), on_object)
         counts = {f"left out: {reason}": count for reason, count in layouts.left_out.items()}
