@@ -10,10 +10,11 @@ import xarray as xr
 from scipy.stats import ortho_group
 
 from qkutils import models, options
-from qkutils.attention import SALIENCE, Images, compare_attention
+from qkutils.attention import Images, compare_attention
 from qkutils.models import AnyModel
 from qkutils.modes import decompose
 from qkutils.provenance import with_origin
+from qkutils.scores import SALIENCE
 
 BASES = ("modes", "random basis", "modes, no key salience")
 
@@ -59,11 +60,10 @@ def few_modes(
     modes = decompose(loaded)
     most = modes.sizes["mode"]
     chosen = [options.count(f"counts (of {most} modes)", n, 0, most) for n in counts]
-    random = random_basis(modes, seed)
     patches = slice(loaded.prefix_tokens, None)
 
     found: list[xr.DataArray] = []
-    for of, salience in ((modes, SALIENCE), (random, SALIENCE), (modes, ())):
+    for of, salience in ((modes, SALIENCE), (random_basis(modes, seed), SALIENCE), (modes, ())):
         each: list[xr.DataArray] = []
         for count in chosen:
             few = of.isel(mode=slice(count))
