@@ -61,8 +61,7 @@ class Network:
         All that computes asks for them: raises ValueError where torch's default device would take
         new tensors away from the CPU.
         """
-        default = torch.get_default_device()
-        if default.type != "cpu":
+        if (default := torch.get_default_device()).type != "cpu":
             remedy = "compute within `with torch.device('cpu'):`, wherever the model is"
             raise ValueError(f"{self.name}: torch's default device is {default}; {remedy}")
         check_blocks(self.net, self.name)

@@ -54,8 +54,7 @@ def stream(
             count = min(size, len(pictures) - start)
             wanted = (count, len(model.net.blocks), *shape)
             if file and part.shape != wanted:
-                told = f"numbers of shape {part.shape}, not {wanted}; remove {folder}"
-                raise ValueError(f"{file}: {told}")
+                raise ValueError(f"{file}: of shape {part.shape}, not {wanted}; remove {folder}")
             done.append(part)
             bar.update(count)
     return np.concatenate(done)
