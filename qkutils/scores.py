@@ -20,7 +20,6 @@ from qkutils.provenance import refuse_foreign
 SALIENCE = ("bias", "shift")
 
 Factors = Float[Tensor, "layer head rank d_model"]
-Salience = Float[Tensor, "layer head d_model"]
 Tokens = Float[Tensor, "image token d_model"]
 
 
@@ -34,7 +33,7 @@ class ScoreFactors:
     heads: Heads
     query: Factors
     key: Factors
-    kappa: Salience
+    kappa: Float[Tensor, "layer head d_model"]
 
     def logits(self, layer: int, x: Tokens) -> Float[Tensor, "image head query key"]:
         """What the softmax takes, for every pair of tokens of the residual stream."""

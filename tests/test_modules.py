@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
+import subprocess
+import sys
 import types
 from functools import partial
 
@@ -336,6 +338,16 @@ def test_what_is_computed_within_the_cpu_is_the_same(given):
         assert qk.store.digest(np.arange(3)) == qk.store.digest(torch.arange(3, device="cpu"))
         with torch.device("cpu"):
             assert qk.decompose(given.net).identical(expected)
+
+
+def test_scenes_are_drawn_alike_under_another_default_device():
+    """In a process of its own, in which the drawing's constants are made there, too."""
+    code = "import torch; torch.set_default_device('meta'); import qkutils as qk; "
+    code += "print(qk.store.digest(qk.world.make(0, 0, 3).image), "
+    code += "*map(qk.store.digest, qk.world.pictures(0, 0, 2)))"
+    made = qk.world.make(0, 0, 3).image, *qk.world.pictures(0, 0, 2)
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == list(map(qk.store.digest, made))
 
 
 BAD = ("cls_token", "blocks.1.mlp.fc2.bias", "head.weight", "blocks.0.attn.qkv.weight")
