@@ -25,8 +25,7 @@ def with_origin(
     """
     named = dict(zip(ORIGIN, (model.name, model.fingerprint, convention), strict=True))
     said = {"dtype": dtype, "code_version": version("qkutils"), "assumed": model.assumed}
-    sizes = " × ".join(map(str, model.image_size)) if isinstance(model, Model) else ""
-    sized = {"pixels": sizes} if sizes else {}
+    sized = {"pixels": " × ".join(map(str, model.image_size))} if isinstance(model, Model) else {}
     return result.assign_coords(named).assign_attrs(said | sized | attributes)
 
 

@@ -87,10 +87,9 @@ def bootstrap(
     present = picked @ there.astype(np.float64)
     means = picked @ np.where(there, flat, 0) / np.where(present > 0, present, np.nan)
     one = table.isel({over: 0}, drop=True)
-    parts = zip(("estimate", "low", "high"), (np.nanmean(flat, 0), *ends(means)), strict=True)
-    fields = {name: one.copy(data=part.reshape(one.shape)) for name, part in parts}
-    attributes = {"over": over, "count": least, "draws": draws, "level": LEVEL}
-    return xr.Dataset(fields, attrs=attributes)
+    parts = np.nanmean(flat, 0), *ends(means)
+    found = interval(*(one.copy(data=part.reshape(one.shape)) for part in parts))
+    return found.assign_attrs(over=over, count=least, draws=draws)
 
 
 def rank_correlation(

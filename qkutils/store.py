@@ -152,7 +152,7 @@ def digest(content: Any) -> str:
     if isinstance(content, Image.Image):
         said, data = f"{content.mode} {content.size}", content.tobytes()
     elif isinstance(content, Tensor | np.ndarray):
-        tensor = torch.as_tensor(content).detach().cpu().contiguous()
+        tensor = torch.as_tensor(content, device="cpu").detach().contiguous()
         said = f"{tensor.dtype} {tuple(tensor.shape)}"
         data = tensor.flatten().view(torch.uint8).numpy()
     elif isinstance(content, dict):

@@ -90,6 +90,7 @@ WITH_EXAMPLES = [
     "studies._odd_one_out",
     "studies._one_image",
     "studies._regions",
+    "studies._relations",
     "studies._removal",
     "studies._same_object",
     "world._sampling",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import subprocess
+import sys
 import types
 from functools import partial
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -283,6 +286,68 @@ def test_the_default_device_changes_nothing_in_loading(device, make_vit, make_be
     assert [each.identity for each in again] == [each.identity for each in expected]
     assert [each.device.type for each in (*again, resized)] == ["cpu"] * 5
     assert resized.identity == qk.load(net, image_size=64).identity
+
+
+@pytest.fixture(scope="module")
+def given() -> types.SimpleNamespace:
+    """A model, and what the functions below take beside it."""
+    model = qk.load("tiny-untrained")
+    return types.SimpleNamespace(
+        net=model,
+        images=torch.zeros(2, 3, 64, 64),
+        direction=torch.eye(24)[:1],
+        labelled=qk.world.labelled(model, 4),
+        samples=qk.world.samples(0, 0, 3),
+        segmented=qk.world.segmentations(0, 0, 2),
+    )
+
+
+COMPUTE = {
+    "modes": lambda of: qk.decompose(of.net),
+    "a trend": lambda of: qk.trend(of.net),
+    "random heads": lambda of: qk.null_weighted_cosine(of.net, draws=2),
+    "attention": lambda of: qk.observed_attention(of.net, of.images),
+    "attention from modes": lambda of: qk.rebuild_attention(of.net, of.images),
+    "factors": lambda of: qk.token_factors(of.net, of.images),
+    "a scan": lambda of: qk.scan(of.net, of.images, k=1, progress=False),
+    "maps": lambda of: qk.mode_maps(of.net, of.images, layer=0, head=0),
+    "one image": lambda of: qk.studies.one_image(of.net, of.images[0], layer=0, head=0),
+    "few modes": lambda of: qk.studies.few_modes(of.net, of.images, [1]),
+    "removal": lambda of: qk.studies.removal(of.net, of.images, 0, 0, of.direction),
+    "names": lambda of: qk.studies.names(of.net, *of.labelled, permutations=1, directions=2),
+    "odd one out": lambda of: qk.studies.odd_one_out(of.net, of.samples),
+    "same object": lambda of: qk.studies.same_object(of.net, of.segmented),
+    "grouping": lambda of: qk.studies.grouping(of.net, of.segmented),
+    "references": lambda of: qk.studies.grouping_references(of.net, of.segmented),
+    "a view": lambda of: qk.views.one_image(of.net, of.images[0]),
+}
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda"])
+@pytest.mark.parametrize("what", COMPUTE)
+def test_under_another_default_device_nothing_is_computed(device, what, given):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    with torch.device(device), pytest.raises(ValueError, match=f"default device is {device}"):
+        COMPUTE[what](given)
+
+
+def test_what_is_computed_within_the_cpu_is_the_same(given):
+    expected = qk.decompose(given.net)
+    with torch.device("meta"):
+        assert qk.store.digest(np.arange(3)) == qk.store.digest(torch.arange(3, device="cpu"))
+        with torch.device("cpu"):
+            assert qk.decompose(given.net).identical(expected)
+
+
+def test_scenes_are_drawn_alike_under_another_default_device():
+    """In a process of its own, in which the drawing's constants are made there, too."""
+    code = "import torch; torch.set_default_device('meta'); import qkutils as qk; "
+    code += "print(qk.store.digest(qk.world.make(0, 0, 3).image), "
+    code += "*map(qk.store.digest, qk.world.pictures(0, 0, 2)))"
+    made = qk.world.make(0, 0, 3).image, *qk.world.pictures(0, 0, 2)
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == list(map(qk.store.digest, made))
 
 
 BAD = ("cls_token", "blocks.1.mlp.fc2.bias", "head.weight", "blocks.0.attn.qkv.weight")

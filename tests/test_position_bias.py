@@ -236,6 +236,22 @@ def test_a_file_is_the_module_that_it_was_saved_from(make_beit, tmp_path):
         assert torch.equal(model.net.state_dict()[key], tensor), key
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_without_layer_scale(shared, make_beit, tmp_path):
+    """As pre-training without it leaves it, against timm's own module without."""
+    net = make_beit(init_values=None, use_rel_pos_bias=not shared, use_shared_rel_pos_bias=shared)
+    assert not any("gamma" in key for key in net.state_dict())
+    save_file(net.state_dict(), tmp_path / "mine.safetensors")
+    images = pictures((4, 4))
+    for options in ({}, {"like": LIKE}):
+        model = qk.load(tmp_path / "mine.safetensors", **options)
+        assert {block.gamma_1 for block in model.net.blocks} == {None}
+        rebuilt = qk.rebuild_attention(model, images)
+        np.testing.assert_allclose(rebuilt, qk.observed_attention(net, images), atol=1e-5)
+        with torch.inference_mode():
+            torch.testing.assert_close(model.net(images), net(images))
+
+
 def changed(state: State, key: str, change: Any) -> State:
     return state | {key: change(state[key].clone())}
 

@@ -555,8 +555,13 @@ def test_a_study_that_is_not_as_it_was_written_is_refused(plain_vit, tmp_path, d
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("shape", [(), (7,), (1, 3, 9), "a picture more", "a layer less"])
-def test_a_part_of_a_study_of_another_shape_is_named(plain_vit, tmp_path, monkeypatch, shape):
+@pytest.mark.parametrize("batch_size", [2, 8])
+@pytest.mark.parametrize(
+    "damage", [(), (7,), (1, 3, 9), "a picture more", "a layer less", "a region less"]
+)
+def test_a_part_of_a_study_of_another_shape_is_named(
+    plain_vit, tmp_path, monkeypatch, damage, batch_size
+):
     path = tmp_path / "study.nc"
 
     def stop(*_) -> None:
@@ -564,13 +569,18 @@ def test_a_part_of_a_study_of_another_shape_is_named(plain_vit, tmp_path, monkey
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr("qkutils.studies._odd_one_out._label", stop)
-        qk.studies.odd_one_out(plain_vit, samples(), batch_size=2, path=path)
+        qk.studies.odd_one_out(plain_vit, samples(), batch_size=batch_size, path=path)
     (folder,) = tmp_path.glob("study.nc.*")
-    own = np.load(folder / "2.npy")
-    others = {"a picture more": own.repeat(2, 0), "a layer less": own[:, 1:]}
-    np.save(folder / "2.npy", np.zeros(shape) if isinstance(shape, tuple) else others[shape])
-    with pytest.raises(ValueError, match=rf"2\.npy.*remove .*{folder.name}"):
-        qk.studies.odd_one_out(plain_vit, samples(), batch_size=2, path=path)
+    last = max(folder.iterdir())
+    own = np.load(last)
+    others = {
+        "a picture more": own.repeat(2, 0),
+        "a layer less": own[:, 1:],
+        "a region less": own[..., 1:],
+    }
+    np.save(last, np.zeros(damage) if isinstance(damage, tuple) else others[damage])
+    with pytest.raises(ValueError, match=rf"{last.name}.*remove .*{folder.name}"):
+        qk.studies.odd_one_out(plain_vit, samples(), batch_size=batch_size, path=path)
 
 
 def test_a_second_study_of_one_file_is_refused(plain_vit, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 # What lies above `studies` in the contract: the part that a researcher runs on a GPU.
 CORE = (
     "__init__ _torchvision alignment atlas attention checkpoints gauge heads models modes options"
-    " passes pictures provenance records statistics store svd"
+    " passes pictures provenance records scores statistics store svd"
 ).split()
 QUIET = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 

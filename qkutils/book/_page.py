@@ -14,8 +14,6 @@ from qkutils import datasets, statistics
 from qkutils.book import stored
 
 FACTS = tomllib.loads(resources.files(__package__).joinpath("claims.toml").read_text("utf-8"))
-CODE = "schwartz-cnl/DissectingViT at 5adbd0d"  # the published code, as it was read
-NOTEBOOKS = ("cosine_similarity", "look_for_optimal_imagenet_photo")
 COPIES = 8  # of each head, in the loop over its images
 OF_OBJECTS = {"first": "same object, first", "beyond": "same object, over both"}
 WIDTHS = (192, 384, 768, 1024, 1280)

@@ -331,8 +331,7 @@ def _fact(name: str, what: str) -> str:
 def _rows(claim: dict, name: str, frames: dict, sizes: dict[str, int]) -> list[dict[str, Any]]:
     """A row for each data set and convention, and for the paper's where it is not among them."""
     said = {"figure": claim["figure"], "claim": claim["words"]}
-    said["measurement"] = claim["measurement"]
-    said |= {"model": name, "paper": _fact(name, "paper")}
+    said |= {"measurement": claim["measurement"], "model": name, "paper": _fact(name, "paper")}
     meant, rows = (claim.get("data"), claim["convention"]), []
     for row in _measured_for(claim, name, frames):
         verdict = _verdict(claim, row)

@@ -78,16 +78,19 @@ def names(kind: str = "modes") -> list[str]:
     True
     """
     options.choice("kind", kind, (*KINDS, *MAPS))
-    end = f".{kind}.nc" if kind in MAPS else f".{kind}.csv"
-    return sorted(path.name.removesuffix(end) for path in FOLDER.glob(f"*{end}"))
+    return sorted(path.name.removesuffix(_end(kind)) for path in FOLDER.glob(f"*{_end(kind)}"))
 
 
-def nothing_of(kind: str, name: str) -> str:
-    """What to say where nothing of a kind is stored of a model."""
-    return (
-        f"no stored {kind} of {name!r}; of {', '.join(names(kind)) or 'no model'} there are; "
-        f"with the model at hand, `qkutils store {name}` computes them"
-    )
+def _end(kind: str) -> str:
+    return f".{kind}.nc" if kind in MAPS else f".{kind}.csv"
+
+
+def file_of(kind: str, name: str) -> Path:
+    """What is stored of a kind of a model; raises FileNotFoundError where nothing is."""
+    if name not in (there := names(kind)):
+        told = f"no stored {kind} of {name!r}; of {', '.join(there) or 'no model'} there are"
+        raise FileNotFoundError(f"{told}; `qkutils store {name}` computes them from its weights")
+    return FOLDER / f"{name}{_end(kind)}"
 
 
 def read(kind: str, name: str) -> xr.Dataset:
@@ -145,9 +148,7 @@ def read(kind: str, name: str) -> xr.Dataset:
     >>> stored.read("same_object", "deit_tiny_patch16_224.fb_in1k")["head"].values.tolist()
     ['0', '1', '2', 'all']
     """
-    if name not in names(kind):
-        raise FileNotFoundError(nothing_of(kind, name))
-    path = FOLDER / f"{name}.{kind}.csv"
+    path = file_of(kind, name)
     with path.open(encoding="utf-8") as file:
         lines = [line[2:].partition(":") for line in file if line.startswith("# ")]
     table = pd.read_csv(path, comment="#", index_col=list(KINDS[kind]))
@@ -367,7 +368,7 @@ def _write_intervals(
     """Writes intervals per head, and those of the mean over heads as a further head `all`."""
     heads, mean = parts
     named = heads.assign_coords(head=heads["head"].astype(str))
-    table = xr.concat([named, mean.expand_dims(head=["all"])], "head")[["estimate", "low", "high"]]
+    table = xr.concat([named, mean.expand_dims(head=["all"])], "head")[[*statistics.ENDS]]
     said = origin.attrs | heads.attrs | {"images": f"{heads.attrs['count']} of {source}"}
     return _write(folder, kind, table, origin, said)
 

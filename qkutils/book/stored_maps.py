@@ -293,10 +293,7 @@ def _in_eight_bits(found: xr.Dataset) -> xr.Dataset:
 
 def _read(kind: str, name: str) -> xr.Dataset:
     """What is stored of a model, its maps in their own units."""
-    path = stored.FOLDER / f"{name}.{kind}.nc"
-    if name not in stored.names(kind):
-        raise FileNotFoundError(stored.nothing_of(kind, name))
-    found = qk.store.load(path)
+    found = qk.store.load(stored.file_of(kind, name))
     limits = [f"{side}_limit" for side in SIDES]
     full = {side: found[side] * found[limit] for side, limit in zip(SIDES, limits, strict=True)}
     return found.assign(full).drop_vars(limits)

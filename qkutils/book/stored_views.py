@@ -131,9 +131,7 @@ def _write(folder: Path, kind: str, found: xr.Dataset, model: qk.Model) -> Path:
 
 def _read(kind: str, name: str) -> xr.Dataset:
     """What is stored of a model; raises ValueError for what is not as it was written."""
-    if name not in stored.names(kind):
-        raise FileNotFoundError(stored.nothing_of(kind, name))
-    path = stored.FOLDER / f"{name}.{kind}.nc"
+    path = stored.file_of(kind, name)
     found = qk.store.load(path)
     own = "model" in found.coords and found.model.item() == name
     if not own or found.attrs.get("content") != _content(found):

@@ -20,7 +20,7 @@ def _told(tensors: Tensors) -> dict[str, Any]:
         "num_heads": tensors[shared if shared in tensors else own].shape[1],
         "mlp_ratio": (tensors[FC1].shape[0] + 0.5) / embed[0],
         "qkv_bias": "blocks.0.attn.q_bias" in tensors,
-        "init_values": 0.1 if "blocks.0.gamma_1" in tensors else None,
+        "init_values": 0.1 if "blocks.0.gamma_1" in tensors else 0.0,  # timm drops None
         "use_abs_pos_emb": "pos_embed" in tensors,
         "use_rel_pos_bias": own in tensors,
         "use_shared_rel_pos_bias": shared in tensors,

@@ -13,7 +13,7 @@ from qkutils import options
 from qkutils.datasets import _matlab
 from qkutils.datasets._reading import Part, Reading, reading
 from qkutils.pictures._folders import check_folder
-from qkutils.pictures._opening import open_file, shown
+from qkutils.pictures._opening import open_file, shown, signed
 from qkutils.records import Segmented
 
 LabelMaps = tuple[Shaped[np.ndarray, "height width"], ...]
@@ -242,7 +242,7 @@ def bsds500(folder: str | Path, split: str = "", on_error: str = "raise") -> Rea
 def _labels(path: Path, unlabelled: int | None, names: dict[int, str]) -> LabelMaps:
     """Reads a label map's numbers as they are, without the colours of a palette."""
     with open_file(path) as file, PIL.Image.open(file) as picture:
-        labels = np.asarray(picture)
+        labels = np.asarray(signed(picture))
     if labels.ndim != 2:
         raise ValueError("is in colour; a label map has one number per pixel")
     labels = labels if labels.dtype.kind == "f" else labels.astype(np.int64)

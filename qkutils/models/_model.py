@@ -56,7 +56,14 @@ class Network:
 
     @property
     def heads(self) -> Heads:
-        """Its heads, read again only where their weights have changed."""
+        """Its heads, read again only where their weights have changed.
+
+        All that computes asks for them: raises ValueError where torch's default device would take
+        new tensors away from the CPU.
+        """
+        if (default := torch.get_default_device()).type != "cpu":
+            remedy = "compute within `with torch.device('cpu'):`, wherever the model is"
+            raise ValueError(f"{self.name}: torch's default device is {default}; {remedy}")
         check_blocks(self.net, self.name)
         parts = [part for block in self.net.blocks for part in (block.attn, block.norm1)]
         shared = getattr(self.net, "rel_pos_bias", None) or nn.Module()

@@ -64,7 +64,7 @@ def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
     Raises ValueError for numbers whose range is not known.
     """
     picture.load()  # which turns a TIFF file already
-    picture = _as_tagged(picture, getattr(picture, "tag_v2", {}))
+    picture = _as_tagged(signed(picture), getattr(picture, "tag_v2", {}))
     try:
         turn = int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # EXIF of a wrong form raises anything, and the picture is whole
@@ -76,15 +76,20 @@ def upright(picture: Image.Image, mode: str = "RGB") -> Image.Image:
     return seen
 
 
+def signed(picture: Image.Image) -> Image.Image:
+    """A picture with the sign of 8 bits that a TIFF file's tags tell, and Pillow leaves out."""
+    if picture.mode == "L" and getattr(picture, "tag_v2", {}).get(339) == (2,):
+        return Image.fromarray(np.asarray(picture).view(np.int8).astype(np.int32))
+    return picture
+
+
 def _as_tagged(picture: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
     """A picture with its numbers as the tags of a TIFF file have them, where Pillow has not.
 
-    They tell a sign, fewer than 16 bits, and that 0 is white.  The largest number that is used is
-    taken for white where it is that of 9 to 15 bits; where nothing tells, 16 bits are.
+    They tell fewer than 16 bits, and that 0 is white.  The largest number that is used is taken for
+    white where it is that of 9 to 15 bits; where nothing tells, 16 bits are.
     """
-    sample_format, photometric, most = (tags.get(tag) for tag in (339, 262, 281))
-    if picture.mode == "L" and sample_format == (2,):
-        return Image.fromarray(np.asarray(picture).view(np.int8).astype(np.int32))
+    photometric, most = (tags.get(tag) for tag in (262, 281))
     if not tags or not picture.mode.startswith("I;16"):
         return picture
     depths = ((bits, 2**bits - 1) for bits in range(9, 16))

@@ -164,8 +164,8 @@ def visible(
     ((2, 64, 64, 3), True)
     """
     check_images(model, images)
-    normalise = model.transform.transforms[-1]
-    mean, std = (torch.as_tensor(v).view(-1, 1, 1) for v in (normalise.mean, normalise.std))
+    last = model.transform.transforms[-1]
+    mean, std = (torch.as_tensor(v, device="cpu").view(-1, 1, 1) for v in (last.mean, last.std))
     return (images * std + mean).clamp(0, 1).movedim(1, -1).numpy()
 
 

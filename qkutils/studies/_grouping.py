@@ -14,11 +14,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 from tqdm import tqdm
 
 from qkutils import models, options, pictures
-from qkutils.attention import SALIENCE, ScoreFactors, kept, score_factors
 from qkutils.models import AnyModel, Model
 from qkutils.passes import Watch
 from qkutils.provenance import with_origin
 from qkutils.records import Segmentations, Segmented
+from qkutils.scores import SALIENCE, ScoreFactors, kept, score_factors
 from qkutils.studies._regions import segments_of_patches
 from qkutils.studies._streaming import check, pairing, stream
 

@@ -81,18 +81,12 @@ def removal(
     loaded = models.load(model)
     projections = prepare(loaded, "exact")
     _check(projections, layer, head, directions)
-    with watching(loaded, parameters=projections.parameters) as run:
-        intact = run(images).float()
     opened = partial(watching, loaded, parameters=projections.parameters)
+    with opened() as run:
+        intact = run(images).float()
     found = [_without(opened, projections, images, layer, head, each) for each in directions]
-    outputs, sizes = zip(*found, strict=True)
-    fields: dict[str, Any] = {
-        **{n: ("direction", v) for n, v in zip(SIZES, np.transpose(sizes), strict=True)},
-        "output": (("direction", "image", "output"), torch.stack(outputs).cpu().numpy()),
-        "intact": (("image", "output"), intact.cpu().numpy()),
-    }
-    place = {"layer": layer, "head": head}
-    return with_origin(xr.Dataset(fields, place), loaded, "exact", "float32")
+    labelled = _label(found, intact, direction=len(found)).assign_coords(layer=layer, head=head)
+    return with_origin(labelled, loaded, "exact", "float32")
 
 
 def _check(projections: Projections, layer: int, head: int, directions: Tensor) -> None:
@@ -171,26 +165,30 @@ def every_removal(
             _check(projections, layer, head, directions)
             given = (opened, projections, streams[layer], layer, head)
             parts += [_without(*given, each, centres[layer][head]) for each in directions]
-    outputs, sizes = zip(*parts, strict=True)
-    dims, shape = ("layer", "head", "direction"), (layers, heads, modes + random)
-    fields: dict[str, Any] = {
-        **{n: (dims, v.reshape(shape)) for n, v in zip(SIZES, np.transpose(sizes), strict=True)},
-        "output": ((*dims, "image", "output"), torch.stack(outputs).unflatten(0, shape).cpu()),
-        "intact": (("image", "output"), intact.cpu()),
-    }
     number = np.r_[np.arange(modes), np.full(random, -1)]
-    found = xr.Dataset(fields, {"mode": ("direction", number)})
+    found = _label(parts, intact, layer=layers, head=heads, direction=len(number))
+    found = found.assign_coords(mode=("direction", number))
     return with_origin(found, loaded, "exact", "float32")
+
+
+def _label(parts: list[tuple[Tensor, np.ndarray]], intact: Tensor, **sizes: int) -> xr.Dataset:
+    """What removals in the order of these dimensions gave, beside the answers without any."""
+    outputs, values = zip(*parts, strict=True)
+    dims, shape = tuple(sizes), tuple(sizes.values())
+    by_size = np.transpose(values).reshape(-1, *shape)
+    fields: dict[str, Any] = {n: (dims, v) for n, v in zip(SIZES, by_size, strict=True)}
+    fields["output"] = ((*dims, "image", "output"), torch.stack(outputs).unflatten(0, shape).cpu())
+    fields["intact"] = (("image", "output"), intact.cpu().numpy())
+    return xr.Dataset(fields)
 
 
 def _streams(
     projections: Projections, images: Tensor
 ) -> tuple[list[Tensor], list[Float[Tensor, "head mode"]], Float[Tensor, "image output"]]:
     """Each layer's input, the means of its queries over images and tokens, and the answers."""
-    model, answers = projections.model, []
-    count = len(model.net.blocks)
-    streams: list[list[Tensor]] = [[] for _ in range(count)]
-    queries: list[list[Tensor]] = [[] for _ in range(count)]
+    model = projections.model
+    streams: list[list[Tensor]] = [[] for _ in projections.layers]
+    queries: list[list[Tensor]] = [[] for _ in projections.layers]
     with watching(
         model,
         tokens=lambda layer, x: streams[layer].append(x),

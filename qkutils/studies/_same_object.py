@@ -307,10 +307,9 @@ def probability(
     coords = found.score.isel(image=0, mode=0, sign=0, drop=True).coords
     cases = xr.DataArray(values, coords, ("draw", "case", "layer", "head"))
     cases = _with_excesses(cases.mean(over))
-    low, high = (cases[0].copy(data=end) for end in statistics.ends(cases[1:].values))
-    fields = {"estimate": cases[0], "low": low, "high": high}
-    interval = {"over": "image", "count": pictures, "draws": draws, "level": statistics.LEVEL}
-    return xr.Dataset(fields, attrs=found.attrs | interval)
+    ends = (cases[0].copy(data=end) for end in statistics.ends(cases[1:].values))
+    estimate = statistics.interval(cases[0], *ends)
+    return estimate.assign_attrs(found.attrs, over="image", count=pictures, draws=draws)
 
 
 def _mode_weights(found: xr.Dataset) -> Float[np.ndarray, "case layer head mode"]:

@@ -28,12 +28,13 @@ def stream(
     size: int,
     begin: Callable[[slice], Watch],
     folder: Path | None = None,
+    shape: tuple[int, ...] = (),
 ) -> Float[np.ndarray, "picture layer ..."]:
     """What a study measures of pictures, or of records with an `image`, batch by batch.
 
     `begin` gets a batch's place among the pictures, and gives a function of each layer and its
-    tokens: the measurement.  Each batch's numbers are kept in the folder, if any; raises ValueError
-    for kept ones of a shape that can't be theirs.
+    tokens: the measurement, in this `shape` for each picture where the numbers are kept.  Each
+    batch's are kept in the folder, if any; raises ValueError for kept ones of another shape.
     """
 
     def measured(which: slice) -> np.ndarray:
@@ -50,10 +51,10 @@ def stream(
         for start in range(0, len(pictures), size):
             file = None if folder is None else folder / f"{start}.npy"
             part = store.kept(file, partial(measured, slice(start, start + size)))
-            count, like = min(size, len(pictures) - start), (done or [part])[0].shape[2:]
-            if part.shape != (wanted := (count, len(model.net.blocks), *like)):
-                told = f"numbers of shape {part.shape}, not {wanted}; remove {folder}"
-                raise ValueError(f"{file}: {told}")
+            count = min(size, len(pictures) - start)
+            wanted = (count, len(model.net.blocks), *shape)
+            if file and part.shape != wanted:
+                raise ValueError(f"{file}: of shape {part.shape}, not {wanted}; remove {folder}")
             done.append(part)
             bar.update(count)
     return np.concatenate(done)

@@ -146,8 +146,7 @@ def _uniforms(seed: int, start: int, stop: int) -> tuple[Draws, Draws]:
 def _odd_factor(chance: OfScene, allowed: Sequence[str]) -> Int[Tensor, "scene 1"]:
     """Number of the factor in which the target is odd, among those allowed."""
     shares = things.FACTS["odd_factors"].items()
-    weights = torch.tensor([share if name in allowed else 0.0 for name, share in shares])
-    edges = weights.cumsum(0)
+    edges = chance.new_tensor([of if name in allowed else 0.0 for name, of in shares]).cumsum(0)
     return torch.bucketize(chance.contiguous(), edges / edges[-1], right=True)
 
 
@@ -171,7 +170,7 @@ def _angles(chance: Pair, jitter: OfSlot, turned: Which) -> OfSlot:
 
 def _centres(pitch: OfScene, tilt: OfScene, shift: Pair, offset: Places) -> Places:
     """Position (x, y) of every slot's object from the picture's centre, in pixels of 64 × 64."""
-    axis = torch.arange(things.LATTICE) - things.LATTICE // 2
+    axis = torch.arange(things.LATTICE, device=pitch.device) - things.LATTICE // 2
     cell = torch.cartesian_prod(axis, axis).flip(1) + offset - (shift[:, None] - 0.5)
     return turned(cell, tilt.cos(), tilt.sin()) * pitch[..., None]
 
@@ -214,6 +213,7 @@ def _identities(scene: Draws, second: Which, target: Which, is_odd: Draws) -> li
 
 def _three(chance: Float[Tensor, "scene 3"], count: int) -> tuple[Int[Tensor, "scene 1"], ...]:
     """Three different ones of `count` things per scene, each as likely as any other."""
-    first, second, third = (chance * torch.tensor([count, count - 1, count - 2])).long().split(1, 1)
+    of = chance.new_tensor([count, count - 1, count - 2])
+    first, second, third = (chance * of).long().split(1, 1)
     third = third + (third >= second)
     return first, (first + second + 1) % count, (first + third + 1) % count

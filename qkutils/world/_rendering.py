@@ -23,14 +23,14 @@ Which = Int[Tensor, " pixel"]
 Points = Float[Tensor, "pixel 2"]
 Rgb = Float[Tensor, "pixel 3"]
 
-_COLOURS = torch.tensor(list(things.FACTS["colours"].values()))
-_PART_COLOURS = torch.tensor(list(things.FACTS["parts"].values()))
+_COLOURS = torch.tensor(list(things.FACTS["colours"].values()), device="cpu")
+_PART_COLOURS = torch.tensor(list(things.FACTS["parts"].values()), device="cpu")
 _SHAPES = ("disc", "box", "triangle", "ring")
 
 
 def _numbers(primitives: list[list]) -> Float[Tensor, "depth 6"]:
-    of_shape, of_part = _SHAPES.index, things.PARTS.index
-    return torch.tensor([[of_shape(s), *frame, of_part(p)] for s, *frame, p in primitives])
+    shape, part = _SHAPES.index, things.PARTS.index
+    return torch.tensor([[shape(s), *at, part(p)] for s, *at, p in primitives], device="cpu")
 
 
 # Primitives as numbers [kind, depth, 6]; a missing one has half width -1, so it covers nothing.

@@ -281,9 +281,10 @@ def patch_labels(world: Scenes, patch: int) -> dict[str, Labels]:
         return Labels(names, of_slots(table, top).where(on_object, -1), an_object, 1)
 
     rows, columns = top.shape[1:]
-    place = torch.arange(rows * columns).view(rows, columns).expand_as(top)
+    place = torch.arange(rows * columns, device=top.device).view(rows, columns).expand_as(top)
     spots = tuple(f"row {n // columns}, column {n % columns}" for n in range(rows * columns))
-    share, which = (part[..., None] == torch.arange(2, len(things.PARTS))).float().mean(-2).max(-1)
+    kinds = torch.arange(2, len(things.PARTS), device=part.device)
+    share, which = (part[..., None] == kinds).float().mean(-2).max(-1)
     factors, kind = world.factors, of_object(things.KINDS, world.factors.kind)
     of_part = kind.fine * (len(things.PARTS) - 1) + torch.where(share >= PART_SHARE, which + 1, 0)
     pairs = tuple(f"{part} of a {kind}" for kind in things.KINDS for part in things.PARTS[1:])

@@ -18,6 +18,7 @@ from qkutils import views
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_tools"))
 import mount  # noqa: E402
+import stage  # noqa: E402
 
 
 def executed(*widgets: Widget) -> nbformat.NotebookNode:
@@ -92,3 +93,17 @@ def test_a_script_that_draws_nothing_is_refused(tmp_path, stepper):
     model["state"]["_esm"] = "nothing()"
     with pytest.raises(ValueError, match="render"):
         mount.place_of(model, tmp_path)
+
+
+def test_folded_cells_that_show_nothing_are_one_with_the_next():
+    def cell(source: str, folded: bool, shows: bool = False):
+        outputs = [nbformat.v4.new_output("stream", text="x")] if shows else []
+        tags = {"tags": ["hide-input"]} if folded else {}
+        return nbformat.v4.new_code_cell(source, metadata=tags, outputs=outputs)
+
+    text = nbformat.v4.new_markdown_cell("text")
+    given = [cell("a", True), cell("b", True, True), cell("c", True), text, cell("d", True)]
+    given += [cell("e", False), cell("f", True), cell("g", True)]
+    found = [(each.source, bool(each.get("outputs"))) for each in stage.join(given)]
+    wanted = [("a\n\nb", True), ("c", False), ("text", False), ("d", False), ("e", False)]
+    assert found == [*wanted, ("f\n\ng", False)]

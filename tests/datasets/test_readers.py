@@ -318,6 +318,18 @@ def test_label_maps_of_other_numbers_are_faults(segmented, value):
     assert list(qk.datasets.label_maps(segmented, on_error="skip").report.faults) == ["x"]
 
 
+@pytest.mark.parametrize("least", [-1, -2])
+def test_label_maps_of_eight_bits_with_a_sign(segmented, least):
+    """A TIFF file; without the sign its negative numbers would be classes from 128 on."""
+    values = RNG.integers(least, 128, (24, 40), dtype=np.int8)
+    values[0, 0] = least
+    (segmented / "annotations/x.png").unlink()
+    save(segmented / "annotations/x.tif", values.view(np.uint8), tiffinfo={339: 2})
+    reading = qk.datasets.label_maps(segmented, on_error="skip")
+    assert list(reading.report.faults) == ([] if least == -1 else ["x"])
+    assert least == -2 or (reading[0].labels[0] == values).all()
+
+
 def masks_of_every_kind():
     """One mask as files hold it, by what they hold."""
     on = white_in(BOX) > 0
