@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +15,7 @@ from qkutils import models, options
 from qkutils.models import AnyModel, Masked, Network
 from qkutils.passes import What, normalise, visit_layers, watching
 from qkutils.provenance import with_origin
-from qkutils.scores import SALIENCE, kept, score_factors
+from qkutils.scores import SALIENCE, ScoreFactors, kept, score_factors
 
 DIMS = ("layer", "image", "head", "query", "key")
 MAP_BYTES = 2**26  # of one layer's attention that pass at once

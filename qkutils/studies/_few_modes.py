@@ -10,15 +10,11 @@ import xarray as xr
 from scipy.stats import ortho_group
 
 from qkutils import models, options
-<<<<<<< HEAD
-from qkutils.attention import SALIENCE, Images, misses, score_factors
-=======
-from qkutils.attention import Images, compare_attention
->>>>>>> w-lib
+from qkutils.attention import Images, misses
 from qkutils.models import AnyModel
 from qkutils.modes import decompose
 from qkutils.provenance import with_origin
-from qkutils.scores import SALIENCE
+from qkutils.scores import SALIENCE, score_factors
 
 BASES = ("modes", "random basis", "modes, no key salience")
 
@@ -66,7 +62,6 @@ def few_modes(
     modes = decompose(loaded)
     most = modes.sizes["mode"]
     chosen = [options.count(f"counts (of {most} modes)", n, 0, most) for n in counts]
-<<<<<<< HEAD
     random = random_basis(modes, seed)
     wholes = [
         score_factors(loaded, of, salience)
@@ -82,19 +77,6 @@ def few_modes(
     dims = ("basis", "count", "layer", "image", "head")
     coords = {d: np.arange(n) for d, n in zip(dims, values.shape, strict=True)}
     table = xr.DataArray(values, coords | {"basis": [*BASES], "count": chosen}, dims)
-=======
-    patches = slice(loaded.prefix_tokens, None)
-
-    found: list[xr.DataArray] = []
-    for of, salience in ((modes, SALIENCE), (random_basis(modes, seed), SALIENCE), (modes, ())):
-        each: list[xr.DataArray] = []
-        for count in chosen:
-            few = of.isel(mode=slice(count))
-            compared = compare_attention(loaded, images, few, salience=salience)
-            each.append(compared.total_variation.isel(query=patches).mean("query"))
-        found.append(xr.concat(each, pd.Index(chosen, name="count")))
-    table = xr.concat(found, pd.Index(BASES, name="basis"))
->>>>>>> w-lib
     return with_origin(table, loaded, "exact", "float32", seed=seed)
 
 

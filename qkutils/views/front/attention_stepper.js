@@ -326,9 +326,7 @@ function headName({ mean }, head) {
 
 function scaleOf({ own, head }) {
   if (own) return "This map’s own scale.";
-  return head === MEAN
-    ? "One scale for all layers."
-    : "One scale for all layers and heads.";
+  return head === MEAN ? "One scale for all layers." : "One scale for all layers and heads.";
 }
 
 function facts(one, state, row) {
