@@ -48,5 +48,5 @@ def stacked(frame: pd.DataFrame) -> HTML:
     """
     named = not isinstance(frame.index, pd.RangeIndex)
     text = frame.to_html(border=0, index=named).replace("_", "_<wbr>")
-    small = r'<br><small>\1</small>'
+    small = r"<br><small>\1</small>"
     return HTML(re.sub(r" (\[[^\]]*\])", small, text))
