@@ -328,7 +328,8 @@ def text(found: xr.Dataset, form: str = ".2f") -> str:
     found
         `estimate`, `low` and `high`, each one number.
     form
-        How each number is written, as a format specification without a sign.
+        How each number is written, as a format specification.  A leading `-` leaves out the plus
+        signs, for what cannot be negative.
 
     Returns
     -------
@@ -345,11 +346,14 @@ def text(found: xr.Dataset, form: str = ".2f") -> str:
     >>> import qkutils as qk
     >>> qk.statistics.text(qk.statistics.interval(0.3, 0.25, 0.34))
     '+0.30 [+0.25, +0.34]'
+    >>> qk.statistics.text(qk.statistics.interval(0.3, 0.25, 0.34), "-.2f")
+    '0.30 [0.25, 0.34]'
     """
     estimate, low, high = _numbers(found)
+    form = ("-z" if form.startswith("-") else "+z") + form.removeprefix("-")
     if not np.isfinite([low, high]).all():
-        return f"{estimate:+z{form}} (one run: no interval)"
-    return f"{estimate:+z{form}} [{low:+z{form}}, {high:+z{form}}]"
+        return f"{estimate:{form}} (one run: no interval)"
+    return f"{estimate:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def verdict(

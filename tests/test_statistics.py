@@ -107,6 +107,9 @@ def test_an_estimate_is_told_in_any_format():
     found = statistics.interval(0.1234, 0.1, 0.2)
     assert statistics.text(found, ".3f") == "+0.123 [+0.100, +0.200]"
     assert statistics.text(found) == "+0.12 [+0.10, +0.20]"
+    assert statistics.text(found, "-.1f") == "0.1 [0.1, 0.2]"
+    assert statistics.text(statistics.interval(-0.1, -0.2, 0.1), "-.1f") == "-0.1 [-0.2, 0.1]"
+    assert statistics.text(statistics.interval(-0.001, -0.1, 0.1), "-.1f").startswith("0.0 ")
 
 
 # ---- verdicts: margin of weighted cosine is 0.05 -------------------------------------------------

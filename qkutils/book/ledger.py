@@ -58,7 +58,7 @@ def claim(
     seen
         Whether the question was asked after the numbers had been seen.
     form
-        How the numbers are written, as a format specification without a sign.
+        How the numbers are written, as `statistics.text` takes it.
     more
         What has to be said beside the number: a null, a count.
 
