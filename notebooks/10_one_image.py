@@ -448,7 +448,7 @@ def draw_taken_apart(name):
     """Six heads of a stored model, from early to late, and of each six modes."""
     found = taken[name]
     picture = stored_maps.photograph(found, found.attrs["photograph"])
-    fig, axes = plt.subplots(6, 6, figsize=(9, 10), layout="constrained")
+    fig, axes = plt.subplots(6, 6, figsize=(8.1, 9.1), layout="constrained")
     for row, number in zip(axes, range(6), strict=True):
         head = found.isel(chosen=number)
         figures.modes_in_a_row(row, picture, head, int(found.attrs["asked"]))
