@@ -631,8 +631,8 @@ tell(real_origin="; ".join(lines), tensors=stored.tensors(elsewhere))
 # ## Two heads side by side
 #
 # Key salience is the same for all queries. Is it the only part of a score that is? Back to
-# {numref}`fig-hook`: head {glue:text}`salient` hardly listens to the question, and the reason is not
-# $\kappa$. We look at its strongest mode.
+# {numref}`fig-hook`: in head {glue:text}`salient` all three patches choose among the same few places, and the
+# reason is not $\kappa$. We look at the head's strongest mode.
 #
 # We chose both heads by a rule. Take the heads whose strongest mode carries at least
 # {glue:text}`least:.2f` of the variance of the scores (its {term}`carried share`). For each, project all
@@ -701,16 +701,17 @@ for maps, name, pair in zip(does_what, names, (axes[1:3], axes[3:5]), strict=Tru
 # pale or orange. In the first picture, with red objects, hardly any patch is violet.
 #
 # In head {glue:text}`salient` all patches ask in violet. So every patch looks for the violet patches of the row
-# below, and every patch avoids the orange ones. They are the same patches for all who ask.
+# below, and every patch avoids the orange ones. What is looked for does not depend on who asks.
 #
 # How much of attention is this? Leave out the mean part of the queries, and keep all else. To see whether the
 # result is a quirk of one model, we repeat the measurement with every embedded model. All of them are one small
-# network, trained on drawn scenes:
+# network, and they differ in what they were trained for on drawn scenes:
 #
 # - `supervised` names the odd object;
 # - `simmim` fills in hidden patches;
 # - `dino` learns to describe two views of a scene alike;
-# - `simmim-finetuned` and `simmim-continued` train `simmim` further, with labels and without.
+# - `simmim-finetuned` and `simmim-continued` train `simmim` further, with labels and without;
+# - `untrained` is the network before its first step.
 #
 # {doc}`02_embedded_world` tells more. The intervals in the table are over training runs.
 
