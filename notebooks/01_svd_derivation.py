@@ -81,7 +81,7 @@ SHARE = "-.2f"  # of attention: it can't be negative, so it is told without a pl
 # First, watch two heads at work. We chose the heads and the patches by a rule, which the section *Two heads
 # side by side* explains.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-hook", "caption": "Three patches ask (orange frames), and two heads show where they attend. Each row is a head. Left: the picture. Then: where the framed patch attends, bright for much. Each map has its own scale. The second patch is the one that asks for least in the upper head."}, "image": {"alt": "Two rows of maps. In the upper row the first map and the last have no bright place in common. In the lower row the bright places of the three maps are the same, some brighter in one map than in another."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-hook", "caption": "Three patches ask (orange frames), and two heads show where they attend. Each row is a head. Left: the picture. Then: where the framed patch attends, bright for much. Each map has its own scale. The second patch is the one that asks for least in the upper head."}, "image": {"alt": "Two rows of maps. In the upper row the first map and the last have no bright place in common. In the lower row the bright places of the three maps are mostly the same, but not equally bright."}}
 # What the strongest mode of each head does
 atlas = qk.scan(model, images, k=1, statistics=["variance"], progress=False)
 whole = atlas.logit_variance.sum("mode") + atlas.salience_variance
@@ -362,7 +362,7 @@ views.two_dimensional(u0=0.0, v0=40.0, sigma=(1.5, 0.4))
 # :::
 #
 # Two lessons stay. Where two strengths are equal, only the space that their directions span is determined, not
-# each direction. Such a mode is a {term}`degenerate mode`, and `qk.decompose` marks it. And the average of a
+# each direction. Each of the two is a {term}`degenerate mode`, and `qk.decompose` marks it. And the average of a
 # head's cosines can hide two strong modes that are opposite.
 
 # %% [markdown]
@@ -486,7 +486,7 @@ over_heads = moved_nine.mean((0, 1))
 tell(kappa_at=f"L{kappa_layer} H{kappa_head}", ignored=float(ignored))
 tell(by_modes=float(over_heads[0, 0]), by_shift=float(over_heads[1, 0]))
 tell(by_bias=float(over_heads[2, 0]))
-of_one = moved_nine[kappa_layer, kappa_head, :, 0]
+of_one = moved_nine[kappa_layer, kappa_head, :, 0].tolist()
 tell(one_modes=of_one[0], one_shift=of_one[1], one_bias=of_one[2])
 z_one = passes.normalise(stream[kappa_layer][2:3], weights.ln_eps)
 products = nine_products(kappa_layer, kappa_head, z_one)[:, :, 0] * weights.scale
@@ -609,9 +609,11 @@ tell(real_origin="; ".join(lines), tensors=stored.tensors(elsewhere))
 # **In real models, much of the attention hangs on a term that the paper drops.** Without
 # $\kappa$, {glue:text}`real_mean` of the attention moves: mean and 95 % interval over
 # {glue:text}`real_count` real models. The {term}`null` is what we would see if nothing were there. Here it is
-# zero: a term that cancels would move nothing. In
-# their last layers it is {glue:text}`real_last` to {glue:text}`real_last_most`. After the first layer most of
-# it comes from the query bias: the dashed lines follow the solid ones.
+# zero: a term that cancels would move nothing.
+#
+# In the last layers of the real models, {glue:text}`real_last` to {glue:text}`real_last_most` of the attention
+# moves. After the first layer most of the effect comes from the query bias: the dashed lines follow the solid
+# ones.
 #
 # In {glue:text}`model` the share is smaller, and the query bias is about half of the story. Without
 # $b_q$ alone, attention moves by {glue:text}`moved_bias`. Without $\beta$ alone, it moves by
@@ -629,8 +631,8 @@ tell(real_origin="; ".join(lines), tensors=stored.tensors(elsewhere))
 # ## Two heads side by side
 #
 # Key salience is the same for all queries. Is it the only part of a score that is? Back to
-# {numref}`fig-hook`: head {glue:text}`salient` hardly listens to the question, and the reason is not
-# $\kappa$. We look at its strongest mode.
+# {numref}`fig-hook`: in head {glue:text}`salient` all three patches choose among the same few places, and the
+# reason is not $\kappa$. We look at the head's strongest mode.
 #
 # We chose both heads by a rule. Take the heads whose strongest mode carries at least
 # {glue:text}`least:.2f` of the variance of the scores (its {term}`carried share`). For each, project all
@@ -699,13 +701,19 @@ for maps, name, pair in zip(does_what, names, (axes[1:3], axes[3:5]), strict=Tru
 # pale or orange. In the first picture, with red objects, hardly any patch is violet.
 #
 # In head {glue:text}`salient` all patches ask in violet. So every patch looks for the violet patches of the row
-# below, and every patch avoids the orange ones. They are the same patches for all who ask.
+# below, and every patch avoids the orange ones. What is looked for does not depend on who asks.
 #
-# How much of attention is this? Leave out the mean part of the queries, and keep all else. Is the result a
-# quirk of one model? The table repeats the measurement with every embedded model, each the same small
-# network trained on drawn scenes. `supervised` names the odd object. `simmim` fills in hidden patches. `dino` learns
-# to describe two views of a scene alike. Two others train `simmim` on: with labels (`-finetuned`) and without
-# (`-continued`). {doc}`02_embedded_world` tells more. Intervals are over training runs.
+# How much of attention is this? Leave out the mean part of the queries, and keep all else. To see whether the
+# result is a quirk of one model, we repeat the measurement with every embedded model. All of them are one small
+# network, and they differ in what they were trained for on drawn scenes:
+#
+# - `supervised` names the odd object;
+# - `simmim` fills in hidden patches;
+# - `dino` learns to describe two views of a scene alike;
+# - `simmim-finetuned` and `simmim-continued` train `simmim` further, with labels and without;
+# - `untrained` is the network before its first step.
+#
+# {doc}`02_embedded_world` tells more. The intervals in the table are over training runs.
 
 
 # %% tags=["hide-input"]
@@ -825,6 +833,7 @@ for ax in (left, right):
     ax.set(
         xlabel="modes kept",
         ylim=(0, 1),
+        xlim=(-0.2, 1.1 * d_head),
         xscale="symlog",
         xticks=counts,
         xticklabels=counts,
@@ -910,8 +919,9 @@ grow(*chosen[1])
 # attention there. The next step, with one mode, misplaces {glue:text}`salient_one:.2f`.
 # :::
 #
-# So in head {glue:text}`salient` one mode gives nearly the whole map. And {numref}`fig-hook` showed that its map
-# changes little when another patch asks.
+# So in head {glue:text}`salient` one mode gives most of the map: with it, only {glue:text}`salient_one:.2f` of
+# the attention is misplaced. And {numref}`fig-hook` showed that different patches choose among the same few
+# places there.
 
 # %% [markdown]
 # ## Did we reproduce it?
@@ -920,8 +930,8 @@ grow(*chosen[1])
 # checked above with their thresholds. The first row of the table is a check of algebra too: what moves there
 # is rounding. The claims of all other rows could have turned out otherwise.
 #
-# *None larger than 0.02* means: we would have seen more. *Seen afterwards* means that we asked after we had seen
-# the numbers.
+# *None larger than 0.02* means that the whole interval lies below 0.02: a larger effect would have shown. *Seen
+# afterwards* means that we asked after we had seen the numbers.
 
 # %% tags=["hide-input"]
 seen_by_it = "photographs" if IMAGES or not is_embedded(model) else "drawn scenes"
