@@ -209,7 +209,7 @@ _ = fig.legend(loc="outside upper center", ncols=3)
 # explains {glue:text}`middle_share:.0%` of the variance, the best one {glue:text}`best_share:.0%`.
 #
 # **The second null.** We compare each name with {glue:text}`random` random directions of each sort and layer.
-# (With much fewer, a name could beat all of them and still fail the correction for {glue:text}`tests` tests.)
+# (With far fewer, a name could beat all of them and still fail the correction for {glue:text}`tests` tests.)
 # {glue:text}`over_random` names pass against *any* directions, and {glue:text}`over_leaning` against *leaning*
 # ones. Without the correction, {glue:text}`uncorrected:.0%` would pass against any directions. Chance alone
 # gives 5 %.
