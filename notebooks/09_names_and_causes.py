@@ -56,10 +56,6 @@ ax.axhline(0, **plots.ZERO)
 ax.set(xlabel="explained share of its names", ylabel="cross-entropy gained without it")
 _ = fig.colorbar(dots, ax=ax, label="carried share")
 
-# %% tags=["hide-input"]
-costly = first_run.share.values[first_run.loss.values > 0.01]
-tell(costly=costly.size, costly_least=costly.min(), costly_most=costly.max())
-
 # %% [markdown]
 # Some modes have a clear meaning: they select red things, or the background. Are these the modes that the
 # model needs? The paper leaves this question open {cite}`pan2024dissecting`. For {numref}`fig-causes` we removed
@@ -140,23 +136,6 @@ under = (names.share < names.random_share.median("direction")).mean(
     ("layer", "side", "head", "mode")
 )
 
-# %% tags=["hide-input"]
-tell(
-    subject=subject.name,
-    stand_in="" if embedded else instead,
-    tests=names.share.size,
-    random=names.sizes["direction"],
-    some_content=float((names.q < 0.05).mean()),
-    over_random=int((names.q_random < 0.05).sel(null="any").sum()),
-    over_leaning=int((names.q_random < 0.05).sel(null="leaning").sum()),
-    uncorrected=float((names.p_random < 0.05).sel(null="any").mean()),
-    best_share=float(names.share.max()),
-    middle_share=float(names.share.median()),
-    weak_names=int(((names.q < 0.05) & (names.share < 0.01)).sum()),
-    under_any=float(under.sel(null="any")),
-    under_leaning=float(under.sel(null="leaning")),
-)
-
 
 # %% tags=["hide-input"]
 def as_table(of):
@@ -185,6 +164,27 @@ lean = np.quantile(names.random_share.sel(null="leaning"), ends, axis=1)
 depth = names.layer.values
 at = depth[:, None] + np.linspace(-0.12, 0.12, names.share[0, 0].size)
 
+# %% tags=["hide-input"]
+costly = first_run.share.values[first_run.loss.values > 0.01]
+tell(
+    subject=subject.name,
+    stand_in="" if embedded else instead,
+    tests=names.share.size,
+    random=names.sizes["direction"],
+    some_content=float((names.q < 0.05).mean()),
+    over_random=int((names.q_random < 0.05).sel(null="any").sum()),
+    over_leaning=int((names.q_random < 0.05).sel(null="leaning").sum()),
+    uncorrected=float((names.p_random < 0.05).sel(null="any").mean()),
+    best_share=float(names.share.max()),
+    middle_share=float(names.share.median()),
+    weak_names=int(((names.q < 0.05) & (names.share < 0.01)).sum()),
+    under_any=float(under.sel(null="any")),
+    under_leaning=float(under.sel(null="leaning")),
+    costly=costly.size,
+    costly_least=float(costly.min()),
+    costly_most=float(costly.max()),
+)
+
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
 fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
@@ -209,7 +209,7 @@ _ = fig.legend(loc="outside upper center", ncols=3)
 # explains {glue:text}`middle_share:.0%` of the variance, the best one {glue:text}`best_share:.0%`.
 #
 # **The second null.** We compare each name with {glue:text}`random` random directions of each sort and layer.
-# (With much fewer, a name could beat all of them and still fail the correction for {glue:text}`tests` tests.)
+# (With far fewer, a name could beat all of them and still fail the correction for {glue:text}`tests` tests.)
 # {glue:text}`over_random` names pass against *any* directions, and {glue:text}`over_leaning` against *leaning*
 # ones. Without the correction, {glue:text}`uncorrected:.0%` would pass against any directions. Chance alone
 # gives 5 %.
@@ -282,8 +282,6 @@ tell(
     gap=float(abs(by_family - by_chance).mean()),
 )
 over_layers = names.share_of.mean(("side", "mode"))
-
-# %% tags=["hide-input"]
 of = {f: over_layers.sel(family_name=f) for f in ("colour", "kind", "part")}
 of = {f: values.reset_coords(drop=True) for f, values in of.items()}
 moves = {f: statistics.late_minus_early(values) for f, values in of.items()}
@@ -301,7 +299,6 @@ tell(
     part_leads=statistics.text(part_leads, ".3f"),
 )
 
-# %% tags=["hide-input"]
 late_means = {
     "mean mode": told,
     "random directions": by_chance[late].mean("layer"),
@@ -555,9 +552,8 @@ def one_and_others(mode):
 def remove(at, directions, size=None):
     """Remove directions, whole or shortened until they have equal size."""
     if size is not None:
-        part = (
-            size.min() / size
-        ).values ** 0.25  # the removal grows with length², its variance with length⁴
+        # The removal grows with length², its variance with length⁴.
+        part = (size.min() / size).values ** 0.25
         directions = directions * torch.tensor(part)[:, None].float()
     gone = qk.studies.removal(subject, held_out, *at, directions)
     return gone.assign(change=qk.studies.relative_change(gone))
@@ -589,6 +585,14 @@ panels = {
     "looked_at": "variance weighted\nby attention ÷ plain",
     "at_seen": "outputs moved,\nequal attended size",
 }
+tell(removed=len(removed))
+tell(**{f"ratio_{n}": float(v.median()) for n, v in ratio.items()})
+tell(**{f"above_{n}": int(v.sum()) for n, v in above.items()})
+tell(**{f"below_{n}": int(v.sum()) for n, v in below.items()})
+tell(
+    looked_mode=float(of_mode.looked_at.median()),
+    looked_random=float(others.looked_at.median()),
+)
 
 # %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-removed", "caption": "Each row: one layer's mode that carries most (orange), beside random directions in the span of the head's other modes (grey). Each value is divided by the median of the random directions. From the left: the outputs' move when all is removed; the outputs' move at equal variance over keys; the variance weighted by attention, divided by the plain variance; the outputs' move at equal weighted variance."}, "image": {"alt": "Four panels with a row for each layer's strongest mode, an orange diamond for its removal and grey dots for random directions around one."}}
 fig, axes = plt.subplots(1, 4, figsize=(7.5, 3.6), sharey=True, layout="constrained")
@@ -601,21 +605,12 @@ for ax, (what, title) in zip(axes, panels.items(), strict=True):
         ax.plot(ratio[what][row], row, "D", color=plots.PALETTE[1], ms=6)
     ax.axvline(1, **plots.ZERO)
     ax.set(xscale="log", xlabel=title)
-    ax.set_xticks((0.3, 1, 3), ("0.3", "1", "3"))
+    ax.xaxis.set_major_locator(plt.FixedLocator((0.3, 1, 3, 30)))
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
 axes[0].set_yticks(range(len(removed)), [place(*at) for at in removed])
 axes[0].invert_yaxis()
 _ = fig.supxlabel("÷ median of the random directions")
-
-# %% tags=["hide-input"]
-tell(removed=len(removed))
-tell(**{f"ratio_{n}": float(v.median()) for n, v in ratio.items()})
-tell(**{f"above_{n}": int(v.sum()) for n, v in above.items()})
-tell(**{f"below_{n}": int(v.sum()) for n, v in below.items()})
-tell(
-    looked_mode=float(of_mode.looked_at.median()),
-    looked_random=float(others.looked_at.median()),
-)
 
 # %% [markdown]
 # :::{dropdown} What the run says
@@ -659,21 +654,6 @@ cost = {
 }
 count = first_run.loss.size
 halves = float(first_run.attrs["halves"])
-
-# %% tags=["hide-input"]
-tell(
-    modes=count,
-    runs=", ".join(runs),
-    scenes=lost[runs[0]].attrs["scenes"].split(" of ")[0],
-    intact="; ".join(f"{q} {float(lost[runs[0]].attrs[q]):.0%}" for q in QUESTIONS),
-    most_costly=float(cost[runs[0]].max()),
-    most_costly_again=float(cost[runs[1]].max()),
-    point_or_more=int((cost[runs[0]] >= 0.01).sum()),
-    mean_cost=statistics.text(100 * over_heads(cost[runs[0]].mean("number"))),
-    halves=halves,
-    whole=2 * halves / (1 + halves),
-    ceiling=float(np.sqrt(2 * halves / (1 + halves))),
-)
 
 
 # %% tags=["hide-input"]
@@ -742,7 +722,7 @@ ax.invert_yaxis()
 ax.use_sticky_edges = False
 for name, filled in zip(runs, (colour, "w"), strict=True):
     ax.plot([], [], "o-", color=colour, ms=5, lw=1, mfc=filled, label=name)
-ax.legend(loc="lower right")
+_ = fig.legend(loc="outside upper center", ncols=2)
 _ = ax.set_xlabel("rank correlation with the cross-entropy gained")
 
 
@@ -791,6 +771,19 @@ def of_each_run(several, form=".2f"):
 
 # %% tags=["hide-input"]
 tell(
+    modes=count,
+    runs=", ".join(runs),
+    scenes=lost[runs[0]].attrs["scenes"].split(" of ")[0],
+    intact="; ".join(f"{q} {float(lost[runs[0]].attrs[q]):.0%}" for q in QUESTIONS),
+    most_costly=float(cost[runs[0]].max()),
+    most_costly_again=float(cost[runs[1]].max()),
+    point_or_more=int((cost[runs[0]] >= 0.01).sum()),
+    mean_cost=statistics.text(100 * over_heads(cost[runs[0]].mean("number"))),
+    halves=halves,
+    whole=2 * halves / (1 + halves),
+    ceiling=float(np.sqrt(2 * halves / (1 + halves))),
+)
+tell(
     named_matters=of_each_run(found["explained share"]),
     carried_matters=of_each_run(found["carried share"]),
     given_carried=of_each_run(found["explained share, given carried"]),
@@ -805,8 +798,6 @@ tell(
 )
 top = first_run.stack(at=("layer", "head", "number"))
 top = top.isel(at=np.argsort(-top.loss.values)[:6])
-
-# %% tags=["hide-input"]
 pd.DataFrame(
     {
         "family, share": [
@@ -833,8 +824,8 @@ pd.DataFrame(
 #
 # **What a mode carries predicts its cost a little.** The rank correlation with the cross-entropy is
 # {glue:text}`carried_matters`. Note how noisy single costs are. If we measure the cross-entropy on two halves of the
-# scenes, the ranks of all modes correlate by {glue:text}`halves:.2f` only. Both halves together would correlate by
-# $2r/(1+r)$ = {glue:text}`whole:.2f` with as many new scenes. The square root of that is {glue:text}`ceiling:.2f`. No
+# scenes, the ranks of all modes correlate by {glue:text}`halves:.3f` only. Both halves together would correlate by
+# $2r/(1+r)$ = {glue:text}`whole:.3f` with as many new scenes. The square root of that is {glue:text}`ceiling:.2f`. No
 # property can be expected to reach more.
 #
 # **Whether a clear name adds anything, we cannot tell.** The correlation of explained share with the cross-entropy
