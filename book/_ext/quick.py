@@ -14,6 +14,7 @@ ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
 OPTIONS = re.compile(r'<script src="[^"]*documentation_options\.js[^"]*"></script>')
 PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/?>)')
 NAME = re.compile(r"(?<=<td><p>)[\w.-]+_[\w.-]+(?=</p>)")  # of a model, in a table of its own
+FIXED = re.compile(r' style="width: \d+px; height: \d+px;"')  # that no narrow screen changes
 ICON = re.compile(r"\bfa-([a-z0-9-]+)")
 DOTS = 100  # of an inch, where a figure is no finer than a page
 FONT = "fa-solid-900.ttf"
@@ -34,6 +35,7 @@ def settle(app: Any, error: Exception | None) -> None:
         text = OPTIONS.sub(lambda _: said, text)  # scripts in the page read them at once
         text = SCRIPT.sub("<script defer ", text)
         text = NAME.sub(lambda found: found[0].replace("_", "_<wbr>"), text)
+        text = FIXED.sub("", text)
         text = PICTURE.sub(partial(sized, page.parent, iter([""])), text)
         page.write_text(text, "utf-8")
     icons(out / "_static", used)

@@ -28,6 +28,13 @@ HEADER = 48  # pixels of the theme's bar
 SCALE = """all => all
   .filter((it) => it.offsetWidth && it.hasAttribute("width"))
   .map((it) => [it.alt, it.offsetWidth / it.getAttribute("width")])"""
+LOADED = """async (all) => {
+  for (const it of all) it.loading = "eager";
+  await Promise.all(all.map((it) => it.decode().catch(() => null)));
+}"""
+SHAPE = """all => all
+  .filter((it) => it.offsetWidth)
+  .map((it) => [it.offsetWidth / it.offsetHeight, it.naturalWidth / it.naturalHeight])"""
 WIDE = """all => all
   .filter((it) => it.offsetWidth)
   .map((it) => [it.innerText.slice(0, 60), it.offsetWidth, it.closest("article").clientWidth])
@@ -58,6 +65,15 @@ def test_the_smallest_text_of_figures_can_be_read(chapter: Any) -> None:
     assert figures
     small = [(alt, scale) for alt, scale in figures if smallest * DOTS / 72 * scale < LEAST_TEXT]
     assert not small
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_figures_keep_their_shape_on_a_phone(name: str, open_page: Any) -> None:
+    page = open_page(name, viewport=PHONE).page
+    page.eval_on_selector_all("article img", LOADED)
+    shapes = page.eval_on_selector_all("article img[src*='_images']", SHAPE)
+    assert shapes and all(abs(shown / own - 1) < 0.02 for shown, own in shapes)
+    page.context.close()
 
 
 def test_views_fit_the_screen(chapter: Any) -> None:
