@@ -18,6 +18,7 @@ from qkutils.book import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDED = "hide-input"
+HANDED = "application/papermill.record"
 
 
 def settings(repository: str) -> str:
@@ -38,12 +39,20 @@ def folded(cell: Any) -> bool:
     return cell.cell_type == "code" and FOLDED in cell.metadata.get("tags", ())
 
 
+def shows(cell: Any) -> bool:
+    """Whether a page shows anything of what a cell put out; what was handed to the prose is not."""
+    told = [mime for output in cell.outputs for mime in output.get("data", {"": None})]
+    return not all(mime.startswith(HANDED) for mime in told)
+
+
 def join(cells: list[Any]) -> list[Any]:
     """Cells with each folded one that shows nothing put before the folded one that follows it."""
     joined: list[Any] = []
     for cell in cells:
-        if joined and folded(cell) and folded(joined[-1]) and not joined[-1].outputs:
-            cell.source = f"{joined.pop().source}\n\n{cell.source}"
+        if joined and folded(cell) and folded(joined[-1]) and not shows(joined[-1]):
+            first = joined.pop()
+            cell.source = f"{first.source}\n\n{cell.source}"
+            cell.outputs = first.outputs + cell.outputs
         joined.append(cell)
     return joined
 
