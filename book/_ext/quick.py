@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 from fontTools import subset
 from fontTools.ttLib import TTFont
@@ -13,7 +14,7 @@ SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
 ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
 OPTIONS = re.compile(r'<script src="[^"]*documentation_options\.js[^"]*"></script>')
 PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/?>)')
-NAME = re.compile(r"(?<=<td><p>)[\w.-]+_[\w.-]+(?=</p>)")  # of a model, in a table of its own
+CELL = re.compile(r"(?<=<td><p>)[^<]+(?=</p>)")  # of a table, where long names may break
 FIXED = re.compile(r' style="width: \d+px; height: \d+px;"')  # that no narrow screen changes
 ICON = re.compile(r"\bfa-([a-z0-9-]+)")
 DOTS = 100  # of an inch, where a figure is no finer than a page
@@ -34,7 +35,7 @@ def settle(app: Any, error: Exception | None) -> None:
         text = ICON_SCRIPT.sub("", text)
         text = OPTIONS.sub(lambda _: said, text)  # scripts in the page read them at once
         text = SCRIPT.sub("<script defer ", text)
-        text = NAME.sub(lambda found: found[0].replace("_", "_<wbr>"), text)
+        text = CELL.sub(lambda found: re.sub(r"([_/])", r"\1<wbr>", found[0]), text)
         text = FIXED.sub("", text)
         text = PICTURE.sub(partial(sized, page.parent, iter([""])), text)
         page.write_text(text, "utf-8")
@@ -51,11 +52,19 @@ def sized(folder: Path, first: Any, found: re.Match) -> str:
     width, height = (round(side / finer) for side in picture.size)
     name = found[1].replace(path.name, smaller(path).name)
     late = next(first, 'loading="lazy" ')
+    kind = 'class="qk-chart" ' if is_chart(picture) and " class=" not in found[0] else ""
     return (
         found[0]
-        .replace("<img ", f'<img {late}width="{width}" height="{height}" ')
+        .replace("<img ", f'<img {kind}{late}width="{width}" height="{height}" ')
         .replace(found[1], name)
     )
+
+
+def is_chart(picture: PIL.Image.Image) -> bool:
+    """Whether a figure is lines on white, which the dark may turn, and no map or photograph."""
+    pixels = np.asarray(picture.convert("RGB")).astype(int)
+    coloured = (pixels.max(-1) - pixels.min(-1) > 40).mean()
+    return bool((pixels.min(-1) > 245).mean() > 0.8 and coloured < 0.09)
 
 
 def smaller(path: Path) -> Path:

@@ -4,7 +4,7 @@
 const FIGURES = ".bd-article .cell_output img, .bd-article figure img";
 const OF_A_VIEW = ".qk-view, .qk-still";
 
-function enlarge({ src, alt }) {
+function enlarge({ src, alt, className }) {
   const dialog = document.createElement("dialog");
   dialog.className = "qk-enlarged";
   dialog.setAttribute("aria-label", "Figure, enlarged");
@@ -13,7 +13,7 @@ function enlarge({ src, alt }) {
   close.addEventListener("click", () => dialog.close());
   const figure = document.createElement("div");
   figure.tabIndex = 0; // so that the keyboard scrolls it
-  figure.append(Object.assign(document.createElement("img"), { src, alt }));
+  figure.append(Object.assign(document.createElement("img"), { src, alt, className }));
   dialog.append(close, figure);
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());

@@ -86,7 +86,10 @@ def test_page_in_the_dark(name: str, open_page: Any) -> None:
     shoot(visit, name, "dark")
     assert visit.page.locator("html").get_attribute("data-theme") == "dark"
     looks = """all => all.map(getComputedStyle).map((look) => look.padding + look.filter)"""
-    assert set(visit.page.eval_on_selector_all(".qk-grid > img", looks)) <= {"0pxnone"}
+    pictures = ":is(.qk-grid > img, article img.qk-can-enlarge):not(.qk-chart)"
+    assert set(visit.page.eval_on_selector_all(pictures, looks)) <= {"0pxnone"}
+    charts = visit.page.eval_on_selector_all("article img.qk-chart", looks)
+    assert all(look.startswith("0pxinvert") for look in charts)
     assert not visit.faults
     assert not visit.violations()
 
