@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
 SHOTS = ROOT / "_build" / "screenshots"
 PAGES = ["book/index", *re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text())]
-PHONE, DESK = {"width": 400, "height": 800}, {"width": 1300, "height": 900}
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 pytestmark = pytest.mark.site
 
@@ -81,9 +81,10 @@ def test_links_lead_somewhere(visit: Any, site: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_in_the_dark(name: str, open_page: Any) -> None:
-    visit = open_page(name, viewport=DESK, color_scheme="dark")
-    shoot(visit, name, "dark")
+@pytest.mark.parametrize(("kind", "screen"), [("dark", DESK), ("phone-dark", PHONE)])
+def test_page_in_the_dark(name: str, kind: str, screen: Any, open_page: Any) -> None:
+    visit = open_page(name, viewport=screen, color_scheme="dark")
+    shoot(visit, name, kind)
     assert visit.page.locator("html").get_attribute("data-theme") == "dark"
     looks = """all => all.map(getComputedStyle).map((look) => look.padding + look.filter)"""
     pictures = ":is(.qk-grid > img, article img.qk-can-enlarge):not(.qk-chart)"
