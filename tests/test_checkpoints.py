@@ -708,6 +708,11 @@ def test_a_block_that_differs_from_the_others_is_named(state, saved):
     refused(saved(state | {key: torch.ones(3)}), key, num_heads=2)
 
 
+def test_rotary_positions_are_named_where_there_are_no_others(saved):
+    net = timm.create_model("vit_small_patch16_dinov3", depth=2, embed_dim=64, num_heads=2)
+    refused(saved(net.state_dict()), "pos_embed", "rotary", num_heads=2)
+
+
 def test_a_grid_is_no_help_where_there_are_no_positions(small, tmp_path):
     path = written(small, tmp_path / f"{NAME}.safetensors")
     save_file({k: v for k, v in load_file(path).items() if k != "pos_embed"}, path)
