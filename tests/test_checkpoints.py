@@ -268,6 +268,38 @@ def test_a_name_that_timm_has_with_another_activation_is_refused(tmp_path, fill,
         qk.load(path)
 
 
+DEIT = "deit_tiny_distilled_patch16_224.fb_in1k"
+
+
+@pytest.fixture
+def deit():
+    """The tensors of a DeiT-Ti, all of them ones."""
+    net = timm.create_model(DEIT, weight_init="skip")
+    return {key: torch.ones_like(tensor) for key, tensor in net.state_dict().items()}
+
+
+def test_another_head_under_a_name_of_the_catalogue_is_refused(deit, saved):
+    another = deit | {
+        f"{head}.{kind}": deit[f"{head}.{kind}"][:10]
+        for head in ("head", "head_dist")
+        for kind in ("weight", "bias")
+    }
+    path = saved(another, f"{DEIT}.pth")
+    refused(path, "head.weight", "10", "1000", "like=")
+    refused(path, "head.weight", preprocessing="authors")
+    for other in (qk.load(path, like=DEIT), qk.load(saved(another), like=DEIT)):
+        assert answers(other.net, (224, 224)).shape == (2, 10)
+    headless = {key: tensor for key, tensor in deit.items() if not key.startswith("head")}
+    assert qk.load(saved(headless, f"{DEIT}.pth")).name == DEIT
+
+
+def test_another_depth_under_a_name_of_the_catalogue_is_refused(deit, saved):
+    less = {key: tensor for key, tensor in deit.items() if not key.startswith("blocks.11.")}
+    more = {k.replace("blocks.11.", "blocks.12."): tensor for k, tensor in deit.items()} | deit
+    refused(saved(less, f"{DEIT}.pth"), "blocks.11.", "missing")
+    refused(saved(more, f"{DEIT}.pth"), "blocks.12.", "unknown")
+
+
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224.fb_in1k"])
 def test_another_checkpoint_under_a_recorded_name_is_refused(name, tmp_path):
     net = timm.create_model(name, weight_init="skip")
