@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.layers import QuickGELU
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import nn
 
 import qkutils as qk
@@ -266,6 +266,15 @@ def test_a_name_that_timm_has_with_another_activation_is_refused(tmp_path, fill,
     )
     with pytest.raises(ValueError, match=QUICK):
         qk.load(path)
+
+
+@pytest.mark.parametrize("name", ["vit_base_patch16_rpn_224.sw_in1k", "mine"])
+def test_a_file_of_blocks_that_normalise_last_is_refused_by_its_name(name, make_vit, saved):
+    net = make_vit(num_heads=2, block_fn=ResPostBlock, class_token=False, global_pool="avg")
+    path = saved(net.state_dict(), f"{name}.pth")
+    like = {"like": "vit_base_patch16_rpn_224.sw_in1k"} if name == "mine" else {}
+    with pytest.raises(ValueError, match="rpn_224.*ResPostBlock"):
+        qk.load(path, **like)
 
 
 DEIT = "deit_tiny_distilled_patch16_224.fb_in1k"
