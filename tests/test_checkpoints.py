@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.layers import QuickGELU
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import nn
 
 import qkutils as qk
@@ -268,6 +268,47 @@ def test_a_name_that_timm_has_with_another_activation_is_refused(tmp_path, fill,
         qk.load(path)
 
 
+@pytest.mark.parametrize("name", ["vit_base_patch16_rpn_224.sw_in1k", "mine"])
+def test_a_file_of_blocks_that_normalise_last_is_refused_by_its_name(name, make_vit, saved):
+    net = make_vit(num_heads=2, block_fn=ResPostBlock, class_token=False, global_pool="avg")
+    path = saved(net.state_dict(), f"{name}.pth")
+    like = {"like": "vit_base_patch16_rpn_224.sw_in1k"} if name == "mine" else {}
+    with pytest.raises(ValueError, match="rpn_224.*ResPostBlock"):
+        qk.load(path, **like)
+
+
+DEIT = "deit_tiny_distilled_patch16_224.fb_in1k"
+
+
+@pytest.fixture
+def deit():
+    """The tensors of a DeiT-Ti, all of them ones."""
+    net = timm.create_model(DEIT, weight_init="skip")
+    return {key: torch.ones_like(tensor) for key, tensor in net.state_dict().items()}
+
+
+def test_another_head_under_a_name_of_the_catalogue_is_refused(deit, saved):
+    another = deit | {
+        f"{head}.{kind}": deit[f"{head}.{kind}"][:10]
+        for head in ("head", "head_dist")
+        for kind in ("weight", "bias")
+    }
+    path = saved(another, f"{DEIT}.pth")
+    refused(path, "head.weight", "10", "1000", "like=")
+    refused(path, "head.weight", preprocessing="authors")
+    for other in (qk.load(path, like=DEIT), qk.load(saved(another), like=DEIT)):
+        assert answers(other.net, (224, 224)).shape == (2, 10)
+    headless = {key: tensor for key, tensor in deit.items() if not key.startswith("head")}
+    assert qk.load(saved(headless, f"{DEIT}.pth")).name == DEIT
+
+
+def test_another_depth_under_a_name_of_the_catalogue_is_refused(deit, saved):
+    less = {key: tensor for key, tensor in deit.items() if not key.startswith("blocks.11.")}
+    more = {k.replace("blocks.11.", "blocks.12."): tensor for k, tensor in deit.items()} | deit
+    refused(saved(less, f"{DEIT}.pth"), "blocks.11.", "missing")
+    refused(saved(more, f"{DEIT}.pth"), "blocks.12.", "unknown")
+
+
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224.fb_in1k"])
 def test_another_checkpoint_under_a_recorded_name_is_refused(name, tmp_path):
     net = timm.create_model(name, weight_init="skip")
@@ -475,7 +516,9 @@ def test_a_numpy_archive(tmp_path):
 def test_torchscript(make_vit, tmp_path):
     path = tmp_path / "script.pt"
     torch.jit.script(nn.Linear(2, 2)).save(path)
-    refused(path, "TorchScript")
+    clips = qk.catalogue().query("family == 'CLIP'").hub
+    assert len(clips) == 3
+    refused(path, "TorchScript", *clips)
 
 
 def test_suffixes_do_not_count(make_vit, state, tmp_path, saved):
@@ -706,6 +749,11 @@ def test_what_is_missing_is_named(lost, make_vit, saved):
 def test_a_block_that_differs_from_the_others_is_named(state, saved):
     key = "blocks.1.mlp.fc1.bias"
     refused(saved(state | {key: torch.ones(3)}), key, num_heads=2)
+
+
+def test_rotary_positions_are_named_where_there_are_no_others(saved):
+    net = timm.create_model("vit_small_patch16_dinov3", depth=2, embed_dim=64, num_heads=2)
+    refused(saved(net.state_dict()), "pos_embed", "rotary", num_heads=2)
 
 
 def test_a_grid_is_no_help_where_there_are_no_positions(small, tmp_path):

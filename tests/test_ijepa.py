@@ -15,6 +15,7 @@ from torch import Tensor
 
 import qkutils as qk
 from qkutils.models import masked, predicting, predictor
+from qkutils.views.figures import trends_apart
 
 GRID, PATCH, DEPTH, HEADS = 4, 8, 3, 4
 WIDE, NARROW = 48, 24  # heads are 12 and 6 wide
@@ -258,6 +259,35 @@ def test_what_needs_weights_alone(saved):
     assert qk.null_band(own, convention="paper").values == pytest.approx([1.96 / 24**0.5] * 3, 1e-4)
     assert (qk.null_weighted_cosine(own, draws=50) < 0.2).all()
     assert dict(qk.trend(own).sizes) == {"convention": 2, "layer": DEPTH, "head": HEADS}
+
+
+def mean_cosines(state: dict[str, Tensor], blocks: str) -> list[float]:
+    """Mean over heads of the weighted cosine of each layer, from whole matrices."""
+    means = []
+    for layer in range(DEPTH):
+        weight = state[f"module.{blocks}.{layer}.attn.qkv.weight"].double().numpy()
+        queries, keys, _ = weight.reshape(3, HEADS, -1, weight.shape[1])
+        products = queries.swapaxes(1, 2) @ keys
+        strengths = np.linalg.svd(products, compute_uv=False).sum(1)
+        means.append((np.trace(products, axis1=1, axis2=2) / strengths).mean())
+    return means
+
+
+def test_figure_s3_shows_the_encoder_beside_its_predictor(file):
+    path, held = file
+    encoder = qk.load(path, state_dict="target_encoder", num_heads=HEADS)
+    networks = encoder, predictor(path, num_heads=HEADS)
+    curves = [qk.trend(network).sel(convention="paper") for network in networks]
+    axes = trends_apart(curves).axes
+    assert [ax.get_title() for ax in axes] == ["tiny-ijepa", "predictor of tiny-ijepa"]
+    wanted = (
+        mean_cosines(held["target_encoder"], "blocks"),
+        mean_cosines(held["predictor"], "predictor_blocks"),
+    )
+    for ax, means in zip(axes, wanted, strict=True):
+        np.testing.assert_allclose(ax.lines[-1].get_ydata(), means, atol=1e-6)
+    bands = [ax.collections[0].get_paths()[0].vertices[:, 1].max() for ax in axes]
+    assert bands[1] > 1.3 * bands[0]  # half as wide: random directions reach √2 as far
 
 
 def half(state: dict[str, Tensor]) -> dict[str, Tensor]:

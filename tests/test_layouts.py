@@ -32,6 +32,17 @@ MADE = {
     "vit that classifies": lambda: hf.ViTForImageClassification(hf.ViTConfig(**WIDE)),
     "deit": lambda: hf.DeiTModel(hf.DeiTConfig(**WIDE, hidden_act="gelu_new")),
     "ijepa": lambda: hf.IJepaModel(hf.IJepaConfig(**WIDE, layer_norm_eps=1e-3)),
+    "mae": lambda: hf.ViTMAEModel(hf.ViTMAEConfig(**WIDE, mask_ratio=0.0)),
+    "mae with its decoder": lambda: hf.ViTMAEForPreTraining(
+        hf.ViTMAEConfig(
+            **WIDE,
+            mask_ratio=0.0,
+            decoder_hidden_size=16,
+            decoder_intermediate_size=32,
+            decoder_num_hidden_layers=1,
+            decoder_num_attention_heads=2,
+        )
+    ),
     "dinov2": lambda: hf.Dinov2Model(hf.Dinov2Config(**SIZES, mlp_ratio=2)),
     "dinov2 with registers": lambda: hf.Dinov2WithRegistersModel(
         hf.Dinov2WithRegistersConfig(**SIZES, mlp_ratio=2, num_register_tokens=3)
@@ -63,8 +74,11 @@ def tower(model: nn.Module) -> nn.Module:
 
 def attention_and_tokens(model: nn.Module) -> tuple[np.ndarray, Tensor]:
     """Their attention of every layer, and their last tokens after the last norm."""
+    # An MAE shuffles its patches by noise, and keeps them all in place where that rises.
+    masked = model.config.model_type == "vit_mae"
+    order = {"noise": torch.arange(16.0).expand(2, -1)} if masked else {}
     with torch.inference_mode():
-        out = tower(model)(IMAGES, output_attentions=True)
+        out = tower(model)(IMAGES, output_attentions=True, **order)
         last = out.last_hidden_state
         if hasattr(tower(model), "post_layernorm"):  # which timm's features have passed
             last = tower(model).post_layernorm(last)
@@ -77,7 +91,7 @@ def agrees(model: qk.Model, theirs: nn.Module) -> None:
     np.testing.assert_allclose(qk.observed_attention(model, IMAGES), wanted, atol=1e-5)
     np.testing.assert_allclose(qk.rebuild_attention(model, IMAGES), wanted, atol=1e-5)
     with torch.inference_mode():
-        torch.testing.assert_close(model.net.forward_features(IMAGES), last, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(model.net.forward_features(IMAGES), last, atol=1e-5, rtol=1e-5)
 
 
 def test_a_folder_of_transformers(theirs, tmp_path):
@@ -92,6 +106,11 @@ def test_a_folder_may_be_called_as_a_model_of_timms(fill, tmp_path):
     theirs = fill(MADE["vit"](), 1)
     theirs.save_pretrained(tmp_path / "test_vit")
     agrees(qk.load(tmp_path / "test_vit"), theirs)
+
+
+def test_the_decoder_of_an_mae_is_left_out_and_said(fill, tmp_path):
+    fill(MADE["mae with its decoder"](), 1).save_pretrained(tmp_path)
+    assert qk.load(tmp_path).facts["left_out"] == "decoder"
 
 
 def test_a_folder_in_parts(theirs, tmp_path):

@@ -141,7 +141,7 @@ def agrees(model: qk.Model, state: State) -> None:
         np.testing.assert_allclose(row, wanted[:, :, :, token], atol=1e-5)
     with torch.inference_mode():
         found = model.net.forward_features(images)
-    torch.testing.assert_close(found, last, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found, last, atol=1e-5, rtol=1e-5)
 
 
 # ---- files -----------------------------------------------------------------------------------

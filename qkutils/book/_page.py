@@ -115,6 +115,7 @@ def _of_code(table: pd.DataFrame) -> dict[str, Any]:
     first = float(modes.cosine.weighted(modes.sigma).mean("mode").mean("head"))
     sizes = [each.image.size for each in datasets.photographs()]
     named = table.drop_duplicates("paper").paper != ""
+    run = table[table.verdict != statistics.NOT_RUN]
     return {
         "model": name,
         "first": first,
@@ -126,6 +127,9 @@ def _of_code(table: pd.DataFrame) -> dict[str, Any]:
         "unseen": np.mean([1 - min(size) / max(size) for size in sizes]),
         "copies": COPIES * 12 * 12,
         "covered": sum(named) - len(FACTS["unpublished"]),
+        "photographs": len(sizes),
+        "intervals": sum(run.low < run.high),
+        "measured": len(run),
     }
 
 

@@ -117,7 +117,9 @@ class Checkpoint:
         if "pos_embed" not in self.tensors and tables:
             return self._size_by_displacements(tables[0] - 3, grid), True
         if "pos_embed" not in self.tensors:
-            raise self.mismatch("pos_embed is missing")
+            raise self.mismatch(
+                "pos_embed is missing, as in models with rotary or relative positions"
+            )
         positions, found = self.tensors["pos_embed"].shape[1], []
         for embeds_prefix in readings:
             patches = positions - prefix * embeds_prefix

@@ -87,6 +87,7 @@ def model_of_file(
     known = with_preprocessing(path, known, preprocessing)
     if known.config:
         _check_preprocessing(path, known.config)
+    _check_head(checkpoint, known)
     build = _build if known.architecture else _build_plain
     net, own_size = build(checkpoint, known, num_heads, grid)
     left_out = checkpoint.fill(net)
@@ -274,6 +275,15 @@ def _of_transformers(path: Path, said: Mapping[str, Any]) -> Known:
         return Known(**said_of_model(said), assumed=(IMAGENET,))
     config = said_of_pictures(json.loads(beside.read_text("utf-8")))
     return Known(**said_of_model(said), config=config, variant="paper")
+
+
+def _check_head(checkpoint: Checkpoint, known: Known) -> None:
+    """Raises ValueError for another classifier than that of the catalogue's model it is called."""
+    classes = checkpoint.classes
+    own = known.config.get("num_classes", classes)
+    if known.row and not known.alike and classes not in (0, own):
+        told = f"head.weight is of {classes} classes, and {known.row['name']} has {own}"
+        raise ValueError(f"{checkpoint.path}: {told}; give it another name, or name it with like=")
 
 
 def _check_preprocessing(where: object, config: Any) -> None:

@@ -266,6 +266,9 @@ def test_what_the_published_code_gives_is_recomputed():
     assert numbers["first"] == pytest.approx(0.872, abs=1e-3)  # as others published it
     assert numbers["divided"] == pytest.approx(0.872 / 64, abs=1e-4)
     assert numbers["covered"] == 13 and numbers["copies"] == 1152
+    folder = Path(qk.__file__).parent / "datasets" / "photographs"
+    assert numbers["photographs"] == len(list(folder.glob("*.jpg")))
+    assert numbers["measured"] == 45 and numbers["intervals"] == 39  # six bands have a formula
     assert numbers["fixed"] == pytest.approx(1.96 / 255**0.5, abs=1e-3)
 
 
