@@ -65,7 +65,8 @@ fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 for found in real.values():
     plots.band(ax, found.null.sel(convention="paper"), "")
 for name, curve in raw.items():
-    plots.trend(ax, curve, f"{called[name]}: {name}", looks[name])
+    label = f"{SHORT[name]}: {name}" if name in SHORT else name
+    plots.trend(ax, curve, label, looks[name])
 ax.set_ylabel("weighted cosine")
 _ = fig.legend(fontsize=9, loc="outside lower center")
 

@@ -344,8 +344,9 @@ differs = "; ".join(f"{n}, by {most:.0e} at most" for n, most in again.items())
 tell(differs=differs or "none", computed=", ".join(computed) or "none")
 tell(beside=", ".join(real), tensors=stored.tensors(elsewhere))
 panels = {"all layers": level, "late − early": turn, "late layers": late}
-fig, axes = plt.subplots(1, 3, figsize=(7.5, 4.2), sharey=True, layout="constrained")
-labels = [*curves, *(name.partition(".")[0] for name in real)]
+labels = [*curves, *(name.replace(".", "\n", 1) for name in real)]
+room = (7.5, 1.7 + 0.28 * len(labels))
+fig, axes = plt.subplots(1, 3, figsize=room, sharey=True, layout="constrained")
 of_real = plots.looks(real)
 for ax, (label, number) in zip(axes, panels.items(), strict=True):
     for at, (objective, of) in enumerate(curves.items()):
