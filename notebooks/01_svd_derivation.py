@@ -26,7 +26,7 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models at hand, which are drawn beside those that are stored
+# MODELS: models beside it; those at hand are computed and drawn with those that are stored
 MODELS = []
 # The head that this chapter takes apart
 LAYER = 2
@@ -569,29 +569,34 @@ tell(moved_key=f"{float(found['b_k'].estimate):.0e}")
 # story. In {glue:text}`model`, leaving out $\kappa$ moves attention by {glue:text}`moved_all`, with a 95 %
 # interval over {glue:text}`several` pictures. Is that much? Look at real models.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed), layer by layer. The real models were computed elsewhere, on photographs. The two parts of key salience can oppose each other, so a dashed line may lie above the solid one."}, "image": {"alt": "Lines over depth, one colour for each model. Solid lines of the real models lie between about 0.2 and 0.8; the line of the embedded model lies near 0.1 and below."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-salience", "caption": "How much attention moves when key salience is left out (solid), or only its part from the query bias (dashed), layer by layer. Real models were computed elsewhere, on photographs, except for those listed as computed under *Where these numbers come from*. The two parts of key salience can oppose each other, so a dashed line may lie above the solid one."}, "image": {"alt": "Lines over depth, one colour for each model. Solid lines of the real models lie between about 0.2 and 0.8; the line of the embedded model lies near 0.1 and below."}}
 of_layer = ["image", "head", "query"]
 here = {"all": without_kappa, "bias": without_bias}
 here = {removed: each.total_variation.mean(of_layer) for removed, each in here.items()}
 tables = {name: stored.read("salience", name) for name in stored.names("salience")}
 elsewhere = {n: t.total_variation for n, t in tables.items() if n != model.name}
-drawn = {model.name: here} | elsewhere
-for name, path in (live(MODELS) if MODELS else {}).items():
-    if name not in drawn:  # seen with pictures of its own kind
-        other = qk.load(path)
-        seen = qk.pictures.images(pictures_for(other, len(few)), other, len(few))
-        left_out = {"all": [], "bias": ["shift"]}
-        moves = {
-            r: qk.compare_attention(other, seen, salience=s)
-            for r, s in left_out.items()
-        }
-        drawn[name] = {r: m.total_variation.mean(of_layer) for r, m in moves.items()}
+kept = {n: {r: table.sel(removed=r) for r in here} for n, table in elsewhere.items()}
+
+
+def moved_layers(path):
+    """How much attention of a model moves, on pictures of its own kind."""
+    other = qk.load(path)
+    shown = few_enough(other, pictures_for(other, 20), passes=4)
+    seen = qk.pictures.images(shown, other, len(shown))
+    salience = {"all": [], "bias": ["shift"]}
+    rest = {
+        r: qk.compare_attention(other, seen, salience=s) for r, s in salience.items()
+    }
+    return {r: each.total_variation.mean(of_layer) for r, each in rest.items()}
+
+
+fresh = {n: moved_layers(path) for n, path in live(MODELS).items() if n != model.name}
+drawn = {model.name: here} | kept | fresh
 fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
 for name, look in plots.looks(drawn).items():
     for removed, style in [("all", "-"), ("bias", "--")]:
-        of = drawn[name]
-        curve = of.sel(removed=removed) if name in elsewhere else of[removed]
-        plots.over_depth(ax, curve, name if style == "-" else "", look, style)
+        label = name if style == "-" else ""
+        plots.over_depth(ax, drawn[name][removed], label, look, style)
 ax.set(ylabel="attention that moves\n(mean total variation)", ylim=(0, 1))
 _ = fig.legend(fontsize=8, loc="outside lower center", ncols=2)
 
@@ -604,6 +609,9 @@ tell(real_last_most=f"{max(float(t[-1]) for t in real.values()):.2f}")
 origin = "{images}; fingerprint {fingerprint}, version {code_version}, {computed}"
 lines = [f"{name} ({origin.format(**tables[name].attrs)})" for name in elsewhere]
 tell(real_origin="; ".join(lines), tensors=stored.tensors(elsewhere))
+again = {n: abs(fresh[n]["all"] - kept[n]["all"]).max() for n in fresh if n in kept}
+differs = "; ".join(f"{n}, by {float(most):.2f} at most" for n, most in again.items())
+tell(differs=differs or "none", computed=", ".join([model.name, *fresh]))
 
 # %% [markdown]
 # **In real models, much of the attention hangs on a term that the paper drops.** Without
@@ -624,7 +632,11 @@ tell(real_origin="; ".join(lines), tensors=stored.tensors(elsewhere))
 #
 # :::{dropdown} Where these numbers come from
 # Real models: {glue:text}`real_origin`. {glue:text}`tensors` Means over all heads and all tokens as queries,
-# including prefix tokens. The drawn scenes and the models of this page are computed in this run.
+# including prefix tokens. The numbers in the text are means of these.
+#
+# Computed by the run that made this page: {glue:text}`computed`. Models at hand that `MODELS` names are among
+# them. Each of these saw up to 20 pictures of its own kind. The stored curves were made with other pictures, so
+# they can differ: {glue:text}`differs`.
 # :::
 
 # %% [markdown]

@@ -25,10 +25,10 @@ IMAGES = ""
 IJEPA = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models at hand, which are drawn beside those that are stored
+# MODELS: models beside it; those at hand are computed and drawn with those that are stored
 MODELS = []
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real", "caption": "The weighted cosine of real vision transformers over depth, convention paper, as in Pan et al., Fig. 3. Dots: heads; lines: means over the heads of a layer. The thin grey strip at zero holds 95 % of the layer means that random directions would give each of these models. Computed elsewhere."}, "image": {"alt": "Curves of three real models. All start high, between 0.6 and 0.9, and fall to about 0.1 in the middle. Two of them rise again at the end, to about 0.4, and one falls below zero. A thin grey strip marks chance."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real", "caption": "The weighted cosine of real vision transformers over depth, convention paper, as in Pan et al., Fig. 3. Dots: heads; lines: means over the heads of a layer. The thin grey strip at zero holds 95 % of the layer means that random directions would give each of these models. Computed elsewhere, except for models listed as computed under *Where these numbers come from*."}, "image": {"alt": "Curves of three real models. All start high, between 0.6 and 0.9, and fall to about 0.1 in the middle. Two of them rise again at the end, to about 0.4, and one falls below zero. A thin grey strip marks chance."}}
 from statistics import NormalDist
 
 import matplotlib.pyplot as plt
@@ -54,7 +54,7 @@ SHORT |= {"vit_tiny_patch16_224.augreg_in21k_ft_in1k": "ViT"}
 SHORT |= {"vit_small_patch14_dinov2.lvd142m": "DINOv2"}
 model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 kept = {name: stored.trend(name) for name in stored.names("null_band")}
-fresh = {n: modes.trend(of) for n, of in live(MODELS).items()} if MODELS else {}
+fresh = {n: modes.trend(of) for n, of in live(MODELS).items()}
 elsewhere = kept | fresh
 own = modes.trend(model)
 real = elsewhere if is_embedded(model) else elsewhere | {model.name: own}
@@ -65,7 +65,8 @@ fig, ax = plt.subplots(figsize=(7.5, 5), layout="constrained")
 for found in real.values():
     plots.band(ax, found.null.sel(convention="paper"), "")
 for name, curve in raw.items():
-    plots.trend(ax, curve, f"{called[name]}: {name}", looks[name])
+    label = f"{SHORT[name]}: {name}" if name in SHORT else name
+    plots.trend(ax, curve, label, looks[name])
 ax.set_ylabel("weighted cosine")
 _ = fig.legend(fontsize=9, loc="outside lower center")
 
@@ -734,6 +735,8 @@ origins = {n: [found.attrs[key] for key in origin] for n, found in kept.items()}
 again = {n: abs(fresh[n] - kept[n]).weighted_cosine.max() for n in fresh if n in kept}
 differs = "; ".join(f"{n}, by {float(most):.0e} at most" for n, most in again.items())
 tell(differs=differs or "none", tensors=stored.tensors(kept))
+computed = [*fresh] if is_embedded(model) else [*(fresh | {model.name: own})]
+tell(computed=", ".join(computed) or "none")
 tell(
     origins="; ".join(
         f"{name}: fingerprint {weights}, code {code}, computed {day}"
@@ -744,9 +747,12 @@ tell(
 # %% [markdown]
 # :::{dropdown} Where these numbers come from
 # The curves of real models come from tables in the repository, made with this package from their weights.
-# {glue:text}`origins`. {glue:text}`tensors` Of models that are named in `MODELS` and at hand, the curves are computed
-# again. Those that differ from the stored ones: {glue:text}`differs`. The numbers of small models were computed by the run that made this page. Whether
-# small classifiers fall is judged in {doc}`04_training_objective`, over training runs.
+# {glue:text}`origins`. {glue:text}`tensors`
+#
+# Real models at hand, if `MODEL` or `MODELS` names them, are computed again. Computed by the run that made this
+# page: {glue:text}`computed`. Of these, the curves that differ from the stored ones: {glue:text}`differs`. The
+# same run computed the numbers of small models. Whether small classifiers fall is judged in
+# {doc}`04_training_objective`, over training runs.
 # :::
 #
 # The paper's Fig. 3 has no intervals, and its 16 models differ in data, size and training at once. Such

@@ -21,7 +21,7 @@ MODEL = "tiny-supervised"
 # IMAGES, IMAGE_SIZE: not needed here: the answer comes from the weights alone
 IMAGES = ""
 IMAGE_SIZE = 0
-# MODELS: models at hand, which are drawn beside those that are stored
+# MODELS: models beside it; those at hand are computed and drawn with those that are stored
 MODELS = []
 # Random weights in place of the trained ones, to see what the verdicts become
 UNTRAINED = False
@@ -331,7 +331,7 @@ tell(fresh=" and ".join(f"{value:+.2f}" for value in fresh))
 # ±{glue:text}`half` around its estimate. So we would have told a difference larger than that. If the estimate
 # and the spread over runs stay as they are, {glue:text}`runs_needed` runs would tell.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-contrasts", "caption": "Pale dots: training runs; the marker below them: their mean; the bar: its 95 % interval over runs. Below the line: other models, one run each; real ones computed elsewhere."}, "image": {"alt": "Three panels with a row for each goal and, below a line, for each real model: dots for training runs with mean and interval, for the mean over all layers, for late minus early layers, and for late layers."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-contrasts", "caption": "Pale dots: training runs; the marker below them: their mean; the bar: its 95 % interval over runs. Below the line: other models, one run each; computed elsewhere, except for those listed as computed under *Where these numbers come from*."}, "image": {"alt": "Three panels with a row for each goal and, below a line, for each real model: dots for training runs with mean and interval, for the mean over all layers, for late minus early layers, and for late layers."}}
 tables = {name: stored.read("modes", name) for name in stored.names("modes")}
 elsewhere = {n: table.sel(convention="paper") for n, table in tables.items()}
 mine = family.stack().tolist()
@@ -341,11 +341,12 @@ computed = {n: qk.weighted_cosine(of, convention="paper") for n, of in fresh.ite
 again = {n: float(abs(computed[n] - real[n]).max()) for n in computed if n in real}
 real |= computed
 differs = "; ".join(f"{n}, by {most:.0e} at most" for n, most in again.items())
-tell(differs=differs or "none")
+tell(differs=differs or "none", computed=", ".join(computed) or "none")
 tell(beside=", ".join(real), tensors=stored.tensors(elsewhere))
 panels = {"all layers": level, "late − early": turn, "late layers": late}
-fig, axes = plt.subplots(1, 3, figsize=(7.5, 4.2), sharey=True, layout="constrained")
-labels = [*curves, *(name.partition(".")[0] for name in real)]
+labels = [*curves, *(name.replace(".", "\n", 1) for name in real)]
+room = (7.5, 1.7 + 0.28 * len(labels))
+fig, axes = plt.subplots(1, 3, figsize=room, sharey=True, layout="constrained")
 of_real = plots.looks(real)
 for ax, (label, number) in zip(axes, panels.items(), strict=True):
     for at, (objective, of) in enumerate(curves.items()):
@@ -593,10 +594,12 @@ ledger.Rows(rows)
 # The embedded models are in the repository, and the run that made this page computed their cosines from the
 # weights. The five questions were fixed when there were three runs of each goal. With `UNTRAINED = True` in
 # the parameters, the page uses random weights in place of the trained ones, and no claim holds: a test of the
-# book checks this. The real models in {numref}`fig-contrasts`
-# ({glue:text}`beside`) are *computed elsewhere*, except for those that
-# `MODEL` and `MODELS` name and that are at hand. Of these, the numbers that differ from the stored ones:
-# {glue:text}`differs`. {glue:text}`tensors`
+# book checks this.
+#
+# Below the line of {numref}`fig-contrasts` are {glue:text}`beside`. Their numbers were *computed elsewhere*,
+# except for models at hand that `MODEL` or `MODELS` names. Computed by the run that made this page:
+# {glue:text}`computed`. Of these, the numbers that differ from the stored ones: {glue:text}`differs`.
+# {glue:text}`tensors`
 # :::
 #
 # ## What was found

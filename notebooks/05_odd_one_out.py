@@ -27,7 +27,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models whose stored numbers are drawn; none: all that are stored
+# MODELS: models whose stored numbers are drawn, none is computed; where none of them has any:
+# all that are stored
 MODELS = []
 # How many drawn scenes each model is studied on
 COUNT = 96

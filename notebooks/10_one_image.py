@@ -27,7 +27,8 @@ MODEL = "tiny-supervised"
 IMAGES = ""
 # IMAGE_SIZE: the side of the pictures that the model gets, in pixels; 0: as it is used by default
 IMAGE_SIZE = 0
-# MODELS: models whose stored numbers stand beside it; where none of them has any: all that are stored
+# MODELS: models whose stored numbers stand beside it, none is computed; where none of them has any:
+# all that are stored
 MODELS = []
 # Which picture, counted from 0 in the order of the file names
 PICTURE = 3

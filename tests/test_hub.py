@@ -26,17 +26,20 @@ import pytest
 import timm
 import torch
 import transformers as hf
+import yaml
 from huggingface_hub import constants
 from safetensors.torch import save_file
 from timm.data import create_transform
 
 import qkutils as qk
-from qkutils import cli, models
+from qkutils import book, cli, models
+from qkutils.models import _catalogue
 from qkutils.models._catalogue import entry, recipes
 
 NAME = "google/vit-base-patch32-384"
 TIMM = "test_vit.r160_in1k"  # timm's smallest
 DEIT = "deit_tiny_distilled_patch16_224.fb_in1k"
+TINY = "deit_tiny_patch16_224.fb_in1k"  # the first that publishing fetches
 SIZES: dict[str, Any] = {
     "hidden_size": 96,
     "num_hidden_layers": 2,
@@ -356,6 +359,49 @@ def test_the_hubs_own_settings_count(there, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "weights" / NAME / "model.safetensors").is_file()
+
+
+# ---- publishing ----------------------------------------------------------------------------------
+
+PUBLISH = Path(__file__).parents[1] / ".github" / "workflows" / "publish.yml"
+
+
+@pytest.fixture
+def checkout(hub, fill, tmp_path, monkeypatch) -> Path:
+    """Where publishing runs: `make` writes down its last argument, and the hub has one model."""
+    where = tmp_path / "checkout"
+    for path, line in {
+        ".venv/bin/qkutils": f'exec "{sys.executable}" -m qkutils "$@"',
+        "bin/make": 'for last; do :; done; printf %s "$last" >made',
+    }.items():
+        (where / path).parent.mkdir(parents=True)
+        (where / path).write_text(f"#!/bin/sh\n{line}\n")
+        (where / path).chmod(0o755)
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    settings["PATH"] = f"{where / 'bin'}:{os.environ['PATH']}"
+    for key, value in settings.items():
+        monkeypatch.setenv(key, value)
+    save_file(fill(timm.create_model(TINY), seed=2).state_dict(), where / "random")
+    hub.files[f"timm/{TINY}/model.safetensors"] = (where / "random").read_bytes()
+    return where
+
+
+def test_publishing_compares_what_the_hub_gave_and_what_is_stored(checkout, monkeypatch):
+    def run(step: dict) -> int:
+        return subprocess.run(["bash", "-e", "-c", step["run"]], cwd=checkout).returncode
+
+    steps = yaml.safe_load(PUBLISH.read_text("utf-8"))["jobs"]["publish"]["steps"]
+    fetch, build = (step for step in steps if "run" in step)
+    assert run(fetch) == 1 and fetch["continue-on-error"]
+    assert os.listdir(checkout / "weights") == [f"{TINY}.safetensors"]
+    assert run(build) == 0
+    compared = (checkout / "made").read_text().removeprefix("MODELS=").split()
+    assert set(compared) == set(book.stored.names())  # this model's are among them
+    for key, value in build["env"].items():
+        monkeypatch.setenv(key, value.replace("${{ github.workspace }}", str(checkout)))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setitem(_catalogue._by_any_name()[TINY], "fingerprint", "")
+    assert book.live(compared) == {TINY: TINY}
 
 
 # ---- preprocessing -------------------------------------------------------------------------------

@@ -110,13 +110,13 @@ def spread(items: Any, count: int) -> Sequence:
     return Records([n * len(items) // count for n in range(count)], items.__getitem__)
 
 
-def live(names: Sequence[str] = ()) -> dict[str, str]:
+def live(names: Sequence[str]) -> dict[str, str]:
     """Find which models of a comparison are at hand; of the others, numbers have to be stored.
 
     Parameters
     ----------
     names
-        What `load` takes.  Without, all that are at hand; of the embedded ones the first seeds.
+        What `load` takes.
 
     Returns
     -------
@@ -134,9 +134,6 @@ def live(names: Sequence[str] = ()) -> dict[str, str]:
     >>> qk.book.live(["tiny-dino"])
     {'tiny-dino': 'tiny-dino'}
     """
-    if not names:
-        later_seeds = set(qk.models.family().drop(columns=0).stack())
-        return {name: name for name in qk.models.at_hand() if name not in later_seeds}
     found = {}
     for name in names:
         try:
