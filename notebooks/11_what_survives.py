@@ -53,8 +53,9 @@ from qkutils.book import ledger, report, stacked, tell
 # %% [markdown]
 # ## How a claim is judged
 #
-# One rule judged every claim of this book. It was fixed before the numbers were computed. It looks at the
-# interval, and at a margin below which an effect is too small to matter.
+# One rule judged every claim of this book. It looks at the interval, and at a margin below which an effect is too
+# small to matter. Its margins were fixed after version 0.1 of this book had been seen, and before the numbers below
+# were computed.
 #
 # | the 95 % interval … | verdict |
 # |---|---|
