@@ -68,6 +68,9 @@ from qkutils.book import ledger, report, stacked, tell
 # Two of these verdicts look alike and are not. *None larger than* is knowledge: the effect is small. *Cannot be
 # told* is ignorance: the effect may be large, and we would not see it.
 #
+# Every claim has a null. Where a row names no null, it is zero: the row is a difference, a correlation, or an excess
+# from which the null has been subtracted.
+#
 # ## All claims
 
 # %%
@@ -144,7 +147,7 @@ table(of_paper)
 
 # %% [markdown]
 # The number before a claim is that of its chapter. *Pan et al.* means that the paper makes the claim. The small print
-# says on which models and pictures it was judged here; they are seldom the paper's.
+# says on which models and pictures it was judged here.
 #
 # ### What this book adds
 
