@@ -188,19 +188,20 @@ stacked(shown.reset_index())
 # %% tags=["hide-input"]
 unknown = rows[rows.short == statistics.CANNOT_BE_TOLD]
 needed = unknown.verdict.str.extract(r"less than ±([\d.]+)")[0].astype(float)
-width = (unknown.high - unknown.low) / 2
-times = ((width / needed) ** 2).clip(lower=1)
+ends = [unknown.high - unknown.estimate, unknown.estimate - unknown.low]
+width = np.maximum(*ends)
+times = (width / needed) ** 2
 tell(unknown=len(unknown), times_median=float(times.median()))
 told = {
     "claim": unknown.claim + " [" + unknown.subject + ", over " + unknown.over + "]",
     "interval now": width.map("±{:.2f}".format),
     "would tell": needed.map("±{:.2f}".format),
-    "times the data": times.map("{:.0f}".format),
+    "times the data": times.map(lambda n: f"{n:.0f}" if n >= 1.5 else "just over 1"),
 }
 stacked(pd.DataFrame(told).reset_index(drop=True))
 
 # %% [markdown]
-# {glue:text}`unknown` claims cannot be told. An interval shrinks with the square root of the number of runs,
+# {glue:text}`unknown` claims cannot be told. *Interval now* is the longer of the interval's two sides. An interval shrinks with the square root of the number of runs,
 # pictures or heads behind it. So an interval of half the width needs four times as much data. The column *times
 # the data* follows from this. Its median is {glue:text}`times_median:.0f`.
 #
