@@ -17,20 +17,6 @@
 #
 # Ten chapters put claims to the test. Each claim has a number, an interval and a null. This chapter puts them
 # side by side. Which of them would you still defend tomorrow?
-#
-# **Where we stand.** Every chapter wrote its verdicts into one {term}`ledger`. Nobody has yet looked at all of
-# them at once, and asked what they say together.
-#
-# :::{admonition} Before you start
-# **After this chapter you can**
-# - say which claims of the paper hold here, which do not, and which could not be told;
-# - tell a small effect from an effect that is not known;
-# - name the experiment that would settle an open claim.
-#
-# **You need** the other chapters, or at least their section *What was found*.
-#
-# **Time**: 30 minutes with a pencil. It runs in seconds, with no GPU and no network.
-# :::
 
 # %% tags=["parameters", "hide-input"]
 # MODEL, MODELS, IMAGES: this chapter reads what the others judged
@@ -50,7 +36,51 @@ from qkutils import statistics
 from qkutils.views import figures as plots
 from qkutils.book import ledger, report, stacked, tell
 
+# %% tags=["hide-input"]
+rows = ledger.read()
+rows["short"] = rows.verdict.str.split(" (", regex=False).str[0]
+rows["short"] = rows.short.str.replace(r"(than) [\d.]+", r"\1 the margin", regex=True)
+HOLDS, SMALL = statistics.HOLDS, f"{statistics.NONE_LARGER} the margin"
+ORDER = [HOLDS, SMALL, statistics.CANNOT_BE_TOLD, statistics.CONTRADICTED]
+
+# %% tags=["hide-input"]
+COLOURS = dict(zip(ORDER, (plots.PALETTE[n] for n in (2, 4, 7, 1)), strict=True))
+chapters = sorted(rows.chapter.unique())
+named = [f"{int(name[:2])}. {name[3:].replace('_', ' ')}" for name in chapters]
+
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-claims", "caption": "Verdicts of every chapter, counted. Left: claims of the paper. Right: claims of this book."}, "image": {"alt": "Two panels of stacked bars, one bar for each chapter, with the number of claims that hold, are smaller than the margin, cannot be told, or are contradicted."}}
+fig, axes = plt.subplots(1, 2, figsize=(7.5, 4.2), sharey=True, layout="constrained")
+for ax, whose in zip(axes, ledger.SAID_BY, strict=True):
+    left = np.zeros(len(chapters))
+    for verdict, colour in COLOURS.items():
+        those = rows[(rows.said_by == whose) & (rows.short == verdict)]
+        wide = those.groupby("chapter").size().reindex(chapters, fill_value=0).values
+        ax.barh(named, wide, left=left, color=colour, label=verdict)
+        left = left + wide
+    ax.set(xlabel="claims", title="Pan et al." if whose == "paper" else "this book")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+axes[0].invert_yaxis()
+_ = fig.legend(
+    *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4
+)
+
 # %% [markdown]
+# {numref}`fig-all-claims` counts the verdicts of all chapters. The next section says what the four verdicts mean.
+#
+# **Where we stand.** Every chapter wrote its verdicts into one {term}`ledger`. Nobody has yet looked at all of
+# them at once, and asked what they say together.
+#
+# :::{admonition} Before you start
+# **After this chapter you can**
+# - say which claims of the paper hold here, which do not, and which could not be told;
+# - tell a small effect from an effect that is not known;
+# - name the experiment that would settle an open claim.
+#
+# **You need** the other chapters, or at least their section *What was found*.
+#
+# **Time**: 30 minutes with a pencil. It runs in seconds, with no GPU and no network.
+# :::
+#
 # ## How a claim is judged
 #
 # One rule judged every claim of this book. It looks at the interval, and at a margin below which an effect is too
@@ -74,14 +104,9 @@ from qkutils.book import ledger, report, stacked, tell
 # ## All claims
 
 # %%
-rows = ledger.read()
-rows["short"] = rows.verdict.str.split(" (", regex=False).str[0]
-rows["short"] = rows.short.str.replace(r"(than) [\d.]+", r"\1 the margin", regex=True)
 counts = rows.groupby(["said_by", "short"]).size().unstack("said_by", fill_value=0)
 
 # %% tags=["hide-input"]
-HOLDS, SMALL = statistics.HOLDS, f"{statistics.NONE_LARGER} the margin"
-ORDER = [HOLDS, SMALL, statistics.CANNOT_BE_TOLD, statistics.CONTRADICTED]
 of_paper = rows[rows.said_by == "paper"]
 tell(
     claims=len(rows),
@@ -98,27 +123,6 @@ tell(
 counted = counts.reindex([*ORDER, statistics.NOT_RUN], fill_value=0)[["paper", "ours"]]
 counted = counted.set_axis(["Pan et al.", "this book"], axis="columns")
 stacked(counted.rename_axis("verdict").reset_index())
-
-# %% tags=["hide-input"]
-COLOURS = dict(zip(ORDER, (plots.PALETTE[n] for n in (2, 4, 7, 1)), strict=True))
-chapters = sorted(rows.chapter.unique())
-named = [f"{int(name[:2])}. {name[3:].replace('_', ' ')}" for name in chapters]
-
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-all-claims", "caption": "Verdicts of every chapter, counted. Left: claims of the paper. Right: claims of this book."}, "image": {"alt": "Two panels of stacked bars, one bar for each chapter, with the number of claims that hold, are smaller than the margin, cannot be told, or are contradicted."}}
-fig, axes = plt.subplots(1, 2, figsize=(7.5, 4.2), sharey=True, layout="constrained")
-for ax, whose in zip(axes, ledger.SAID_BY, strict=True):
-    left = np.zeros(len(chapters))
-    for verdict, colour in COLOURS.items():
-        those = rows[(rows.said_by == whose) & (rows.short == verdict)]
-        wide = those.groupby("chapter").size().reindex(chapters, fill_value=0).values
-        ax.barh(named, wide, left=left, color=colour, label=verdict)
-        left = left + wide
-    ax.set(xlabel="claims", title="Pan et al." if whose == "paper" else "this book")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-axes[0].invert_yaxis()
-_ = fig.legend(
-    *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4
-)
 
 # %% [markdown]
 # The ledger holds {glue:text}`claims` claims from {glue:text}`chapters` chapters. The paper makes
