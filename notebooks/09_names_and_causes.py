@@ -938,6 +938,9 @@ for claim, label in of_each.items():
     for run, one in zip(runs, found[label], strict=True):
         every = {"subject": f"{run}, {count} modes", "over": heads}
         every["seen"] = "cosine" in label
+        if label == shared:
+            low, high = by_chance_alone(run, "share")
+            every["more"] = f"shuffled within heads: {low:+.2f} to {high:+.2f}"
         rows.append(ledger.claim(claim, one, 1, "correlation", **every))
 ledger.Rows(rows)
 
