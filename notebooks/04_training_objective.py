@@ -81,8 +81,8 @@ for ax, (goal, shown) in zip(axes, goals.items(), strict=True):
 # ## One world, one network, several goals
 #
 # Here everything is the same except the goal, as far as possible. All embedded models have the same
-# architecture. Models with the same seed started from the same random weights. They saw the same scenes in the same order, and the optimiser was the same. What differs is the
-# goal:
+# architecture. Models with the same seed started from the same random weights. They saw the same scenes in the
+# same order, and the optimiser was the same. What differs is the goal:
 #
 # - *supervised*: say in what an object is odd, and name its kind and colour;
 # - *simmim*: see half of the patches, and predict the pixels of the others {cite}`xie2022simmim`;
