@@ -671,10 +671,10 @@ for name, of in less_real.items():
 # the subtraction it moves by {glue:text}`own_fall`. The difference comes from the tokens alone.
 #
 # **In real classifiers the subtraction leaves no clear fall.** With the anisotropy of {glue:text}`less_images`
-# images of ImageNet subtracted, DeiT moves by {glue:text}`deit_less`, and ViT by {glue:text}`vit_less`. Their
-# anisotropy falls with depth, too: it moves by {glue:text}`deit_alike` and {glue:text}`vit_alike`. That is at least
-# as far as their curves move. These numbers were computed elsewhere, for the
-# {doc}`replication report <../book/report>`. The report does not put this question to DINOv2.
+# images of ImageNet subtracted, DeiT moves by {glue:text}`deit_less`, and ViT by {glue:text}`vit_less`. The
+# anisotropy alone moves by {glue:text}`deit_alike` and {glue:text}`vit_alike`, at least as far down as their curves.
+# These numbers were computed elsewhere, for the {doc}`replication report <../book/report>`. The report does not put
+# this question to DINOv2.
 #
 # So read the left panel as a warning, and be careful with the right one. The weighted cosine is about directions
 # of weights, and the anisotropy is about tokens. A centre token also encodes its place, which all images share.
