@@ -338,9 +338,10 @@ tell(right_figure=fig)
 #
 # Perhaps the missing object leaves a hole in the lattice. Or the model sees that the lattice is perfectly
 # regular: only where position is odd do the distractors stand exactly in line. Or it sees that these scenes
-# have smaller objects, so that there is room to move one. Their radius is 0.30 of the lattice's pitch.
-# Elsewhere objects mostly have 0.34 to 0.45. Each guess can be tested, since we can redraw a scene with one
-# thing changed.
+# have smaller objects, so that there is room to move one. The largest radius in these scenes is
+# {glue:text}`small_radius:.2f` of the lattice's pitch. Elsewhere the largest object of a scene mostly has
+# {glue:text}`usual_from:.2f` to {glue:text}`usual_to:.2f`. Each guess can be tested, since we can redraw a scene
+# with one thing changed.
 
 # %%
 f = qk.world.draw(evaluate.HELD_OUT_SCENES, 0, MANY, odd=["position"])
@@ -349,7 +350,7 @@ is_target = (f.role == qk.world.TARGET)[..., None]
 torch.manual_seed(0)
 room = (0.5 - f.radius)[..., None]  # how far an object may move within its cell
 scattered = room * (2 * torch.rand(f.offset.shape) - 1)
-small = 0.30 * none.radius / none.radius.amax(1, keepdim=True)
+small = f.radius.max() * none.radius / none.radius.amax(1, keepdim=True)
 changed = {
     "target put in line": replace(f, offset=f.offset.masked_fill(is_target, 0)),
     "others scattered": replace(f, offset=f.offset.where(is_target, scattered)),
@@ -397,14 +398,19 @@ for ax in axes.flat:
     ax.set_axis_off()
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-size", "caption": "Scenes in which nothing is odd, with objects redrawn at several sizes: how often the model calls them odd in position. Thin lines: training runs. Dotted: the size of objects in scenes whose position is odd. Grey: sizes in most other scenes."}, "image": {"alt": "A curve that stays near one for small objects and falls to zero for large ones, with a dotted line where it begins to fall."}}
+usual = [odd for odd in WITH_TARGET if odd not in ("position", "size")]
+usual = torch.cat([drawn[odd].factors.radius.amax(1) for odd in usual])
+usual_from, usual_to = float(usual.min()), float(usual.max())
+small_radius = float(f.radius.max())
+tell(small_radius=small_radius, usual_from=usual_from, usual_to=usual_to)
 radii = np.array([0.26, 0.28, 0.30, 0.32, 0.34, 0.38, 0.42])
 unit = none.radius / none.radius.amax(1, keepdim=True)
 curve = np.stack(
     [says_position(replace(none, radius=float(r) * unit), 60) for r in radii]
 )
 fig, ax = plt.subplots(figsize=(7.5, 3), layout="constrained")
-ax.axvspan(0.34, 0.45, label="other scenes", **plots.CHANCE)
-ax.axvline(0.30, color="0.3", ls=":", label="scenes odd in position")
+ax.axvspan(usual_from, usual_to, label="other scenes", **plots.CHANCE)
+ax.axvline(small_radius, color="0.3", ls=":", label="scenes odd in position")
 ax.plot(radii, curve, color=colour, lw=0.8, alpha=0.6)
 ax.plot(radii, curve.mean(1), "-o", color=colour, lw=2, label="mean over runs")
 ax.set(
@@ -443,7 +449,7 @@ for name in ("line", "scatter"):
 # And why does the model do *better* without the target? It is not the hole that the target leaves. Hide the
 # distractor that shows most instead, and the share rises too, from {glue:text}`is_drawn:.2f` to
 # {glue:text}`is_one_gone:.2f`; with the target hidden it is {glue:text}`is_gone:.2f`. With one large object
-# gone, less speaks for another answer. That is our reading, not a test.
+# gone, the model may see less evidence for any other answer. That is our reading, not a test.
 #
 # The scenes allow this short cut, so training rewarded it. The curve of {numref}`fig-size` was asked after we had seen that the answer
 # survives hiding.

@@ -60,10 +60,9 @@ for ax, (goal, shown) in zip(axes, goals.items(), strict=True):
 # To fill in a patch, it may help to look at patches like it. To find the odd object, it may help to look at
 # what differs. **Does the goal decide whether tokens look for tokens like themselves?**
 #
-# *Where we stand.* {doc}`03_cosine_trends` measured real models. Two classifiers ended in opposite ways, and a
-# model without labels ended like one of them. Pan et al. (section 4.2) suspect the training objective, but
-# their 16 models differ in many things at once: data, size, schedule, authors. Here everything is the same
-# except the goal, as far as possible.
+# *Where we stand.* {doc}`03_cosine_trends` measured real models, and two classifiers ended in opposite ways. Pan
+# et al. (section 4.2) suspect the training objective, but their 16 models also differ in data, size, schedule and
+# authors.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
@@ -81,9 +80,9 @@ for ax, (goal, shown) in zip(axes, goals.items(), strict=True):
 #
 # ## One world, one network, several goals
 #
-# All embedded models have the same architecture. Models with the same seed started from the same random
-# weights. They saw the same scenes in the same order, and the optimiser was the same. What differs is the
-# goal:
+# Here everything is the same except the goal, as far as possible. All embedded models have the same
+# architecture. Models with the same seed started from the same random weights. They saw the same scenes in the
+# same order, and the optimiser was the same. What differs is the goal:
 #
 # - *supervised*: say in what an object is odd, and name its kind and colour;
 # - *simmim*: see half of the patches, and predict the pixels of the others {cite}`xie2022simmim`;
@@ -109,6 +108,9 @@ cards = {
     ).mean()
     for objective, by_seed in names.items()
 }
+sorts = len(qk.world.KINDS) * len(qk.world.COLOURS)
+answers = len(qk.world.ODD_FACTORS)
+tell(sorts=sorts, answers=answers, odd_chance=1 / answers)
 tell(interpolated=f"{cards['simmim']['by interpolation']:.2f}")
 for goal in ("simmim", "simmim-continued"):
     tell(**{f"error_{goal}": f"{cards[goal]['masked error']:.2f}"})
@@ -126,10 +128,10 @@ table.map("{:.2f}".format).replace("nan", "–").rename_axis(columns="mean over 
 # and what was measured.
 #
 # - *Linear probe*: a linear classifier on frozen features names the kind and colour of the distractors.
-#   Chance is 1 in 36, and even random features tell much: compare with the last row.
+#   Chance is 1 in {glue:text}`sorts`, and even random features tell much: compare with the last row.
 # - *Nearest neighbours*: the ten scenes with the most similar features vote on the same answer.
-# - *Odd factor*: the share of right answers to "what is odd?". Chance is 1 in 7. Part of this can be guessed
-#   from the distractors ({doc}`02_embedded_world`).
+# - *Odd factor*: the share of right answers to "what is odd?". Chance is 1 in {glue:text}`answers`. Part of this
+#   can be guessed from the distractors ({doc}`02_embedded_world`).
 #
 # What a SimMIM model was trained for is judged by the mean absolute error of hidden pixels. It is
 # {glue:text}`error_simmim` for *simmim* and {glue:text}`error_simmim-continued` for *simmim-continued*, whose
@@ -157,6 +159,9 @@ table.map("{:.2f}".format).replace("nan", "–").rename_axis(columns="mean over 
 # :class: tip
 # Which goal makes tokens look most for similar tokens? To predict a hidden patch from the visible ones? To
 # find the odd object among similar ones? Or to recognise that two crops come from one scene?
+#
+# Then the SimMIM model gets the labels, and learns to say what is odd. How far will its curve move towards the
+# curve of *supervised*: all the way, half the way, or not at all?
 # :::
 #
 # ## The answers
@@ -191,7 +196,7 @@ plt.close(fig)
 tell(objectives_figure=fig)
 
 # %% [markdown]
-# ::::{dropdown} Answer to the prediction
+# ::::{dropdown} Answer to the first prediction
 # :::{glue:figure} objectives_figure
 # :name: fig-objectives
 # :alt: One panel for each goal. The three SimMIM panels lie high above the grey band at all depths. The supervised curves start high and fall into it; the curves of dino rise out of it.
@@ -372,13 +377,6 @@ _ = axes[0].set_ylim(len(labels) - 0.5, -0.5)
 # network, and changes the goal. If naming the odd object needs other cosines, they should move towards those
 # of *supervised*. But cosines may also move simply because training goes on. To be fair, we also train a copy
 # for equally long, at the same rate, *without* labels. If both copies change alike, labels are not the cause.
-#
-# :::{admonition} Predict, then look
-# :class: tip
-# The SimMIM model now gets the labels, and learns to say what is odd. How far will its curve move towards the
-# curve of *supervised*: all the way, half the way, or not at all?
-# :::
-#
 
 # %% tags=["hide-input"]
 start, end = curves["simmim"], curves["simmim-finetuned"]
@@ -440,7 +438,7 @@ fig.legend(fontsize=9, loc="outside lower center", ncols=4)
 tell(finetuning_figure=fig)
 
 # %% [markdown]
-# ::::{dropdown} Answer
+# ::::{dropdown} Answer to the second prediction
 # Hardly at all. Over all layers the fine-tuned model stays where SimMIM was ({glue:text}`kept`), and remains
 # {glue:text}`tuned_level` above *supervised*. Against the copy that trained on without labels, the change is
 # {glue:text}`labels`.
@@ -457,7 +455,7 @@ tell(finetuning_figure=fig)
 # ::::
 #
 # **The network learns the new task and keeps its old cosines.** After fine-tuning it names the odd factor in
-# {glue:text}`odd` of the scenes, where chance is 0.14. (With labels from the start it is
+# {glue:text}`odd` of the scenes, where chance is {glue:text}`odd_chance:.2f`. (With labels from the start it is
 # {glue:text}`scratch`.) Its matrices $M$ have moved: the change is {glue:text}`change` % of their norm. But its
 # cosines stay, even head by head. In {numref}`fig-finetuning` the fine-tuned heads lie on the diagonal:
 # within a seed their correlation with the heads before is {glue:text}`kept_low` to {glue:text}`kept_high`.
