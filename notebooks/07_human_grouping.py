@@ -65,7 +65,7 @@ asking = int(np.flatnonzero(cut == numbers[areas.argmax()])[0])
 image = qk.pictures_of([segmented[scene].image], model).read(0)[None]
 attention = qk.observed_attention(model, image).isel(image=0)
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-grouping-opening", "caption": "One picture, its segments on the patch grid (each in a colour of its own, dark: none), and the attention of the framed patch in two heads. The heads were chosen: of all heads of this model, one follows segments most and one least. Attention is shown on patches, as shares that sum to 1."}, "image": {"alt": "Four panels: a picture with a framed patch, its segments in colours, and two maps of attention, one concentrated on the segment of the framed patch and one not."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-grouping-opening", "caption": "One picture, its segments on the patch grid (each in a colour of its own, dark: none), and the attention of the framed patch in two heads. The heads were chosen: of all heads of this model, one follows segments most and one least. Attention is shown on patches, as shares that sum to 1."}, "image": {"alt": "Four panels: a picture with a framed patch, its segments in colours, and two maps of attention. One map lies on the segment of the framed patch, the other does not."}}
 fig, axes = plt.subplots(1, 4, figsize=(7.5, 2.3), layout="constrained")
 rows, columns = model.grid
 axes[0].imshow(qk.pictures.visible(model, image)[0], extent=(0, columns, rows, 0))
@@ -92,8 +92,8 @@ tell(
 )
 
 # %% [markdown]
-# In the head in {glue:text}`most`, the framed patch of {numref}`fig-grouping-opening` attends to its own
-# object. In the head in {glue:text}`least`, it attends elsewhere. We chose both heads. What do heads do that
+# In {glue:text}`most`, the framed patch of {numref}`fig-grouping-opening` attends to its own
+# object. In {glue:text}`least`, it attends elsewhere. We chose both heads. What do heads do that
 # nobody chose? And do they follow *segments*, or only what lies near?
 #
 # **Where we stand.** {doc}`05_odd_one_out` showed that a share of attention means nothing without a null for
@@ -107,7 +107,8 @@ tell(
 #
 # **You need** {doc}`05_odd_one_out`: shares of attention, geometry-matched nulls.
 #
-# **Time**: 45 minutes with a pencil, and about a minute to run. Runs with no GPU and no network.
+# **Time**: 45 minutes to read with a pencil, 15 minutes for the exploration, 60 minutes to teach. The computer
+# needs about a minute, no GPU and no network.
 # :::
 #
 # ## How to compare
@@ -212,9 +213,10 @@ tell(
 # :::{dropdown} The answer
 # Over all pairs, the first third of the layers gives the same segment {glue:text}`raw` more than other
 # segments, in units of even attention. At equal displacement and above the null, {glue:text}`remains` of this
-# difference remains. So most of what looks like grouping in early layers is nearness
-# ({numref}`fig-matching`).
+# difference remains ({numref}`fig-matching`).
 # :::
+#
+# So most of what looks like early grouping is nearness: {glue:text}`remains` of the difference is left.
 #
 # ## Early layers group, and not all models stop
 #
@@ -222,7 +224,7 @@ tell(
 # zero ({glue:text}`early`). In the two classifiers it fades with depth, as the paper says. In DINOv2, which
 # learned without labels, it does not.
 #
-# How large is an excess of 0.4? It needs a ceiling and a floor.
+# How large is such an excess? It needs a ceiling and a floor.
 #
 # - **Ceiling: people.** Imagine attention that spreads evenly over one person's segment. Let the *other* people
 #   judge it. No model should be expected to agree with people better than people do.
@@ -319,7 +321,7 @@ def runs_of(row, world):
 family = models.family()
 by_objective = {name: runs_of(row, world) for name, row in family.iterrows()}
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-grouping", "caption": "Excess of attention on the patch's own object, objects alone, at equal displacement. Thin: training runs. Thick: their mean. Mean over heads and scenes."}, "image": {"alt": "One panel for each training objective with thin curves of training runs over depth and their thick mean, all of them mostly above zero but for the untrained one at zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-grouping", "caption": "Excess of attention on the patch's own object, objects alone, at equal displacement. Thin: training runs. Thick: their mean. Mean over heads and scenes."}, "image": {"alt": "One panel for each training objective. Thin curves of training runs over depth and their thick mean lie mostly above zero; those of the untrained models lie at zero."}}
 fig, axes = plt.subplots(
     2, 3, figsize=(7.5, 4.4), sharex=True, sharey=True, layout="constrained"
 )
@@ -425,6 +427,8 @@ tell(trapped=statistics.text(with_background))
 # outvote the objects. The negative number says that objects attract attention. It says nothing about grouping.
 # :::
 #
+# So counting the background turns {glue:text}`level` into {glue:text}`trapped`.
+#
 # People's segments in photographs cover the whole picture, sky and grass included. So part of the fall in late
 # layers of {numref}`fig-people` may be this trap again. BSDS500 does not say which segments are background.
 #
@@ -467,8 +471,8 @@ tell(
 # cosine ({doc}`03_cosine_trends`)? And what of the head that follows segments most?
 #
 # :::{dropdown} What you may have found
-# The head is in {glue:text}`least`, with an excess of {glue:text}`avoided`. Its weighted cosine is
-# {glue:text}`cosine_least:+.2f`. The head in {glue:text}`most` has {glue:text}`cosine_most:+.2f`. A cosine above
+# It is {glue:text}`least`, with an excess of {glue:text}`avoided`. Its weighted cosine is
+# {glue:text}`cosine_least:+.2f`. The head that follows segments most, {glue:text}`most`, has {glue:text}`cosine_most:+.2f`. A cosine above
 # zero says that a head looks for tokens like the asking one. Like tokens often lie in one segment. But a
 # cosine comes from the weights alone, so the two need not agree.
 # :::
