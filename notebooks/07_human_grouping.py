@@ -235,7 +235,7 @@ tell(
 # paper's claim is {glue:text}`dinov2_verdict`. The interval ends close to zero. With one that is wide enough for
 # all {glue:text}`of_real` rows of real models at once, zero is {glue:text}`dinov2_zero`.
 #
-# How large is such an excess? It needs a ceiling and a floor.
+# How large is an early excess of {glue:text}`early`? It needs a ceiling and a floor.
 #
 # - **Ceiling: people.** Imagine attention that spreads evenly over one person's segment. Let the *other* people
 #   judge it. No model should be expected to agree with people better than people do.
@@ -523,9 +523,13 @@ def corrected(found):
 # %% tags=["hide-input"]
 is_early = "In the first third of the layers, attention groups as people do."
 is_less = "Attention groups less in the last third of the layers than in the first."
+paper = {"said_by": "paper"}
 rows = [
-    of_photographs(words, of[n], way, n, said_by="paper", more=corrected(of[n]))
-    for words, of, way in ((is_early, early, 1), (is_less, turn, -1))
+    of_photographs(words, of[n], way, n, more=corrected(of[n]), form=form, **paper)
+    for words, of, way, form in (
+        (is_early, early, 1, ".2f"),
+        (is_less, turn, -1, ".3f"),
+    )
     for n in real
 ]
 is_more = "A layer of a real model groups more than colour alone could."
