@@ -433,7 +433,7 @@ for o in ("supervised", "simmim"):
 #
 # ## The raw shares, as the paper shows them
 #
-# Figure 2 of the paper {cite}`pan2024dissecting` shows the shares themselves, with the asking patch and
+# Pan et al., Fig. 2 {cite}`pan2024dissecting`, shows the shares themselves, with the asking patch and
 # without a null. Here is our version for the six objectives.
 #
 # :::{admonition} Predict, then look
@@ -459,6 +459,10 @@ family_figure(share_of, area, "share of attention")
 # too. Take *simmim*, early layers: *same* gets {glue:text}`simmim_raw_early:.2f` of the attention, more than its area
 # of {glue:text}`same_area:.2f`. But its excess is {glue:text}`simmim_same_early`: less than place and shape give.
 # :::
+#
+# So the raw share misleads about *same*. In early layers of *simmim*, *same* has a share of
+# {glue:text}`simmim_raw_early:.2f` on an area of {glue:text}`same_area:.2f`. Its excess is
+# {glue:text}`simmim_same_early`.
 #
 # ## From early to late
 #
@@ -594,7 +598,7 @@ size = {"figsize": (7.5, 3.2), "sharey": True, "layout": "constrained"}
 size["squeeze"] = False
 tell(tensors=stored.tensors(tables))
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models on drawn scenes (stored numbers): excess over the geometry-matched null, mean over heads, without the asking patch. Bands: 95 % intervals over scenes."}, "image": {"alt": "For each stored real model a panel with three curves over depth, for same, different and background, each with its interval, around a line at zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-real-shares", "caption": "Real models on drawn scenes (stored numbers): excess over the geometry-matched null, mean over heads, without the asking patch. Bands: 95 % intervals over scenes."}, "image": {"alt": "One panel for each stored real model. Three curves over depth, for same, different and background, each with its interval, around a line at zero."}}
 fig, axes = plt.subplots(1, len(drawn_models), **size)
 for ax, (name, of_model) in zip(axes[0], drawn_models.items(), strict=True):
     for (relation, colour), marker in zip(
@@ -736,7 +740,7 @@ tell(dinov2_late=statistics.text(real[dinov2]["late"]))
 # far from the photographs that they were trained on. Intervals over scenes ignore that each scene also carries
 # the nulls of two others.
 #
-# **Further reading.** The images of O3 and P3 {cite}`kotseruba2019saliency`; section 4.1 of the paper
+# **Further reading.** The images of O3 and P3 {cite}`kotseruba2019saliency`; Pan et al., section 4.1
 # {cite}`pan2024dissecting`.
 #
 # **Next.** Attention mixes all modes of a head: {doc}`06_same_object` asks of single modes whether their two

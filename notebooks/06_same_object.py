@@ -71,7 +71,7 @@ tell(high=names[0], low=names[1], high_same=agree[0], low_same=agree[1])
 tell(high_cosine=float(flat.max()), low_cosine=float(flat.min()))
 tell(high_exact=others[0], low_exact=others[1], k=in_scenes.attrs["k"])
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-best-scenes", "caption": "The best scenes of two modes: of the four strongest modes of every head, the one with the highest cosine (top) and the one with the lowest (bottom), for one of their two signs. Solid orange: the object that the query direction prefers. Dashed blue: the object that the key direction prefers. Both colours around one object: both directions prefer it."}, "image": {"alt": "Two rows of drawn scenes, one row for each mode. In each scene one object has an orange outline and one a blue outline; they often coincide in the first row and seldom in the second."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-best-scenes", "caption": "The best scenes of two modes, for one of their two signs. We looked at the four strongest modes of every head. Top: the mode with the highest cosine. Bottom: the mode with the lowest. Solid orange: the object that the query direction prefers. Dashed blue: the object that the key direction prefers. Both colours around one object: both directions prefer it."}, "image": {"alt": "Two rows of drawn scenes, one row for each mode. In each scene one object has an orange outline and one a blue outline; they often coincide in the first row and seldom in the second."}}
 fig, axes = plt.subplots(2, len(rows[0]), figsize=(7.5, 3.4), layout="constrained")
 for line, name, ranked in zip(axes, names, rows, strict=True):
     for ax, (place, query, key) in zip(line, ranked, strict=True):
@@ -86,8 +86,7 @@ for line, name, ranked in zip(axes, names, rows, strict=True):
 # its directions agree in {glue:text}`low_same` of {glue:text}`k`.
 #
 # **Where we stand.** {doc}`03_cosine_trends` measured how alike the two directions of a mode are, without any
-# picture. {doc}`05_odd_one_out` measured where attention goes, but attention mixes all modes. Here we look at
-# single modes in pictures.
+# picture. {doc}`05_odd_one_out` measured where attention goes in pictures, but attention mixes all modes.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
@@ -118,7 +117,7 @@ for line, name, ranked in zip(axes, names, rows, strict=True):
 # P = \frac{\sum_n \sigma_n\, p_n}{\sum_n \sigma_n} .
 # ```
 #
-# This is the paper's Figure 6 {cite}`pan2024dissecting`.
+# This is Pan et al., Fig. 6 {cite}`pan2024dissecting`.
 
 # %%
 SEED = 5_000_000  # scenes that no model was trained on
@@ -268,7 +267,7 @@ tell(both_verdict=statistics.verdict(both_nulls, 1, "same object"))
 # {glue:text}`random_level:.2f`, a difference of {glue:text}`over_random`. So far this confirms the paper. (Random
 # directions lie a little above blind chance, probably because the mean over a small object is more often extreme.)
 #
-# But look at other masks. They give {glue:text}`masks_level:.2f`: as much as the true masks, or more. The modes
+# But look at other masks, the harder null. They give {glue:text}`masks_level:.2f`: as much as the true masks, or more. The modes
 # minus other masks is {glue:text}`over_masks`.
 #
 # Is this difference fair? The masks of another scene cut across things, so they differ less from each other than
@@ -295,11 +294,11 @@ axes[0].set_ylabel("probability, over the null")
 legend_below(fig, axes[0])
 
 # %% [markdown]
-# The left panel of {numref}`fig-over-both` is what the paper's Figure 6 compares with chance. The right panel is
+# The left panel of {numref}`fig-over-both` is what Pan et al., Fig. 6, compares with chance. The right panel is
 # what is left for objects: {glue:text}`both_nulls` in the mean over layers, heads and the trained objectives.
 # Verdict: {glue:text}`both_verdict`. For {glue:text}`model` alone it is {glue:text}`own_both`, over scenes.
 #
-# ## What Figure 6 measures
+# ## What Pan et al., Fig. 6, measures
 #
 # If the objects do not make the probability, what does? Two similar directions make two similar maps, wherever the
 # objects are. So the probability should follow the weighted cosine, which knows no picture at all. And it should
@@ -349,7 +348,7 @@ legend_below(fig, axes[0])
 # nulls it is {glue:text}`r_excess_over_both`: nothing is left. This is no effect of mixing objectives. Within single
 # trained objectives the correlation (true masks) is {glue:text}`within_low:.2f` to {glue:text}`within_high:.2f`.
 #
-# So the probability of Figure 6 restates the cosine. It is correct as a number, but it needs no objects.
+# So the probability of Pan et al., Fig. 6, restates the cosine. It is correct as a number, but it needs no objects.
 #
 # ## Explore: move the masks
 #
@@ -461,7 +460,7 @@ real_change = {
 }
 images = {n: int(t.attrs["images"].split()[0]) for n, t in tables.items()}
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-camvid", "caption": "Real models on street scenes (CamVid, stored numbers), mean over heads, with 95 % intervals over pictures. Top: the probability and its nulls. Bottom: what is left over both nulls."}, "image": {"alt": "For each stored real model a panel with three curves over depth, modes, random directions and other masks, and below it a panel with the excess over both nulls around zero."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-camvid", "caption": "Real models on street scenes (CamVid, stored numbers), mean over heads, with 95 % intervals over pictures. Top: the probability and its nulls. Bottom: what is left over both nulls."}, "image": {"alt": "Two panels for each stored real model. Top: three curves over depth, for modes, random directions and other masks. Bottom: the excess over both nulls, around zero."}}
 size = {"figsize": (7.5, 4.8), "layout": "constrained", "squeeze": False}
 fig, axes = plt.subplots(2, len(drawn_models), sharex=True, sharey="row", **size)
 for (top, bottom), name in zip(axes.T, drawn_models, strict=True):
@@ -595,7 +594,7 @@ ledger.Rows(rows)
 # objects by chance, so a small effect of objects can be lost in the subtraction. A number that objects do not make
 # is no proof that modes ignore objects: {doc}`08_mode_gallery` looks at modes one by one.
 #
-# **Further reading.** The paper's Figure 6 and its section on modes {cite}`pan2024dissecting`.
+# **Further reading.** Pan et al., Fig. 6 and the section on modes {cite}`pan2024dissecting`.
 #
 # **Next.** This chapter asked about single modes and single objects: {doc}`07_human_grouping` asks whether whole
 # attention maps follow the segments that people see.
