@@ -947,12 +947,13 @@ ledger.Rows(rows)
 #
 # ## What was found
 #
-# Do modes with a clear meaning matter more? A little; beyond what they carry, we cannot tell.
+# Do modes with a clear meaning matter more? In cross-entropy, a little; beyond what they carry, we cannot tell.
 #
 # - Removing one mode hardly costs accuracy: {glue:text}`mean_cost` points on average, {glue:text}`most_costly:.1%` at
 #   most ({glue:text}`most_costly_again:.1%` in the second run).
 # - Modes whose names explain more cost a little more: {glue:text}`named_matters`. Among modes that
-#   carry alike, the correlation is {glue:text}`given_carried`, and the intervals contain zero.
+#   carry alike, the correlation is {glue:text}`given_carried`, and the intervals contain zero. With accuracy as
+#   the measure, the runs disagree: {glue:text}`accuracy_too`.
 # - Nearly every direction tells something. {glue:text}`over_leaning` of {glue:text}`tests` names beat leaning
 #   random directions.
 # - Before a softmax, equal variance is not equal size. Weighted by attention, the variance of a mode that carries
