@@ -889,7 +889,8 @@ beyond = statistics.over_depth(
 # %% tags=["hide-input"]
 words = [
     "Modes with a high cosine relate like with like more often than modes near zero.",
-    "Modes with a high cosine do so more often than random pairs with the same cosine.",
+    "Modes with a high cosine have one name for both directions more often "
+    "than random pairs with the same cosine.",
     "The names of modes explain more than those of leaning random directions.",
     "Early layers tell more of colour than late layers.",
     "Late layers tell more of parts than of colours, as a fraction of what can be reached.",
@@ -922,9 +923,10 @@ told = [
 # %% tags=["hide-input"]
 here = {"subject": where, "over": heads}
 with_cosine = "cosine, given carried"
+alike = "Among modes that carry alike, those whose names explain more cost more cross-entropy."
 of_each = {
     "Modes whose names explain more cost more cross-entropy when removed.": shared,
-    "They do so among modes that carry alike.": "explained share, given carried",
+    alike: "explained share, given carried",
     "Modes whose names explain more cost more accuracy when removed.": accuracy,
     "Modes with a higher cosine cost more among modes that carry alike.": with_cosine,
 }
