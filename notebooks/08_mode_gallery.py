@@ -354,6 +354,8 @@ _ = fig.colorbar(dots, ax=ax, label="number of the mode in its head")
 # their strength says: {glue:text}`weak_below:.0%` of them lie below the dotted line.
 # :::
 #
+# In short: in {glue:text}`not_first:.0%` of the heads another mode than M0 carries most.
+#
 # Three modes carry much more than their strength says: {glue:text}`ringed`. Many patches point along their
 # directions. {numref}`fig-deep` shows their optimal pictures. Who looks at strength alone would miss them.
 

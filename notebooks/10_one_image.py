@@ -327,6 +327,9 @@ tell(
 # step.
 # :::
 #
+# In short: by contribution, so few modes bring the map ten times nearer than an even map: {glue:text}`needed`.
+# Without key salience this share of attention lies elsewhere, even with all modes: {glue:text}`missing`.
+#
 # ## All patches, all heads, many pictures
 #
 # One patch of one picture proves little. How near do the six strongest modes bring *all* heads of a model? And
