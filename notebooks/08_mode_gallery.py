@@ -81,8 +81,8 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 #
 # **You need** {doc}`01_svd_derivation` and {doc}`02_embedded_world`. Variance.
 #
-# **Time**: 45 minutes to read with a pencil, 15 minutes for the exploration, under a minute to run on a
-# laptop. Runs with no GPU and no network.
+# **Time**: 45 minutes to read with a pencil, 20 minutes for the explorations, 60 minutes to teach. It runs in
+# under a minute on a laptop, with no GPU and no network.
 # :::
 #
 # ## One mode, one picture

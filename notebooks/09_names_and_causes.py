@@ -76,8 +76,8 @@ _ = fig.colorbar(dots, ax=ax, label="carried share")
 #
 # **You need** {doc}`08_mode_gallery`; variance, and the idea of a permutation test.
 #
-# **Time**: 90 minutes to read with a pencil, 20 minutes for the tasks, a minute and a half to run on a laptop.
-# Runs with no GPU and no network.
+# **Time**: 90 minutes to read with a pencil, 20 minutes for the tasks, two lessons of 60 minutes to teach. It
+# runs in a minute and a half on a laptop, with no GPU and no network.
 # :::
 #
 # ## Names by measurement

@@ -130,7 +130,8 @@ Markdown(photograph) if IMAGES and is_embedded(model) else None
 #
 # **You need** {doc}`01_svd_derivation` and {doc}`08_mode_gallery`.
 #
-# **Time**: 60 minutes with a pencil, and about a minute to run. Runs with no GPU and no network.
+# **Time**: 60 minutes to read with a pencil, 20 minutes for the explorations, 90 minutes to teach. It runs in
+# about a minute on a laptop, with no GPU and no network.
 # :::
 #
 # ## Who asks?
