@@ -409,8 +409,8 @@ shown = {
 tell(
     pictures=len(some),
     rank=rank,
-    six_here=statistics.text(six[model.name], ".3f"),
-    random_here=statistics.text(six_random[model.name]),
+    six_here=statistics.text(six[model.name], "-.3f"),
+    random_here=statistics.text(six_random[model.name], "-.2f"),
     even_here=float(flat[model.name].estimate),
     six_real=least_and_most(six[name].estimate for name in others),
     random_real=least_and_most(six_random[name].estimate for name in others),
@@ -641,10 +641,10 @@ tell(
 
 
 # %% tags=["hide-input"]
-def judged(words, of, name, more=""):
-    """A row on a share of attention that is claimed to lie above zero."""
+def judged(words, of, name, more="", form="-.3f"):
+    """A row on a share of attention, or a difference of two, that is claimed to lie above zero."""
     seen = len(some) if name == model.name else len(qk.datasets.photographs())
-    said = {"form": ".3f", "more": more, "images": seen, "over": f"{seen} pictures"}
+    said = {"form": form, "more": more, "images": seen, "over": f"{seen} pictures"}
     subject = f"{name.partition('.')[0]}, all heads and patches"
     return ledger.claim(words, of[name], 1, "attention moved", subject=subject, **said)
 
@@ -662,8 +662,8 @@ for name in curves:
     more = f"six of {full[name]}; an even map misses {float(flat[name].estimate):.2f}"
     rows.append(judged(misses, six, name, more))
 for name in (model.name, hardest):
-    more = f"random {statistics.text(six_random[name])}"
-    rows.append(judged(random, nearer, name, more))
+    more = f"random {statistics.text(six_random[name], '-.2f')}"
+    rows.append(judged(random, nearer, name, more, ".3f"))
     rows.append(judged(bare, without, name))
 ledger.Rows(rows)
 
