@@ -750,6 +750,8 @@ per_move = {
     for name, one in causes.items()
 }
 per_unit = [over_heads(modes - random) for modes, random in per_move.values()]
+origin = "{model} (fingerprint {fingerprint}, version {code_version}, {computed})"
+tell(origins="; ".join(origin.format(**one.attrs) for one in causes.values()))
 accuracy = "explained share against accuracy"
 
 # %% tags=["hide-input"]
@@ -848,7 +850,8 @@ pd.DataFrame(
 #
 # :::{dropdown} Where these numbers come from
 # `qkutils causes` removes every mode by `qk.studies.every_removal`, on scenes of a world seed that neither
-# training nor naming used. It starts each run at the input of the layer where something is removed.
+# training nor naming used. It starts each run at the input of the layer where something is removed. The stored
+# numbers are those of {glue:text}`origins`. All other numbers were computed by the run that made this page.
 # :::
 #
 # **Try it.**
