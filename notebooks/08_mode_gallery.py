@@ -69,9 +69,8 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 # (right) what surrounds the thing asks. Nobody told this model what a thing is. What else do modes look for?
 # And is this mode typical, or the best of many?
 #
-# **Where we stand.** We can split a head into modes, and we know each mode's strength and cosine
-# ({doc}`01_svd_derivation`). Those numbers come from the weights alone. We have not yet seen what a mode
-# does on a picture.
+# **Where we stand.** We can split a head into modes, and the weights alone give each mode's strength and cosine
+# ({doc}`01_svd_derivation`). We have not yet seen what a mode does on a picture.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
