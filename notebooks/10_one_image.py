@@ -700,5 +700,5 @@ ledger.Rows(rows)
 #
 # **Further reading.** Pan et al., Fig. 5 and section 4.3 {cite}`pan2024dissecting`.
 #
-# **Next.** Ten chapters made many claims. Which of them are left when every null is taken off?
+# **Next.** Ten chapters made many claims. Which of them still hold beside their nulls?
 # {doc}`11_what_survives` reads the ledger.
