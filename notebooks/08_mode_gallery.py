@@ -648,7 +648,7 @@ ledger.Rows(rows)
 # **Limits.** Optimal pictures are extreme cases: a few of them say little about all other pictures. A last
 # mode of one model is one mode. Heads of one network are not independent.
 #
-# **Further reading.** The paper's section 4.3 and its figures S5 to S16 {cite}`pan2024dissecting`.
+# **Further reading.** Pan et al., section 4.3 and Figs. S5 to S16 {cite}`pan2024dissecting`.
 #
 # **Next.** A gallery invites us to give names. Is such a name more than an opinion, and does the model use
 # the mode? {doc}`09_names_and_causes` measures both.

@@ -977,6 +977,6 @@ ledger.Rows(rows)
 # - Single costs are noisy. A small correlation of names and costs may hide in the noise.
 # - Heads of one network are not independent.
 #
-# **Further reading.** The paper's section 4.3 and its figures S5 to S16 {cite}`pan2024dissecting`.
+# **Further reading.** Pan et al., section 4.3 and Figs. S5 to S16 {cite}`pan2024dissecting`.
 #
 # **Next.** {doc}`10_one_image` takes one picture apart: how many modes make the attention of one head?

@@ -147,8 +147,8 @@ Markdown(photograph) if IMAGES and is_embedded(model) else None
 # %% [markdown]
 # ## Modes in order of contribution
 #
-# The paper's Figure 5 shows the modes of a head in order of contribution. A mode's {term}`contribution` to an image is the largest score
-# that the mode gives to any pair of patches:
+# Pan et al., Fig. 5, show the modes of a head in order of contribution. A mode's {term}`contribution` to an image
+# is the largest score that the mode gives to any pair of patches:
 # $\sigma_n \max_i s(z_i\cdot u_n) \max_j s(z_j\cdot v_n)$, for the better sign $s$. We think that the paper
 # uses this order. Here only one patch asks, so $i$ is fixed:
 #
@@ -559,7 +559,7 @@ tell(
 #
 # ## From colour to parts?
 #
-# The paper finds colours in the early modes of its Figure 5, and parts of objects in the late ones. On one
+# The paper finds colours in its early modes, and parts of objects in its late ones (Pan et al., Fig. 5). On one
 # picture this remains an impression. {doc}`09_names_and_causes` measures it in scenes whose content is known, and
 # compares with random directions. If random directions show the same trend, the trend belongs to the layer's
 # tokens, and not to the modes.
