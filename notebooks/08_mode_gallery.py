@@ -280,8 +280,8 @@ tell(highest_cosine=float(flat(cosines).max()))
 #
 # averaged over pictures. (The logits are the scores plus {term}`key salience`, divided by
 # $\sqrt{d_{\text{head}}}$.) A mode's {term}`carried share` is its variance, divided by the sum of the variances
-# of all modes and of key salience. It is a share of variance. Modes vary together, but here each is taken
-# alone. So the sum is not the variance of the whole logit.
+# of all modes and of key salience. Modes vary together, but here each is taken alone. So the sum is not the
+# variance of the whole logit.
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -326,7 +326,7 @@ tell(
     agreement=statistics.text(agreement),
 )
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-carried", "caption": "Each dot is a mode. Across: its share of its head's squared strengths. Up: its share of the variance of the head's modes on pictures, without key salience. On the dotted line both shares agree. Shares below a millionth are left out. Orange rings: the three modes that carry most in comparison with their strength, among modes that carry at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-carried", "caption": "Each dot is a mode. Across: its share of its head's squared strengths. Up: its carried share on these pictures, where key salience is left out of the sum. On the dotted line both shares agree. Shares below a millionth are left out. Orange rings: the three modes that carry most in comparison with their strength, among modes that carry at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
 fig, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
 order = np.broadcast_to(atlas.mode, by_weights.shape)
 look = {"c": order, "cmap": plots.SEQUENTIAL, "s": 8}
@@ -338,19 +338,20 @@ x, y = (
 ax.scatter(x, y, s=60, facecolors="none", edgecolors=plots.PALETTE[1], lw=1.5)
 ax.plot([1e-6, 1], [1e-6, 1], ":", color="0.4")
 ax.set(xscale="log", yscale="log", xlim=(1e-6, 1.5), ylim=(1e-6, 1.5))
-ax.set(xlabel="share of the head's σ²", ylabel="share of variance on pictures")
+ax.set(xlabel="share of the head's σ²", ylabel="carried share, without key salience")
 _ = fig.colorbar(dots, ax=ax, label="number of the mode in its head")
 
 # %% [markdown]
 # :::{dropdown} What the run says
 # In {glue:text}`not_first:.0%` of the {glue:text}`heads` heads, the mode that carries most is not M0. The weakest
 # mode that carries most in its head is M{glue:text}`deepest`, of {glue:text}`modes` modes. On average, the mode that
-# carries most has {glue:text}`first_mean:.0%` of the variance of its head's modes. Key salience has
-# {glue:text}`salience:.0%` of the sum of all variances.
+# carries most has a carried share of {glue:text}`first_mean:.0%`, if key salience is left out. The carried share of
+# key salience itself is {glue:text}`salience:.0%`.
 #
 # Over all modes of a head the two rankings agree well: the rank correlation of strength and variance is
-# {glue:text}`agreement` (mean over heads). They differ at the top, where it matters. {numref}`fig-carried`, folded above, shows them. The weak modes, with less than a thousandth of their head's σ², carry even less than
-# their strength says: {glue:text}`weak_below:.0%` of them lie below the dotted line.
+# {glue:text}`agreement` (mean over heads). They differ at the top, where it matters. {numref}`fig-carried`, folded
+# above, shows them. The weak modes, with less than a thousandth of their head's σ², carry even less than their
+# strength says: {glue:text}`weak_below:.0%` of them lie below the dotted line.
 # :::
 #
 # In short: in {glue:text}`not_first:.0%` of the heads another mode than M0 carries most.

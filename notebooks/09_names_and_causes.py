@@ -46,7 +46,7 @@ runs = [
 causes = {name: stored.read("causes", name) for name in runs}
 lost = {name: found.sel(of="mode") for name, found in causes.items()}
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-causes", "caption": "Each dot is a mode of tiny-supervised. Across: how clear its name is. This is the share of its variance that its measured names explain (mean of the query's and the key's). Up: what the model loses when this one mode is removed. This is the growth of the cross-entropy, which is large where the model gives the right answer little probability (sum of three questions; linear around zero, logarithmic above). Colour: the carried share of chapter 8, which is the mode's part of the variance of its head's logits. Computed elsewhere."}, "image": {"alt": "A scatter of explained share against the loss without the mode. Nearly all dots lie on the zero line or close to it, whatever their explained share; about twenty-five rise above it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-causes", "caption": "Each dot is a mode of tiny-supervised. Across: how clear its name is. This is the explained share: the part of its variance that its measured names explain (mean of the query's and the key's). Up: what the model loses when this one mode is removed. This is the growth of the cross-entropy, which is large where the model gives the right answer little probability (sum of three questions; linear around zero, logarithmic above). Colour: the carried share of chapter 8, which is the mode's part of the variance of its head's logits. Computed elsewhere."}, "image": {"alt": "A scatter of explained share against the loss without the mode. Nearly all dots lie on the zero line or close to it, whatever their explained share; about twenty-five rise above it."}}
 first_run = lost[runs[0]]
 fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
 look = {"c": first_run.carried, "cmap": plots.SEQUENTIAL, "s": 12, "vmin": 0}
@@ -92,7 +92,7 @@ _ = fig.colorbar(dots, ax=ax, label="carried share")
 # - the *part* of the object.
 #
 # A family explains a share of the variance of a projection $y$. We replace each value by the mean of all
-# patches with the same label, and ask how much of the squared error is gone. This *explained share* is
+# patches with the same label, and ask how much of the squared error is gone. This {term}`explained share` is
 #
 # $$ \frac{\sum (y - m_{\text{base}})^2 - \sum (y - m_{\text{label}})^2}{\sum y^2}, $$
 #
@@ -185,7 +185,7 @@ tell(
     costly_most=float(costly.max()),
 )
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-against-random", "caption": "The explained share of each name, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
 fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
 ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
