@@ -328,8 +328,9 @@ tell(
 # step.
 # :::
 #
-# In short: by contribution, so few modes bring the map ten times nearer than an even map: {glue:text}`needed`.
-# Without key salience this share of attention lies elsewhere, even with all modes: {glue:text}`missing`.
+# In short: by contribution, this many modes come ten times nearer to the model's map than an even map does:
+# {glue:text}`needed`. Without key salience, even all modes leave this share of attention elsewhere:
+# {glue:text}`missing`.
 #
 # ## All patches, all heads, many pictures
 #
