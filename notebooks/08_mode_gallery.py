@@ -69,9 +69,8 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 # (right) what surrounds the thing asks. Nobody told this model what a thing is. What else do modes look for?
 # And is this mode typical, or the best of many?
 #
-# **Where we stand.** We can split a head into modes, and we know each mode's strength and cosine
-# ({doc}`01_svd_derivation`). Those numbers come from the weights alone. We have not yet seen what a mode
-# does on a picture.
+# **Where we stand.** We can split a head into modes, and the weights alone give each mode's strength and cosine
+# ({doc}`01_svd_derivation`). We have not yet seen what a mode does on a picture.
 #
 # :::{admonition} Before you start
 # **After this chapter you can**
@@ -81,8 +80,8 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 #
 # **You need** {doc}`01_svd_derivation` and {doc}`02_embedded_world`. Variance.
 #
-# **Time**: 45 minutes to read with a pencil, 15 minutes for the exploration, under a minute to run on a
-# laptop. Runs with no GPU and no network.
+# **Time**: 45 minutes to read with a pencil, 20 minutes for the explorations, 60 minutes to teach. It runs in
+# under a minute on a laptop, with no GPU and no network.
 # :::
 #
 # ## One mode, one picture
@@ -281,8 +280,8 @@ tell(highest_cosine=float(flat(cosines).max()))
 #
 # averaged over pictures. (The logits are the scores plus {term}`key salience`, divided by
 # $\sqrt{d_{\text{head}}}$.) A mode's {term}`carried share` is its variance, divided by the sum of the variances
-# of all modes and of key salience. It is a share of variance. Modes vary together, but here each is taken
-# alone. So the sum is not the variance of the whole logit.
+# of all modes and of key salience. Modes vary together, but here each is taken alone. So the sum is not the
+# variance of the whole logit.
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -327,7 +326,7 @@ tell(
     agreement=statistics.text(agreement),
 )
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-carried", "caption": "Each dot is a mode. Across: its share of its head's squared strengths. Up: its share of the variance of the head's modes on pictures, without key salience. On the dotted line both shares agree. Shares below a millionth are left out. Orange rings: the three modes that carry most in comparison with their strength, among modes that carry at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-carried", "caption": "Each dot is a mode. Across: its share of its head's squared strengths. Up: its carried share on these pictures, where key salience is left out of the sum. On the dotted line both shares agree. Shares below a millionth are left out. Orange rings: the three modes that carry most in comparison with their strength, among modes that carry at least a twentieth."}, "image": {"alt": "A scatter of the share of a mode by weights against its share on pictures, both logarithmic, around a diagonal."}}
 fig, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
 order = np.broadcast_to(atlas.mode, by_weights.shape)
 look = {"c": order, "cmap": plots.SEQUENTIAL, "s": 8}
@@ -339,20 +338,23 @@ x, y = (
 ax.scatter(x, y, s=60, facecolors="none", edgecolors=plots.PALETTE[1], lw=1.5)
 ax.plot([1e-6, 1], [1e-6, 1], ":", color="0.4")
 ax.set(xscale="log", yscale="log", xlim=(1e-6, 1.5), ylim=(1e-6, 1.5))
-ax.set(xlabel="share of the head's σ²", ylabel="share of variance on pictures")
+ax.set(xlabel="share of the head's σ²", ylabel="carried share, without key salience")
 _ = fig.colorbar(dots, ax=ax, label="number of the mode in its head")
 
 # %% [markdown]
 # :::{dropdown} What the run says
 # In {glue:text}`not_first:.0%` of the {glue:text}`heads` heads, the mode that carries most is not M0. The weakest
 # mode that carries most in its head is M{glue:text}`deepest`, of {glue:text}`modes` modes. On average, the mode that
-# carries most has {glue:text}`first_mean:.0%` of the variance of its head's modes. Key salience has
-# {glue:text}`salience:.0%` of the sum of all variances.
+# carries most has a carried share of {glue:text}`first_mean:.0%`, if key salience is left out. The carried share of
+# key salience itself is {glue:text}`salience:.0%`.
 #
 # Over all modes of a head the two rankings agree well: the rank correlation of strength and variance is
-# {glue:text}`agreement` (mean over heads). They differ at the top, where it matters. {numref}`fig-carried`, folded above, shows them. The weak modes, with less than a thousandth of their head's σ², carry even less than
-# their strength says: {glue:text}`weak_below:.0%` of them lie below the dotted line.
+# {glue:text}`agreement` (mean over heads). They differ at the top, where it matters. {numref}`fig-carried`, folded
+# above, shows them. The weak modes, with less than a thousandth of their head's σ², carry even less than their
+# strength says: {glue:text}`weak_below:.0%` of them lie below the dotted line.
 # :::
+#
+# In short: in {glue:text}`not_first:.0%` of the heads another mode than M0 carries most.
 #
 # Three modes carry much more than their strength says: {glue:text}`ringed`. Many patches point along their
 # directions. {numref}`fig-deep` shows their optimal pictures. Who looks at strength alone would miss them.
@@ -647,7 +649,7 @@ ledger.Rows(rows)
 # **Limits.** Optimal pictures are extreme cases: a few of them say little about all other pictures. A last
 # mode of one model is one mode. Heads of one network are not independent.
 #
-# **Further reading.** The paper's section 4.3 and its figures S5 to S16 {cite}`pan2024dissecting`.
+# **Further reading.** Pan et al., section 4.3 and Figs. S5 to S16 {cite}`pan2024dissecting`.
 #
 # **Next.** A gallery invites us to give names. Is such a name more than an opinion, and does the model use
 # the mode? {doc}`09_names_and_causes` measures both.

@@ -46,7 +46,7 @@ runs = [
 causes = {name: stored.read("causes", name) for name in runs}
 lost = {name: found.sel(of="mode") for name, found in causes.items()}
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-causes", "caption": "Each dot is a mode of tiny-supervised. Across: how clear its name is. This is the share of its variance that its measured names explain (mean of the query's and the key's). Up: what the model loses when this one mode is removed. This is the growth of the cross-entropy, which is large where the model gives the right answer little probability (sum of three questions; linear around zero, logarithmic above). Colour: the carried share of chapter 8, which is the mode's part of the variance of its head's logits. Computed elsewhere."}, "image": {"alt": "A scatter of explained share against the loss without the mode. Nearly all dots lie on the zero line or close to it, whatever their explained share; about twenty-five rise above it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-causes", "caption": "Each dot is a mode of tiny-supervised. Across: how clear its name is. This is the explained share: the part of its variance that its measured names explain (mean of the query's and the key's). Up: what the model loses when this one mode is removed. This is the growth of the cross-entropy, which is large where the model gives the right answer little probability (sum of three questions; linear around zero, logarithmic above). Colour: the carried share of chapter 8, which is the mode's part of the variance of its head's logits. Computed elsewhere."}, "image": {"alt": "A scatter of explained share against the loss without the mode. Nearly all dots lie on the zero line or close to it, whatever their explained share; about twenty-five rise above it."}}
 first_run = lost[runs[0]]
 fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
 look = {"c": first_run.carried, "cmap": plots.SEQUENTIAL, "s": 12, "vmin": 0}
@@ -76,8 +76,8 @@ _ = fig.colorbar(dots, ax=ax, label="carried share")
 #
 # **You need** {doc}`08_mode_gallery`; variance, and the idea of a permutation test.
 #
-# **Time**: 90 minutes to read with a pencil, 20 minutes for the tasks, a minute and a half to run on a laptop.
-# Runs with no GPU and no network.
+# **Time**: 90 minutes to read with a pencil, 20 minutes for the tasks, two lessons of 60 minutes to teach. It
+# runs in a minute and a half on a laptop, with no GPU and no network.
 # :::
 #
 # ## Names by measurement
@@ -92,7 +92,7 @@ _ = fig.colorbar(dots, ax=ax, label="carried share")
 # - the *part* of the object.
 #
 # A family explains a share of the variance of a projection $y$. We replace each value by the mean of all
-# patches with the same label, and ask how much of the squared error is gone. This *explained share* is
+# patches with the same label, and ask how much of the squared error is gone. This {term}`explained share` is
 #
 # $$ \frac{\sum (y - m_{\text{base}})^2 - \sum (y - m_{\text{label}})^2}{\sum y^2}, $$
 #
@@ -185,7 +185,7 @@ tell(
     costly_most=float(costly.max()),
 )
 
-# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-against-random", "caption": "The share of variance that a name explains, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
+# %% tags=["hide-cell"] mystnb={"code_prompt_show": "Show the figure that answers", "figure": {"name": "fig-against-random", "caption": "The explained share of each name, on held-out scenes. Each dot is the query or key direction of one mode. Grey bars: the middle 95 % of random directions of any kind, named in the same way. The line across a bar is their median. Dashed: the median of leaning directions. Dotted: the ends of their middle 95 %."}, "image": {"alt": "For each layer a cloud of dots over a grey bar that holds 95 percent of random directions; dotted lines mark the ends for leaning directions and reach higher than the bars; most dots lie inside both."}}
 fig, ax = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
 ax.bar(depth, high - low, 0.8, bottom=low, color="0.8", label="random directions, 95 %")
 ax.hlines(median, depth - 0.4, depth + 0.4, color="0.3")
@@ -750,6 +750,8 @@ per_move = {
     for name, one in causes.items()
 }
 per_unit = [over_heads(modes - random) for modes, random in per_move.values()]
+origin = "{model} (fingerprint {fingerprint}, version {code_version}, {computed})"
+tell(origins="; ".join(origin.format(**one.attrs) for one in causes.values()))
 accuracy = "explained share against accuracy"
 
 # %% tags=["hide-input"]
@@ -848,7 +850,8 @@ pd.DataFrame(
 #
 # :::{dropdown} Where these numbers come from
 # `qkutils causes` removes every mode by `qk.studies.every_removal`, on scenes of a world seed that neither
-# training nor naming used. It starts each run at the input of the layer where something is removed.
+# training nor naming used. It starts each run at the input of the layer where something is removed. The stored
+# numbers are those of {glue:text}`origins`. All other numbers were computed by the run that made this page.
 # :::
 #
 # **Try it.**
@@ -889,7 +892,8 @@ beyond = statistics.over_depth(
 # %% tags=["hide-input"]
 words = [
     "Modes with a high cosine relate like with like more often than modes near zero.",
-    "Modes with a high cosine do so more often than random pairs with the same cosine.",
+    "Modes with a high cosine have one name for both directions more often "
+    "than random pairs with the same cosine.",
     "The names of modes explain more than those of leaning random directions.",
     "Early layers tell more of colour than late layers.",
     "Late layers tell more of parts than of colours, as a fraction of what can be reached.",
@@ -922,9 +926,10 @@ told = [
 # %% tags=["hide-input"]
 here = {"subject": where, "over": heads}
 with_cosine = "cosine, given carried"
+alike = "Among modes that carry alike, those whose names explain more cost more cross-entropy."
 of_each = {
     "Modes whose names explain more cost more cross-entropy when removed.": shared,
-    "They do so among modes that carry alike.": "explained share, given carried",
+    alike: "explained share, given carried",
     "Modes whose names explain more cost more accuracy when removed.": accuracy,
     "Modes with a higher cosine cost more among modes that carry alike.": with_cosine,
 }
@@ -950,12 +955,13 @@ ledger.Rows(rows)
 #
 # ## What was found
 #
-# Do modes with a clear meaning matter more? A little; beyond what they carry, we cannot tell.
+# Do modes with a clear meaning matter more? In cross-entropy, a little; beyond what they carry, we cannot tell.
 #
 # - Removing one mode hardly costs accuracy: {glue:text}`mean_cost` points on average, {glue:text}`most_costly:.1%` at
 #   most ({glue:text}`most_costly_again:.1%` in the second run).
 # - Modes whose names explain more cost a little more: {glue:text}`named_matters`. Among modes that
-#   carry alike, the correlation is {glue:text}`given_carried`, and the intervals contain zero.
+#   carry alike, the correlation is {glue:text}`given_carried`, and the intervals contain zero. With accuracy as
+#   the measure, the runs disagree: {glue:text}`accuracy_too`.
 # - Nearly every direction tells something. {glue:text}`over_leaning` of {glue:text}`tests` names beat leaning
 #   random directions.
 # - Before a softmax, equal variance is not equal size. Weighted by attention, the variance of a mode that carries
@@ -974,6 +980,6 @@ ledger.Rows(rows)
 # - Single costs are noisy. A small correlation of names and costs may hide in the noise.
 # - Heads of one network are not independent.
 #
-# **Further reading.** The paper's section 4.3 and its figures S5 to S16 {cite}`pan2024dissecting`.
+# **Further reading.** Pan et al., section 4.3 and Figs. S5 to S16 {cite}`pan2024dissecting`.
 #
 # **Next.** {doc}`10_one_image` takes one picture apart: how many modes make the attention of one head?

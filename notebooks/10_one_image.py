@@ -131,7 +131,8 @@ Markdown(photograph) if IMAGES and is_embedded(model) else None
 #
 # **You need** {doc}`01_svd_derivation` and {doc}`08_mode_gallery`.
 #
-# **Time**: 60 minutes with a pencil, and about a minute to run. Runs with no GPU and no network.
+# **Time**: 60 minutes to read with a pencil, 20 minutes for the explorations, 90 minutes to teach. It runs in
+# about a minute on a laptop, with no GPU and no network.
 # :::
 #
 # ## Who asks?
@@ -147,8 +148,8 @@ Markdown(photograph) if IMAGES and is_embedded(model) else None
 # %% [markdown]
 # ## Modes in order of contribution
 #
-# The paper's Figure 5 shows the modes of a head in order of contribution. A mode's {term}`contribution` to an image is the largest score
-# that the mode gives to any pair of patches:
+# Pan et al., Fig. 5, show the modes of a head in order of contribution. A mode's {term}`contribution` to an image
+# is the largest score that the mode gives to any pair of patches:
 # $\sigma_n \max_i s(z_i\cdot u_n) \max_j s(z_j\cdot v_n)$, for the better sign $s$. We think that the paper
 # uses this order. Here only one patch asks, so $i$ is fixed:
 #
@@ -328,6 +329,10 @@ tell(
 # step.
 # :::
 #
+# In short: by contribution, this many modes come ten times nearer to the model's map than an even map does:
+# {glue:text}`needed`. Without key salience, even all modes leave this share of attention elsewhere:
+# {glue:text}`missing`.
+#
 # ## All patches, all heads, many pictures
 #
 # One patch of one picture proves little. How near do the six strongest modes bring *all* heads of a model? And
@@ -406,8 +411,8 @@ shown = {
 tell(
     pictures=len(some),
     rank=rank,
-    six_here=statistics.text(six[model.name], ".3f"),
-    random_here=statistics.text(six_random[model.name]),
+    six_here=statistics.text(six[model.name], "-.3f"),
+    random_here=statistics.text(six_random[model.name], "-.2f"),
     even_here=float(flat[model.name].estimate),
     six_real=least_and_most(six[name].estimate for name in others),
     random_real=least_and_most(six_random[name].estimate for name in others),
@@ -556,7 +561,7 @@ tell(
 #
 # ## From colour to parts?
 #
-# The paper finds colours in the early modes of its Figure 5, and parts of objects in the late ones. On one
+# The paper finds colours in its early modes, and parts of objects in its late ones (Pan et al., Fig. 5). On one
 # picture this remains an impression. {doc}`09_names_and_causes` measures it in scenes whose content is known, and
 # compares with random directions. If random directions show the same trend, the trend belongs to the layer's
 # tokens, and not to the modes.
@@ -638,10 +643,10 @@ tell(
 
 
 # %% tags=["hide-input"]
-def judged(words, of, name, more=""):
-    """A row on a share of attention that is claimed to lie above zero."""
+def judged(words, of, name, more="", form="-.3f"):
+    """A row on a share of attention, or a difference of two, that is claimed to lie above zero."""
     seen = len(some) if name == model.name else len(qk.datasets.photographs())
-    said = {"form": ".3f", "more": more, "images": seen, "over": f"{seen} pictures"}
+    said = {"form": form, "more": more, "images": seen, "over": f"{seen} pictures"}
     subject = f"{name.partition('.')[0]}, all heads and patches"
     return ledger.claim(words, of[name], 1, "attention moved", subject=subject, **said)
 
@@ -659,8 +664,8 @@ for name in curves:
     more = f"six of {full[name]}; an even map misses {float(flat[name].estimate):.2f}"
     rows.append(judged(misses, six, name, more))
 for name in (model.name, hardest):
-    more = f"random {statistics.text(six_random[name])}"
-    rows.append(judged(random, nearer, name, more))
+    more = f"random {statistics.text(six_random[name], '-.2f')}"
+    rows.append(judged(random, nearer, name, more, ".3f"))
     rows.append(judged(bare, without, name))
 ledger.Rows(rows)
 
@@ -697,5 +702,5 @@ ledger.Rows(rows)
 #
 # **Further reading.** Pan et al., Fig. 5 and section 4.3 {cite}`pan2024dissecting`.
 #
-# **Next.** Ten chapters made many claims. Which of them are left when every null is taken off?
+# **Next.** Ten chapters made many claims. Which of them still hold beside their nulls?
 # {doc}`11_what_survives` reads the ledger.
