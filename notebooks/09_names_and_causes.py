@@ -254,7 +254,7 @@ curves = {
     "random directions, mean": (by_chance, {"color": "0.5", "ls": "--"}),
 }
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "The explained share of each family, layer by layer, on a logarithmic scale. Black: the best direction of the first half, an estimate of what a mode could reach. Blue squares: the best mode. Blue line: the mean of all modes. Grey dashed: the mean of random directions of any kind. A curve ends where the share falls below a thousandth; there a square can stand alone."}, "image": {"alt": "Seven small panels, one for each family, with four curves over layers: the share of the best direction on top from layer 1 on, then the best mode, then the means of modes and of random directions close together."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-families", "caption": "The explained share of each family, layer by layer, on a logarithmic scale. Line without marks: the best direction of the first half, an estimate of what a mode could reach. Blue squares: the best mode. Blue line: the mean of all modes. Grey dashed: the mean of random directions of any kind. A curve ends where the share falls below a thousandth; there a square can stand alone."}, "image": {"alt": "Seven small panels, one for each family, with four curves over layers: the share of the best direction on top from layer 1 on, then the best mode, then the means of modes and of random directions close together."}}
 fig, axes = plt.subplots(
     2, 4, figsize=(7.5, 4.2), layout="constrained", sharex=True, sharey=True
 )
