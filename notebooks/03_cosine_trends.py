@@ -741,8 +741,8 @@ if goals.get(model.name, model.facts["objective"]) == "classification":
     over = f"{len(runs)} runs" if len(runs) > 1 else "heads, one network"
     who = f"{model.name} and its other runs" if len(runs) > 1 else model.name
     how = {"subject": who, "over": over, "said_by": "paper"}
-    flat = float(fall_less.estimate) - np.mean(of_runs)
-    how["more"] = f"null: a flat curve would give {flat:+.2f}"
+    alone = np.mean(of_runs) - float(fall_less.estimate)
+    how["more"] = f"the anisotropy alone: {alone:+.2f}"
     rows.append(ledger.claim(still, fall_less, -1, "weighted cosine", **how))
 for name, of in less_real.items():
     how = {"subject": f"{name}, ImageNet", "images": of["images"], "said_by": "paper"}
