@@ -13,7 +13,6 @@ from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx.errors import ExtensionError
 from sphinxcontrib import katex
 
-from qkutils import statistics
 from qkutils.book import ledger
 
 
@@ -65,20 +64,12 @@ def from_ledger(
 ) -> tuple[list[Any], list[Any]]:
     """{ledger}`claim` is a claim's number with its interval, {ledger}`claim | field` another field.
 
-    The claim may be cut short, as long as only one begins so.  {ledger}`claim @ subject` tells
-    claims of the same words apart.
+    `ledger.quote` says more.
     """
-    where, _, field = (part.strip() for part in text.partition("|"))
-    words, _, subject = (part.strip() for part in where.partition("@"))
-    table = ledger.read()
-    table = table[table.claim.str.startswith(words) & table.subject.str.startswith(subject)]
-    rows = table.to_dict("records")
-    if len(rows) != 1:
-        told = f"{len(rows)} claims of the ledger begin with {where!r}"
-        return [], [inliner.reporter.error(told, line=lineno)]
-    (row,) = rows
-    found = statistics.interval(*(row[number] for number in ledger.NUMBERS))
-    return [nodes.Text(row[field] if field else statistics.text(found, row["form"]))], []
+    try:
+        return [nodes.Text(ledger.quote(text))], []
+    except ValueError as error:
+        return [], [inliner.reporter.error(str(error), line=lineno)]
 
 
 def setup(app: Any) -> dict[str, bool]:

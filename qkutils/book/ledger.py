@@ -124,6 +124,38 @@ def _cells(row: Mapping[str, Any]) -> str:
     return f"<td>{said}</td><td>{shown}</td><td>{html.escape(row['verdict'])}</td>"
 
 
+def quote(text: str) -> str:
+    """A claim's number with its interval, or another field, as the role `ledger` shows it.
+
+    Parameters
+    ----------
+    text
+        `claim` or `claim | field`.  The claim may be cut short, as long as only one begins so;
+        `claim @ subject` tells claims of the same words apart.
+
+    Returns
+    -------
+    str
+        The words.
+
+    Raises
+    ------
+    ValueError
+        Where not one claim of the ledger begins so, and for a field that it does not have.
+    """
+    where, _, field = (part.strip() for part in text.partition("|"))
+    words, _, subject = (part.strip() for part in where.partition("@"))
+    table = read()
+    table = table[table.claim.str.startswith(words) & table.subject.str.startswith(subject)]
+    if len(table) != 1:
+        raise ValueError(f"{len(table)} claims of the ledger begin with {where!r}")
+    row = table.iloc[0]
+    if field:
+        options.choice("field", field, FIELDS)
+        return str(row[field])
+    return statistics.text(statistics.interval(*(row[n] for n in NUMBERS)), row["form"])
+
+
 def gather(notebooks: Mapping[str, Path], to: Path) -> Path:
     """Writes the rows of executed chapters, by their names, into one file, where they changed."""
     found = []
