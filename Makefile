@@ -19,13 +19,15 @@ PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache_
 
 # Read by book/_tools/parameters.py and, the last two, by recipes' shells
 export MODEL MODELS IMAGES IMAGE_SIZE PARAMETERS PORT REPOSITORY
+# Read by book/_tools/editions.py
+export SITE
 # Read by the recipe of `report`, as MODELS and IMAGES are, where they are given
 export O3 ADE20K CAMVID BSDS COUNT OUT DEVICE
 
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
 
-.PHONY: help book pdf ledger report check test test-real wheel sizes lint lint-js unit serve live lab bench clean FORCE
+.PHONY: help book pdf ledger report check test test-real wheel sizes lint lint-js unit serve live lab editions bench clean FORCE
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -90,9 +92,13 @@ serve: $(READY) ## show the book at http://localhost:8000 (or PORT=)
 live: $(READY) ## drive a view in JupyterLab, on a machine with nothing else to do
 	$(RUN) -m pytest -m live tests/site/test_live_notebook.py
 
-lab: $(READY) ## open the chapters as notebooks in JupyterLab
-	$(RUN) -m jupytext_config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer python
-	$(RUN) -m jupyterlab notebooks
+lab: $(READY) ## open the student edition in JupyterLab, in the folder lab
+	@$(RUN) book/_tools/editions.py lab lab
+	$(RUN) -m jupyterlab lab
+
+editions: book ## write all editions and the pages into one archive
+	@$(RUN) book/_tools/editions.py archive _build/editions.zip
+	@echo "The archive is _build/editions.zip; unpacked, its site.zip opens by index.html"
 
 bench: $(READY) ## run every benchmark
 	@for script in tests/benchmarks/bench_*.py; do echo "$$script"; $(RUN) "$$script" || exit 1; done

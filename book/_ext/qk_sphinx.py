@@ -1,5 +1,6 @@
 """What this book asks of Sphinx beyond its settings."""
 
+import os
 import shutil
 import sys
 from contextlib import suppress
@@ -74,6 +75,7 @@ def from_ledger(
 
 def setup(app: Any) -> dict[str, bool]:
     """Connect the functions of this file."""
+    os.environ["QKUTILS_BUILDING"] = "1"  # of chapters that Jupyter Book itself runs
     app.connect("config-inited", drop_thebe, priority=900)
     app.connect("builder-inited", require_vendor)
     app.connect("builder-inited", start_katex, priority=900)

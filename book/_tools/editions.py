@@ -63,7 +63,7 @@ def tags(cell: Any) -> list[str]:
 
 def belongs(cell: Any, edition: str) -> bool:
     """Whether an edition has a cell: notes are the instructor's, solutions not the student's."""
-    only = {"instructor": edition == "instructor", "solution": edition != "student"}
+    only = {stubs.INSTRUCTOR: edition == "instructor", "solution": edition != "student"}
     return cell.cell_type == "code" or all(only.get(tag, True) for tag in tags(cell))
 
 
@@ -95,10 +95,10 @@ def caption(cell: Any, quotes: Quotes) -> list[Any]:
     if "caption" not in figure:
         return []
     reader = Reader(quotes, cell.id)
-    lines = reader.caption(figure.get("name", ""), [reader.read(figure["caption"])])
+    lines = reader.caption(figure.get("name", ""), [reader.read(figure["caption"])])[1:]
     if "hide-cell" in tags(cell):
         lines = folded(f"Fig. {quotes.figures[figure['name']]}", lines)
-    return [v4.new_markdown_cell("\n".join(lines).strip(), id=f"{cell.id}-caption")]
+    return [v4.new_markdown_cell("\n".join(lines), id=f"{cell.id}-caption")]
 
 
 def edition(chapter: Chapter, book: Book, name: str, exercises: int = 0) -> Any:

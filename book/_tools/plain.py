@@ -18,8 +18,13 @@ CODE = re.compile(r" *(?P<fence>`{3,}|~{3,})[^`]*$")
 OPTION = re.compile(r" *:([\w-]+): *(.*)$")
 DROPPED = re.compile(r" *\([^()\s]+\)= *$|%")  # a label, a comment
 MATH_END = re.compile(r"\$\$ *(?:\(([^()\s]+)\))? *$")
-# A role, or a span of code, which is left as it is
-SPAN = re.compile(r"(?<!\\)(?:\{([\w:+.-]+)\})?(`+)(?!`)(.+?)(?<!`)\2(?!`)", re.DOTALL)
+# A role, or a span of code, which is left as it is.  A role that begins a line goes to the line
+# above: a value such as `1` would otherwise begin a list there.
+SPAN = re.compile(
+    r"(?P<line>\n *)?(?<!\\)(?:\{(?P<role>[\w:+.-]+)\})?(?P<tick>`+)(?!`)(?P<text>.+?)(?<!`)"
+    r"(?P=tick)(?!`)",
+    re.DOTALL,
+)
 NOTES = {name: name.capitalize() for name in ("note", "tip", "hint", "important", "warning")}
 NOTES |= {"seealso": "See also"}
 
@@ -104,12 +109,13 @@ class Reader:
         """A paragraph, with what its roles stand for."""
 
         def said(found: re.Match) -> str:
-            if not found[1]:
+            if not found["role"]:
                 return found[0]
             try:
-                return self.quotes.role(found[1], " ".join(found[3].split()))
+                words = self.quotes.role(found["role"], " ".join(found["text"].split()))
+                return f" {words}" if found["line"] else words
             except ValueError as error:
-                line = first + text.count("\n", 0, found.start())
+                line = first + text.count("\n", 0, found.start("role"))
                 raise faults.Fault(str(error), self.cell, line) from None
 
         return SPAN.sub(said, text)
@@ -123,11 +129,14 @@ class Reader:
             raise faults.Fault(told, self.cell, number)
         options: dict[str, str] = {}
         while lines and (option := OPTION.match(lines[0])):
-            options[option[1]] = option[2]
+            options[option[1]] = option[2].strip('"')
             lines, number = lines[1:], number + 1
         lines = [line.removeprefix(indent) for line in lines]
         title = self.inline(title, number) if title else NOTES.get(name, "")
-        made = shown(title, options, lines, number + 1)
+        try:
+            made = shown(title, options, lines, number + 1)
+        except ValueError as error:
+            raise faults.Fault(str(error), self.cell, number) from None
         return [indent + line if line else "" for line in made]
 
     def dropdown(self, title: str, _: dict[str, str], lines: list[str], first: int) -> list[str]:
@@ -159,7 +168,7 @@ class Reader:
         """A picture in a file, with its caption."""
         file = self.quotes.folder / name
         if not file.is_file():
-            raise faults.Fault(f"{name}: there is no such picture", self.cell, first)
+            raise ValueError(f"{name}: there is no such picture")
         kind = mimetypes.guess_type(file)[0] or "image/png"
         pixels = base64.b64encode(file.read_bytes()).decode()
         made = self.picture(file.name, kind, pixels, options)

@@ -36,6 +36,7 @@ def read_chapter(script: Path) -> tuple[Any, dict[str, int]]:
 def set_environment() -> None:
     """Make runs repeatable, and leave cores to the chapter that Make runs at the same time."""
     os.environ["PYTHONHASHSEED"] = "0"
+    os.environ["QKUTILS_BUILDING"] = "1"  # numbers go to the text
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
     if weights := os.environ.get("QKUTILS_WEIGHTS"):  # chapters run in another folder

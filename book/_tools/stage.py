@@ -12,6 +12,7 @@ from typing import Any
 import cover
 import mount
 import nbformat
+import stubs
 import yaml
 
 from qkutils.book import ledger
@@ -57,10 +58,22 @@ def join(cells: list[Any]) -> list[Any]:
     return joined
 
 
+def parted(cell: Any) -> list[Any]:
+    """An exercise as two cells: the stub, and the solution with what it gives, folded."""
+    if not any(map(stubs.marked, cell.source.split("\n"))):
+        return [cell]
+    stub = nbformat.v4.new_code_cell(stubs.stubbed(cell.source), id=f"{cell.id}-stub")
+    cell.source = stubs.solved(cell.source)
+    cell.metadata["tags"] = ["hide-cell"]
+    cell.metadata["mystnb"] = {"code_prompt_show": "Show a solution"}
+    return [stub, cell]
+
+
 def copy(notebook: Path, stage: Path) -> None:
     """Copy an executed chapter, with its views in files of their own, and its ledger as a table."""
     content = nbformat.read(notebook, as_version=4)
-    content.cells = join(content.cells)
+    cells = [c for c in content.cells if stubs.INSTRUCTOR not in c.metadata.get("tags", ())]
+    content.cells = [part for cell in join(cells) for part in parted(cell)]
     for cell in content.cells:
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(ledger.MEDIA_TYPE, None)

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import html
+import os
 import re
+from typing import Any
 
 import pandas as pd
-from IPython.display import HTML
+from IPython.core.formatters import format_display_data
+from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from myst_nb import glue
+
+
+BUILDING = "QKUTILS_BUILDING"  # set where a run is for the pages of the book
 
 
 def tell(**values: float | int | str | Figure | pd.DataFrame) -> None:
     """Hand values of this run to the chapter's prose, which quotes them by name.
 
     In the prose, {glue:text}`name:.2f` stands for the number, so that nothing is typed in.
+    In a notebook the text can't change: there, the values of the run are shown below the cell.
 
     Parameters
     ----------
     values
         Numbers, texts, figures and tables, each by its name.
     """
+    if BUILDING not in os.environ:
+        rows = "".join(f"<div>{name} = {_shown(value)}</div>" for name, value in values.items())
+        display(HTML(f"<details><summary>numbers of this run</summary>{rows}</details>"))
+        return
     for name, value in values.items():
         glue(name, value, display=False)
+
+
+def _shown(value: Any) -> str:
+    """A value as a notebook shows it."""
+    forms, _ = format_display_data(value)
+    if picture := forms.get("image/png"):
+        return f'<img style="max-width: 100%" src="data:image/png;base64,{picture.strip()}">'
+    return forms.get("text/html") or html.escape(str(value))
 
 
 def stacked(frame: pd.DataFrame) -> HTML:

@@ -1,11 +1,14 @@
-"""Tables of intervals: what was given can be read back, and nothing of it is markup."""
+"""Tables and numbers: what was given can be read back, and nothing of it is markup."""
 
 import re
 from xml.etree import ElementTree
 
 import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
-from qkutils.book import stacked
+from qkutils.book import stacked, tell
 
 
 def test_a_table_reads_back_as_it_was_given():
@@ -34,3 +37,37 @@ def test_numbers_of_rows_are_not_shown():
 
 def test_names_are_text():
     assert "<b>" not in stacked(pd.DataFrame({"<b>": ["<b>"]}, ["<b>"])).data
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What a call of `tell` shows in a notebook, in a build and outside of it."""
+    InteractiveShell.instance()
+
+    def call(building, **values):
+        monkeypatch.delenv("QKUTILS_BUILDING", raising=False)
+        if building:
+            monkeypatch.setenv("QKUTILS_BUILDING", "1")
+        with capture_output() as shown:
+            tell(**values)
+        return [(output.data, output.metadata) for output in shown.outputs]
+
+    return call
+
+
+def test_outside_of_a_build_numbers_appear_where_they_are_computed(told):
+    ((data, metadata),) = told(False, rank=3, name="<b>", table=pd.DataFrame({"x": [7]}))
+    assert "scrapbook" not in (metadata or {})
+    folded, plain = "<details><summary>", re.sub(r"<style.*?</style>", "", data["text/html"], 0, re.S)
+    assert plain.startswith(folded) and plain.endswith("</details>")
+    assert re.findall("<div>(.*?)</div>", plain)[:2] == ["rank = 3", "name = &lt;b&gt;"]
+    assert "<td>7</td>" in plain and "<b>" not in plain
+
+
+def test_a_build_hands_them_to_the_text(told):
+    outputs = told(True, rank=3, name="<b>")
+    assert [metadata["scrapbook"]["name"] for _, metadata in outputs] == ["rank", "name"]
+    assert [data for data, _ in outputs] == [
+        {"application/papermill.record/text/plain": "3"},
+        {"application/papermill.record/text/plain": "'<b>'"},
+    ]
