@@ -77,7 +77,7 @@ def prose(cell: Any, quotes: Quotes) -> Any:
 
 
 def code(cell: Any, as_stub: bool) -> Any:
-    """A cell of code: folded where its page folds it, and of an exercise the stub or the solution."""
+    """A cell of code, folded where its page folds it; an exercise as stub or with its solution."""
     stubs.check(cell.source, cell.id, tags(cell))
     source = stubs.stubbed(cell.source) if as_stub else stubs.solved(cell.source)
     metadata: dict[str, Any] = {}

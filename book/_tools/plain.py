@@ -7,7 +7,6 @@ import base64
 import mimetypes
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import faults
 from markdown_it import MarkdownIt

@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 LABEL = re.compile(r"^\(([^()\s]+)\)=\n+(?:#+ (.+))?", re.MULTILINE)
 OPTIONS = r"\}.*\n(?:[ ]*:[\w-]+:.*\n)*?[ ]*:"
-FIGURE = re.compile(r"\{(?:glue:)?figure" + OPTIONS + r"name: *(\S+)")
-EQUATION = re.compile(r"\{math" + OPTIONS + r"label: *(\S+)|\$\$ *\(([^()\s]+)\)")
+FIGURE = re.compile(r"\{(?:glue:)?figure" + OPTIONS + r'name: *"?([^\s"]+)')
+EQUATION = re.compile(r"\{math" + OPTIONS + r'label: *"?([^\s"]+)|\$\$ *\(([^()\s]+)\)')
 TITLED = re.compile(r"(.+?)\s*<([^<>]+)>$")
 CHAPTERS = "notebooks"
 

@@ -26,7 +26,8 @@ def stubbed(source: str) -> str:
     """An exercise without its solution: marked lines that follow each other are one `...`."""
     made: list[str] = []
     for hidden, lines in groupby(source.split("\n"), marked):
-        made += [stub(solved("\n".join(lines)))] if hidden else lines
+        part = list(lines)
+        made += [stub(solved("\n".join(part)))] if hidden else part
     return "\n".join(made)
 
 

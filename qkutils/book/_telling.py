@@ -13,7 +13,6 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from myst_nb import glue
 
-
 BUILDING = "QKUTILS_BUILDING"  # set where a run is for the pages of the book
 
 

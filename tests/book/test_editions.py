@@ -119,7 +119,13 @@ def left_over(source: str) -> list[str]:
 
 
 def test_what_is_left_over_is_found() -> None:
-    for source in ("{term}`mode`", ":::{note}\nx\n:::", "```{math}\nx\n```", "a {a:b}`c` d", "(x)="):
+    for source in (
+        "{term}`mode`",
+        ":::{note}\nx\n:::",
+        "```{math}\nx\n```",
+        "a {a:b}`c`",
+        "(x)=",
+    ):
         assert left_over(source), source
     assert not left_over("`` {term}`mode` `` and $x_{i}$ `code`")
 
@@ -218,7 +224,7 @@ VALUES = {
 }
 FIGURES = [
     '# %% mystnb={"figure": {"name": "fig-a", "caption": "First, of {glue:text}`a:.1f`."}}\n1',
-    ":::{glue:figure} shown\n:name: fig-b\n:alt: \"A line.\"\n\nSecond.\n:::",
+    ':::{glue:figure} shown\n:name: "fig-b"\n:alt: "A line."\n\nSecond.\n:::',
     "$$ x $$ (eq-a)",
 ]
 
@@ -272,7 +278,9 @@ def test_boxes_are_quotes_and_answers_are_folded(tmp_path: Path) -> None:
 
 def test_formulas_carry_their_numbers(tmp_path: Path) -> None:
     fenced = "```{math}\n:label: eq-b\ny\n```"
-    sources = [cell.source for cell in made(tmp_path, "$$ x $$ (eq-a)", fenced, "$$\nz\n$$\nAfter.")]
+    sources = [
+        cell.source for cell in made(tmp_path, "$$ x $$ (eq-a)", fenced, "$$\nz\n$$\nAfter.")
+    ]
     assert sources[0] == "$$ x \\tag{5.1}$$"
     assert sources[1].split() == ["$$", "y", "\\tag{5.2}", "$$"]
     assert sources[2] == "$$\nz\n$$\nAfter."
@@ -285,7 +293,10 @@ def test_figures_have_pictures_and_captions(tmp_path: Path) -> None:
     assert [cell.cell_type for cell in cells[:2]] == ["code", "markdown"]
     assert cells[1].source == "**Fig. 5.1** First, of -0.1."
     assert cells[2].attachments == {"shown.png": {"image/png": "aGk="}}
-    assert cells[2].source.split("\n\n") == ["![A line.](attachment:shown.png)", "**Fig. 5.2** Second."]
+    assert cells[2].source.split("\n\n") == [
+        "![A line.](attachment:shown.png)",
+        "**Fig. 5.2** Second.",
+    ]
     assert shown(cells[4].source).split() == ["<table>", "<tr><td>7</td></tr>", "</table>"]
 
 

@@ -58,8 +58,8 @@ def told(monkeypatch):
 def test_outside_of_a_build_numbers_appear_where_they_are_computed(told):
     ((data, metadata),) = told(False, rank=3, name="<b>", table=pd.DataFrame({"x": [7]}))
     assert "scrapbook" not in (metadata or {})
-    folded, plain = "<details><summary>", re.sub(r"<style.*?</style>", "", data["text/html"], 0, re.S)
-    assert plain.startswith(folded) and plain.endswith("</details>")
+    plain = re.sub(r"(?s)<style.*?</style>", "", data["text/html"])
+    assert plain.startswith("<details><summary>") and plain.endswith("</details>")
     assert re.findall("<div>(.*?)</div>", plain)[:2] == ["rank = 3", "name = &lt;b&gt;"]
     assert "<td>7</td>" in plain and "<b>" not in plain
 
