@@ -139,6 +139,8 @@ def main() -> None:
     given = parser.parse_args()
     chapters = read(sorted((ROOT / CHAPTERS).glob("[0-9]*.py")), given.executed)
     if given.what == "lab":
+        if not all(chapter.glued for chapter in chapters):
+            print("Some numbers in the text are shown by name: make book gives them")
         handing_out.copies(editions(chapters, "student"), given.to)
         return
     every = {f"{e}/{file}": got for e in EDITIONS for file, got in editions(chapters, e).items()}

@@ -9,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 from IPython.core.formatters import format_display_data
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from myst_nb import glue
 
+_told: dict[int, list[str]] = {}  # number of the cell that runs → its rows
 BUILDING = "QKUTILS_BUILDING"  # set where a run is for the pages of the book
 
 
@@ -28,11 +30,21 @@ def tell(**values: float | int | str | Figure | pd.DataFrame) -> None:
         Numbers, texts, figures and tables, each by its name.
     """
     if BUILDING not in os.environ:
-        rows = "".join(f"<div>{name} = {_shown(value)}</div>" for name, value in values.items())
-        display(HTML(f"<details><summary>numbers of this run</summary>{rows}</details>"))
+        _show([f"<div>{name} = {_shown(value)}</div>" for name, value in values.items()])
         return
     for name, value in values.items():
         glue(name, value, display=False)
+
+
+def _show(rows: list[str]) -> None:
+    """Show rows folded below the cell, in one place with those that it told before."""
+    cell = InteractiveShell.instance().execution_count
+    again = cell in _told
+    if not again:
+        _told.clear()
+    _told[cell] = _told.get(cell, []) + rows
+    folded = f"<details><summary>numbers of this run</summary>{''.join(_told[cell])}</details>"
+    display(HTML(folded), display_id=f"told-{cell}", update=again)
 
 
 def _shown(value: Any) -> str:

@@ -513,6 +513,10 @@ def test_a_student_runs_a_chapter_outside_of_the_repository(tmp_path: Path) -> N
     cells = nbformat.read(student, as_version=4).cells
     pages = [o["data"] for cell in cells for o in cell.get("outputs", ()) if "data" in o]
     assert not any("papermill.record" in kind for data in pages for kind in data)
+    assert any("application/vnd.jupyter.widget-view+json" in data for data in pages)
     text = "".join(data.get("text/html", "") for data in pages)
     for each in re.findall(r"\btell\((\w+)=", "".join(cell.source for cell in cells)):
         assert f"<div>{each} = " in text
+    for cell in cells:
+        shown_at = [o for o in cell.get("outputs", ()) if "numbers of this run" in json.dumps(o)]
+        assert len(shown_at) == ("tell(" in cell.source)

@@ -86,3 +86,30 @@ def test_what_can_not_be_judged_is_refused(changed):
 def test_a_chapter_that_is_no_notebook_stops_the_build(tmp_path):
     with pytest.raises(FileNotFoundError):
         ledger.gather({"05_chapter": tmp_path / "missing.ipynb"}, tmp_path / "ledger.csv")
+
+
+@pytest.fixture
+def gathered(tmp_path, notebook, monkeypatch):
+    """The ledger of this file's rows, in the place of the published one."""
+    path = ledger.gather({"05_chapter": notebook}, tmp_path / "ledger.csv")
+    monkeypatch.setenv("QKUTILS_LEDGER", str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("It follows", "+0.30 [+0.25, +0.34]"),
+        ("Attention follows objects. | subject", WHO["subject"]),
+        (f"Nobody @ {WHO['subject'][:3]} | more", "no data"),
+    ],
+)
+def test_a_claim_is_quoted(gathered, text, said):
+    assert ledger.quote(text) == said
+
+
+@pytest.mark.parametrize(
+    "text", ["Nothing of this", "", "Nobody @ others", "Nobody looked. | colour"]
+)
+def test_what_is_not_in_the_ledger_is_not_quoted(gathered, text):
+    with pytest.raises(ValueError):
+        ledger.quote(text)

@@ -42,9 +42,10 @@ def test_names_are_text():
 @pytest.fixture
 def told(monkeypatch):
     """What a call of `tell` shows in a notebook, in a build and outside of it."""
-    InteractiveShell.instance()
+    shell = InteractiveShell.instance()
 
     def call(building, **values):
+        shell.execution_count += 1  # another cell
         monkeypatch.delenv("QKUTILS_BUILDING", raising=False)
         if building:
             monkeypatch.setenv("QKUTILS_BUILDING", "1")
@@ -62,6 +63,19 @@ def test_outside_of_a_build_numbers_appear_where_they_are_computed(told):
     assert plain.startswith("<details><summary>") and plain.endswith("</details>")
     assert re.findall("<div>(.*?)</div>", plain)[:2] == ["rank = 3", "name = &lt;b&gt;"]
     assert "<td>7</td>" in plain and "<b>" not in plain
+
+
+def test_one_cell_has_one_place_for_its_numbers(told):
+    assert len(told(False, rank=3)) == 1
+    with capture_output() as shown:
+        tell(more=4)
+        tell(last="x")
+    assert [output.update for output in shown.outputs] == [True, True]
+    assert len({output.transient["display_id"] for output in shown.outputs}) == 1
+    text = shown.outputs[-1].data["text/html"]
+    assert re.findall("<div>(.*?)</div>", text) == ["rank = 3", "more = 4", "last = x"]
+    ((data, _),) = told(False, next=5)
+    assert re.findall("<div>(.*?)</div>", data["text/html"]) == ["next = 5"]
 
 
 def test_a_build_hands_them_to_the_text(told):
