@@ -146,6 +146,32 @@ class Reader:
         """A box with a title."""
         return quoted(title, self.blocks(lines, first))
 
+    def table(self, title: str, _: dict[str, str], lines: list[str], first: int) -> list[str]:
+        """A table in Markdown, below its title."""
+        return (
+            [f"**{title}**", "", *self.blocks(lines, first)] if title else self.blocks(lines, first)
+        )
+
+    def list_table(
+        self, title: str, options: dict[str, str], lines: list[str], first: int
+    ) -> list[str]:
+        """A table that is written as a list of rows `* -`, each a list of cells `  -`."""
+        rows: list[list[str]] = []
+        for line in self.blocks(lines, first):
+            found = re.match(r"(\* | {2})- ?(.*)", line)
+            if not rows and not (found and found[1] == "* "):
+                raise ValueError(f"a row of a list-table begins with `* -`, not {line!r}")
+            if not found:
+                rows[-1][-1] += f" {line.strip()}"
+            elif found[1] == "* ":
+                rows.append([found[2]])
+            else:
+                rows[-1].append(found[2])
+        head = [] if options.get("header-rows") else [[""] * len(rows[0])]
+        every = [*head, *rows]
+        lined = [f"| {' | '.join(row)} |" for row in every]
+        return self.table(title, {}, [lined[0], "|---" * len(every[0]) + "|", *lined[1:]], first)
+
     def math(self, _: str, options: dict[str, str], lines: list[str], first: int) -> list[str]:
         """A formula with its number."""
         label = options.get("label")
@@ -186,4 +212,5 @@ class Reader:
 
 
 SHOWN = {"dropdown": "dropdown", "admonition": "note", **dict.fromkeys(NOTES, "note")}
+SHOWN |= {"table": "table", "list-table": "list_table"}
 SHOWN |= {"math": "math", "figure": "figure", "glue:figure": "glued", "glue:": "glued"}

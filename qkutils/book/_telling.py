@@ -52,7 +52,8 @@ def _shown(value: Any) -> str:
     forms, _ = format_display_data(value)
     if picture := forms.get("image/png"):
         return f'<img style="max-width: 100%" src="data:image/png;base64,{picture.strip()}">'
-    return forms.get("text/html") or html.escape(str(value))
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return forms.get("text/html") or html.escape(text)
 
 
 def stacked(frame: pd.DataFrame) -> HTML:

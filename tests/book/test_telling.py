@@ -57,11 +57,17 @@ def told(monkeypatch):
 
 
 def test_outside_of_a_build_numbers_appear_where_they_are_computed(told):
-    ((data, metadata),) = told(False, rank=3, name="<b>", table=pd.DataFrame({"x": [7]}))
+    ((data, metadata),) = told(
+        False, rank=3, part=1 / 3, name="<b>", table=pd.DataFrame({"x": [7]})
+    )
     assert "scrapbook" not in (metadata or {})
     plain = re.sub(r"(?s)<style.*?</style>", "", data["text/html"])
     assert plain.startswith("<details><summary>") and plain.endswith("</details>")
-    assert re.findall("<div>(.*?)</div>", plain)[:2] == ["rank = 3", "name = &lt;b&gt;"]
+    assert re.findall("<div>(.*?)</div>", plain)[:3] == [
+        "rank = 3",
+        "part = 0.3333",
+        "name = &lt;b&gt;",
+    ]
     assert "<td>7</td>" in plain and "<b>" not in plain
 
 
