@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import stubs
 from myst_nb.core.variables import format_plain_text
 from myst_nb.ext.glue import extract_glue_data_cell
 from pybtex.database import BibliographyData, Person
@@ -41,10 +42,11 @@ class Book:
 
     def add_chapter(self, name: str, notebook: Any) -> None:
         """Note a chapter, and number its figures and equations as its page does."""
-        prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+        cells = [c for c in notebook.cells if stubs.INSTRUCTOR not in c.metadata.get("tags", ())]
+        prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
         self.add(f"{CHAPTERS}/{name}", "\n\n".join(prose))
         figures = []
-        for cell in notebook.cells:
+        for cell in cells:
             figure = cell.metadata.get("mystnb", {}).get("figure", {})
             figures += FIGURE.findall(cell.source) if cell.cell_type == "markdown" else []
             figures += [figure["name"]] if {"name", "caption"} <= set(figure) else []

@@ -65,7 +65,8 @@ def parted(cell: Any) -> list[Any]:
     stub = nbformat.v4.new_code_cell(stubs.stubbed(cell.source), id=f"{cell.id}-stub")
     cell.source = stubs.solved(cell.source)
     cell.metadata["tags"] = ["hide-cell"]
-    cell.metadata["mystnb"] = {"code_prompt_show": "Show a solution"}
+    prompt = {"code_prompt_show": "Show a solution"}
+    cell.metadata["mystnb"] = prompt | cell.metadata.get("mystnb", {})
     return [stub, cell]
 
 

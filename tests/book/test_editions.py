@@ -430,9 +430,12 @@ def test_in_class_every_fifth_exercise_of_the_book_is_open(tmp_path: Path) -> No
 
 def test_who_gets_notes_and_solutions_in_text(tmp_path: Path) -> None:
     cells = [
-        '# %% [markdown] tags=["instructor"]\n# Note.',
+        '# %% [markdown] tags=["instructor"]\n# Note.\n# :::{glue:figure} x\n# :name: n\n# :::',
         '# %% [markdown] tags=["solution"]\n# Answer.',
     ]
+    figure = '# %% mystnb={"figure": {"name": "fig-a", "caption": "First."}}\n1'
+    caption = made(tmp_path, *cells, figure, edition="instructor")[-1]
+    assert caption.source == "**Fig. 5.1** First."  # as on the page, which has no notes
     got = {
         edition: [cell.source for cell in made(tmp_path, *cells, edition=edition)]
         for edition in editions.EDITIONS
@@ -441,7 +444,7 @@ def test_who_gets_notes_and_solutions_in_text(tmp_path: Path) -> None:
         "student": [],
         "class": ["Answer."],
         "solution": ["Answer."],
-        "instructor": ["Note.", "Answer."],
+        "instructor": ["Note.\n\n`x`", "Answer."],
     }
 
 
@@ -449,6 +452,7 @@ def test_a_page_shows_the_stub_and_folds_the_solution(tmp_path: Path) -> None:
     notebook, _ = editions.read_chapter(written(tmp_path, EXERCISE))
     note = v4.new_markdown_cell("Note.", metadata={"tags": ["instructor"]})
     notebook.cells += [note, v4.new_code_cell("1", metadata={"tags": ["exercise"]})]
+    notebook.cells[1].metadata["mystnb"] = {"figure": {"name": "fig-a"}}
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [v4.new_output("stream", text="seen")]
@@ -461,6 +465,7 @@ def test_a_page_shows_the_stub_and_folds_the_solution(tmp_path: Path) -> None:
     assert stub.source == STUBBED and not stub.outputs and not stub.metadata.get("tags")
     assert solution.source == stubs.solved(notebook.cells[1].source)
     assert solution.metadata.tags == ["hide-cell"] and solution.outputs
+    assert solution.metadata.mystnb["figure"] == {"name": "fig-a"}
     assert given.source == "1" and given.outputs
 
 
