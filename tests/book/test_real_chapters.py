@@ -68,6 +68,7 @@ def test_chapter_runs_on_a_real_model_and_real_images(chapter, tmp_path, real_mo
     odd = "odd_one" in chapter.stem
     source = (odd_folder if odd else few)(images, tmp_path / "pictures")
     outputs = str(run(chapter, tmp_path, MODEL=real_model.name, IMAGES=str(source)))
+    outputs = outputs.replace("<wbr>", "")  # where tables let a long name break
     if "world" not in chapter.stem:  # there a stand-in names the odd object
         assert real_model.name in outputs
 
