@@ -330,8 +330,8 @@ tell(
 #
 # In two dimensions we can see a mode and move it. Below is a head with a strong and a weak mode.
 # Sixteen tokens lie on a circle of radius √2, as if only their length were normalised. (That is RMS
-# normalisation. LayerNorm also makes the mean of a token zero, and in two dimensions only two points would
-# be left.) Drag the tips of $u_0$, which asks, and $v_0$, which answers. Grey arrows show each token's
+# normalisation. LayerNorm also makes the mean of a token zero. In two dimensions only two points would be
+# left.) Drag the tips of $u_0$, which asks, and $v_0$, which answers. Grey arrows show each token's
 # favourite direction for a key, $M^\top z$. The colours show the scores $z_q^\top M z$ of the token that
 # asks. The map shows who attends to whom: the softmax of the scores divided by $\sqrt 2$.
 

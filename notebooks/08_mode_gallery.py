@@ -279,8 +279,8 @@ tell(highest_cosine=float(flat(cosines).max()))
 # $$ \sigma_n^2\; \mathrm{mean}_i\,(z_i\cdot u_n)^2\; \mathrm{Var}_j(z_j\cdot v_n) \,/\, d_{\text{head}}, $$
 #
 # averaged over pictures. (The logits are the scores plus {term}`key salience`, divided by
-# $\sqrt{d_{\text{head}}}$.) A mode's {term}`carried share` is its variance, divided by the sum of the variances
-# of all modes and of key salience. Modes vary together, but here each is taken alone. So the sum is not the
+# $\sqrt{d_{\text{head}}}$.) A mode's {term}`carried share` divides its variance by a sum: the
+# variances of all modes and of key salience. Modes vary together, but here each is taken alone. So the sum is not the
 # variance of the whole logit.
 #
 # :::{admonition} Predict, then look

@@ -103,9 +103,9 @@ _ = fig.colorbar(dots, ax=ax, label="carried share")
 # For role, colour, kind and texture, we know that the patch shows an object. For part, we know the kind of
 # the object, because a wheel always belongs to a cart.
 #
-# We split the scenes into two halves. The first half chooses the name: for each query direction and each
-# key direction, the family with the largest share, and its labels with the highest and the lowest mean.
-# The **second half** measures the explained share. The means $m$ also come from the first half, so a share can
+# We split the scenes into two halves. The first half chooses a name for each query direction and
+# each key direction. The name is the family with the largest share, and its labels with the highest and the
+# lowest mean. The **second half** measures the explained share. The means $m$ also come from the first half, so a share can
 # be negative. How large would the share be by chance? We use two nulls:
 #
 # - *Meaningless labels.* We take the labels of another scene, at the same places. (Places are the same in
@@ -818,8 +818,8 @@ pd.DataFrame(
 # {glue:text}`mean_cost` percentage points of accuracy (mean over three questions; interval over heads). In the
 # first run, {glue:text}`point_or_more` of {glue:text}`modes` modes cost one point or more. The most costly one costs
 # {glue:text}`most_costly:.1%` ({glue:text}`most_costly_again:.1%` in the second run). The table shows the six modes
-# without which the cross-entropy grows most: the family of the query's name and the explained share, the carried
-# share, the cross-entropy gained (*entropy*), and the accuracy lost.
+# without which the cross-entropy grows most. Its columns are the family of the query's name with the explained
+# share, then the carried share. Last come the cross-entropy gained (*entropy*) and the accuracy lost.
 #
 # {numref}`fig-matter` shows what predicts the cost. Correlations are given for both stored runs, with intervals
 # over heads.
