@@ -52,6 +52,7 @@ from qkutils.book import (
     stored,
     tell,
 )
+from qkutils.book.checks import svd_derivation as check
 from qkutils.heads import fold, key_salience
 from qkutils.views import figures as plots
 
@@ -150,11 +151,11 @@ tell(varied_alike=float(alike[0]), salient_alike=float(alike[1]))
 # - say which parts of a score the softmax ignores, and which part is the same for all queries;
 # - rebuild a model's attention from modes and key salience, and say what each part does.
 #
-# **You need** matrices, dot products and softmax. You should have seen a transformer once. You need
-# not know the singular value decomposition: we build it.
+# **You need** matrices, dot products and softmax. You should have seen a transformer once. All of it is in
+# {doc}`/book/primer`, with a self-test. You need not know the singular value decomposition: we build it.
 #
-# **Time**: 95 minutes to read with a pencil, 20 minutes for the explorations, two lessons of 60 minutes to
-# teach. Under a minute to run on a laptop. Runs with no GPU and no network.
+# **Time**: 95 minutes to read with a pencil, 20 minutes for the explorations, 75 minutes for the exercises, two
+# lessons of 60 minutes to teach. Under a minute to run on a laptop. Runs with no GPU and no network.
 # :::
 
 # %% [markdown]
@@ -614,7 +615,8 @@ differs = "; ".join(f"{n}, by {float(most):.2f} at most" for n, most in again.it
 tell(differs=differs or "none", computed=", ".join([model.name, *fresh]))
 
 # %% [markdown]
-# **In real models, much of the attention hangs on a term that the paper drops.** Without
+# **In real models, much of the attention hangs on a term that the paper drops.** {numref}`fig-salience` shows
+# it for every layer. Without
 # $\kappa$, {glue:text}`real_mean` of the attention moves: mean and 95 % interval over
 # {glue:text}`real_count` real models. The {term}`null` is what we would see if nothing were there. Here it is
 # zero: a term that cancels would move nothing.
@@ -934,6 +936,263 @@ grow(*chosen[1])
 # So in head {glue:text}`salient` one mode gives most of the map: with it, only {glue:text}`salient_one:.2f` of
 # the attention is misplaced. And {numref}`fig-hook` showed that different patches choose among the same few
 # places there.
+
+# %% [markdown]
+# ## Exercises
+#
+# Write in the notebook, where `...` stands. The line below each exercise checks what you wrote. It says what
+# holds, and what does not hold yet.
+#
+# ### Exercise 1.1. All heads from one matrix
+#
+# *Easy, 10 minutes. Trains: reading a model's weights.*
+#
+# timm keeps the weights of all heads in one matrix, `qkv`. Its rows are first all of $W_q$, then all of $W_k$,
+# then all of $W_v$. Within each third, the rows of head 0 come first, then those of head 1, and so on. Write
+# the function that gives every head its own $W_q$ and $W_k$.
+
+
+# %% tags=["exercise"]
+def split(qkv, heads):
+    """w_q and w_k, each [head, d_head, d_model], from qkv [3 · head · d_head, d_model]."""
+    d_head = len(qkv) // (3 * heads)  # solution
+    w_q, w_k, _ = qkv.unflatten(0, (3, heads, d_head))  # solution
+    return w_q, w_k  # solution
+
+
+# %% tags=["check"]
+check.split(split)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# How many rows has `qkv`, and how many of them belong to one head's queries?
+# :::
+#
+# :::{dropdown} Hint 2
+# `unflatten(0, sizes)` splits the first dimension into several. The slowest one comes first.
+# :::
+#
+# :::{dropdown} What you should see
+# Two lines with a tick: one for queries, one for keys.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Two orders have the same shape: head by head, and number by number. Only one of them is the model. The scores
+# of a wrong order look like attention, too. So compare with the model's own queries before you decompose.
+# :::
+
+# %% [markdown]
+# ### Exercise 1.2. Modes without an SVD
+#
+# *Medium, 20 minutes. Trains: what the two families of directions are.*
+#
+# You have `torch.linalg.eigh`, and no SVD. The right singular vectors of $M$ are the eigenvectors of
+# $M^\top M$, and its eigenvalues are $\sigma_n^2$. Write a function that gives the modes of a head.
+
+
+# %% tags=["exercise"]
+def modes(w_q, w_k):
+    """u [mode, d_model], sigma [mode], v [mode, d_model]; the strongest mode first."""
+    interaction = w_q.T @ w_k
+    squares, directions = torch.linalg.eigh(interaction.T @ interaction)  # solution
+    sigma = squares.flip(0)[: len(w_q)].sqrt()  # solution
+    v = directions.T.flip(0)[: len(w_q)]  # solution
+    return v @ interaction.T / sigma[:, None], sigma, v  # solution
+
+
+# %% tags=["check"]
+check.modes(modes)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# `eigh` gives the smallest eigenvalue first, and the eigenvectors as columns. You need the last `d_head`.
+# :::
+#
+# :::{dropdown} Hint 2
+# Don't take $u$ from the eigenvectors of $MM^\top$: an eigenvector has no sign. Compute $u_n = M v_n / \sigma_n$.
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks: two families are orthonormal, strengths fall, and the modes add up to $M$.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The two directions of a mode are a pair. Turn the sign of both and the mode is the same; turn one and it is
+# another. Squaring has a price. A strength of $10^{-8}$ of the largest is lost, since its square is rounding.
+# This is why the book takes the thin factorisation.
+# :::
+
+# %% [markdown]
+# ### Exercise 1.3. Attention from modes
+#
+# *Medium, 15 minutes, predict first. Trains: scores, temperature and softmax.*
+#
+# Somebody forgets to divide the scores by $\sqrt{d_\text{head}}$. Is the attention then *sharper* or *flatter*?
+# Write down your prediction. Then compute attention from modes. The head has no biases, so there is no $\kappa$.
+
+# %% tags=["exercise"]
+# "sharper" or "flatter"
+prediction = "sharper"  # solution
+
+
+def attention(tokens, u, sigma, v):
+    """Attention [query, key] from tokens [token, d_model] and all modes of a head."""
+    scores = (tokens @ u.T * sigma) @ (tokens @ v.T).T  # solution
+    return (scores / len(sigma) ** 0.5).softmax(-1)  # solution
+
+
+# %% tags=["check"]
+check.attention(attention, prediction)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Project the tokens on all query directions: `tokens @ u.T` is [token, mode].
+# :::
+#
+# :::{dropdown} Hint 2
+# The head has as many modes as a query has coordinates. So `len(sigma)` is `d_head`.
+# :::
+#
+# :::{dropdown} What you should see
+# Three ticks. The last one compares with timm's own attention. "Sharper" was right.
+# A tick only says that you made a prediction.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Without the division the attention is *sharper*. All logits grow by $\sqrt{d_\text{head}}$, as if the
+# temperature fell. The order of the keys stays. So a map can look right, and every number in it be wrong.
+# :::
+
+# %% [markdown]
+# ### Exercise 1.4. The same head in disguise
+#
+# *Hard, 20 minutes, in pairs. Trains: what belongs to a head, and what does not.*
+#
+# One of you takes the head of this page and disguises it: other matrices, same head. Or not the same: it is
+# your choice. The other one has to tell. Change roles. Then write a function that always tells.
+
+
+# %% tags=["exercise"]
+def same_head(one, other):
+    """Whether two pairs (w_q, w_k) give every two tokens the same score."""
+    first, second = (w_q.T @ w_k for w_q, w_k in (one, other))  # solution
+    return bool(abs(first - second).max() <= 1e-9 * abs(first).max())  # solution
+
+
+# %% tags=["check"]
+check.same_head(same_head)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Look again at the five quantities of *Queries and keys are arbitrary, their product is not*.
+# :::
+#
+# :::{dropdown} Hint 2
+# Equal singular values are not enough. Turn all tokens by a rotation: which scores do you get?
+# :::
+#
+# :::{dropdown} What you should see
+# Six ticks: three disguises of one head, and three other heads.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# A head is its matrix $M$, and nothing less. Equal strengths are necessary, not enough: a head and its
+# opposite share them. $M$ is compared up to rounding, since a change of coordinates costs some digits.
+# :::
+
+# %% [markdown]
+# ### Exercise 1.5. A token that likes itself
+#
+# *Easy, 10 minutes, with the view. Trains: reading a mode as a rotation.*
+#
+# Go back to the view of the two-dimensional head. Leave $u_0$ at 0°, make the strengths equal, and mirror the
+# second pair. Turn $v_0$ until token $z_2$ attends most to itself. Which angle of $v_0$ do you read, in degrees?
+
+# %% tags=["exercise"]
+angle = 90  # solution
+
+# %% tags=["check"]
+check.itself(angle)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Choose $z_2$ as the token that asks, and watch where its grey arrow points.
+# :::
+#
+# :::{dropdown} Hint 2
+# With $v_0$ at 0°, the favourite of $z_2$ is its mirror image, $z_{14}$. How far is it from there to $z_2$?
+# :::
+#
+# :::{dropdown} What you should see
+# Two ticks. In the view, $z_2$ and one more token have their arrow on themselves.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# A mirrored pair is a reflection. It keeps the two tokens on its axis: $z_2$ and $z_{10}$, on opposite
+# sides. The axis turns half as fast as $v_0$. So one head can hold both, tokens that like themselves
+# and tokens that like their opposite.
+# :::
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer: each one says why it is right or wrong.
+#
+# **1. Which of these belongs to a head, whatever the coordinates of its queries?**
+#
+# :::{dropdown} The first coordinate of a query
+# :class-container: option
+# No. Another basis gives another first coordinate, and the same scores.
+# :::
+#
+# :::{dropdown} The singular values of $W_q W_k^\top$
+# :class-container: option
+# No. Its eigenvalues belong to the head, but its singular values change with the basis.
+# :::
+#
+# :::{dropdown} The singular values of $W_q^\top W_k$
+# :class-container: option right
+# Right. This product is $M$, which gives the scores.
+# :::
+#
+# **2. What does $u_0 \cdot v_0 = -0.9$ say about the strongest mode?**
+#
+# :::{dropdown} The mode is weak
+# :class-container: option
+# No. How strong it is, $\sigma_0$ says. The cosine says how alike question and answer are.
+# :::
+#
+# :::{dropdown} A token that has much of $u_0$ looks for tokens that are unlike it
+# :class-container: option right
+# Right. It looks for much of $v_0$, which is nearly the opposite of $u_0$.
+# :::
+#
+# :::{dropdown} Tokens avoid each other
+# :class-container: option
+# No. A token is looked for all the same: by tokens that have what it lacks.
+# :::
+#
+# **3. Which bias can you leave out without changing attention?**
+#
+# :::{dropdown} The query bias $b_q$
+# :class-container: option
+# No. It adds $b_q \cdot W_k z_j$ to the score, which differs from key to key.
+# :::
+#
+# :::{dropdown} The key bias $b_k$
+# :class-container: option right
+# Right. Its terms are the same for all keys of a query, and the softmax ignores such a number.
+# :::
+#
+# :::{dropdown} Both biases
+# :class-container: option
+# No. The paper argues so, but the argument holds for $b_k$ alone.
+# :::
 
 # %% [markdown]
 # ## Did we reproduce it?

@@ -35,6 +35,7 @@ import torch
 import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.book import ledger, tell
+from qkutils.book.checks import embedded_world as check
 from qkutils.views import figures as plots
 from qkutils.world.training import architecture, evaluate
 
@@ -75,8 +76,8 @@ for ax, letter, scene in zip(axes.flat, "ABCDEF", shown.values(), strict=True):
 #
 # **You need** Python, arrays, and means with intervals.
 #
-# **Time**: 35 minutes to read, 15 minutes for the exploration, under a minute to run on a laptop, 45 minutes
-# to teach. Runs with no GPU and no network.
+# **Time**: 35 minutes to read, 15 minutes for the exploration, exercises 55 minutes, under a minute to run on a
+# laptop, 45 minutes to teach. Runs with no GPU and no network.
 # :::
 
 # %% [markdown]
@@ -219,7 +220,8 @@ pd.DataFrame(rows).T
 # :::
 
 # %% tags=["hide-input"]
-COUNT, MANY = 120, 500  # scenes of each sort; of those in which position is odd
+COUNT = 120  # scenes of each sort
+MANY = 500  # of those in which position is odd
 classifies = getattr(qk.load(MODEL).net, "num_classes", 0) == architecture.CLASSES
 own = re.sub(r"^tiny-|-s\d+$", "", MODEL)
 objective = own if classifies and own in family.index else "supervised"
@@ -524,6 +526,259 @@ views.stepper(frames, steps, texts, "what is odd")
 #    exactly in line.
 # 2. Hardly: the ground fills most of the picture, and the target is one object of many.
 # 3. No. Its kind and colour are as common as any others. Only the distractors make it the odd one.
+# :::
+
+# %% [markdown]
+# ## Exercises
+#
+# Write in the notebook, where `...` stands. The line below each exercise checks what you wrote. It says what
+# holds, and what does not hold yet.
+#
+# ### Exercise 2.1. From pixels to patches
+#
+# *Easy, 10 minutes. Trains: how a mask over pixels becomes a mask over patches.*
+#
+# A model sees patches, and a mask has pixels. Write the function that says which share of each patch a mask
+# covers. The library has one, `qk.world.patch_fractions`. Write it without.
+
+
+# %% tags=["exercise"]
+def share_of_patches(mask, size):
+    """Shares [scene, row, column] from a mask [scene, height, width].
+
+    A patch has `size` × `size` pixels.
+    """
+    patches = mask.float().unflatten(2, (-1, size))  # solution
+    patches = patches.unflatten(1, (-1, size))  # solution
+    return patches.mean((2, 4))  # solution
+
+
+# %% tags=["check"]
+check.covered(share_of_patches)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Split the height into rows of patches and pixels within a patch. Do the same with the width.
+# :::
+#
+# :::{dropdown} Hint 2
+# `unflatten(2, (-1, size))` makes two dimensions of the width. The slower one comes first: the column of the
+# patch.
+# :::
+#
+# :::{dropdown} What you should see
+# Two ticks: a full patch gives 1, and each pixel counts in its patch alone.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# A patch at the edge of an object belongs to it in part. Whoever rounds first gives such a patch to the object
+# or to the ground, and small objects suffer most. So the book keeps shares. It weights attention by them where it
+# asks how much falls on an object.
+# :::
+
+# %% [markdown]
+# ### Exercise 2.2. Take the oddness away
+#
+# *Medium, 15 minutes, predict first. Trains: an intervention that changes one thing.*
+#
+# Take scenes in which colour is odd. Paint the target in the colour of one of its distractors, so that nothing is
+# odd any more. Does the model still answer *colour* in most of them, *yes* or *no*? Write down your prediction.
+# Then write the function that paints the target.
+
+# %% tags=["exercise"]
+# "yes" or "no"
+prediction = "no"  # solution
+
+
+def same_colour(factors):
+    """The same scenes; the target has the colour of a distractor."""
+    first = (factors.role == qk.world.DISTRACTOR).int().argmax(1)  # solution
+    usual = factors.colour.gather(1, first[:, None])  # solution
+    painted = factors.role == qk.world.TARGET  # solution
+    return replace(factors, colour=factors.colour.where(~painted, usual))  # solution
+
+
+# %% tags=["check"]
+check.same_colour(same_colour, prediction)
+looked_at = drawn["colour"].factors, same_colour(drawn["colour"].factors)
+looked_at = [answers(qk.world.render(each), nets)[..., ODD] for each in looked_at]
+[
+    float((each == qk.world.ODD_FACTORS.index("colour")).float().mean())
+    for each in looked_at
+]
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# `factors.role` says what is in each slot of the lattice: nothing, a distractor or the target.
+# :::
+#
+# :::{dropdown} Hint 2
+# `argmax` over `(role == DISTRACTOR).int()` finds the first distractor of each scene. `gather` fetches its
+# colour.
+# :::
+#
+# :::{dropdown} Hint 3
+# `replace(factors, colour=...)` makes new scenes. `where` makes a new tensor, and leaves the old one as it is.
+# :::
+#
+# :::{dropdown} What you should see
+# Five ticks. Then two shares of the answer *colour*: for the scenes as drawn, and for the painted ones. "No" is right if
+# the second share is below one half. A tick only says that you made a prediction.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Compare with position, where the answer stayed when the target was put in line. If the share falls here, the
+# answer *colour* comes from the odd colour. If it stays, there is a short cut here, too. A share that falls only in
+# part says that some scenes have other signs of it.
+# :::
+
+# %% [markdown]
+# ### Exercise 2.3. How small is the target?
+#
+# *Easy, 10 minutes, with the view. Trains: seeing a scene as the model does.*
+#
+# Go back to *Explore: one scene, many oddities*, and step through the masks. In which step is a target
+# smallest? Write down what is odd there. The model divides the picture into 8 × 8 patches. How many patches would
+# this target fill?
+
+# %% tags=["exercise"]
+# What is odd in the step with the smallest target, such as "kind"
+step = "size"  # solution
+# How many patches it would fill
+filled = 2  # solution
+
+# %% tags=["check"]
+check.smallest(
+    step, filled, {of: qk.world.make(3, 0, 2, odd=[of]) for of in qk.world.ODD_FACTORS}
+)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Every second step shows masks, with the target in orange. Each step has two scenes: look at both.
+# :::
+#
+# :::{dropdown} Hint 2
+# Hold a finger or a strip of paper against the picture. One patch is an eighth of its width.
+# :::
+#
+# :::{dropdown} What you should see
+# Three ticks. Two steps are so close that both count.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The picture has 64 patches. If attention were spread evenly, a target of two patches would get 2/64 of it: about
+# three per cent. Keep this number for {doc}`05_odd_one_out`. There, a share of attention means nothing without the
+# area of the object.
+# :::
+
+# %% [markdown]
+# ### Exercise 2.4. Be the short cut
+#
+# *Hard, 20 minutes, in pairs. Trains: what the distractors alone give away.*
+#
+# One of you writes a rule that tells from sizes alone whether position is odd, as the model seems to do. The other
+# looks for a sort of scenes on which the rule fails. Change roles until you agree. The rule gets the factors of
+# scenes. It may look at distractors only, and not at places. If you work alone, write the rule first. Then try to
+# break it, with all sorts of scenes.
+
+
+# %% tags=["exercise"]
+def by_size(factors):
+    """Whether position is odd, [scene], from the distractors' sizes."""
+    distractor = factors.role == qk.world.DISTRACTOR  # solution
+    largest = factors.radius.masked_fill(~distractor, 0).amax(1)  # solution
+    return (largest > 0.29) & (largest < 0.32)  # solution
+
+
+# %% tags=["check"]
+check.by_size(by_size)
+{
+    of: round(float(by_size(each.factors).float().mean()), 2)
+    for of, each in drawn.items()
+}
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Print the largest radius of the distractors for scenes of each sort: `drawn["position"].factors`,
+# `drawn["size"].factors`, and so on.
+# :::
+#
+# :::{dropdown} Hint 2
+# One threshold is not enough. Where size is odd, the distractors may be even smaller than where position is odd.
+# :::
+#
+# :::{dropdown} Hint 3
+# Empty slots have a radius, too. `masked_fill` takes them out, and the target with them.
+# :::
+#
+# :::{dropdown} What you should see
+# Six ticks. Then, for each sort of scenes, how often your rule says *position*.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Two thresholds solve the task without a target, without a lattice and without any comparison of objects. A high
+# share of right answers therefore shows nothing about comparison. Whoever makes such a world can close the short
+# cut: draw small objects in all sorts of scenes. Whoever has photographs cannot, and must test for it.
+# :::
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer: each one says why it is right or wrong.
+#
+# **1. A model answers rightly in nearly all scenes with an odd position. What does this show?**
+#
+# :::{dropdown} That it compares the places of objects
+# :class-container: option
+# No. Another sign may go with the answer. Here it is the size of the objects.
+# :::
+#
+# :::{dropdown} That something in these scenes tells the answer, whatever it is
+# :class-container: option right
+# Right. Only a changed scene can say which part of it the answer follows.
+# :::
+#
+# :::{dropdown} That it was trained too long
+# :class-container: option
+# No. The scenes were held out, so it does not remember them. The sign is in the new scenes, too.
+# :::
+#
+# **2. Why do we also ask an untrained network?**
+#
+# :::{dropdown} It shows what right answers there are without any learning
+# :class-container: option right
+# Right. A few favourite answers can fit a sort of scenes by luck. What training gave is the difference.
+# :::
+#
+# :::{dropdown} It shows how fast training was
+# :class-container: option
+# No. It tells of the state before the first step, and nothing about the steps.
+# :::
+#
+# :::{dropdown} It is always right by guessing, one time in seven
+# :class-container: option
+# No. It does not guess evenly: it gives nearly the same answer to all scenes.
+# :::
+#
+# **3. Hiding the target costs no right answers for one odd factor. What follows for this factor?**
+#
+# :::{dropdown} The model sees the target through its shadow in the lattice
+# :class-container: option
+# No. That is one possible reason, and it can be tested: change the lattice, and see whether the answer follows.
+# :::
+#
+# :::{dropdown} The target was too small to matter in any scene
+# :class-container: option
+# No. It may be small or large. The scene without it just tells the same.
+# :::
+#
+# :::{dropdown} The distractors are enough for the answer
+# :class-container: option right
+# Right. What they give away is the next question, and one more changed scene can answer it.
 # :::
 
 # %% [markdown]

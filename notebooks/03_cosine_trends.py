@@ -38,7 +38,6 @@ import torch
 
 import qkutils as qk
 from qkutils import heads, models, modes, statistics, views
-from qkutils.views import figures as plots
 from qkutils.book import (
     few_enough,
     is_embedded,
@@ -49,6 +48,8 @@ from qkutils.book import (
     stored,
     tell,
 )
+from qkutils.book.checks import cosine_trends as check
+from qkutils.views import figures as plots
 
 SHORT = {"deit_tiny_patch16_224.fb_in1k": "DeiT"}
 SHORT |= {"vit_tiny_patch16_224.augreg_in21k_ft_in1k": "ViT"}
@@ -89,7 +90,7 @@ tell(model=model.name)  # hands the name to the text: nothing there is typed in
 # classifier, ViT, also starts high, but ends at {glue:text}`vit_last:.2f`. **When does a token look for
 # tokens like itself, and how sure can we be of such a curve?**
 #
-# *Where we stand.* {doc}`01_svd_derivation` took a head apart into modes, and gave each mode a strength and a
+# **Where we stand.** {doc}`01_svd_derivation` took a head apart into modes, and gave each mode a strength and a
 # cosine. We do not know yet how these cosines change over depth, nor how large a cosine has to be to mean
 # anything.
 #
@@ -103,8 +104,8 @@ tell(model=model.name)  # hands the name to the text: nothing there is typed in
 # **You need** {doc}`01_svd_derivation`: modes, cosines, the conventions `paper` and `exact`. From
 # {doc}`02_embedded_world`: what the small model was trained on. Mean and standard deviation.
 #
-# **Time**: 60 minutes to read with a pencil, 15 minutes for the tasks, 90 minutes to teach. It runs in
-# under a minute on a laptop, with no GPU and no network.
+# **Time**: 60 minutes to read with a pencil, 15 minutes for the tasks, exercises 65 minutes, 90 minutes to
+# teach. It runs in under a minute on a laptop, with no GPU and no network.
 # :::
 #
 # ## One number for a head
@@ -412,7 +413,7 @@ tell(first_chance=f"{max(float(chance[n][0]) for n in SHORT.values()):.3f}")
 # not: chance would give this layer mean ±{glue:text}`vit_chance`. As a mean over the last third, all three
 # models still lie above zero.
 #
-# Two warnings about the intervals. With three or four heads in a layer they are too narrow. And they say
+# Two warnings about the intervals. With so few heads in a layer they are too narrow. And they say
 # nothing about another training run, because heads of one network are not independent networks.
 #
 # :::{admonition} Predict, then look
@@ -427,8 +428,12 @@ tell(first_chance=f"{max(float(chance[n][0]) for n in SHORT.values()):.3f}")
 family = models.family()
 row = (family == model.name).any(axis=1)
 siblings = family[row].stack().tolist() or [model.name]
-runs = {name: qk.weighted_cosine(name, convention="paper") for name in siblings}
-runs |= {model.name: weighted}
+runs = {
+    name: weighted
+    if name == model.name
+    else qk.weighted_cosine(name, convention="paper")
+    for name in siblings
+}
 of_runs = [float(statistics.late_minus_early(c).estimate) for c in runs.values()]
 over_runs = statistics.over_runs(of_runs)
 own_fall, own_late = statistics.late_minus_early(weighted), statistics.late(weighted)
@@ -518,7 +523,7 @@ tell(last_heads=", ".join(f"{value:+.2f}" for value in last))
 # %% [markdown]
 # **Try it.**
 #
-# 1. Choose ViT and its last layer. Read its mean and its band. How many of its heads lie below zero?
+# 1. Choose ViT (`vit_tiny…`) and its last layer. Read its mean and its band. How many of its heads lie below zero?
 # 2. Which model's curve changes most between the conventions, and in which layer?
 # 3. Find a layer whose mean lies inside its band because its heads cancel. Would you call it neutral?
 #
@@ -695,6 +700,258 @@ if IJEPA:
     predictor = models.predictor(IJEPA, num_heads=encoder.heads.w_q.shape[1])
     pair = [modes.trend(net).sel(convention="paper") for net in (encoder, predictor)]
     display(plots.trends_apart(pair))
+
+# %% [markdown]
+# ## Exercises
+#
+# Write in the notebook, where `...` stands. The line below each exercise checks what you wrote. It says what
+# holds, and what does not hold yet.
+#
+# ### Exercise 3.1. A curve from plain arrays
+#
+# *Easy, 10 minutes. Trains: which mean goes over which axis.*
+#
+# A colleague sends you cosines and strengths of a whole model as two plain arrays. Their axes are [layer,
+# head, mode], without names. Write the function that gives the curve over depth: the weighted cosine of each
+# head, then the plain mean over the heads of a layer.
+
+
+# %% tags=["exercise"]
+def curve_of(cosine, sigma):
+    """One number per layer, from cosine and sigma [layer, head, mode]."""
+    of_head = (cosine * sigma).sum(-1) / sigma.sum(-1)  # solution
+    return of_head.mean(-1)  # solution
+
+
+# %% tags=["check"]
+check.curve(curve_of)
+np.round(curve_of(parts.cosine.values, parts.sigma.values), 2)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# First one number for each head. Which axis disappears?
+# :::
+#
+# :::{dropdown} Hint 2
+# `axis=-1` is the last axis. Sum up cosine times strength over it. Divide by the sum of strengths over it.
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks, and then the curve of this page's model: one number for each layer.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Strength counts within a head, and not between heads. The strengths of two heads have no common unit: the
+# softmax of one head never sees the scores of the other. So a layer's number is a plain mean over heads. A
+# strong head would otherwise speak for its whole layer.
+# :::
+
+# %% [markdown]
+# ### Exercise 3.2. Chance with one strong mode
+#
+# *Medium, 20 minutes, predict first. Trains: what the null of a mean depends on.*
+#
+# Two heads have 24 modes each, and random directions. In one head all strengths are 1. In the other head the
+# first mode has strength 24, and the rest have 1. How many times as wide is the band of chance of the second
+# head? Guess, before you compute. Then draw the weighted cosine of such a head many times.
+
+# %% tags=["exercise"]
+# How many times as wide the second band is: 1 is as wide, 0.5 half as wide
+prediction = 2.5  # solution
+
+
+def by_chance(sigma, width, count):
+    """Weighted cosines [count] of random directions in `width` dimensions.
+
+    sigma [mode] holds the strengths. It is float64: draw with `dtype=sigma.dtype`.
+    """
+    u, v = torch.randn(2, count, len(sigma), width, dtype=sigma.dtype)  # solution
+    cosine = torch.cosine_similarity(u, v, dim=-1)  # solution
+    return (cosine * sigma).sum(-1) / sigma.sum()  # solution
+
+
+# %% tags=["check"]
+check.by_chance(by_chance, prediction)
+even, uneven = torch.ones(2, 24).double()
+uneven[0] = 24
+spreads = [float(by_chance(each, 96, 2000).std()) for each in (even, uneven)]
+np.round([*spreads, spreads[1] / spreads[0]], 3)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# A random direction has normal coordinates. `torch.randn` takes all sizes at once, such as [count, mode,
+# width].
+# :::
+#
+# :::{dropdown} Hint 2
+# `torch.cosine_similarity(u, v, dim=-1)` divides by the lengths. What is left has the shape [count, mode].
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks, and then three numbers: a standard deviation for even strengths, one for uneven strengths, and the
+# second divided by the first. The first one is close to $1/\sqrt{24 \cdot 96}$. The second band is wider. Compare
+# the last number with your prediction.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# One strong mode decides the mean almost alone, and a single cosine varies a lot. So the band is *wider*. Training
+# makes strengths uneven. So a band from random weights, with their even strengths, is too narrow. It would find
+# likeness where there is chance.
+# :::
+
+# %% [markdown]
+# ### Exercise 3.3. A layer that disagrees with itself
+#
+# *Easy, 5 minutes, with the view. Trains: reading heads behind a mean.*
+#
+# Go back to *Explore the curves*. Choose the model of this page (the first in the list) and the convention
+# *exact*. In which layer do the heads lie furthest apart? Write down the layer, and the values of its highest and
+# its lowest head. Type a minus sign yourself: Python does not read the view's.
+
+# %% tags=["exercise"]
+# The layer whose heads lie furthest apart, in the convention exact
+divided = int(np.ptp(own.weighted_cosine[1].values, axis=1).argmax())  # solution
+# Its highest head, as the view shows it
+highest = float(own.weighted_cosine[1, divided].max())  # solution
+# Its lowest head
+lowest = float(own.weighted_cosine[1, divided].min())  # solution
+
+# %% tags=["check"]
+check.furthest(divided, highest, lowest, own)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Look at the pale dots. Where does a column of dots reach furthest from top to bottom?
+# :::
+#
+# :::{dropdown} Hint 2
+# Choose the layer with the slider. The lines below the curves give the value of every head.
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks. If two layers are nearly as far apart, both count.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The curve shows one number for this layer, and no head has it. Some heads of the layer group like with like
+# more than the curve says, and others less. A mean over heads is a summary of heads that were trained for
+# different jobs. So look at the dots before you name a layer.
+# :::
+
+# %% [markdown]
+# ### Exercise 3.4. Neutral, or divided?
+#
+# *Hard, 30 minutes, in pairs. Trains: what a weighted cosine of zero can hide.*
+#
+# Each of you builds a head whose weighted cosine is 0. One way: every mode relates things that have nothing to do
+# with each other. The other way: some modes group (cosine 1), others oppose (−1), and they cancel. Take rows of
+# one orthogonal matrix as directions, and stretch them by the strengths. Give your modes different strengths: with
+# equal ones, the modes are not determined. Hand over `w_q` and `w_k` alone. Can your partner tell which way you
+# took? (Alone: build both heads yourself.) Then write one number that always tells: 0 for the first way, 1 for the
+# second.
+
+
+# %% tags=["exercise"]
+def sides(w_q, w_k):
+    """How much of a head's strength takes sides, for like or for unlike.
+
+    w_q and w_k are [d_head, d_model]. The number lies between 0 and 1.
+    """
+    u, sigma, vt = torch.linalg.svd(w_q.T @ w_k)  # solution
+    cosine = (u.T * vt).sum(1)[: len(w_q)]  # solution
+    sigma = sigma[: len(w_q)]  # solution
+    return (sigma * cosine.abs()).sum() / sigma.sum()  # solution
+
+
+# %% tags=["check"]
+check.sides(sides)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# The trace cannot help here: it has already added up what cancels. You need the modes one by one.
+# :::
+#
+# :::{dropdown} Hint 2
+# `torch.linalg.svd` gives $u_n$ as columns of its first part and $v_n$ as rows of its last. Only the first
+# `d_head` modes have strength.
+# :::
+#
+# :::{dropdown} Hint 3
+# Take the size of each cosine before the weighted mean, not after it.
+# :::
+#
+# :::{dropdown} What you should see
+# Seven ticks. The last one changes the coordinates of queries and keys. So your partner can tell: not by the
+# trace, which is 0 for both heads, but by the cosines of single modes.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Two heads with a weighted cosine of 0 can do very different things. One is blind to likeness. The other
+# looks for likeness along some directions, and for contrast along others. The price: the sizes of cosines are never
+# negative, so chance no longer gives 0. Such a number needs a null of its own.
+# :::
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer: each one says why it is right or wrong.
+#
+# **1. A layer's mean weighted cosine lies inside its band of chance. What follows?**
+#
+# :::{dropdown} Its heads have random directions, so each of them lies inside its own band
+# :class-container: option
+# No. Heads far above and far below zero can cancel in the mean. Look at single heads.
+# :::
+#
+# :::{dropdown} Single heads may still lie far outside
+# :class-container: option right
+# Right. The band judges the mean alone. It says nothing about the heads behind it.
+# :::
+#
+# :::{dropdown} The layer attends to nothing in particular
+# :class-container: option
+# No. Cosines are about weights, and attention needs tokens. A head can look for something that is unlike the query
+# and no opposite of it either.
+# :::
+#
+# **2. Why does one band for a single cosine not fit all models?**
+#
+# :::{dropdown} Wider models have stronger modes
+# :class-container: option
+# No. The cosine of two directions does not depend on strength.
+# :::
+#
+# :::{dropdown} Larger models were trained on more data
+# :class-container: option
+# No. The band belongs to random directions, which saw no data.
+# :::
+#
+# :::{dropdown} In more dimensions, random directions are closer to a right angle
+# :class-container: option right
+# Right. Their cosine has standard deviation $1/\sqrt{d}$. A band for one width is wrong for another.
+# :::
+#
+# **3. A curve changes its sign between the conventions, close to zero. What do you report?**
+#
+# :::{dropdown} The value in the convention `exact` with its band, since this is what the head computes
+# :class-container: option
+# No. `exact` describes what the head computes, but a value near zero may be chance in either convention.
+# :::
+#
+# :::{dropdown} Both values, each with its band
+# :class-container: option right
+# Right. Name the convention of each. If both lie beyond chance, the sign depends on LayerNorm. If one does not,
+# nothing is to be explained.
+# :::
+#
+# :::{dropdown} The mean of both values, with a band that holds for the mean
+# :class-container: option
+# No. The two numbers answer two questions: one with LayerNorm, one without it.
+# :::
 
 # %% [markdown]
 # ## Did we reproduce it?

@@ -38,6 +38,7 @@ import qkutils as qk
 from qkutils import models, modes, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import ledger, live, stored, tell
+from qkutils.book.checks import training_objective as check
 from qkutils.world.training import architecture, objectives, publish
 
 image = qk.world.make(seed=1, start=0, stop=1, odd=["colour"]).image
@@ -60,7 +61,7 @@ for ax, (goal, shown) in zip(axes, goals.items(), strict=True):
 # To fill in a patch, it may help to look at patches like it. To find the odd object, it may help to look at
 # what differs. **Does the goal decide whether tokens look for tokens like themselves?**
 #
-# *Where we stand.* {doc}`03_cosine_trends` measured real models, and two classifiers ended in opposite ways. Pan
+# **Where we stand.** {doc}`03_cosine_trends` measured real models, and two classifiers ended in opposite ways. Pan
 # et al. (section 4.2) suspect the training objective, but their 16 models also differ in data, size, schedule and
 # authors.
 #
@@ -74,8 +75,8 @@ for ax, (goal, shown) in zip(axes, goals.items(), strict=True):
 # **You need** {doc}`02_embedded_world` and {doc}`03_cosine_trends`. The mean of a few numbers and its interval
 # by Student's t.
 #
-# **Time**: 40 minutes to read with a pencil, 15 minutes for the tasks, 75 minutes to teach. It runs in under
-# a minute on a laptop, with no GPU and no network.
+# **Time**: 40 minutes to read with a pencil, 15 minutes for the tasks, exercises 60 minutes, 75 minutes to
+# teach. It runs in under a minute on a laptop, with no GPU and no network.
 # :::
 #
 # ## One world, one network, several goals
@@ -477,7 +478,7 @@ tell(finetuning_figure=fig)
 #
 # ## Explore: heads behind the means
 #
-# A mean hides its heads. Here is every head of every run:
+# A mean hides its heads. {numref}`fig-heads` shows every head of every run:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-heads", "caption": "Weighted cosine of every head over depth. Each dot is one head; dots of one layer stand side by side by training run, with a marker for each run. The grey band holds 95 % of single heads with random directions, in the widest of the goals."}, "image": {"alt": "One panel for each goal with dots for single heads. In the SimMIM panels most dots lie above the band and a few below; in supervised and dino dots lie on both sides; in untrained all lie inside."}}
 widest = xr.concat([band.reset_coords(drop=True) for band in bands.values()], "of").max(
@@ -533,7 +534,248 @@ views.trends(list({str(t.model.values): t for t in first.values()}.values()))
 # 2. No. Over all runs, {glue:text}`down_simmim` % of its heads lie below the band: they look for contrast.
 # 3. No. The curves move a little, and their order stays. The table of contrasts shows both conventions.
 # :::
+
+# %% [markdown]
+# ## Exercises
 #
+# Write in the notebook, where `...` stands. The line below each exercise checks what you wrote. It says what
+# holds, and what does not hold yet.
+#
+# ### Exercise 4.1. An interval for a contrast
+#
+# *Medium, 15 minutes. Trains: pairs within seeds, and Student's interval.*
+#
+# The chapter leaves the interval to the library. Write it yourself. Two goals each have one number per seed, and
+# some seeds may be missing. Give the mean difference over the seeds that both have, and its 95 % interval.
+
+
+# %% tags=["exercise"]
+def paired(one, other):
+    """Mean difference, lower end, upper end.
+
+    `one` and `other` are dicts: one number for each seed.
+    """
+    seeds = sorted(one.keys() & other.keys())  # solution
+    differences = np.array([one[seed] - other[seed] for seed in seeds])  # solution
+    half = stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(differences)  # solution
+    mean = differences.mean()  # solution
+    return mean, mean - half, mean + half  # solution
+
+
+# %% tags=["check"]
+check.paired(paired)
+levels = [{s: level(c) for s, c in curves[g].items()} for g in ("simmim", "supervised")]
+np.round(paired(*levels), 2)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# `one.keys() & other.keys()` are the seeds that both have. Subtract within each of them.
+# :::
+#
+# :::{dropdown} Hint 2
+# The interval is the mean ± t times the standard error. `stats.sem` gives the error, and
+# `stats.t.ppf(0.975, n - 1)` the factor for $n$ differences.
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks. Then *simmim* minus *supervised* over all layers, as in the table of contrasts.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Two runs of one seed began with the same weights. What they share drops out of the difference, so the interval is
+# mostly narrower than without pairs. With few runs the factor is far above 1.96: three runs say little, and the
+# interval admits it.
+# :::
+
+# %% [markdown]
+# ### Exercise 4.2. Twenty heads are not twenty runs
+#
+# *Medium, 15 minutes, predict first. Trains: what a replicate is.*
+#
+# Imagine 100 worlds in which a goal has no effect at all. In each world there are five runs, and in each run four
+# heads that resemble each other. Somebody counts 20 replicates. In how many of the 100 worlds will this person
+# find an effect? Write down a number. Then write the rule that is right: it tells an effect in about 5 worlds.
+
+# %% tags=["exercise"]
+# Worlds out of 100, if heads are counted as runs: a number from 0 to 100
+guess = 30  # solution
+
+
+def effect(values):
+    """Whether the mean of values [run, head] clearly differs from 0."""
+    found = statistics.over_runs(values.mean(axis=1))  # solution
+    return bool(found.low > 0 or found.high < 0)  # solution
+
+
+# %% tags=["check"]
+check.effect(effect, guess)
+made = np.random.default_rng(1).normal(size=(100, 5, 1)).repeat(4, axis=2)
+made += 0.3 * np.random.default_rng(2).normal(size=made.shape)
+sum(effect(world.reshape(20, 1)) for world in made)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# A head tells little that its run has not told. So begin with one number for each run.
+# :::
+#
+# :::{dropdown} Hint 2
+# `statistics.over_runs` gives `low` and `high`. There is an effect if 0 lies outside.
+# :::
+#
+# :::{dropdown} What you should see
+# Five ticks. Then a number for your prediction: how often your own rule finds an effect if it takes each head for a
+# run. It is far above 5. A tick only says that you made a prediction.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Counted as 20 runs, the heads find an effect in far more than 5 of 100 worlds where there is none. The
+# interval is too narrow, because four heads of one run are four views of one accident. More heads don't help. More
+# training runs do.
+# :::
+
+# %% [markdown]
+# ### Exercise 4.3. Where two goals come closest
+#
+# *Easy, 10 minutes, with the view. Trains: comparing curves, not only their means.*
+#
+# Go back to the view of first runs, and hide all but *tiny-simmim* and *tiny-supervised*. Choose the convention
+# *exact*. In which layer do the two curves come closest? Read both means there, and write down *simmim* minus
+# *supervised*.
+
+# %% tags=["exercise"]
+# simmim minus supervised at each layer: means over heads, in the convention exact
+difference = first["simmim"] - first["supervised"]  # solution
+apart = difference.weighted_cosine[1].mean("head")  # solution
+# The layer in which the curves come closest
+nearest = int(abs(apart).argmin("layer"))  # solution
+# The difference there
+gap = float(apart[nearest])  # solution
+
+# %% tags=["check"]
+check.closest(nearest, gap, first["simmim"], first["supervised"])
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# A curve is the mean over heads. Dots are single heads, and do not matter here.
+# :::
+#
+# :::{dropdown} Hint 2
+# Choose a model and a layer: below the curves stands its mean. Then choose the other model at the same layer.
+# :::
+#
+# :::{dropdown} What you should see
+# Three ticks. A second layer that is as close, up to 0.02, counts too.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# A difference over all layers does not say where two goals differ. Where curves come close, the goals need similar
+# heads, or the layers have not yet parted. One run of each goal cannot tell which. So look at the panels with all
+# runs before you give a reason.
+# :::
+
+# %% [markdown]
+# ### Exercise 4.4. A question that cannot be bent
+#
+# *Hard, 20 minutes, in pairs. Trains: stating a contrast before looking.*
+#
+# One of you claims: *the curve has its peak in the middle*. Turn this claim into one number. The other one looks
+# for a curve without a peak that makes the number large, such as a slope or a high level. Change the number until no
+# such curve is left. It should be 1 where the middle third lies 1 above both ends.
+
+
+# %% tags=["exercise"]
+def peak(curve):
+    """The middle third of a curve [layer, head] over its two ends."""
+    means = curve.mean("head").values  # solution
+    third = len(means) // 3  # solution
+    ends = (means[:third].mean() + means[-third:].mean()) / 2  # solution
+    return means[third:-third].mean() - ends  # solution
+
+
+# %% tags=["check"]
+check.peak(peak)
+{goal: said(contrast(peak, goal)) for goal in ("simmim", "supervised", "dino")}
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Subtract something that rises with the level just as the middle does.
+# :::
+#
+# :::{dropdown} Hint 2
+# A straight line has its middle exactly halfway between its ends. Take the mean of the early and the late third.
+# :::
+#
+# :::{dropdown} What you should see
+# Five ticks. Then the number for three goals, each with its interval over runs.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The number answers one question, and neither the level nor the slope can answer in its place. But the chapter
+# had already shown its curves when you chose this number. So what you found is *seen afterwards*. To confirm
+# it, new runs are needed.
+# :::
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer: each one says why it is right or wrong.
+#
+# **1. Why is there a model called *simmim-continued*?**
+#
+# :::{dropdown} To see how good SimMIM becomes with more training
+# :class-container: option
+# No. That would be another question. This model trains for as long as the fine-tuned one, at the same rate.
+# :::
+#
+# :::{dropdown} To start fine-tuning from a better network
+# :class-container: option
+# No. Both models start from the same SimMIM model, and go different ways from there.
+# :::
+#
+# :::{dropdown} To see what changes by training on, without any labels
+# :class-container: option right
+# Right. Only what differs between the two copies can be due to the labels.
+# :::
+#
+# **2. The interval of a contrast over seeds holds 0. What may you say?**
+#
+# :::{dropdown} The goal has no effect
+# :class-container: option
+# No. The effect may be as large as the ends of the interval. To call it small, the whole interval has to be small.
+# :::
+#
+# :::{dropdown} These runs can't tell, and a difference beyond the interval is unlikely
+# :class-container: option right
+# Right. The interval says what is still possible. More runs would make it narrower.
+# :::
+#
+# :::{dropdown} The mean points up, so the effect goes up
+# :class-container: option
+# No. Other seeds could turn the sign: that is what an interval around 0 says.
+# :::
+#
+# **3. Why don't we count the 16 published models instead of our small ones?**
+#
+# :::{dropdown} They differ in data, size and recipe, too, and each is a single run
+# :class-container: option right
+# Right. If two of them differ, the goal is only one of several possible reasons.
+# :::
+#
+# :::{dropdown} They are too large for this computer
+# :class-container: option
+# No. Their curves were computed elsewhere. Even so they could not tell what the goal alone does.
+# :::
+#
+# :::{dropdown} Sixteen is too few for an interval
+# :class-container: option
+# No. Five runs gave an interval. What is missing is models that differ in the goal alone.
+# :::
+
+# %% [markdown]
 # ## Did we reproduce it?
 #
 # Each row is one claim in the convention `paper`, with its number and its verdict. "Seen afterwards" marks
@@ -591,7 +833,7 @@ ledger.Rows(rows)
 # :::{dropdown} Where these numbers come from
 # The embedded models are in the repository, and the run that made this page computed their cosines from the
 # weights. The five questions were fixed when there were three runs of each goal. With `UNTRAINED = True` in
-# the parameters, the page uses random weights in place of the trained ones, and no claim holds: a test of the
+# the parameters, the page uses random weights in place of the trained ones. Then no claim holds. A test of the
 # book checks this.
 #
 # Below the line of {numref}`fig-contrasts` are {glue:text}`beside`. Their numbers were *computed elsewhere*,

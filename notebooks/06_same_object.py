@@ -44,6 +44,7 @@ import qkutils as qk
 from qkutils import models, statistics, views
 from qkutils.views import figures as plots
 from qkutils.book import few_enough, ledger, stacked, stored, tell
+from qkutils.book.checks import same_object as check
 
 # %% tags=["hide-input"]
 shown_model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
@@ -81,7 +82,7 @@ for line, name, ranked in zip(axes, names, rows, strict=True):
     line[0].set_ylabel(name, fontsize=9)
 
 # %% [markdown]
-# {glue:text}`high` has cosine {glue:text}`high_cosine:.2f`. Its directions prefer the same object in
+# {numref}`fig-best-scenes` shows two modes. {glue:text}`high` has cosine {glue:text}`high_cosine:.2f`. Its directions prefer the same object in
 # {glue:text}`high_same` of {glue:text}`k` scenes. {glue:text}`low` has cosine {glue:text}`low_cosine:.2f`, and
 # its directions agree in {glue:text}`low_same` of {glue:text}`k`.
 #
@@ -98,8 +99,8 @@ for line, name, ranked in zip(axes, names, rows, strict=True):
 # **You need** {doc}`01_svd_derivation`, {doc}`03_cosine_trends` and {doc}`05_odd_one_out`: modes, weighted
 # cosine, geometry-matched nulls.
 #
-# **Time**: 45 minutes to read with a pencil, 15 minutes for the exploration, 60 minutes to teach. The computer
-# needs about a minute, no GPU and no network.
+# **Time**: 45 minutes to read with a pencil, 15 minutes for the exploration, 60 minutes to teach; exercises
+# 55 minutes. The computer needs about a minute, no GPU and no network.
 # :::
 #
 # ## From a mode to a probability
@@ -442,7 +443,8 @@ views.stepper([frame(n) for n in steps], steps, texts, "patches moved")
 #
 # Do photographs change this? The figure shows real models on the street scenes of CamVid
 # {cite}`brostow2009semantic`, where people have drawn the segments. The numbers were computed elsewhere, by the same
-# study in convention `paper`.
+# study in convention `paper`. CamVid is not part of this book. So these numbers stay the stored ones, whatever models
+# are at hand.
 
 # %% tags=["hide-input"]
 tables = stored.chosen("same_object")
@@ -503,7 +505,7 @@ tell(provenance="; ".join(facts.format(n, **t.attrs) for n, t in tables.items())
 stacked(pd.DataFrame(levels_of | real_r))
 
 # %% [markdown]
-# Photographs tell the same story. Modes and other masks run together, and the excess over both nulls stays around
+# {numref}`fig-camvid` shows that photographs tell the same story. Modes and other masks run together, and the excess over both nulls stays around
 # zero (first column: mean over layers). The correlation with the weighted cosine (over heads, with its interval over
 # heads) is as high with other masks as with the true ones. Over both nulls, no correlation above zero can be told.
 # Streets look alike: road below, sky above. The masks of
@@ -539,6 +541,263 @@ def blind_fall(of_several):
     change = np.mean([float((b[-1] - b[0]).mean()) for b in blind])
     return f"random directions: {change:+.2f}"
 
+
+# %% [markdown]
+# ## Exercises
+#
+# Write in the notebook, where `...` stands. The line below each exercise checks what you wrote. It says what
+# holds, and what does not hold yet.
+#
+# ### Exercise 6.1. Which object does a direction prefer?
+#
+# *Easy, 10 minutes. Trains: means over objects.*
+#
+# A direction has a projection on every patch. An object covers some patches fully and others in part. Write a
+# function that gives the number of the object with the largest mean projection. In the mean, a patch counts by how
+# much of it the object covers.
+
+
+# %% tags=["exercise"]
+def preferred(projection, share):
+    """Number of the preferred object.
+
+    From projection [patch] and share [object, patch].
+    """
+    mean = share @ projection / share.sum(1)  # solution
+    return mean.argmax()  # solution
+
+
+# %% tags=["check"]
+check.preferred(preferred)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# A weighted mean is a weighted sum, divided by the sum of the weights.
+# :::
+#
+# :::{dropdown} Hint 2
+# `share @ projection` gives the weighted sum of every object at once.
+# :::
+#
+# :::{dropdown} What you should see
+# Five ticks: size alone does not decide, an object that is lifted wins, and a small difference of means is enough.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# A sum would choose the largest object wherever projections are positive. A mean does not. But a mean over few patches
+# varies more, so a small object more often has the largest mean. The next exercise asks what this does to chance.
+# :::
+
+# %% [markdown]
+# ### Exercise 6.2. Chance that has a taste
+#
+# *Medium, 15 minutes, predict first. Trains: what blind chance assumes.*
+#
+# Two directions know nothing of each other. Both prefer small objects, with the same probabilities. Predict first: do
+# they choose the same object *more often* than 1/n, *as often*, or *less often*? Then write the function. It takes
+# counts of how often each object was chosen in a scene, and gives how often two such choices agree, on average over
+# scenes. A scene with fewer objects has zeros in its row.
+
+# %% tags=["exercise"]
+# "more often", "as often" or "less often"
+prediction = "more often"  # solution
+
+
+def agreement(counts):
+    """How often two choices agree, from counts [scene, object]."""
+    p = counts / counts.sum(1, keepdims=True)  # solution
+    return (p**2).sum(1).mean()  # solution
+
+
+# %% tags=["check"]
+check.agreement(agreement, prediction)
+at_random = found.sel(case="random directions").transpose("image", ...)
+choices = [each.values.ravel() for each in at_random.query_object]
+how_often = np.stack([np.bincount(of, minlength=counts.max()) for of in choices])
+rates = {
+    "blind chance": (1 / counts).mean(),
+    "with their preferences": agreement(how_often),
+}
+rates["as measured"] = (at_random.query_object == at_random.key_object).mean()
+{which: f"{float(rate):.3f}" for which, rate in rates.items()}
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Make probabilities of each row first. Both choose object i with probability $p_i \cdot p_i$.
+# :::
+#
+# :::{dropdown} Hint 2
+# The objects of two scenes have nothing in common. So average over scenes at the very end.
+# :::
+#
+# :::{dropdown} What you should see
+# Three ticks. Below them, three numbers for the random directions of this chapter, over all its scenes. Compare the last
+# two. "More often" was right: a taste that both share never lowers how often they agree. A tick only says that you
+# made a prediction.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The sum of $p_i^2$ is smallest where all objects are chosen alike. Any taste that both share makes them agree *more
+# often*. So random directions can lie above 1/n: they know no objects, but share a taste for some sizes.
+# A null from data contains such a taste. A formula for blind chance does not.
+# :::
+
+# %% [markdown]
+# ### Exercise 6.3. Build a null, then try to fool it
+#
+# *Hard, 20 minutes, in pairs. Trains: a null that keeps everything but the claim.*
+#
+# Write the null of other masks. The function says how often two maps prefer the same object, minus how often they do so
+# on the masks of *another* scene: those of the scene before. Then one of you makes maps and masks: equal maps without
+# objects, or maps that know objects. The other has to tell which, by this number alone. Change roles. If you work alone, let `np.random` choose which of the two you
+# get, and look at the number only.
+
+
+# %% tags=["exercise"]
+def over_masks(query, key, masks):
+    """Agreement on the true masks, minus agreement on other masks.
+
+    From maps [scene, patch] and masks [scene, object, patch].
+    """
+
+    def agree(masks):
+        area = masks.sum(-1)  # solution
+        of_query = np.einsum("sop,sp->so", masks, query) / area  # solution
+        of_key = np.einsum("sop,sp->so", masks, key) / area  # solution
+        return (of_query.argmax(1) == of_key.argmax(1)).mean()  # solution
+
+    return agree(masks) - agree(np.roll(masks, 1, axis=0))  # solution
+
+
+# %% tags=["check"]
+check.over_masks(over_masks)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# `agree(masks)` is a number: in what share of scenes do both maps have their largest mean on the same object?
+# :::
+#
+# :::{dropdown} Hint 2
+# `np.einsum("sop,sp->so", masks, query)` sums each object's projections, scene by scene.
+# :::
+#
+# :::{dropdown} Hint 3
+# `np.roll(masks, 1, axis=0)` gives every scene the masks of the scene before. The maps stay where they are.
+# :::
+#
+# :::{dropdown} What you should see
+# Two ticks. Equal maps gain exactly nothing. Maps that are strong on one object gain.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Two equal maps agree always, on any masks. Random directions would call this a success. Other masks keep the two maps
+# and move the objects, so only objects can make a difference. The null can still be too hard: where all scenes look
+# alike, other masks lie on objects, too.
+# :::
+
+# %% [markdown]
+# ### Exercise 6.4. What falls with the masks, and what does not
+#
+# *Easy, 10 minutes, with the view. Trains: reading an effect beside its null.*
+#
+# Go back to the view *Explore: move the masks*. Push the masks as far as they go. Read three probabilities of the last
+# layer: the modes on the moved masks, the modes on the masks in their place, and random directions on the moved masks.
+
+# %% tags=["exercise"]
+modes_moved = float(curves[steps[-1]].sel(of="modes")[-1])  # solution
+# the dotted line of the modes
+modes_at_start = float(curves[0].sel(of="modes")[-1])  # solution
+# random directions on the moved masks
+random_moved = float(curves[steps[-1]].sel(of="random directions")[-1])  # solution
+
+# %% tags=["check"]
+check.reading(
+    modes_moved,
+    modes_at_start,
+    random_moved,
+    curves[steps[-1]].sel(of="modes"),
+    curves[0].sel(of="modes"),
+    curves[steps[-1]].sel(of="random directions"),
+)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# The last layer is at depth 1, on the right of the figure.
+# :::
+#
+# :::{dropdown} Hint 2
+# Solid lines hold for the moved masks, dotted lines for the masks in their place.
+# :::
+#
+# :::{dropdown} What you should see
+# Two ticks. Compare two differences: modes minus random directions, and modes before minus after the move.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The first difference says how much the modes agree beyond chance. The second says how much of this needs the objects to
+# lie where they are. Only the second speaks of objects. A large first difference with a small second one is a
+# number that measures something else.
+# :::
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer: each one says why it is right or wrong.
+#
+# **1. Modes beat random directions, but not other masks. What does the probability measure?**
+#
+# :::{dropdown} How well modes know objects
+# :class-container: option
+# No. On other masks the objects are gone, and the number stays.
+# :::
+#
+# :::{dropdown} How alike the two maps of a mode are
+# :class-container: option right
+# Right. Two similar maps have their maximum at the same place, whatever lies there.
+# :::
+#
+# :::{dropdown} Nothing, since it equals its null
+# :class-container: option
+# No. It is far above random directions. It measures something, but not what its name says.
+# :::
+#
+# **2. A mode has the cosine −0.9, and its tokens differ in many directions. Which probability is plausible?**
+#
+# :::{dropdown} A high one: the two directions are closely related
+# :class-container: option
+# No. They are nearly opposite: where one projection is large, the other one is small.
+# :::
+#
+# :::{dropdown} One close to blind chance
+# :class-container: option
+# No. Blind chance needs two maps that are unrelated. These two are related, in the opposite way.
+# :::
+#
+# :::{dropdown} One below blind chance
+# :class-container: option right
+# Right. The object that one direction likes best is among those that the other likes least.
+# :::
+#
+# **3. The excess over both nulls has an interval around zero. What may you say?**
+#
+# :::{dropdown} On average over modes, these scenes show no effect of objects
+# :class-container: option right
+# Right. The mean and the scenes belong into the sentence.
+# :::
+#
+# :::{dropdown} No mode ties objects together
+# :class-container: option
+# No. A mean over all modes can hide a few, and a severe null can hide a small effect.
+# :::
+#
+# :::{dropdown} The paper's number is wrong
+# :class-container: option
+# No. The number can be repeated. What is in doubt is its reading.
+# :::
 
 # %% [markdown]
 # ## Did we reproduce it?

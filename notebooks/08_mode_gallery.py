@@ -40,6 +40,7 @@ from qkutils.views import figures as plots
 from qkutils.views import gallery_figures as figures
 from qkutils.book import few_enough, is_embedded, ledger, pictures_for
 from qkutils.book import stored_maps, stored_views, tell
+from qkutils.book.checks import mode_gallery as check
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 place = "L{} H{} M{}".format
@@ -80,8 +81,8 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 #
 # **You need** {doc}`01_svd_derivation` and {doc}`02_embedded_world`. Variance.
 #
-# **Time**: 45 minutes to read with a pencil, 20 minutes for the explorations, 60 minutes to teach. It runs in
-# under a minute on a laptop, with no GPU and no network.
+# **Time**: 45 minutes to read with a pencil, 20 minutes for the explorations, exercises 65 minutes, 60 minutes to
+# teach. It runs in under a minute on a laptop, with no GPU and no network.
 # :::
 #
 # ## One mode, one picture
@@ -357,9 +358,10 @@ _ = fig.colorbar(dots, ax=ax, label="number of the mode in its head")
 # In short: in {glue:text}`not_first:.0%` of the heads another mode than M0 carries most.
 #
 # Three modes carry much more than their strength says: {glue:text}`ringed`. Many patches point along their
-# directions. {numref}`fig-deep` shows their optimal pictures. Who looks at strength alone would miss them.
+# directions. {numref}`fig-deep` shows their optimal pictures. Colours and rows are as in
+# {numref}`fig-cosines`. Whoever looks at strength alone would miss them.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three modes that carry most in comparison with their strength. Colours and rows as in the figure with high and low cosines."}, "image": {"alt": "For three modes that carry more than their strength says, three pictures for each sign above their overlays."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-deep", "caption": "Optimal pictures of the three modes that carry most in comparison with their strength."}, "image": {"alt": "For three modes that carry more than their strength says, three pictures for each sign above their overlays."}}
 draw(rings)
 
 # %% [markdown]
@@ -457,7 +459,8 @@ origins = [
 tell(origins="; ".join(origins))
 
 # %% [markdown]
-# Look for bands first. Most of these modes look for a *place*: rows or halves of the picture, whatever it
+# {numref}`fig-stored-deit`, {numref}`fig-stored-augreg` and {numref}`fig-stored-dinov2` show three modes of each
+# model. Look for bands first. Most of these modes look for a *place*: rows or halves of the picture, whatever it
 # shows. Red and cyan hardly change from one photograph to the next. In the first seven of the eight modes of
 # each model, {glue:text}`first_same:.0%` of the query map's variance is the same on all photographs (on average).
 # In the last modes it is less: {glue:text}`last_same`. So the mode of {numref}`fig-thing` is
@@ -608,7 +611,252 @@ tell(
 #    what M0 carries: {glue:text}`ring_expected:.1%`. It carries {glue:text}`ring_carried:.1%`. Its measured names
 #    are {glue:text}`ring`.
 # :::
+
+# %% [markdown]
+# ## Exercises
 #
+# Write in the notebook, where `...` stands. The line below each exercise checks what you wrote. It says what
+# holds, and what does not hold yet.
+#
+# ### Exercise 8.1. Which picture is optimal?
+#
+# *Easy, 15 minutes. Trains: signs, maxima, and which tokens are patches.*
+#
+# You have the projections of all tokens of several pictures on one mode. The first `prefix` tokens of each
+# picture are prefix tokens. Write the function that finds the optimal picture of one end of the mode. If no
+# picture has two positive maxima, it returns −1.
+
+
+# %% tags=["exercise"]
+def optimal(query, key, sign, prefix):
+    """Number of the optimal picture, from NumPy arrays [image, token]."""
+    ends = [sign * side[:, prefix:] for side in (query, key)]  # solution
+    asks, answers = (side.max(1).clip(0) for side in ends)  # solution
+    score = asks * answers  # solution
+    return int(score.argmax()) if score.max() > 0 else -1  # solution
+
+
+# %% tags=["check"]
+check.optimal(optimal)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Cut off the prefix tokens first. Multiply both sides by the sign before you take the maximum. What is left is the
+# same for both signs.
+# :::
+#
+# :::{dropdown} Hint 2
+# The patch that asks most and the patch that answers most may be two patches. So take two maxima, then one product.
+# :::
+#
+# :::{dropdown} Hint 3
+# A product of two negative numbers is positive. `clip(0)` makes such a picture score zero.
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks: two ends of a mode, a model with no prefix token, and a mode with no picture.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The two ends of one mode have two galleries, and one of them may be empty. A prefix token can have the largest
+# projection of all. It has no place in the picture, so a gallery that counts it shows pictures for no visible reason.
+# :::
+
+# %% [markdown]
+# ### Exercise 8.2. What a mode carries
+#
+# *Medium, 15 minutes, predict first. Trains: variance over keys.*
+#
+# Every token of a picture gets the same extra piece along $v_n$, which has nothing of $u_n$. Does the variance that
+# mode $n$ adds to the logits *grow*, *shrink*, or *stay*? Write down "grows", "shrinks" or "stays". Then write the
+# variance that a mode adds to the logits, from the tokens of one picture.
+
+# %% tags=["exercise"]
+# "grows", "shrinks" or "stays"
+prediction = "stays"  # solution
+
+
+def variance(z, u, sigma, v, d_head):
+    """What one mode adds, from tokens z [token, d_model], a NumPy array."""
+    query, key = z @ u, z @ v  # solution
+    return sigma**2 * (query**2).mean() * key.var() / d_head  # solution
+
+
+# %% tags=["check"]
+check.variance(variance, prediction)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# The mode's logit of query $i$ on key $j$ is $\sigma_n (z_i\cdot u_n)(z_j\cdot v_n) / \sqrt{d_\text{head}}$. Hold
+# $i$ fixed and let $j$ run.
+# :::
+#
+# :::{dropdown} Hint 2
+# For one query, everything but $z_j\cdot v_n$ is a factor. A factor comes out of a variance squared.
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks. The second one puts your prediction beside what happens to the variance: it stays.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The variance that the mode adds *stays*. An extra piece in all keys adds one number to all logits of a query, and the
+# softmax ignores it. Queries are another matter. If every token has much of $u_n$, every query asks for the same.
+# Then the mode carries much, and works as key salience does.
+# :::
+
+# %% [markdown]
+# ### Exercise 8.3. The idle giant
+#
+# *Hard, 20 minutes, in pairs. Trains: strength against use.*
+#
+# One of you writes down a head of two modes (directions $u$ and $v$, and strengths), and a few tokens. Three numbers
+# each will do. The other one sees the strengths only, and says which mode carries most. Now show the tokens. Who was
+# right? Change roles. Alone: start with the function.
+#
+# Then write a function that wins with other tokens, too: the check brings them. From the tokens it builds a head whose
+# *weakest* mode carries more than half. The rows of `u` are orthonormal, and so are those of `v`. Each strength is at
+# most 0.9 of the one before. The tokens vary along some directions much more than along others.
+
+
+# %% tags=["exercise"]
+def idle_giant(z, modes):
+    """u [mode, d_model], sigma [mode], v [mode, d_model], from z [token, d_model]."""
+    axes = np.linalg.svd(z - z.mean(0))[2]  # solution
+    rows = np.concatenate([axes[1 - modes :], axes[:1]])  # solution
+    return rows, 0.9 ** np.arange(modes), rows  # solution
+
+
+# %% tags=["check"]
+check.idle_giant(idle_giant)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Along which direction do the tokens vary most? Along which do they hardly vary?
+# :::
+#
+# :::{dropdown} Hint 2
+# The right singular vectors of the centred tokens are such directions. The first one has most variance.
+# :::
+#
+# :::{dropdown} Hint 3
+# Give the last directions to the strong modes, and the first direction to the weakest. $u$ and $v$ may be equal.
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks: two families are orthonormal, strengths fall, and the weakest mode wins on three sets of tokens.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The weights alone can't say which mode matters on pictures: here the strengths say one thing, and the tokens say
+# the opposite. A trained head is no such trick, and strength and use agree over most of its modes. They disagree at
+# the top. So report both.
+# :::
+
+# %% [markdown]
+# ### Exercise 8.4. Apart or white?
+#
+# *Medium, 15 minutes, with the view. Trains: reading overlays and cosines.*
+#
+# Go back to the view of DINOv2. Find two modes among M0 to M2 that carry a twentieth or more. In the first one, red
+# and cyan lie apart. In the second one, nearly all colour is white. Write down their places as (layer, head, mode).
+# Then write down the two cosines that you read.
+
+# %% tags=["exercise"]
+# Places: layer, head, mode
+apart_at = (10, 3, 1)  # solution
+# The same for the mode with much white
+white_at = (4, 0, 0)  # solution
+# Both cosines
+read = (-0.49, 0.99)  # solution
+
+# %% tags=["check"]
+check.colours(apart_at, white_at, read, dinov2.found)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Colour the heads by the carried share, and step through M0 to M2: which heads are bright?
+# :::
+#
+# :::{dropdown} Hint 2
+# Now colour them by the cosine. White is common at high cosines, and most heads have a high one in the first layers.
+# :::
+#
+# :::{dropdown} Hint 3
+# For the first mode, try the last third of the layers, and cosines below zero.
+# :::
+#
+# :::{dropdown} What you should see
+# Six ticks, three for each mode.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# A cosine far below zero keeps red and cyan apart: a patch that asks has little that answers. A high cosine makes
+# white likely, not certain. The cosine compares two directions. The overlay compares two maps, so it depends on the
+# tokens, too.
+# :::
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer: each one says why it is right or wrong.
+#
+# **1. A patch is red in an overlay. What does this say?**
+#
+# :::{dropdown} Other patches attend to it
+# :class-container: option
+# No. Patches that answer are cyan. A red patch asks.
+# :::
+#
+# :::{dropdown} It has much of the query direction, at this end of the mode
+# :class-container: option right
+# Right. By this mode alone, it would attend to the cyan patches.
+# :::
+#
+# :::{dropdown} The head's attention goes from this patch to the cyan ones
+# :class-container: option
+# No. The overlay shows one mode. All modes and key salience make the attention together.
+# :::
+#
+# **2. The strongest mode of a head carries almost nothing. How can this be?**
+#
+# :::{dropdown} Its tokens hardly point along $u_0$, or are all alike along $v_0$
+# :class-container: option right
+# Right. The strength comes from the weights. What it does depends on the tokens.
+# :::
+#
+# :::{dropdown} Its cosine is near zero
+# :class-container: option
+# No. The cosine compares $u_0$ with $v_0$. A mode with cosine 0 can carry as much as any other.
+# :::
+#
+# :::{dropdown} This is a mistake: a larger $\sigma$ means a larger logit
+# :class-container: option
+# No. The logit is $\sigma$ times two projections. If one of them is near zero, so is the logit.
+# :::
+#
+# **3. The four optimal pictures of a mode all show something red. What may you conclude?**
+#
+# :::{dropdown} The mode looks for red
+# :class-container: option
+# No. Four extremes can share many things by chance: a place, a kind, a red background.
+# :::
+#
+# :::{dropdown} The model uses the mode to find red things
+# :class-container: option
+# No. A gallery shows what goes with a mode. Use is tested by taking the mode away.
+# :::
+#
+# :::{dropdown} Red is a guess, to be tested on other pictures
+# :class-container: option right
+# Right. Write the guess down, and count on pictures that did not suggest it.
+# :::
+
+# %% [markdown]
 # ## Did we reproduce it?
 
 # %% tags=["hide-input"]
@@ -636,7 +884,7 @@ ledger.Rows(rows)
 # %% [markdown]
 # ## What was found
 #
-# - The deepest stored mode of DINOv2 separates a thing from what surrounds it ({numref}`fig-thing`). Most modes that
+# - The deepest stored mode of DINOv2 seems to separate a thing from what surrounds it ({numref}`fig-thing`). Most modes that
 #   carry much look for a place: {glue:text}`first_same:.0%` of their maps is the same on every photograph.
 # - Where the cosine is high, the same patches ask and answer ({glue:text}`alike`). This part of the paper's
 #   reading holds on photographs.

@@ -31,10 +31,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
+from scipy import stats
 
 from qkutils import statistics
 from qkutils.views import figures as plots
 from qkutils.book import ledger, report, stacked, tell
+from qkutils.book.checks import what_survives as check
 
 # %% tags=["hide-input"]
 rows = ledger.read()
@@ -78,7 +80,7 @@ _ = fig.legend(
 #
 # **You need** the other chapters, or at least their section *What was found*.
 #
-# **Time**: 30 minutes with a pencil. It runs in seconds, with no GPU and no network.
+# **Time**: 30 minutes with a pencil, 60 minutes for the exercises. It runs in seconds, with no GPU and no network.
 # :::
 #
 # ## How a claim is judged
@@ -207,7 +209,7 @@ stacked(pd.DataFrame(told).reset_index(drop=True))
 # %% [markdown]
 # {glue:text}`unknown` claims cannot be told. *Interval now* is the longer of the interval's two sides. An interval shrinks with the square root of the number of runs,
 # pictures or heads behind it. So an interval of half the width needs four times as much data. The column *times
-# the data* follows from this. Its median is {glue:text}`times_median:.0f`.
+# the data* follows from this. Its median is {glue:text}`times_median:.1f`.
 #
 # ## What the book found
 
@@ -267,17 +269,12 @@ tell(
 
 
 # %% tags=["hide-input"]
-def of_both_runs(words):
-    """The numbers of a claim about modes, for each of the two training runs."""
-    runs = ("tiny-supervised,", "tiny-supervised-s1,")
-    return " and ".join(number(words, run) for run in runs)
-
-
 tell(
-    costly=of_both_runs(COST.format("cross-entropy")),
-    costly_alike=of_both_runs(ALIKE),
-    alike_verdict=" and ".join(rows.short[rows.claim == ALIKE].unique()),
-    costly_accuracy=of_both_runs(COST.format("accuracy")),
+    costly=number(COST.format("cross-entropy")),
+    costly_alike=number(ALIKE),
+    alike_verdict=the_row(ALIKE)["short"],
+    costly_accuracy=number(COST.format("accuracy")),
+    accuracy_verdict=the_row(COST.format("accuracy"))["short"],
 )
 
 # %% [markdown]
@@ -299,27 +296,278 @@ tell(
 # **What is left depends on the goal.** Late layers of *simmim* prefer their own sort of object
 # ({glue:text}`prefer_late`). *Supervised* layers prefer the other sort ({glue:text}`prefer_all`).
 #
-# **Names are cheap.** Nearly every direction tells something of what a patch shows. Weighted by what they carry, the
-# names of modes explain {glue:text}`named` more than those of random directions that lean as tokens do.
+# **Names are cheap.** Nearly every direction tells something of what a patch shows. We compared names of modes with
+# names of random directions that lean as tokens do. Weighted by what they carry, the explained shares differ by
+# {glue:text}`named`. Plus means that modes explain more, minus that they explain less.
 #
 # **Clear names hardly tell which modes matter.** The paper leaves open whether modes that we can read are the modes
-# that count. We removed every mode of two training runs. Does a clearer name mean a higher cost?
+# that count. We removed every mode of several training runs, one at a time. Does a clearer name mean a higher cost?
 #
 # - In cross-entropy, a little. The rank correlation is {glue:text}`costly`.
 # - Among modes that carry alike, it is {glue:text}`costly_alike` (*{glue:text}`alike_verdict`*).
-# - With accuracy, the two runs disagree: {glue:text}`costly_accuracy`.
+# - In accuracy, it is {glue:text}`costly_accuracy` (*{glue:text}`accuracy_verdict`*).
+
+# %% [markdown]
+# ## Exercises
 #
+# Write in the notebook, where `...` stands. The line below each exercise checks what you wrote. It says what
+# holds, and what does not hold yet.
+#
+# ### Exercise 11.1. The judge
+#
+# *Easy, 10 minutes. Trains: a small effect, and an effect that is not known.*
+#
+# The table of *How a claim is judged* is a rule. Write it as a function. The first row that fits counts. The four
+# answers are `"none larger"`,
+# `"holds"`, `"contradicted"` and `"cannot be told"`. The direction is 1 where the claim says that the number lies
+# above zero, and −1 for below.
+
+
+# %% tags=["exercise"]
+def judge(low, high, direction, margin):
+    """What a claim gets from the ends of its 95 % interval."""
+    if -margin <= low and high <= margin:  # solution
+        return "none larger"  # solution
+    if low <= 0 <= high:  # solution
+        return "cannot be told"  # solution
+    above = 1 if low > 0 else -1  # solution
+    return "holds" if above == direction else "contradicted"  # solution
+
+
+# %% tags=["check"]
+check.judge(judge)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Read the table from above. The first row that fits is the verdict.
+# :::
+#
+# :::{dropdown} Hint 2
+# An interval lies outside zero if both of its ends have one sign.
+# :::
+#
+# :::{dropdown} What you should see
+# Four ticks, one for each verdict.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# The margin comes first. So a tiny effect that surely exists is *none larger*, and never *holds*. With more and more
+# data every interval leaves zero at last. A rule without a margin would then call everything a finding.
+# :::
+
+# %% [markdown]
+# ### Exercise 11.2. A hundred claims about nothing
+#
+# *Medium, 15 minutes, predict first. Trains: luck, and what an interval can miss.*
+#
+# Imagine a hundred claims about effects that do not exist. How many of them have a 95 % interval that excludes zero?
+# Write down your prediction. Then write a function that draws many estimates around an effect. Estimates scatter
+# normally; an interval reaches 1.96 standard errors to each side. The function returns the share of the estimates
+# whose interval excludes zero.
+
+# %% tags=["exercise"]
+# A number from 0 to 100
+prediction = 5  # solution
+
+
+def outside(effect, error, draws, rng):
+    """Share of 95 % intervals without zero; error: of one estimate."""
+    estimates = rng.normal(effect, error, draws)  # solution
+    return (abs(estimates) > 1.96 * error).mean()  # solution
+
+
+# %% tags=["check"]
+check.outside(outside, prediction)
+seen = {
+    errors: outside(errors, 1, 10_000, np.random.default_rng(0)) for errors in range(5)
+}
+pd.Series(seen, name="share seen").rename_axis("effect, in standard errors").round(2)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# `rng.normal(effect, error, draws)` draws the estimates. Each has its own interval.
+# :::
+#
+# :::{dropdown} Hint 2
+# An interval excludes zero if its estimate is further from zero than the interval reaches.
+# :::
+#
+# :::{dropdown} What you should see
+# Five ticks, and a table. Its first row answers the prediction: with no effect, about five of a hundred. An effect of two standard errors is seen about half the time.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# About five of a hundred exclude zero by luck. So a long ledger contains some lucky rows, and nobody can
+# point at them. The other error is as common. An effect of two standard errors is missed every second time. This is
+# why *cannot be told* is no evidence against an effect.
+# :::
+
+# %% [markdown]
+# ### Exercise 11.3. Behind a mean
+#
+# *Easy, 15 minutes, with the view. Trains: what a claim is about.*
+#
+# The ledger says: *without key salience, attention moves*. Its number for real models is a mean over all heads. How
+# different are single heads? Open the view of a real photograph in {doc}`10_one_image`. (In a notebook,
+# `stored_views.one_image("deit_tiny_patch16_224.fb_in1k")` shows it here, after
+# `from qkutils.book import stored_views`.) Add up all 64 modes, and switch *add key salience κ · z* off. Go through the
+# heads, and read *attention elsewhere* as a mean over all patches, a share. Which head loses least, and which one most?
+
+# %% tags=["exercise"]
+# layer, head, attention elsewhere as a mean over all patches: where it is least
+least = (1, 2, 0.165)  # solution
+# the same three numbers where it is most
+most = (10, 2, 0.484)  # solution
+
+# %% tags=["check"]
+check.least_and_most(least, most)
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# The line *attention elsewhere* has two numbers. The second one is the mean over all patches.
+# :::
+#
+# :::{dropdown} Hint 2
+# The view has eighteen heads: three in each of six layers. The switches stay when you choose another head.
+# :::
+#
+# :::{dropdown} What you should see
+# Six ticks: for each of the two heads, its place, its number, and that no head of the view goes beyond it.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Every head of the view loses far more than the margin. So the claim does not hang on a few heads. But the last layer of the view
+# loses more than the first one. A mean over heads is a fact about the model. It is no
+# forecast for a head, and one photograph is no forecast for another one.
+# :::
+
+# %% [markdown]
+# ### Exercise 11.4. Who survives among many?
+#
+# *Hard, 20 minutes, in pairs. Trains: the false discovery rate.*
+#
+# A p value says how often luck alone gives a number as far from zero. Play first. One of you writes down ten p values
+# between 0 and 1. Some are luck, drawn evenly. Some are effects, whose p values are small. The other one names the
+# effects. Change roles. Alone, draw the lucky ones with `rng.random`, and mix in small ones.
+#
+# Then write the rule that bounds the {term}`false discovery rate`: the expected share of false findings among those
+# that pass. It is the rule of Exercise 5.3, now for the whole ledger. Sort the p values. Look for the *last* one that
+# is at most rate · n / count, where n is its place, counted from 1. This one survives, and so do all smaller ones.
+# Maybe nothing passes: then nothing survives.
+
+
+# %% tags=["exercise"]
+def survivors(p, rate):
+    """Whether each p value survives: an array of true and false."""
+    ranked = np.sort(p)  # solution
+    passes = ranked <= rate * np.arange(1, len(p) + 1) / len(p)  # solution
+    return p <= ranked[passes].max(initial=-1)  # solution
+
+
+# %% tags=["check"]
+check.survivors(survivors)
+tested = rows[np.isfinite(rows.low)]
+errors = (tested.high - tested.low) / 2 / 1.96
+p_values = 2 * stats.norm.sf(abs(tested.estimate) / errors)
+alone, together = p_values <= 0.05, survivors(p_values, 0.05)
+kept = {"rows with an interval": len(p_values), "p ≤ 0.05, each alone": alone.sum()}
+pd.Series(kept | {"survive together": together.sum()}, name="rows of the ledger")
+
+# %% [markdown]
+# :::{dropdown} Hint 1
+# Compare `np.sort(p)` with an array of bounds. The smallest p value has the narrowest bound.
+# :::
+#
+# :::{dropdown} Hint 2
+# A p value may fail its own bound and survive: it is enough that a larger one passes.
+# :::
+#
+# :::{dropdown} What you should see
+# Three ticks. Then how many rows of the ledger pass alone, and how many survive together.
+# :::
+
+# %% [markdown] tags=["solution"]
+# :::{dropdown} What it means
+# Most rows of the ledger lie far from zero. Their p values are far below every bound, so they survive. Only rows at the
+# edge are lost. This says that the
+# numbers are not zero. It does not say that they are large, or that the null was the right one. The p values
+# are rough, too: we took every interval for that of a normal distribution. And rows of one model are not independent.
+# :::
+
+# %% [markdown]
+# ## Quiz
+#
+# Choose an answer: each one says why it is right or wrong.
+#
+# **1. The margin is 0.05. Claim A has the interval [−0.02, +0.03], claim B has [−0.30, +0.40]. What do you know?**
+#
+# :::{dropdown} Neither effect exists
+# :class-container: option
+# No. A is small, and may still exist. B may be large: we would not see it.
+# :::
+#
+# :::{dropdown} A is small, and B is unknown
+# :class-container: option right
+# Right. A lies inside the margin, on both sides. B is wider than the margin, and zero lies in it.
+# :::
+#
+# :::{dropdown} Both are the same verdict, since zero lies in both
+# :class-container: option
+# No. A rules out every effect that matters. B rules out hardly any.
+# :::
+#
+# **2. An interval over 20 pictures is ±0.10. You need ±0.05. How many pictures?**
+#
+# :::{dropdown} 40
+# :class-container: option
+# No. An interval shrinks with the square root of the count, so 40 give about ±0.07.
+# :::
+#
+# :::{dropdown} 28
+# :class-container: option
+# No. The root goes the other way: for half the width, the count grows by a square.
+# :::
+#
+# :::{dropdown} 80
+# :class-container: option right
+# Right. Half the width needs four times as many.
+# :::
+#
+# **3. Twenty questions were asked after the numbers had been seen. One has an interval far from zero. What now?**
+#
+# :::{dropdown} Say that it was seen afterwards, and ask it again of new data
+# :class-container: option right
+# Right. Whoever looks at enough numbers finds a striking one. New data do not know which one it was.
+# :::
+#
+# :::{dropdown} Report it like all others: the interval excludes zero
+# :class-container: option
+# No. The interval counts on a question that was fixed before. This one was chosen by its answer.
+# :::
+#
+# :::{dropdown} Leave it out
+# :class-container: option
+# No. It may be true, and a reader may test it. It only has to say how it was found.
+# :::
+
+# %% [markdown]
 # ## What would be needed
 #
 # - **The sixteen models.** Only {glue:text}`real_rows` rows could be judged on real models. `make report` judges the
 #   rest for whoever has the weights and the data. {doc}`/book/models` says where they are.
 # - **O3 and ADE20K.** Two figures of the paper rest on them. The {doc}`replication report </book/report>` lists the
 #   claims about them as *not run here*.
-# - **More training runs.** The table above says how many for each open claim.
+# - **More training runs.** The column *times the data* above says how much more each open claim needs.
 # - **Causes.** {doc}`09_names_and_causes` removes one mode at a time. Heads can stand in for each other, so an idle
 #   mode may still matter together with others.
 #
 # **Limits.** A ledger counts claims as if they weighed the same, and they do not. Several rows come from the same
 # models and pictures, so they are not independent. And we chose what to ask.
+#
+# **Further reading.** The {doc}`replication report </book/report>` has every claim for every model, and
+# {doc}`/book/related` says what others found.
 #
 # **Next.** {doc}`/book/your_own` has the lines for your own model, your own pictures, and your own question.

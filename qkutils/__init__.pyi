@@ -6,6 +6,7 @@ from . import (
     checkpoints,
     datasets,
     gauge,
+    graph,
     heads,
     models,
     modes,
@@ -29,6 +30,7 @@ from .attention import (
     token_factors,
     total_variation,
 )
+from .graph import export
 from .models import Model, catalogue, load
 from .modes import (
     decompose,
@@ -52,8 +54,10 @@ __all__ = [
     "compare_attention",
     "datasets",
     "decompose",
+    "export",
     "galleries",
     "gauge",
+    "graph",
     "heads",
     "load",
     "merge",

@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -216,6 +217,17 @@ def fetch_dataset(name: str, to: Path, url: str, sha256: str) -> None:
     dataset = qk.datasets.DATASETS[name]
     print(f"its terms of use: {dataset.page}")
     print(f"read it with qkutils.datasets.{dataset.reader}({str(folder)!r})")
+
+
+def notebooks(to: Path) -> None:
+    """Writes the student notebooks into a folder, and tells how to open them."""
+    if find_spec("jupyterlab") is None:
+        raise ValueError('JupyterLab is not installed; install the wheel as "FILE.whl[lab]"')
+    from qkutils.book import handout
+
+    for file in handout.copies(handout.student(), to):
+        _say(f"{file}: kept, you changed it; rename it to get the new one")
+    print(f'open them with: "{sys.executable}" -m jupyterlab "{to}"')
 
 
 def store(

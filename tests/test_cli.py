@@ -131,6 +131,7 @@ FAILS = {  # what can't be done, and what its message names
     ),
     "reporting of no pictures": (["report", "--images", "empty"], "empty"),
     "reporting into a file": (["report", "--out", "file.txt"], "file.txt"),
+    "notebooks without a wheel": (["notebooks", "mine"], "make wheel"),
     "storing of missing people": (["store", "tiny-dino", *FEW, "--bsds", "nowhere"], "nowhere"),
 }
 
@@ -270,6 +271,22 @@ def test_one_kind_is_stored_alone(folder, capsys) -> None:
     assert cli.main([*few, "--only", "one_image"]) == 1  # it needs --images
     told = capsys.readouterr().err
     assert "'one_image'" in told and "'modes'" in told
+
+
+def test_notebooks_are_written_and_changed_ones_kept(folder, capsys, monkeypatch) -> None:
+    (folder / "carried").mkdir()
+    for name in ("01_a.ipynb", "02_b.ipynb"):
+        (folder / "carried" / name).write_text(name)
+    monkeypatch.setattr("qkutils.book.handout.FOLDER", folder / "carried")
+    assert cli.main(["notebooks", "my notebooks"]) == 0
+    (folder / "my notebooks" / "01_a.ipynb").write_text("mine")
+    (folder / "carried" / "01_a.ipynb").write_text("new")
+    assert cli.main(["notebooks", "my notebooks"]) == 0
+    told = capsys.readouterr()
+    assert (folder / "my notebooks" / "01_a.ipynb").read_text() == "mine"
+    assert (folder / "my notebooks" / "02_b.ipynb").read_text() == "02_b.ipynb"
+    assert told.err.count("\n") == 1 and "01_a.ipynb" in told.err
+    assert told.out.splitlines()[0].endswith('-m jupyterlab "my notebooks"')
 
 
 def test_models_and_data_sets_are_listed(capsys) -> None:

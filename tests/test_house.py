@@ -73,6 +73,7 @@ def test_what_is_not_there_is_an_attribute_error() -> None:
 WITH_EXAMPLES = [
     "alignment",
     "attention",
+    "graph",
     "models._catalogue",
     "models._loading",
     "models._predictor",

@@ -1,5 +1,6 @@
 """What this book asks of Sphinx beyond its settings."""
 
+import gc
 import os
 import shutil
 import sys
@@ -7,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import page_links
 import quick
 import sphinx_thebe
 from docutils import nodes
@@ -76,11 +78,13 @@ def from_ledger(
 def setup(app: Any) -> dict[str, bool]:
     """Connect the functions of this file."""
     os.environ["QKUTILS_BUILDING"] = "1"  # of chapters that Jupyter Book itself runs
+    gc.disable()  # a build keeps what it reads; looking for garbage takes a quarter of its time
     app.connect("config-inited", drop_thebe, priority=900)
     app.connect("builder-inited", require_vendor)
     app.connect("builder-inited", start_katex, priority=900)
     app.connect("doctree-read", escape_widget_state)
     app.connect("html-page-context", plain_citations)
+    app.connect("html-page-context", page_links.offer, priority=900)
     app.connect("build-finished", quick.settle)
     app.add_role("ledger", from_ledger)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,7 @@
 """What makes a page's text appear at once: scripts wait, pictures say their size, icons are few."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import PIL.Image
 from fontTools import subset
 from fontTools.ttLib import TTFont
+from sphinx.errors import ExtensionError
 
 SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
 ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
@@ -17,8 +19,13 @@ PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/
 CELL = re.compile(r"(?<=<td><p>)[^<]+(?=</p>)")  # of a table, where long names may break
 FIXED = re.compile(r' style="width: \d+px; height: \d+px;"')  # that no narrow screen changes
 ICON = re.compile(r"\bfa-([a-z0-9-]+)")
+PHOTOS = (".png", ".jpg", ".jpeg")
 DOTS = 100  # of an inch, where a figure is no finer than a page
 FONT = "fa-solid-900.ttf"
+TOGGLE = '<summary><span class="toctree-toggle"'  # of the contents, which the theme gives no name
+NAMED_TOGGLE = TOGGLE.replace("<summary>", '<summary aria-label="Pages below this one">')
+MEASURE = "forEach((e=>{e.tabIndex="  # in the theme's script: what scrolls takes the focus
+FOLDED = 'e.closest("details:not([open])")'
 
 
 def settle(app: Any, error: Exception | None) -> None:
@@ -26,6 +33,8 @@ def settle(app: Any, error: Exception | None) -> None:
     if error or app.builder.format != "html":
         return
     out = Path(app.outdir)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(smaller, [p for p in (out / "_images").glob("*") if p.suffix in PHOTOS]))
     used: set[str] = set()
     settings = (out / "_static" / "documentation_options.js").read_text("utf-8")
     said = f"<script>{settings}</script>"
@@ -37,15 +46,17 @@ def settle(app: Any, error: Exception | None) -> None:
         text = SCRIPT.sub("<script defer ", text)
         text = CELL.sub(lambda found: re.sub(r"([_/])", r"\1<wbr>", found[0]), text)
         text = FIXED.sub("", text)
+        text = text.replace(TOGGLE, NAMED_TOGGLE)
         text = PICTURE.sub(partial(sized, page.parent, iter([""])), text)
         page.write_text(text, "utf-8")
     icons(out / "_static", used)
+    pass_over_folded(out / "_static" / "scripts" / "pydata-sphinx-theme.js")
 
 
 def sized(folder: Path, first: Any, found: re.Match) -> str:
     """A picture with its size, as WebP where that is smaller; all but the first load late."""
     path = folder / found[1].partition("?")[0]
-    if not path.is_file() or path.suffix not in (".png", ".jpg", ".jpeg"):
+    if not path.is_file() or path.suffix not in PHOTOS:
         return found[0]
     picture = PIL.Image.open(path)
     finer = picture.info.get("dpi", [DOTS])[0] / DOTS if path.suffix == ".png" else 1
@@ -73,6 +84,15 @@ def smaller(path: Path) -> Path:
     if not made.exists():
         PIL.Image.open(path).save(made, "webp", lossless=path.suffix == ".png", quality=80)
     return made if made.stat().st_size < path.stat().st_size else path
+
+
+def pass_over_folded(script: Path) -> None:
+    """Keep the theme from measuring what is folded, which lays every such part out."""
+    text = script.read_text("utf-8")
+    passing = MEASURE.replace("e.tabIndex", f"if(!{FOLDED})e.tabIndex")
+    if text.count(MEASURE) + text.count(passing) != 1:
+        raise ExtensionError(f"{script.name} has no {MEASURE!r}: see what this theme measures")
+    script.write_text(text.replace(MEASURE, passing), "utf-8")
 
 
 def icons(static: Path, used: set[str]) -> None:

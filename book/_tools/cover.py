@@ -5,7 +5,6 @@ from pathlib import Path
 import mount
 import numpy as np
 import xarray as xr
-from ipywidgets import Widget
 from matplotlib.figure import Figure
 
 from qkutils import views
@@ -54,13 +53,4 @@ def said(mode: xr.Dataset) -> str:
 
 def write(page: Path, stage: Path) -> None:
     """Put the figure into the front page."""
-    view = figure()
-    folder = stage / mount.FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    model = Widget.get_manager_state()["state"][view.model_id]
-    shown = mount.shown(model, view.still, folder) + mount.LOADER
-    block = f'```{{raw}} html\n<div class="cell_output qk-cover">{shown}</div>\n```'
-    text = page.read_text("utf-8")
-    if HERE not in text:
-        raise ValueError(f"{page}: it has no place for the living figure")
-    page.write_text(text.replace(HERE, block), "utf-8")
+    mount.put(figure(), page, HERE, stage, "qk-cover")

@@ -1,6 +1,7 @@
 """Editions of the chapters, as notebooks that any notebook program shows as they are meant.
 
-usage: editions.py lab FOLDER | editions.py archive FILE.zip --html FOLDER
+usage: editions.py lab FOLDER | editions.py student FOLDER
+       editions.py downloads FOLDER | editions.py archive FILE.zip --html FOLDER
 Numbers in the text are those of the chapters in --executed, as far as they are there.
 """
 
@@ -15,14 +16,17 @@ import faults
 import handing_out
 import nbformat
 import stubs
+from chapters import explain, read_chapter
 from nbformat import v4
 from plain import Reader, folded
 from pybtex.database import parse_file
 from quotes import CHAPTERS, ROOT, Book, Quotes, values
-from run_chapter import explain, read_chapter
+
+from qkutils.book import handout
 
 EDITIONS = ("student", "class", "solution", "instructor")
 FOLDED = {"hide-input", "hide-cell"}  # tags
+NOTES = ROOT / "book" / "teach"
 EVERY = 5  # in class, one exercise of so many is left open
 
 
@@ -49,8 +53,10 @@ def read(scripts: list[Path], executed: Path) -> list[Chapter]:
 def book_of(chapters: list[Chapter]) -> Book:
     """All that chapters refer to: each other, the pages of the book, and works."""
     book = Book(works=parse_file(ROOT / "book" / "references.bib"), site=os.environ.get("SITE", ""))
-    for page in sorted((ROOT / "book").glob("*.md")):
-        book.add(f"book/{page.stem}", page.read_text("utf-8"))
+    pages = ROOT / "book"
+    for page in sorted([*pages.glob("*.md"), *NOTES.glob("*.md")]):
+        name = page.relative_to(ROOT).with_suffix("").as_posix()
+        book.add(name, page.read_text("utf-8"))
     for chapter in chapters:
         book.add_chapter(chapter.script.stem, chapter.notebook)
     return book
@@ -70,10 +76,7 @@ def belongs(cell: Any, edition: str) -> bool:
 def prose(cell: Any, quotes: Quotes) -> Any:
     """A cell of text."""
     reader = Reader(quotes, cell.id)
-    made = v4.new_markdown_cell(reader.read(cell.source), id=cell.id)
-    if reader.pictures:
-        made["attachments"] = reader.pictures
-    return made
+    return v4.new_markdown_cell(reader.read(cell.source), id=cell.id)
 
 
 def code(cell: Any, as_stub: bool) -> Any:
@@ -81,7 +84,9 @@ def code(cell: Any, as_stub: bool) -> Any:
     stubs.check(cell.source, cell.id, tags(cell))
     source = stubs.stubbed(cell.source) if as_stub else stubs.solved(cell.source)
     metadata: dict[str, Any] = {}
-    if kept := [tag for tag in tags(cell) if tag not in FOLDED]:
+    kept = [tag for tag in tags(cell) if tag not in FOLDED]
+    kept += ["raises-exception"] if stubs.CHECK in kept else []  # so that later cells run
+    if kept:
         metadata["tags"] = kept
     if hidden := FOLDED & set(tags(cell)):
         metadata["jupyter"] = {"source_hidden": True}
@@ -101,16 +106,26 @@ def caption(cell: Any, quotes: Quotes) -> list[Any]:
     return [v4.new_markdown_cell("\n".join(lines), id=f"{cell.id}-caption")]
 
 
+def note(script: Path, quotes: Quotes) -> list[Any]:
+    """The teaching note of a chapter, as a cell, where it has one."""
+    page = NOTES / f"{script.stem}.md"
+    if not page.is_file():
+        return []
+    cell = v4.new_markdown_cell(page.read_text("utf-8"), id="teaching-note")
+    return [prose(cell, quotes)]
+
+
 def edition(chapter: Chapter, book: Book, name: str, exercises: int = 0) -> Any:
     """One edition of a chapter; `exercises` says how many the chapters before it have."""
     quotes = Quotes(book, chapter.script.stem, chapter.glued)
-    cells = []
+    cells = note(chapter.script, quotes) if name == "instructor" else []
     for cell in chapter.notebook.cells:
         exercises += stubs.EXERCISE in tags(cell)
-        as_stub = name == "student" or (name == "class" and exercises % EVERY == 0)
+        left = exercises > 0 and exercises % EVERY == 0  # open in class
+        as_stub = name == "student" or (name == "class" and left)
         if cell.cell_type == "code":
             cells += [code(cell, as_stub), *caption(cell, quotes)]
-        elif belongs(cell, name):
+        elif belongs(cell, name) and not (as_stub and "solution" in tags(cell)):
             cells.append(prose(cell, quotes))
     metadata = {"kernelspec": chapter.notebook.metadata["kernelspec"]}
     return v4.new_notebook(cells=cells, metadata=metadata)
@@ -132,7 +147,7 @@ def editions(chapters: list[Chapter], name: str) -> dict[str, bytes]:
 def main() -> None:
     """Hand out what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["lab", "archive"])
+    parser.add_argument("what", choices=["lab", "student", "downloads", "archive"])
     parser.add_argument("to", type=Path)
     parser.add_argument("--executed", type=Path, default=ROOT / "_build" / "executed")
     parser.add_argument("--html", type=Path, default=ROOT / "_build" / "html")
@@ -141,7 +156,19 @@ def main() -> None:
     if given.what == "lab":
         if not all(chapter.glued for chapter in chapters):
             print("Some numbers in the text are shown by name: make book gives them")
-        handing_out.copies(editions(chapters, "student"), given.to)
+        for kept in handout.copies(editions(chapters, "student"), given.to):
+            print(f"{kept}: kept, you changed it; rename it to get the new one", file=sys.stderr)
+        return
+    if given.what == "student":
+        for name, content in editions(chapters, "student").items():
+            handout.write(given.to / name, content)
+        return
+    if given.what == "downloads":
+        for chapter in chapters:
+            handout.write(given.to / "script" / chapter.script.name, chapter.script.read_bytes())
+        for name in ("student", "solution"):
+            for file, content in editions(chapters, name).items():
+                handout.write(given.to / name / file, content)
         return
     every = {f"{e}/{file}": got for e in EDITIONS for file, got in editions(chapters, e).items()}
     handing_out.archive(every, given.html, given.to)

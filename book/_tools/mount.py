@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import PIL.Image
+from ipywidgets import Widget
 
-from qkutils.views import _page
+from qkutils.views import View, _engine, _page
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -22,6 +23,7 @@ OF_JUPYTER = ("layout", "tabbable", "tooltip")
 PLAIN = re.compile(r'src="data:image/png;base64,([^"]+)"')
 END = "export default { render };"
 ADDRESS = "../_static/views/"  # of that folder, from a page
+RUNTIME = "../_static/vendor/onnxruntime/"
 LOADER = f'<script defer src="{ADDRESS}mount.js"></script>'
 FINISHED = ["data", "pictures"]  # where a stepper keeps its figures
 HEAVY = 60_000  # bytes
@@ -48,7 +50,8 @@ def packed(pixels: bytes) -> tuple[bytes, tuple[int, int]]:
 def values_of(model: dict[str, Any], folder: Path) -> str:
     """What a view's script asks for, as text, with bytes as the script revives them.
 
-    A finished figure goes to a file, which the view loads when it shows it.
+    A finished figure goes to a file, which the view loads when it shows it; so does a model that
+    runs in the page, which the view loads when a reader asks for it.
     """
     state = {k: v for k, v in model["state"].items() if k[0] != "_" and k not in OF_JUPYTER}
     for buffer in model.get("buffers", []):
@@ -60,7 +63,21 @@ def values_of(model: dict[str, Any], folder: Path) -> str:
         if path == FINISHED:
             pixels, _ = packed(base64.b64decode(buffer["data"]))
             within[last] = ADDRESS + keep(folder, pixels, ".webp")
+    if engine := state["data"].get("engine"):
+        state["files"] = files_of(engine, folder)
     return json.dumps(state)
+
+
+def files_of(engine: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+    """Write what a model needs to run in a page, and return where a page finds it."""
+    found = {}
+    for part, (name, content) in _engine.files(**engine).items():
+        if part in _engine.RUNTIME:
+            address = RUNTIME + name
+        else:
+            address = ADDRESS + keep(folder, content, Path(name).suffix)
+        found[part] = {"name": name, "size": len(content), "address": address}
+    return found
 
 
 def script_of(kind: str, key: str, value: str) -> bytes:
@@ -95,6 +112,18 @@ def picture(found: re.Match, folder: Path) -> str:
 def shown(model: dict[str, Any], still: str, folder: Path) -> str:
     """A view's still picture, and under it the place where the view is set up."""
     return PLAIN.sub(lambda found: picture(found, folder), still) + place_of(model, folder)
+
+
+def put(view: View, page: Path, mark: str, stage: Path, kind: str = "") -> None:
+    """Put a view into a page of the book, in place of a mark."""
+    text = page.read_text("utf-8")
+    if mark not in text:
+        raise ValueError(f"{page}: it has no {mark}, where a view belongs")
+    folder = stage / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    model = Widget.get_manager_state()["state"][view.model_id]
+    html = f'<div class="cell_output {kind}">{shown(model, view.still, folder)}{LOADER}</div>'
+    page.write_text(text.replace(mark, f"```{{raw}} html\n{html}\n```"), "utf-8")
 
 
 def separate(notebook: Any, stage: Path) -> None:

@@ -48,12 +48,11 @@ def quoted(title: str, body: list[str]) -> list[str]:
 
 
 class Reader:
-    """Reads the Markdown of one cell, and collects the pictures that it shows."""
+    """Reads the Markdown of one cell."""
 
     def __init__(self, quotes: Quotes, cell: str) -> None:
         """`quotes` says what roles stand for, and `cell` is where faults are."""
         self.quotes, self.cell = quotes, cell
-        self.pictures: dict[str, dict[str, str]] = {}  # name → {type: base64}, as attachments are
 
     def read(self, text: str) -> str:
         """The whole cell as plain Markdown."""
@@ -182,7 +181,7 @@ class Reader:
         """A figure or a table that the run handed over, with its caption."""
         data = self.quotes.glued.get(name, {})
         if picture := data.get("image/png"):
-            made = self.picture(f"{name}.png", "image/png", picture, options)
+            made = self.picture("image/png", picture, options)
         elif table := re.search(r"<table.*</table>", data.get("text/html", ""), re.DOTALL):
             made = re.sub(r"\n\s*", "\n", table[0]).split("\n")
         else:
@@ -196,13 +195,13 @@ class Reader:
             raise ValueError(f"{name}: there is no such picture")
         kind = mimetypes.guess_type(file)[0] or "image/png"
         pixels = base64.b64encode(file.read_bytes()).decode()
-        made = self.picture(file.name, kind, pixels, options)
+        made = self.picture(kind, pixels, options)
         return made + self.caption(options.get("name", ""), self.blocks(lines, first))
 
-    def picture(self, name: str, kind: str, pixels: str, options: dict[str, str]) -> list[str]:
-        """A picture that the cell itself carries."""
-        self.pictures[name] = {kind: pixels.replace("\n", "")}
-        return [f"![{options.get('alt', '')}](attachment:{name})"]
+    def picture(self, kind: str, pixels: str, options: dict[str, str]) -> list[str]:
+        """A picture that the text itself carries: Colab shows no attachments of a cell."""
+        pixels = pixels.replace("\n", "")
+        return [f"![{options.get('alt', '')}](data:{kind};base64,{pixels})"]
 
     def caption(self, label: str, lines: list[str]) -> list[str]:
         """A caption, after the number of its figure."""

@@ -1,5 +1,6 @@
 """What the roles of a chapter stand for: numbers of figures, titles, works, values of the run."""
 
+import ast
 import posixpath
 import re
 from collections.abc import Callable
@@ -8,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import stubs
-from myst_nb.core.variables import format_plain_text
-from myst_nb.ext.glue import extract_glue_data_cell
 from pybtex.database import BibliographyData, Person
 
 from qkutils.book import ledger
@@ -58,8 +57,13 @@ class Book:
 
 def values(executed: Any) -> dict[str, dict[str, str]]:
     """What an executed chapter handed to its prose: name → {type: content}."""
-    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
-    return {key: output["data"] for cell in cells for key, output in extract_glue_data_cell(cell)}
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", ())]
+    told = {}
+    for output in outputs:
+        if handed := output.get("metadata", {}).get("scrapbook"):
+            data = output["data"].items()
+            told[handed["name"]] = {k.removeprefix(handed["mime_prefix"]): v for k, v in data}
+    return told
 
 
 def parted(text: str) -> tuple[str, str]:
@@ -144,7 +148,8 @@ class Quotes:
         name, _, form = text.partition(":")
         if name not in self.glued:
             return f"`{name}`"
-        return escaped(format_plain_text(self.glued[name]["text/plain"], form or "s"))
+        value = ast.literal_eval(self.glued[name]["text/plain"])
+        return escaped(format(float(value), form) if form else str(value))
 
 
 def known(name: str, among: Any, kind: str) -> Any:

@@ -5,32 +5,19 @@ usage: run_chapter.py SCRIPT OUT.ipynb [--parameters FILE] [--execution-timeout 
 
 import argparse
 import os
-import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import faults
-import jupytext
 import nbformat
 import papermill
 import parameters
 import uses
 from chapter_client import ChapterEngine
+from chapters import explain, read_chapter
 from papermill.engines import papermill_engines
-
-
-def read_chapter(script: Path) -> tuple[Any, dict[str, int]]:
-    """Read a script as a notebook; also give the line at which each cell starts, by cell id."""
-    notebook = jupytext.read(script)
-    lines = script.read_text().splitlines()
-    starts = [number for number, line in enumerate(lines, 1) if line.startswith("# %%")]
-    if len(starts) != len(notebook.cells):
-        raise faults.Fault("every cell has to start with a line `# %%` of its own")
-    for number, cell in enumerate(notebook.cells, 1):
-        cell["id"] = f"cell-{number}"
-    return notebook, {f"cell-{number}": line for number, line in enumerate(starts, 1)}
 
 
 def set_environment() -> None:
@@ -85,15 +72,6 @@ def write(notebook: Any, values: dict[str, Any], out: Path) -> None:
     part.replace(out)
 
 
-def explain(fault: faults.Fault, script: Path, lines: dict[str, int]) -> str:
-    """Say in which chapter, cell and line a fault lies, and what it is."""
-    where = str(script)
-    if fault.cell in lines:
-        number = re.sub(r"\D", "", fault.cell)
-        where += f", cell {number}, line {lines[fault.cell] + fault.line}"
-    return f"{where}: {fault}"
-
-
 def main() -> None:
     """Run the chapter named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -112,6 +90,8 @@ def main() -> None:
         if given.parameters:
             values = parameters.chosen(given.parameters, given.script, known)
         done = execute(notebook, values, given.script.parent, given.execution_timeout)
+        model = (known | values).get("MODEL", "")
+        done.metadata["run"] = {"seconds": round(time.monotonic() - start), "model": model}
         write(done, values, given.out)
     except parameters.Wrong as wrong:
         sys.exit(str(wrong))

@@ -6,12 +6,16 @@ usage: stage.py FOLDER NOTEBOOK...
 import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cover
 import mount
 import nbformat
+import playing
+import status
 import stubs
 import yaml
 
@@ -87,10 +91,12 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "notebooks").mkdir()
-    for notebook in notebooks:
-        copy(notebook, folder)
+    with ThreadPoolExecutor() as pool:  # most of it is pictures, which one core packs at a time
+        list(pool.map(partial(copy, stage=folder), notebooks))
     mount.write_loader(folder)
     cover.write(folder / "book" / "index.md", folder)
+    playing.write(folder / "book" / "playground.md", folder)
+    status.write(folder / "book" / "status.md", notebooks)
     shutil.copy(ROOT / "_toc.yml", folder)
     (folder / "_config.yml").write_text(settings(os.environ.get("REPOSITORY", "")))
 

@@ -8,6 +8,7 @@ from textwrap import dedent
 import faults
 
 EXERCISE = "exercise"  # the tag of a cell that may have such lines
+CHECK = "check"  # the tag of the cell below it, which says whether the answer holds
 INSTRUCTOR = "instructor"  # the tag of a note that the instructor's edition alone has
 MARK = re.compile(r"[ \t]*# solution[ \t]*$")
 

@@ -1,6 +1,6 @@
 """Fill book/assets/vendor with the scripts that pages load, so that they ask no other host.
 
-Five npm packages are fetched by name and checked against the sha512 written here; anywidget's
+Seven npm packages are fetched by name and checked against the sha512 written here; anywidget's
 script is copied from the installed Python package, so that the two always match.
 
 usage: vendor_web.py                    fills the vendor folder
@@ -9,6 +9,7 @@ usage: vendor_web.py                    fills the vendor folder
 
 import base64
 import fnmatch
+import gzip
 import hashlib
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 VENDOR = Path(__file__).resolve().parents[1] / "assets" / "vendor"
+
+LICENCES = Path(__file__).with_name("licences")  # of packages that do not carry theirs
 
 
 class Package(NamedTuple):
@@ -61,6 +64,18 @@ PACKAGES = {
         "XCHRdUw4lf3SKBaJe4EvgqIuWwkPSo9XoeO8GjQW94Bp7TWv9hNhzZjZ+OH9yf1UmLygb7DIT5GSFQiyt16zYg==",
         "package/dist/",
         ("katex.min.css", "fonts/*.woff2"),
+    ),
+    "reveal": Package(
+        "reveal.js@5.2.1",
+        "r7//6mIM5p34hFiDMvYfXgyjXqGRta+/psd9YtytsgRlrpRzFv4RbH76TXd2qD+7ZPZEbpBDhdRhJaFgfQ7zNQ==",
+        "package/dist/",
+        ("reveal.js", "reveal.css"),
+    ),
+    "onnxruntime": Package(
+        "onnxruntime-web@1.30.0",
+        "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+        "package/dist/",
+        ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"),
     ),
 }
 
@@ -106,11 +121,23 @@ def get(package: Package, target: Path) -> None:
         unpack(fetch(package, Path(folder)), package, target)
 
 
+def pack(folder: Path) -> None:
+    """Store WebAssembly gzipped, so that any server sends few bytes; a page unpacks it.
+
+    No server and no browser takes the name `.bin` for one that it should unpack itself.
+    """
+    for path in folder.glob("*.wasm"):
+        path.with_suffix(".bin").write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
+        path.unlink()
+
+
 def main() -> None:
     """Make the vendor folder anew; its stamp, written last, tells Make that it is whole."""
     shutil.rmtree(VENDOR, ignore_errors=True)
     for name, package in PACKAGES.items():
         get(package, VENDOR / name)
+    pack(VENDOR / "onnxruntime")
+    shutil.copyfile(LICENCES / "onnxruntime-web.txt", VENDOR / "onnxruntime" / "LICENSE")
     anywidget = find_spec("anywidget")
     assert anywidget and anywidget.origin
     shutil.copyfile(Path(anywidget.origin).parent / "nbextension/index.js", VENDOR / "anywidget.js")

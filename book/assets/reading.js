@@ -1,5 +1,5 @@
-// What a page of the book does for its reader: a figure can be enlarged, and printing opens what is
-// folded.
+// What a page of the book does for its reader: a figure can be enlarged, what was unfolded can be
+// scrolled, and printing opens what is folded.
 
 const FIGURES = ".bd-article .cell_output img, .bd-article figure img";
 const OF_A_VIEW = ".qk-view, .qk-still";
@@ -35,6 +35,10 @@ function offer(image) {
 }
 
 for (const image of document.querySelectorAll(FIGURES)) offer(image);
+
+// The theme lets the keyboard scroll what is wide; it measures folded parts once they are open.
+const measure = () => window.dispatchEvent(new Event("resize"));
+document.querySelector("article")?.addEventListener("toggle", measure, { capture: true });
 
 let opened = [];
 window.addEventListener("beforeprint", () => {

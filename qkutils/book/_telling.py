@@ -12,7 +12,6 @@ from IPython.core.formatters import format_display_data
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
-from myst_nb import glue
 
 _told: dict[int, list[str]] = {}  # number of the cell that runs → its rows
 BUILDING = "QKUTILS_BUILDING"  # set where a run is for the pages of the book
@@ -32,6 +31,8 @@ def tell(**values: float | int | str | Figure | pd.DataFrame) -> None:
     if BUILDING not in os.environ:
         _show([f"<div>{name} = {_shown(value)}</div>" for name, value in values.items()])
         return
+    from myst_nb import glue  # the builder's, which students don't install
+
     for name, value in values.items():
         glue(name, value, display=False)
 

@@ -21,7 +21,7 @@ from scipy import special, stats
 from tqdm import tqdm
 
 from qkutils import atlas, datasets, options, pictures, statistics, store, studies, world
-from qkutils.attention import compare_attention
+from qkutils.attention import Images, compare_attention
 from qkutils.heads import CONVENTIONS
 from qkutils.models import Model
 from qkutils.modes import decompose, null_band, null_of_layers
@@ -294,17 +294,23 @@ def store_preference(
     tables, said = [], []
     for name, samples in sets.items():
         laid_on = null_images if len(samples) == 1 else ()
-        found = studies.odd_one_out(model, samples, null_images=laid_on)
-        means = {f: _contrasted(found[f]).mean(["image", "head"]) for f in SHARES}
-        area = _contrasted(found.area.mean("image").expand_dims(query=found["query"]))
-        excess = _contrasted(studies.share_excess(found)).mean("head")
-        one = statistics.interval(excess.mean("image"), np.nan, np.nan)
-        judged = one if len(samples) == 1 else statistics.bootstrap(excess)
-        tables.append(judged.assign(means | {"area": area}))
+        tables.append(preference(model, samples, laid_on))
         null = f"null on {len(laid_on)} photographs" if laid_on else "null among themselves"
-        said.append(f"{name}: n = {found.sizes['image']}, {null}")
+        said.append(f"{name}: n = {tables[-1].attrs['count']}, {null}")
     table = xr.concat(tables, pd.Index(sets, name="set"))
-    return _write(folder, "preference", table, found, {"sets": "; ".join(said)})
+    return _write(folder, "preference", table, table, {"sets": "; ".join(said)})
+
+
+def preference(model: Model, samples: Samples, null_images: Sequence[Image] = ()) -> xr.Dataset:
+    """Computes what `read` gives as `preference`, of one set; `count` in its attributes says n."""
+    found = studies.odd_one_out(model, samples, null_images=null_images)
+    means = {f: _contrasted(found[f]).mean(["image", "head"]) for f in SHARES}
+    area = _contrasted(found.area.mean("image").expand_dims(query=found["query"]))
+    excess = _contrasted(studies.share_excess(found)).mean("head")
+    one = statistics.interval(excess.mean("image"), np.nan, np.nan)
+    judged = one if len(samples) == 1 else statistics.bootstrap(excess)
+    table = judged.assign(means | {"area": area})
+    return table.assign_attrs(found.attrs | {"count": found.sizes["image"]})
 
 
 def _contrasted(values: xr.DataArray) -> xr.DataArray:
@@ -352,14 +358,19 @@ def store_few_modes(model: Model, folder: Path = FOLDER) -> Path:
     """Computes and stores how far a head's first modes bring it, on the package's photographs."""
     photographs = datasets.photographs()
     given = pictures.images(photographs, model, len(photographs))
+    table = few_modes(model, given)
+    said = table.attrs | {"images": f"{len(given)} photographs of the package"}
+    return _write(folder, "few_modes", table, table, said)
+
+
+def few_modes(model: Model, images: Images) -> xr.Dataset:
+    """Computes what `read` gives as `few_modes`, on images as the model takes them."""
     rank = int(decompose(model).sizes["mode"])
     counts = sorted({0, min(SHOWN_BY_PAPER, rank), rank // 4, rank // 2, rank})
-    found = studies.few_modes(model, given, counts).mean("head")
+    found = studies.few_modes(model, images, counts).mean("head")
     layers = found.assign_coords(layer=found.layer.astype(str))
     both = xr.concat([layers, found.mean("layer").expand_dims(layer=["all"])], "layer")
-    table = statistics.bootstrap(both)
-    said = found.attrs | table.attrs | {"images": f"{len(given)} photographs of the package"}
-    return _write(folder, "few_modes", table, found, said)
+    return statistics.bootstrap(both).assign_attrs(found.attrs)
 
 
 def _write_intervals(

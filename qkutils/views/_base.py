@@ -12,7 +12,7 @@ from IPython import get_ipython
 from matplotlib.figure import Figure
 
 from qkutils import options, store
-from qkutils.views import _page
+from qkutils.views import _engine, _page
 from qkutils.views._origin import needed
 from qkutils.views.figures import DIVERGING, PALETTE, SEQUENTIAL
 
@@ -135,8 +135,16 @@ class View(anywidget.AnyWidget):
         return made[0] | {"text/html": self.still}, made[1]
 
     def to_html(self, path: str | Path) -> Path:
-        """Write the view, in its present state, as one file that needs nothing else."""
+        """Write the view, in its present state, as one file that needs nothing else.
+
+        Raises ValueError where a model that runs in it makes it larger than 25 MB.
+        """
         kept = ("data", "state", "look", "code", *self.linked)
         values = {name: getattr(self, name) for name in kept}
+        if engine := self.data.get("engine"):
+            values["files"] = _engine.carried(**engine)
         text = _page.page(self.look["title"], self._css, self.still, self._esm, values)
+        if engine and len(text) > _engine.LIMIT:
+            size = f"{len(text) / 1e6:.0f} MB, more than {_engine.LIMIT / 1e6:.0f}"
+            raise ValueError(f"{path} with {engine['model']} has {size}; choose a smaller model")
         return store.write(Path(path), text)

@@ -57,6 +57,16 @@ def _depth(values: xr.DataArray | xr.Dataset) -> xr.DataArray:
     return values.layer / max(int(values.layer[-1]), 1)
 
 
+def panels(count: int, across: int = 4) -> tuple[Figure, list[Axes]]:
+    """Panels for a figure that compares: one for each model, so many in a row."""
+    rows = -(-count // across)
+    figure = Figure(figsize=(7.5, 0.6 + 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, min(count, across), sharey=True, squeeze=False).ravel()
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return figure, list(axes[:count])
+
+
 def over_depth(ax: Axes, values: xr.DataArray, label: str, look: Look, style: str = "-") -> Axes:
     """One value per layer as a line over relative depth."""
     ax.plot(_depth(values), values, style, ms=4.5, lw=1.6, label=label or None, **look)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ counter-based generator, so every machine and device renders the same picture.
 """
 
 from qkutils.world._drawing import Factors, draw
-from qkutils.world._rendering import Scenes, make, patch_fractions, render
+from qkutils.world._rendering import Scenes, export_renderer, make, patch_fractions, render
 from qkutils.world._sampling import labelled, patch_labels, pictures, samples, segmentations
 from qkutils.world._things import (
     ABSENT,
@@ -34,6 +34,7 @@ __all__ = [
     "Factors",
     "Scenes",
     "draw",
+    "export_renderer",
     "labelled",
     "make",
     "patch_fractions",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.rnn import pad_sequence
 
-from qkutils import options
+from qkutils import graph, options
 from qkutils.world import _things as things
 from qkutils.world._drawing import Factors, draw, of_slots, turned
 
@@ -25,6 +26,7 @@ Rgb = Float[Tensor, "pixel 3"]
 
 _COLOURS = torch.tensor(list(things.FACTS["colours"].values()), device="cpu")
 _PART_COLOURS = torch.tensor(list(things.FACTS["parts"].values()), device="cpu")
+_UNSEEN = ("odd", "mixed")  # factors that no pixel depends on
 _SHAPES = ("disc", "box", "triangle", "ring")
 
 
@@ -134,12 +136,90 @@ def render(factors: Factors, size: int = 64, device: str | torch.device = "cpu")
     image = _background(there.background, size)
     part = torch.zeros_like(slot)
     # Only pixels near an object are painted: about half of them.
-    filled = of_slots(there.role, slot) != things.ABSENT
-    near = (filled & (frame.square().sum(-1) < 1.3)).nonzero(as_tuple=True)
+    near = _near(there, slot, frame).nonzero(as_tuple=True)
     at = (near[0], slot[near])
-    body = _shade(_COLOURS.to(device)[there.colour[at]], frame[near], there.texture[at])
-    image[near], part[near] = _paint(image[near], body, there.kind[at], frame[near], unit[near])
+    image[near], part[near] = _paint_objects(there, at, image[near], frame[near], unit[near])
     return Scenes(image.movedim(-1, 1), torch.where(part > 0, slot, -1), part, factors)
+
+
+def export_renderer(path: str | Path, size: int = 64) -> Path:
+    """Write what paints a scene as ONNX, so that programs without torch paint the same pictures.
+
+    Inputs are the factors of one scene that its picture depends on: those of `Factors` but `odd`
+    and `mixed`, under their names, floats as float32, whole numbers as int32.  Outputs: `image` [1,
+    3, height, width] in float32, with values in [0, 1], and `slot` [1, height, width] in int32, the
+    slot of the object at every pixel, -1 for none.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    size
+        Pixels of a picture's side, 1 to 4096.
+
+    Returns
+    -------
+    Path
+        Where it was written.
+
+    Raises
+    ------
+    ValueError
+        For a size out of range.
+    ImportError
+        Where the extra `export` is not installed.
+    OSError
+        Where the file can't be written.
+
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> qk.world.export_renderer("renderer.onnx", size=0)
+    Traceback (most recent call last):
+    ValueError: size=0: a whole number from 1 to 4096 is needed
+    """
+    size, scene = options.count("size", size, 1, 4096), draw(0, 0, 1)
+    given = {name: getattr(scene, name) for name in vars(scene) if name not in _UNSEEN}
+    inputs = {n: each if each.is_floating_point() else each.int() for n, each in given.items()}
+    graph.write_graph(path, _Renderer(size), inputs, ("image", "slot"), {"size": size})
+    return Path(path)
+
+
+class _Renderer(torch.nn.Module):
+    """`render` for one scene, without choosing pixels by what is on them, which no graph can."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.eval()
+
+    def forward(self, **given: Tensor) -> tuple[Tensor, Tensor]:
+        none = dict.fromkeys(_UNSEEN, torch.zeros(1, dtype=torch.long))
+        whole = {n: each if each.is_floating_point() else each.long() for n, each in given.items()}
+        factors = Factors(**whole, **none)
+        slot, frame, unit = _pixel_frame(factors, self.size)
+        image = _background(factors.background, self.size)
+        near = _near(factors, slot, frame)
+        at = (torch.zeros_like(slot).flatten(), slot.flatten())
+        flat = image.flatten(0, 2), frame.flatten(0, 2), unit.flatten()
+        painted, part = _paint_objects(factors, at, *flat)
+        image = torch.where(near[..., None], painted.view_as(image), image)
+        slot = torch.where(near & (part.view_as(slot) > 0), slot, -1)
+        return image.movedim(-1, 1), slot.int()
+
+
+def _near(factors: Factors, slot: Map, frame: Float[Tensor, "scene height width 2"]) -> Mask:
+    """Pixels on which an object may be."""
+    return (of_slots(factors.role, slot) != things.ABSENT) & (frame.square().sum(-1) < 1.3)
+
+
+def _paint_objects(
+    factors: Factors, at: tuple[Which, Which], image: Rgb, frame: Points, unit: OfPixel
+) -> tuple[Rgb, Which]:
+    """Paints over each pixel the object in its slot, whose scene and number are in `at`."""
+    colour = _COLOURS.to(image.device)[factors.colour[at]]
+    body = _shade(colour, frame, factors.texture[at])
+    return _paint(image, body, factors.kind[at], frame, unit)
 
 
 def _paint(image: Rgb, body: Rgb, kind: Which, frame: Points, unit: OfPixel) -> tuple[Rgb, Which]:

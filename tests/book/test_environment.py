@@ -2,10 +2,13 @@
 
 import importlib.metadata as metadata
 import pkgutil
+import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -65,3 +68,62 @@ def test_conda_python_is_the_oldest_that_we_support() -> None:
     oldest = PROJECT["requires-python"].removeprefix(">=")
     assert f"python={oldest}" in CONDA
     assert sys.version_info[:2] >= tuple(map(int, oldest.split(".")))
+
+
+def brought(extra: str) -> set[str]:
+    """Every package that an extra brings, as far as their own metadata say."""
+    seen: set[tuple[str, str]] = set()
+    todo = {("qkutils", ""), ("qkutils", extra)}
+    while todo:
+        name, asked = todo.pop()
+        seen.add((name, asked))
+        for line in metadata.requires(name) or () if name in INSTALLED else ():
+            need = Requirement(line)
+            if not need.marker or need.marker.evaluate({"extra": asked}):
+                needed = canonicalize_name(need.name)
+                todo |= {(needed, each) for each in ("", *need.extras)} - seen
+    return {name for name, _ in seen}
+
+
+BUILDERS = {"sphinx", "jupyter-book", "myst-nb", "papermill", "pytest", "mypy", "transformers"}
+
+
+def test_students_need_no_builder_and_builders_no_tests() -> None:
+    student, builder = brought("lab"), brought("book")
+    assert {"torch", "jupyterlab", "anywidget", "jupytext"} <= student
+    assert not student & BUILDERS
+    assert student < builder and not builder & {"pytest", "mypy", "transformers", "playwright"}
+
+
+def test_what_students_use_needs_no_builder() -> None:
+    """Both in one process in which a builder cannot be imported: making notebooks, and `tell`."""
+    blocked = ["jupyter_book", "myst_nb", "papermill", "sphinx_book_theme"]
+    code = (
+        "import sys\n"
+        f"sys.modules |= dict.fromkeys({blocked})\n"
+        "sys.path.insert(0, 'book/_tools')\n"
+        "import editions, launch\n"
+        "from qkutils.book import tell\n"
+        "tell(rank=3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "goal, extras",
+    [("lab", ["lab"]), ("book", ["book"]), ("test", ["book", "book,dask,test"])],
+)
+def test_each_goal_installs_what_it_needs(goal: str, extras: list[str]) -> None:
+    command = ["make", "-n", "-j1", "PYTHON=echo", "VENV=not-there", goal]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    asked = re.findall(r'-e "\.\[([\w,]+)\]"', told)
+    assert [each.replace(",node", "") for each in asked] == extras
+    if goal == "test":  # an environment is not changed while chapters run in it
+        assert told.index(",test]") < told.index("_build/html/index.html")
+
+
+def test_an_environment_that_is_there_serves_students() -> None:
+    command = ["make", "-n", "-o", ".venv/.lab", "lab"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "-m jupyterlab" in told and "-m pip" not in told

@@ -41,6 +41,14 @@ def test_a_trend_shows_every_head_and_their_mean(ax):
     assert mean.get_label() == "model" and ax.get_xlabel()
 
 
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (4, (1, 4)), (5, (2, 4)), (8, (2, 4))])
+def test_each_model_has_a_panel_and_rows_are_no_longer_than_four(count, shape):
+    figure, axes = plots.panels(count)
+    grid = axes[0].get_gridspec()
+    assert len(set(axes)) == count and (grid.nrows, grid.ncols) == shape
+    assert [ax.axison for ax in figure.axes] == [n < count for n in range(shape[0] * shape[1])]
+
+
 def test_looks_differ_for_as_many_models_as_the_paper_has():
     looks = plots.looks(str(n) for n in range(16))
     assert len({tuple(look.values()) for look in looks.values()}) == 16

@@ -1,9 +1,12 @@
 """Views leave an executed chapter whole: bytes, state and script as the kernel gave them."""
 
 import base64
+import contextlib
 import json
 import re
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -15,6 +18,7 @@ from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import views
+from qkutils.views import _engine, _page
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_tools"))
 import mount  # noqa: E402
@@ -57,6 +61,45 @@ def test_finished_figures_are_in_files(tmp_path, stepper):
     for address, size in zip(values["data"]["pictures"], sizes, strict=True):
         file = tmp_path / address.removeprefix(mount.ADDRESS)
         assert list(PIL.Image.open(file).size) == size
+
+
+def test_a_model_that_runs_in_the_page_is_in_files(tmp_path, monkeypatch, stepper):
+    contents = {"graph": b"a model", "renderer": b"what draws"}
+    monkeypatch.setattr(_engine, "exported", lambda *_: tuple(contents.values()))
+    monkeypatch.setenv(_engine.VARIABLE, str(tmp_path))
+    for name in _engine.RUNTIME.values():
+        (tmp_path / name).write_bytes(name.encode())
+    stepper.data = stepper.data | {"engine": {"model": "small", "image_size": 64}}
+    model = Widget.get_manager_state()["state"][stepper.model_id]
+    files = json.loads(mount.values_of(model, tmp_path))["files"]
+    contents["worker"] = (_page.FRONT / "engine_worker.js").read_bytes()
+    assert set(files) == {*contents, *_engine.RUNTIME}
+    for part, content in contents.items():
+        assert (
+            tmp_path / files[part]["address"].removeprefix(mount.ADDRESS)
+        ).read_bytes() == content
+        assert files[part]["size"] == len(content)
+    for part, name in _engine.RUNTIME.items():
+        assert files[part]["address"] == mount.RUNTIME + name
+        assert files[part]["size"] == len(name)
+
+
+def test_pages_that_are_laid_out_at_once_export_one_after_the_other(tmp_path, monkeypatch):
+    together, other_comes = [], threading.Barrier(2)
+
+    def exported(*_):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            other_comes.wait(0.3)
+            together.append(True)
+        return b"a model", b"what draws"
+
+    monkeypatch.setattr(_engine, "exported", exported)
+    monkeypatch.setenv(_engine.VARIABLE, str(tmp_path))
+    for name in _engine.RUNTIME.values():
+        (tmp_path / name).write_bytes(b"")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(_engine.files, ("one", "other"), (64, 64)))
+    assert not together
 
 
 def test_bytes_come_back_as_they_were(tmp_path):

@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RULES = tomllib.loads((ROOT / "tests" / "book" / "prose.toml").read_text("utf-8"))
-PAGES = sorted([*ROOT.glob("notebooks/[0-9]*.py"), *ROOT.glob("book/*.md")])
+PLACES = ["notebooks/[0-9]*.py", "book/*.md", "book/teach/*.md"]
+PAGES = sorted(path for place in PLACES for path in ROOT.glob(place))
 NOT_PROSE = (
     r"(?s)```.*?```",  # code
     r"(?s)\$\$.*?\$\$",  # formulas

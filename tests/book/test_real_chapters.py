@@ -14,10 +14,12 @@ import pytest
 import yaml
 from PIL import Image, ImageOps
 
-from qkutils.book import stored
+import qkutils as qk
+from qkutils.book import ledger, stored
 
 ROOT = Path(__file__).parents[2]
 OTHER = "tiny-dino-s1"  # of which nothing is stored
+AWAY = "deit_tiny_patch16_224.fb_in1k"  # stored, and not at hand
 CHAPTERS = sorted(ROOT.glob("notebooks/[0-9]*.py"))
 
 
@@ -89,6 +91,8 @@ def test_without_images_a_real_model_sees_the_photographs(chapter, tmp_path, rea
         ("01", ["tiny-supervised", OTHER], 0.1),  # its own model is drawn too; the pictures differ
         ("03", [OTHER], 1e-5),
         ("04", [], 1e-5),  # where the embedded models are the chapter's own
+        ("05", [OTHER], 1e-5),
+        ("10", ["tiny-supervised", OTHER], 1e-5),
     ],
 )
 def test_a_model_at_hand_is_compared_with_what_is_stored_of_it(
@@ -99,3 +103,52 @@ def test_a_model_at_hand_is_compared_with_what_is_stored_of_it(
     assert set(told(outputs, "computed").split(", ")) == {real_model.name, *besides}
     name, differs = re.fullmatch(r"(\S+), by (\S+) at most", told(outputs, "differs")).groups()
     assert name == real_model.name in stored.names() and float(differs) < far
+
+
+def rows_of(outputs: list, subject: str) -> dict[str, dict]:
+    """Rows of the ledger whose subject begins so, by the first words of their claims."""
+    rows = [row for o in outputs for row in o.get("data", {}).get(ledger.MEDIA_TYPE, ())]
+    return {row["claim"][:9]: row for row in rows if row["subject"].startswith(f"{subject},")}
+
+
+def moved_late() -> float:
+    """What *same* gains from the first third of the layers to the last, on 24 drawn scenes."""
+    found = qk.studies.odd_one_out(OTHER, qk.world.samples(5_000_000, 0, 24))
+    same = qk.studies.relations(qk.studies.share_excess(found)).sel(relation="same")
+    of_layer = same.mean("head").mean("image")
+    third = of_layer.sizes["layer"] // 3
+    return float(of_layer[-third:].mean() - of_layer[:third].mean())
+
+
+def missed_by_six() -> float:
+    """Attention that lies elsewhere with six modes of each head, on 20 drawn scenes."""
+    model = qk.load(OTHER)
+    seen = qk.pictures.images(qk.world.pictures(0, 0, 20), model, 20)
+    return float(qk.studies.few_modes(model, seen, [6]).sel(basis="modes").mean())
+
+
+@pytest.mark.chapter
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "claim", "wanted", "count", "away"),
+    [
+        ("05", "Attention", moved_late, 24, AWAY),
+        ("10", "The six s", missed_by_six, 48, AWAY.partition(".")[0]),
+    ],
+    ids=["05", "10"],
+)
+def test_what_is_at_hand_is_computed_and_what_is_not_keeps_its_stored_numbers(
+    number, claim, wanted, count, away, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("QKUTILS_WEIGHTS", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    (chapter,) = (each for each in CHAPTERS if each.stem.startswith(number))
+    outputs = run(chapter, tmp_path, MODELS=[AWAY, OTHER], COUNT=count)
+    assert told(outputs, "computed").split(", ")[-1] == OTHER
+    assert AWAY not in told(outputs, "computed") and told(outputs, "differs") == "none"
+    assert rows_of(outputs, OTHER)[claim]["estimate"] == pytest.approx(wanted(), rel=1e-4)
+    published = ledger.read(ledger.PUBLISHED).query("chapter == @chapter.stem")
+    of_away = published[published.subject.str.startswith(f"{away},")].set_index("claim")
+    row = rows_of(outputs, away)[claim]
+    assert row["estimate"] == pytest.approx(of_away.estimate[row["claim"]], rel=1e-5)

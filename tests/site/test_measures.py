@@ -20,11 +20,33 @@ CODE = """all => all
   .map((it) => [it.offsetHeight, it.innerText.trim().split("\\n").length])"""
 # What moves and what answers; below stand words that say how to read it.
 TALL = """all => all.map((it) => {
-  const ends = [...it.querySelectorAll(":scope > :is(.qk-controls, .qk-stage, .qk-parts)")]
+  const parts = ":scope > :is(.qk-controls, .qk-stage, .qk-parts)";
+  // of a playground: the picture, the answer, attention and one mode
+  const ends = [...it.querySelectorAll(`${parts}, .qk-play .qk-part:nth-child(-n + 4)`)]
     .map((part) => part.getBoundingClientRect().bottom);
   return [it.getAttribute("aria-label"), Math.max(...ends) - it.getBoundingClientRect().top];
 })"""
 HEADER = 48  # pixels of the theme's bar
+HEADER_OF_PHONE = 56
+# Answers that are not seen together with what moves first: each is brought to the screen's end.
+APART = """(all, header) => all.map((it) => {
+  const moves = it.querySelector(".qk-scene") ?? it.querySelector(".qk-controls:not(:empty)");
+  const answers = [...it.querySelectorAll(".qk-panel, .qk-stage > *")]
+    .filter((answer) => answer.offsetHeight);
+  return [it.getAttribute("aria-label"), answers.length, answers.filter((answer) => {
+    const below = answer.getBoundingClientRect().bottom - innerHeight;
+    scrollBy({ top: below, behavior: "instant" });
+    const { top, left, bottom } = moves.getBoundingClientRect();
+    const seen = document.elementFromPoint(left + 1, (top + bottom) / 2);
+    return top < header || bottom > innerHeight || !it.contains(seen);
+  }).map((answer) => answer.textContent.slice(0, 60))];
+})"""
+# Controls that a finger misses or an eye cannot read, as [name, height, size of text].
+SMALL = """all => all.map((it) => [
+  it.innerText || it.getAttribute("aria-label"),
+  (it.closest("label") ?? it).offsetHeight,
+  parseFloat(getComputedStyle(it).fontSize),
+]).filter(([, height, text]) => height < 24 || text < 12)"""
 SCALE = """all => all
   .filter((it) => it.offsetWidth && it.hasAttribute("width"))
   .map((it) => [it.alt, it.offsetWidth / it.getAttribute("width")])"""
@@ -79,6 +101,31 @@ def test_figures_keep_their_shape_on_a_phone(name: str, open_page: Any) -> None:
 def test_views_fit_the_screen(chapter: Any) -> None:
     tall = chapter.eval_on_selector_all("article .qk-view", TALL)
     assert not [each for each in tall if not 0 < each[1] <= LAPTOP["height"] - HEADER]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_on_a_phone_what_moves_and_what_answers_are_seen_together(
+    name: str, open_page: Any
+) -> None:
+    page = open_page(name, viewport=PHONE).page
+    views = page.eval_on_selector_all("article .qk-view", APART, HEADER_OF_PHONE)
+    controls = "article .qk-view :is(select, button, input, summary)"
+    small = page.eval_on_selector_all(controls, SMALL)
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    page.context.close()
+    assert not [(view, apart) for view, answers, apart in views if apart or not answers]
+    assert not small and wide == PHONE["width"]
+
+
+def test_folded_code_is_measured_when_it_is_opened(open_page: Any) -> None:
+    page = open_page(CHAPTERS[0], viewport=PHONE).page
+    page.wait_for_function("document.querySelector('article pre[tabindex]')")  # the theme was here
+    folded = page.locator("article details:not([open])").filter(has=page.locator("pre")).first
+    code = folded.locator("pre").first.element_handle()
+    assert code.get_attribute("tabindex") is None
+    folded.locator("summary").first.click()
+    page.wait_for_function("(code) => code.hasAttribute('tabindex')", arg=code)
+    page.context.close()
 
 
 @pytest.mark.parametrize("name", PAGES)

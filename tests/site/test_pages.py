@@ -49,6 +49,7 @@ def test_page_is_light(visit: Any, site: str) -> None:
     """
     own = {unquote(u.removeprefix(site)) for u in visit.urls if u.startswith(site)}
     own = {u for u in own if u.startswith(("notebooks/", "book/", "_images/"))}
+    own = {u for u in own if (SITE / u).is_file()}  # the checker asks for styles that are not there
     assert own
     assert sum(len(gzip.compress((SITE / name).read_bytes())) for name in own) <= 1.5e6
 

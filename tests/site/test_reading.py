@@ -65,6 +65,19 @@ def test_a_figure_is_enlarged_and_put_back_by_keyboard(open_page: Any, screen: A
     page.context.close()
 
 
+def test_a_quiz_is_answered_by_keyboard(page: Any) -> None:
+    for option in page.locator("details.option").all():
+        option.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert option.evaluate("option => option.open")
+        right = "right" in option.get_attribute("class").split()
+        told = option.locator("p").first
+        assert told.inner_text().startswith("Right." if right else "No.")
+        page.keyboard.press("Enter")
+        assert not told.is_visible()
+    assert page.locator("details.option.right").count() == 3
+
+
 def test_printing_opens_what_is_folded_and_closes_it_again(page: Any) -> None:
     before = page.evaluate(OPEN)
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")

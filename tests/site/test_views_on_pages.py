@@ -15,7 +15,7 @@ from qkutils.book import stored, stored_views
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
-CONTROLS = ":is(select, input, button, a, [tabindex='0'])"
+CONTROLS = ":is(select, input, button, a, [tabindex='0']):not(:disabled)"
 VIEWS = {
     "notebooks/01_svd_derivation": "A head with two dimensions",
     "notebooks/03_cosine_trends": "Trends over depth",

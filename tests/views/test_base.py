@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import options, views
-from qkutils.views import View, _page
+from qkutils.views import View, _engine, _page
 from qkutils.views._arrays import encoded, packed, seen
 from qkutils.views._base import entry
 from qkutils.views._origin import needed
@@ -226,3 +227,29 @@ def test_code_is_what_the_last_statement_needs_and_no_more():
 
 def test_no_cells_no_code():
     assert needed([]) == needed(["%lsmagic"]) == ""
+
+
+@pytest.fixture
+def living(view):
+    """A view in which a model runs."""
+    view.data = {"engine": {"model": "small", "image_size": 64}}
+    return view
+
+
+def test_a_file_carries_what_a_model_needs_and_is_not_too_large(living, tmp_path, monkeypatch):
+    content = bytes(range(256))
+    monkeypatch.setattr(
+        _engine, "files", lambda model, image_size: {"graph": (f"{model}.onnx", content)}
+    )
+    text = living.to_html(tmp_path / "view.html").read_text()
+    assert base64.b64encode(content).decode() in text and "small.onnx" in text
+    monkeypatch.setattr(_engine, "LIMIT", len(text) - 1)
+    with pytest.raises(ValueError, match=r"large\.html with small"):
+        living.to_html(tmp_path / "large.html")
+    assert not (tmp_path / "large.html").exists()
+
+
+def test_a_runtime_that_is_not_there_is_asked_for(living, tmp_path, monkeypatch):
+    monkeypatch.setenv(_engine.VARIABLE, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=_engine.VARIABLE):
+        living.to_html(tmp_path / "view.html")

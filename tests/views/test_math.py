@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import struct
 import subprocess
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
+from timm.data import create_transform
 
+from qkutils import models, world
+from qkutils.models._catalogue import recipes
+from qkutils.views import _playground
 from qkutils.views._arrays import packed
+from qkutils.views._recipe import recipe
+from qkutils.world._drawing import _centres
+from qkutils.world._rendering import _pixel_frame
 
 FRONT = Path(__file__).parents[1] / "front"
 
@@ -308,6 +320,292 @@ def test_the_plane(check):
     tokens = [tokens_case(state, some) for state, some in given]
     assert tokens[-1]["best"].tolist() == [0, 2]
     check("plane", heads=[head_case(state) for state in states], tokens=tokens)
+
+
+# ---- a picture as a model takes it --------------------------------------------------------------
+
+
+def resized_case(model, transform, width, height):
+    """A random picture, the script's recipe, and what torchvision and Pillow make of it."""
+    rng = np.random.default_rng(width * height)
+    pixels = rng.integers(0, 256, (height, width, 4), np.uint8)  # transparency is left out
+    pixels[: height // 2, : width // 2, :3] = 255 * (pixels[: height // 2, : width // 2, :3] > 99)
+    image = PIL.Image.fromarray(pixels).convert("RGB")
+    for step in transform.transforms[:-1]:  # to pixels from 0 to 1
+        image = step(image)
+    sent = {"pixels": pixels.tobytes(), "image": image.numpy().tobytes()}
+    made = recipe(replace(model, transform=transform))
+    return {"width": width, "height": height, "recipe": made} | sent
+
+
+def test_pictures_as_models_take_them(check, plain_vit):
+    """Odd sizes, smaller and larger than what is made of them, and thinner than what is cut out."""
+    model = models.load(plain_vit)
+    sizes = [(33, 47), (47, 33), (201, 77), (77, 201), (31, 31), (32, 32), (7, 5), (1, 9), (640, 3)]
+    made = []
+    for interpolation in ("bilinear", "bicubic"):
+        for mode, share in (("center", 0.875), ("center", 1.0), ("squash", 1.0), ("center", 1.35)):
+            given = {"interpolation": interpolation, "crop_mode": mode, "crop_pct": share}
+            transform = create_transform((3, 32, 32), **given)
+            made += [resized_case(model, transform, *size) for size in sizes]
+    squashed = create_transform((3, 24, 36), crop_mode="squash", crop_pct=1.0)
+    made.append(resized_case(model, squashed, 50, 41))
+    del squashed.transforms[1]  # without a crop
+    made.append(resized_case(model, squashed, 50, 41))
+    check("resample", pictures=made)
+
+
+def test_pictures_by_every_recipe_of_the_catalogue(check, plain_vit):
+    model, made = models.load(plain_vit), {}
+    for row in models.catalogue().reset_index().to_dict("records"):
+        for config in recipes(row).values():
+            side = int(row["image_size"]) or (config.get("input_size") or (3, 224, 224))[1]
+            names = ("interpolation", "crop_pct", "crop_mode", "mean", "std")
+            given = {name: config[name] for name in names}
+            transform = create_transform((3, side, side), **given)
+            made.setdefault(str(recipe(replace(model, transform=transform))), transform)
+    own = models.load("tiny-supervised").transform
+    pictures = [resized_case(model, own, 90, 61)]
+    for number, transform in enumerate(made.values()):
+        pictures += [
+            resized_case(model, transform, *size[:: 1 - 2 * (number % 2)])
+            for size in ((613, 401), (150, 211))
+        ]
+    assert len(pictures) > 12
+    check("resample", pictures=pictures)
+
+
+# ---- what a file says before it is decoded ------------------------------------------------------
+
+
+def file_of(picture, form, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def drawn(width, height):
+    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    return PIL.Image.fromarray(pixels)
+
+
+def turned(orientation):
+    exif = PIL.Image.Exif()
+    exif[0x010F] = "a maker"  # which stands before it
+    exif[0x0112] = orientation
+    return exif
+
+
+def test_sizes_of_files(check):
+    """Of every kind of file that is read: Pillow wrote them."""
+    seen = drawn(301, 200)
+    options = {
+        "PNG": [{}, {"exif": turned(6)}],
+        "JPEG": [{}, {"progressive": True}, {"exif": turned(8), "comment": b"a comment"}],
+        "WebP": [
+            {},
+            {"lossless": True},
+            {"exif": turned(1)},
+            {"exif": turned(1), "lossless": True},
+        ],
+    }
+    files = [
+        {"kind": kind, "bytes": file_of(seen, kind, **given), "size": {"width": 301, "height": 200}}
+        for kind, some in options.items()
+        for given in some
+    ]
+    for form in ("PNG", "JPEG"):
+        grey = file_of(drawn(7, 2999).convert("L"), form)
+        files.append({"kind": form, "bytes": grey, "size": {"width": 7, "height": 2999}})
+    wide = file_of(drawn(16383, 1), "WebP")  # the widest that there is
+    files.append({"kind": "WebP", "bytes": wide, "size": {"width": 16383, "height": 1}})
+    whole = [each["bytes"] for each in files]
+    # A JPEG picture says its size early on: that the rest is missing, the decoder finds.
+    cut = [each[: round(part * len(each))] for each in whole for part in (0.99, 0.5)]
+    cut = [each for each in cut if not each.startswith(b"\xff\xd8")]
+    cut += [each[:length] for each in whole for length in (12, 15)]
+    several = {"save_all": True, "append_images": [drawn(301, 200).rotate(180)]}
+    png, webp = file_of(seen, "PNG"), file_of(seen, "WebP")
+    refused = [(bytes_, "breaks off") for bytes_ in cut]
+    refused += [(file_of(seen, form, **several), "animation") for form in ("PNG", "WebP")]
+    refused += [(file_of(seen, "WebP", exif=turned(n)), "turned") for n in range(2, 9)]
+    refused += [
+        (b"\xff\xd8" + png[2:], "no kind"),
+        (b"", "empty"),
+        (bytes(range(99)), "no kind"),
+        ("héllo,\r\n\tyou".encode(), "text"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- mine -->\n<svg width="3"/>', "SVG"),
+        *[(file_of(seen, form), name) for form, name in OTHERS.items()],
+        (resized_png(png, 60_000, 60_000), "60000 × 60000 pixels, 3600 million"),
+        (resized_png(png, 8_000, 5_001), "8000 × 5001"),
+        (resized_png(png, 0, 7), "0 × 7"),
+        (b"\xff\xd8\xff\xda" + bytes(99), "broken"),
+        (png[:-12], "breaks off"),  # between two of its parts
+        (png[:12] + b"tEXt" + png[16:], "broken"),
+        (webp[:12] + b"VP8?" + webp[16:], "broken"),
+    ]
+    files.append({"kind": "PNG", "bytes": resized_png(png, 8_000, 5_000)})
+    files[-1]["size"] = {"width": 8_000, "height": 5_000}
+    bad = [{"bytes": content, "told": told} for content, told in refused]
+    check("photo_header", files=files, refused=bad)
+
+
+OTHERS = {"GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF", "PDF": "PDF", "AVIF": "AVIF"}
+
+
+def resized_png(png, width, height):
+    """The same file, saying another size, with the right checksum."""
+    head = b"IHDR" + struct.pack(">II", width, height) + png[24:29]
+    return png[:12] + head + struct.pack(">I", zlib.crc32(head)) + png[33:]
+
+
+# ---- a drawn scene, and what a model makes of it -----------------------------------------------
+
+
+def test_scenes(check):
+    told, drawn, count = _playground._world(), world.draw(7, 0, 20), 20
+    fields = [*told["scenes"]]
+    told["scenes"] = {n: packed(getattr(drawn, n).numpy(), "float32") for n in fields}
+    painted, slot = world.render(drawn).slot, _pixel_frame(drawn, 64)[0]
+    assert (slot == painted)[painted >= 0].all()
+    of_scene = drawn.pitch[:, None], drawn.tilt[:, None], drawn.shift
+    asked = [name in ("kind", "colour", "texture") for name in world.ODD_FACTORS]
+    alike = (drawn.mixed == 0).numpy() & np.array(asked)[drawn.odd.numpy()]
+    assert 3 < alike.sum() < count
+    check(
+        "scene",
+        seed=11,
+        world=told,
+        factors=told["scenes"],
+        centres=_centres(*of_scene, drawn.offset),
+        slots=slot.flatten(1),
+        paintedSlots=painted.flatten(1),
+        odd=[[world.ODD_FACTORS[n]] if a else [] for n, a in zip(drawn.odd, alike, strict=True)],
+    )
+
+
+def test_a_run_of_a_model(check):
+    rng = np.random.default_rng(5)
+    size, prefix, patches, scale = [2, 3, 4], ["class token"], 6, 0.7
+    tokens, (layers, heads, modes) = len(prefix) + patches, size
+    off = {"modes": [[0, 1, 3], [1, 2, 0], [1, 2, 1]], "heads": [[1, 0]], "salience": [[0, 2]]}
+    masks = {"modes": np.ones(size), "heads": np.ones(size[:2]), "salience": np.ones(size[:2])}
+    for name, places in off.items():
+        masks[name][tuple(np.transpose(places))] = 0
+    query, key = rng.normal(size=(2, layers, heads, tokens, modes))
+    kappa = rng.normal(size=(layers, heads, tokens))
+    each = scale * query[..., :, None, :] * key[..., None, :, :] * masks["modes"][:, :, None, None]
+    each *= masks["heads"][..., None, None, None]
+    salience = scale * kappa * (masks["salience"] * masks["heads"])[..., None]
+    rows = [
+        {"layer": n, "head": h, "asking": a, "row": softmax(each[n, h, a].sum(-1) + salience[n, h])}
+        | {"share": np.zeros(modes), "salience": 0.0}
+        | ({} if [n, h] in off["heads"] else _shares(each[n, h, a], salience[n, h]))
+        for n, h, a in np.ndindex(layers, heads, tokens)
+    ]
+    questions = [{"name": "kind", "choices": ["a", "b", "c"]}, {"name": "x", "choices": ["d", "e"]}]
+    logits = 9 * rng.normal(size=5)
+    parts = [logits[:3], logits[3:]]
+    check(
+        "run",
+        **{"size": size, "prefix": prefix, "patches": patches, "scale": scale, "off": off},
+        masks={n: {"shape": list(mask.shape), "values": mask} for n, mask in masks.items()},
+        run={"query": query.ravel(), "key": key.ravel(), "kappa": kappa.ravel()},
+        rows=rows,
+        questions=questions,
+        answers={
+            "all": logits,
+            "rows": [softmax(part) for part in parts],
+            "orders": [np.argsort(-part) for part in parts],
+        },
+        tasks=[*misses(), *eyes(), *twins()],
+    )
+
+
+def _shares(each, salience):
+    """Shares of one token's scores: of every mode, and of key salience."""
+    found = shares_of(each[None], salience)
+    return {"share": found["share"], "salience": found["salience_share"]}
+
+
+NOTHING = {"modes": [], "heads": [], "salience": []}
+
+
+def misses():
+    """Scenes with five objects in the picture, of which the third is marked as odd."""
+    plain = {"kind": 1, "colour": 2, "texture": 0, "radius": 0.4, "angle": 0, "x": 0, "y": 0}
+    row = [plain | {"slot": slot, "odd": slot == 24} for slot in (16, 17, 24, 18, 23)]
+    rest = {"pitch": 20, "tilt": 0, "shift": [0.5, 0.5], "background": [0.5] * 20}
+
+    def case(done, said, off=NOTHING, others=(), **odd):
+        objects = [one | (odd if one["odd"] else {}) for one in row]
+        for number, change in others:
+            objects[number] = objects[number] | change
+        now = {"scene": {"objects": objects} | rest, "lattice": 7, "off": off, "said": said}
+        return {"key": "miss", "now": now, "done": done}
+
+    return [
+        case(True, "none", kind=3),
+        case(True, "colour", kind=3),
+        case(True, "size", texture=1),
+        case(False, "kind", kind=3),
+        case(False, "none"),  # nothing is odd
+        case(False, "none", kind=3, colour=4),  # in two ways
+        case(False, "none", kind=3, others=[(1, {"kind": 3})]),  # another is like it
+        case(False, "none", kind=3, others=[(1, {"kind": 2})]),  # the others differ, too
+        case(True, "none", kind=3, others=[(1, {"colour": 4})]),  # but in what is not odd
+        case(False, "none", kind=3, others=[(2, {"odd": False})]),
+        *[
+            case(False, "none", NOTHING | {n: [[0, 0, 0][:c]]}, kind=3)
+            for n, c in _playground.OFF.items()
+        ],
+        # too few are left in the picture
+        case(False, "none", kind=3, others=[(n, {"slot": n}) for n in (0, 1, 3)]),
+    ]
+
+
+def eyes():
+    """Modes that are off, of which one or none answers to eyes."""
+    known = [[3, 1, 2], [0, 0, 0]]
+    return [
+        {"key": "eyes", "now": {"off": NOTHING | {"modes": modes}, "eyes": known}, "done": done}
+        for modes, done in (
+            ([], False),
+            ([[3, 1, 1]], False),
+            ([[3, 1, 1], [3, 1, 2]], True),
+            ([[0, 0, 0]], True),
+        )
+    ] + [
+        {"key": "eyes", "now": {"off": NOTHING | {"heads": [[3, 1]]}, "eyes": known}, "done": False}
+    ]
+
+
+def twins():
+    """A picture that was kept, and the one that is here."""
+    kept = {"layer": 1, "head": 2, "asking": 5, "row": [0.5, 0.3, 0.2], "share": [0.6, 0.2, -0.2]}
+
+    def case(done, kept=kept, **change):
+        return {
+            "key": "twins",
+            "now": now | {"kept": kept, "current": current | change},
+            "done": done,
+        }
+
+    now = {"limits": {"alike": 0.1, "unlike": 0.3}}
+    current = kept | {"row": [0.45, 0.35, 0.2], "share": [0.2, 0.6, 0.2]}
+    return [
+        case(True),
+        case(False, kept=None),
+        case(False, layer=0),
+        case(False, head=0),
+        case(False, asking=6),
+        case(False, row=[0.3, 0.5, 0.2]),  # attention differs by 0.2
+        case(False, share=[0.6, 0.2, 0.2]),  # the same modes; a share's sign is not counted
+        case(False, share=[0.45, 0.35, 0.2]),
+        case(False, share=[0, 0, 0], row=[0.3, 0.5, 0.2]),
+        case(False, share=kept["share"], row=kept["row"]),  # the same picture
+    ]
 
 
 # ---- curves and words -------------------------------------------------------------------------

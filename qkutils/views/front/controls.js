@@ -90,3 +90,10 @@ export function addChoice(view, text, key, choices, change = () => ({})) {
   view.controls.append(group);
   return group;
 }
+
+// A button for one file; the same file can be chosen again.
+export function addFile(view, text, accept, take) {
+  const control = addLabelled(view, text, element("input", { type: "file", accept }));
+  control.addEventListener("click", () => (control.value = ""));
+  control.addEventListener("change", () => control.files.length && take(control.files[0]));
+}

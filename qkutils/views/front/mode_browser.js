@@ -132,7 +132,7 @@ function headMap(view, facts) {
   const { sizes } = view.data;
   const at = () => view.state.head * sizes.layer + view.state.layer;
   const placeOf = (n) => ({ layer: n % sizes.layer, head: Math.floor(n / sizes.layer) });
-  const caption = "A click or an arrow key chooses a head";
+  const caption = "Click or arrow key to choose";
   const choose = (n) => view.set(placeOf(n));
   const map = addGrid(view, caption, [sizes.head, sizes.layer], { at, choose });
   map.figure.classList.add("qk-heads");

@@ -1,6 +1,14 @@
 // One image, many modes: what each mode of a head gives to its scores, and their sum, mode by mode.
 
-import { addChoice, addLabelled, addRange, addSelect, addSteps, addToggle } from "./controls.js";
+import {
+  addChoice,
+  addFile,
+  addLabelled,
+  addRange,
+  addSelect,
+  addSteps,
+  addToggle,
+} from "./controls.js";
 import { element, sample, shape } from "./dom.js";
 import {
   addAxes,
@@ -428,12 +436,7 @@ function offerMore(view, shown, { models, pictures }, changed) {
   addLabelled(view, "model", names);
   names.addEventListener("change", () => turn({ model: names.value, image: shown.here.image }));
   if (pictures > 1) offerPictures(view, shown, pictures, turn);
-  const look = { type: "file", accept: "image/*" };
-  const file = addLabelled(view, "a picture of your own", element("input", look));
-  file.addEventListener(
-    "change",
-    () => file.files.length && upload(view, shown, file.files[0], turn),
-  );
+  addFile(view, "a picture of your own", "image/*", (file) => upload(view, shown, file, turn));
 }
 
 function offerPictures(view, shown, count, turn) {

@@ -176,7 +176,7 @@ function addHandle(view, { extent }, field, { key, name, label, colour, tip }) {
   const text = halo(shape("text", look, label));
   const drawn = { fill: colour, stroke: "#fff", "stroke-width": 2 };
   for (const [attribute, value] of Object.entries(drawn)) tip.setAttribute(attribute, value);
-  const grip = shape("circle", { r: key === "u0" ? 20 : 11, fill: "transparent" });
+  const grip = shape("circle", { r: key === "u0" ? 24 : 15, fill: "transparent" });
   const spoken = { "aria-label": name, "aria-valuemin": -180, "aria-valuemax": 180 };
   const group = shape(
     "g",

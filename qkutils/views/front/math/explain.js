@@ -144,7 +144,7 @@ export function distances(head, asking, order, salience) {
   return found;
 }
 
-function totalVariation(row, other) {
+export function totalVariation(row, other) {
   let far = 0;
   for (let token = 0; token < row.length; token++) far += Math.abs(row[token] - other[token]);
   return far / 2;

@@ -1,0 +1,215 @@
+"""Slides of the chapters, made by rules from the built pages.
+
+usage: slides.py HTML_FOLDER    writes HTML_FOLDER/slides/NN_name.html
+
+A section gives its heading with its first sentences and formulas, its open figures, its
+predictions, and each answer after its prediction.  A view is shown as its still picture, with a
+link to the page: at the width of a page, most views are higher than what a slide has room for.
+"""
+
+import copy
+import html
+import re
+import sys
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from bs4 import BeautifulSoup, Tag
+
+WORDS = 45  # of a paragraph, at most; what is longer is cut after a sentence
+ROWS = 12  # of a table, at most; the page has all of them
+PREDICTION = "Predict, then look"
+FOUND = "What was found"
+END = re.compile(r"(?<!Fig)(?<!al)[.?!](?=\s|$)")  # of a sentence
+PARAGRAPHS = {"Exercise ": 2, "Quiz": 9}  # how many a section shows whose heading begins so
+CLUTTER = "a.headerlink, script, style, .copybtn, input, .glue-error"
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="stylesheet" href="../_static/vendor/reveal/reveal.css">
+<link rel="stylesheet" href="../_static/vendor/katex/katex.min.css">
+<link rel="stylesheet" href="../_static/slides.css">
+</head>
+<body>
+<div class="reveal"><div class="slides">
+{slides}
+</div></div>
+<script src="../_static/vendor/reveal/reveal.js"></script>
+<script>
+// A slide whose text is too long for it gets smaller letters.
+function fit() {{
+  const slide = Reveal.getCurrentSlide();
+  let size = 28;
+  do slide.style.fontSize = `${{size}}px`;
+  while (slide.scrollHeight > 700 && --size >= 17);
+}}
+Reveal.on("ready", fit);
+Reveal.on("slidechanged", fit);
+document.querySelector(".slides").addEventListener("load", fit, true);
+Reveal.initialize({{
+  width: 1280, height: 720, margin: 0, center: false, hash: true, slideNumber: true,
+  transition: "none",
+}});
+</script>
+</body>
+</html>
+"""
+
+
+def inner(part: Any) -> str:
+    """A part of a page for a slide: without links, names and buttons."""
+    part = copy.copy(part)
+    for each in part.select(CLUTTER):
+        each.decompose()
+    for each in part.find_all("a"):
+        each.unwrap()
+    for each in [part, *part.find_all(id=True)]:
+        each.attrs.pop("id", None)
+    for each in part.select("img[loading]"):
+        del each["loading"]
+    return str(part)
+
+
+def heading(section: Any) -> str:
+    """The heading of a section, as HTML."""
+    found = section.find(["h1", "h2", "h3"], recursive=False)
+    return re.sub(r"^<h\d[^>]*>|</h\d>$", "", inner(found).strip())
+
+
+def sentences(paragraph: Any) -> str:
+    """A paragraph; where it is long, its first sentences; formulas are never cut."""
+    kept = copy.copy(paragraph)
+    count = 0
+    for node in list(kept.children):
+        before, count = count, count + len(node.get_text().split())
+        if count <= WORDS or isinstance(node, Tag):
+            continue
+        ends = [end.end() for end in END.finditer(str(node))]
+        fits = [end for end in ends if before + len(str(node)[:end].split()) <= WORDS]
+        if ends and (fits or before > WORDS // 2 or node is kept.contents[0]):
+            rest = list(node.next_siblings)
+            node.replace_with(str(node)[: (fits or ends[:1])[-1]])
+            for each in rest:
+                each.extract()
+            break
+    return inner(kept)
+
+
+def outside(part: Any, section: Any) -> bool:
+    """Whether a part belongs to this section itself, and is not behind a click or in a note."""
+    for above in part.parents:
+        if above is section:
+            return True
+        if above.name in ("section", "details") or "admonition" in above.get("class", ()):
+            return False
+    return False
+
+
+def figure(part: Any) -> str:
+    """A figure with its number and the first sentence of its caption."""
+    caption = part.find("figcaption")
+    number = caption.select_one(".caption-number")
+    words = caption.select_one(".caption-text")
+    text = words.get_text().strip()
+    said = text[: end.end()] if (end := END.search(text)) else text
+    shown = f"{number.get_text().strip()} {said}" if number else said
+    return (
+        f"<figure>{inner(part.find('img'))}<figcaption>{html.escape(shown)}</figcaption></figure>"
+    )
+
+
+def tabled(table: Any) -> str:
+    """The verdicts of a chapter: claim, number and verdict of each row; of very many, the first."""
+    rows = [row.find_all("td") for row in table.select("tbody tr")][:ROWS]
+    cells = [(c.find(string=True), r.find(string=True), v.get_text()) for c, r, v in rows]
+    made = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in cells]
+    return f"<table>{''.join(f'<tr>{row}</tr>' for row in made)}</table>"
+
+
+def opening(section: Any, own: list[Any]) -> list[Any]:
+    """The paragraphs with which a section begins; none from its prediction on."""
+    heads = [lead for lead in PARAGRAPHS if re.search(rf"\b{lead}", heading(section))]
+    before = list(takewhile(lambda part: PREDICTION not in told(part), own))
+    places = (section, *section.select(":scope > div"))
+    paragraphs = [p for p in before if p.name == "p" and p.parent in places]
+    return paragraphs[: PARAGRAPHS[heads[0]] if heads else 1]
+
+
+def answered(prediction: Any, section: Any) -> str:
+    """What follows a prediction: figures behind a click, then the first open paragraph."""
+    made, opened = "", False
+    for part in prediction.find_all_next(["figure", "p", "details"]):
+        opened |= part.name == "details"
+        if part.name == "figure" and not outside(part, section) and part.find("img"):
+            made = made or figure(part)
+        if part.name == "p" and opened and outside(part, section):
+            return made + sentences(part)
+    return made
+
+
+def of_section(section: Any) -> list[str]:
+    """The slides of a section, without those of the sections in it."""
+    title = f"<h2>{heading(section)}</h2>"
+    own = [part for part in section.find_all(True) if outside(part, section)]
+    formulas = [p for p in own if p.name == "div" and "math" in p.get("class", ())][:2]
+    tables = [tabled(p) for p in own if "ledger" in p.get("class", ())]
+    words = [*map(sentences, opening(section, own)), *map(inner, formulas), *tables]
+    made = [title + "".join(words)] if words else []
+    for part in own:
+        if part.name == "figure" and part.find("img"):
+            made.append(title + figure(part))
+        elif "qk-mount" in part.get("class", ()):
+            made.append(title + inner(part.find_previous("img")))
+        elif PREDICTION in told(part):
+            asked = "".join(inner(p) for p in part.find_all("p")[1:])
+            made.append(f'{title}<div class="asks"><strong>{PREDICTION}</strong>{asked}</div>')
+            made.append(title + answered(part, section))
+    return made or [title]
+
+
+def told(part: Any) -> str:
+    """The title of an admonition, or nothing."""
+    if "admonition" not in part.get("class", ()):
+        return ""
+    return part.find("p").get_text()
+
+
+def found(section: Any) -> str:
+    """The last slide: the lead of each finding."""
+    points = section.find("ul").find_all("li", recursive=False)
+    leads = [f"<li>{inner(point.find('strong') or point)}</li>" for point in points]
+    return f"<h2>{heading(section)}</h2><ul>{''.join(leads)}</ul>"
+
+
+def slides(page: str, name: str) -> str:
+    """A built page as slides."""
+    soup: Any = BeautifulSoup(page, "html.parser")
+    chapter = soup.select_one("article.bd-article section")
+    own = [bold for bold in chapter.find_all("strong") if bold.find_parent("section") is chapter]
+    question = [bold for bold in own if "?" in bold.get_text()][:1]
+    first = f"<h1>{heading(chapter)}</h1>" + "".join(f"<p>{inner(q)}</p>" for q in question)
+    made = [(first, ""), *((each, "") for each in of_section(chapter)[1:])]
+    for section in chapter.find_all("section"):
+        last = heading(section).endswith(FOUND)
+        parts = [found(section)] if last else of_section(section)
+        made += [(each, section["id"]) for each in parts]
+    link = '<p class="page"><a href="../notebooks/{}.html#{}">on the page</a></p>'
+    shown = [f"<section>{each}{link.format(name, at)}</section>" for each, at in made]
+    return PAGE.format(title=soup.title.get_text(), slides="\n".join(shown))
+
+
+def main() -> None:
+    """Write the slides of every chapter that is built."""
+    folder = Path(sys.argv[1])
+    (folder / "slides").mkdir(exist_ok=True)
+    for page in sorted((folder / "notebooks").glob("[0-9]*.html")):
+        made = slides(page.read_text("utf-8"), page.stem)
+        (folder / "slides" / page.name).write_text(made, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

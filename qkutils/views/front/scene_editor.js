@@ -1,0 +1,302 @@
+// The editor of a drawn scene: objects are dragged, or moved by keys; undo, reset, chance, a link.
+
+import { element, shape } from "./dom.js";
+import { upTo } from "./math/arrays.js";
+import {
+  HALF,
+  centreOf,
+  changed,
+  inside,
+  moved,
+  objectAt,
+  readScene,
+  sceneAt,
+  withOdd,
+  withOneMore,
+  without,
+  writeScene,
+} from "./math/scene.js";
+
+const HASH = "#scene=";
+const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const MOST_UNDONE = 200;
+
+// Returns what draws the scene, and what is done when the model runs.
+export function sceneEditor(view, shown, addPart, pixelsOf) {
+  const part = addPart("A scene of your own", "qk-input");
+  const { world } = view.data;
+  const first = view.state.scene;
+  const past = [];
+  const edit = {
+    part,
+    lattice: world.lattice,
+    // `whole`: a change of its own, which one undo takes back
+    set(scene, { chosen = view.state.chosen, whole = true } = {}) {
+      if (whole) edit.remember();
+      view.set({ scene, chosen });
+    },
+    remember() {
+      const { scene, chosen } = view.state;
+      past.push({ scene, chosen });
+      if (past.length > MOST_UNDONE) past.shift();
+    },
+    undo() {
+      if (past.length) view.set(past.pop());
+    },
+    reset: () => edit.set(first, { chosen: null }),
+  };
+  const canvas = element("canvas", { "aria-hidden": "true" });
+  const marks = shape("svg", {
+    viewBox: "-32 -32 64 64",
+    role: "group",
+    "aria-label": "objects",
+    tabindex: -1,
+  });
+  const box = element("div", { class: "qk-grid qk-scene" }, canvas, marks);
+  const hint = "Drag an object. Or choose one with Tab and move it with the arrow keys.";
+  const figure = element("figure", { class: "qk-panel" }, box, element("figcaption", {}, hint));
+  view.stage.append(figure);
+  const drag = dragging(view, edit, marks);
+  const bars = toolbars(view, edit, past);
+  part.addEventListener("keydown", (event) => {
+    if (event.key === "z" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      edit.undo();
+    }
+  });
+  const linked =
+    location.hash.startsWith(HASH) && readScene(location.hash.slice(HASH.length), world);
+  if (linked)
+    figure.append(
+      element("p", { class: "qk-note" }, "The link’s scene is shown when the model runs."),
+    );
+  const draw = (state) => {
+    if (shown.run) {
+      const pixels = pixelsOf(shown.run);
+      Object.assign(canvas, { width: pixels.width, height: pixels.height });
+      canvas.getContext("2d").putImageData(pixels, 0, 0);
+    }
+    drag.draw(state);
+    bars.draw(state);
+  };
+  const live = () => {
+    bars.live();
+    drag.live();
+    if (linked) edit.set(linked, { chosen: null });
+    figure.querySelector(".qk-note")?.remove();
+  };
+  return { draw, live };
+}
+
+// ---- objects -----------------------------------------------------------------------------------
+
+function nameOf(world, { kind, colour, texture, odd }) {
+  const words = [world.textures[texture], world.colours[colour], world.kinds[kind]];
+  return words.filter((word) => word !== "plain").join(" ") + (odd ? ", the odd one" : "");
+}
+
+// A handle for every object in the picture; returns what draws them.
+function dragging(view, edit, marks) {
+  const { world } = view.data;
+  let held = null; // while a pointer moves an object
+  let alive = false;
+  const at = ({ clientX, clientY }) => {
+    const { left, top, width, height } = marks.getBoundingClientRect();
+    return [((clientX - left) / width) * 64 - HALF, ((clientY - top) / height) * 64 - HALF];
+  };
+  const follow = (slot, point, whole) => {
+    const scene = moved(view.state.scene, edit.lattice, slot, point);
+    const there = scene.objects[view.state.scene.objects.findIndex((o) => o.slot === slot)].slot;
+    edit.set(scene, { chosen: there, whole });
+    return there;
+  };
+  marks.addEventListener("pointerdown", (event) => {
+    const slot = Number(event.target.closest("[data-slot]")?.dataset.slot ?? NaN);
+    if (!alive || Number.isNaN(slot)) return;
+    event.preventDefault();
+    marks.setPointerCapture(event.pointerId);
+    const centre = centreOf(view.state.scene, edit.lattice, objectAt(view.state.scene, slot));
+    held = { slot, by: at(event).map((value, n) => value - centre[n]) };
+    view.set({ chosen: slot });
+    edit.remember();
+    marks.querySelector(`[data-slot="${slot}"]`)?.focus();
+  });
+  marks.addEventListener("pointermove", (event) => {
+    if (held)
+      held.slot = follow(
+        held.slot,
+        at(event).map((v, n) => v - held.by[n]),
+        false,
+      );
+  });
+  for (const name of ["pointerup", "pointercancel"])
+    marks.addEventListener(name, () => (held = null));
+  marks.addEventListener("keydown", (event) => keyed(view, edit, follow, event));
+  marks.addEventListener("focusin", ({ target }) => {
+    const slot = Number(target.dataset.slot);
+    if (alive && !held && slot !== view.state.chosen) view.set({ chosen: slot });
+  });
+  const draw = ({ scene, chosen }) => {
+    const seen = scene.objects.filter((object) => inside(centreOf(scene, edit.lattice, object)));
+    const handles = new Map([...marks.children].map((each) => [each.dataset.slot, each]));
+    const focused = marks.contains(document.activeElement);
+    const kept = seen.map((object) => handleOf(handles, world, scene, edit, object, chosen));
+    for (const each of kept) each.setAttribute("tabindex", alive ? 0 : -1);
+    if (kept.length !== marks.children.length || kept.some((each, n) => each !== marks.children[n]))
+      marks.replaceChildren(...kept);
+    // a reader at the keyboard stays among the objects, also when theirs is gone
+    if (focused)
+      (marks.querySelector(`[data-slot="${chosen}"]`) ?? marks.firstElementChild)?.focus();
+  };
+  return { draw, live: () => (alive = true) };
+}
+
+function handleOf(handles, world, scene, edit, object, chosen) {
+  const key = String(object.slot);
+  const made =
+    handles.get(key) ?? shape("circle", { class: "qk-handle", "data-slot": key, role: "button" });
+  const [x, y] = centreOf(scene, edit.lattice, object);
+  const look = { cx: x, cy: y, r: object.radius * scene.pitch };
+  for (const [name, value] of Object.entries(look)) made.setAttribute(name, value.toFixed(2));
+  made.setAttribute("aria-label", nameOf(world, object));
+  made.setAttribute("aria-pressed", String(object.slot === chosen));
+  made.classList.toggle("qk-odd", object.odd);
+  return made;
+}
+
+function keyed(view, edit, follow, event) {
+  const slot = Number(event.target.dataset.slot);
+  const { scene } = view.state;
+  const step = STEPS[event.key];
+  if (step) {
+    event.preventDefault();
+    const far = event.shiftKey ? scene.pitch : 1;
+    const centre = centreOf(scene, edit.lattice, objectAt(scene, slot));
+    follow(
+      slot,
+      centre.map((value, n) => value + far * step[n]),
+      true,
+    );
+  }
+  if (event.key === "Delete" || event.key === "Backspace") {
+    event.preventDefault();
+    edit.set(without(scene, slot), { chosen: null });
+  }
+}
+
+// ---- toolbars ----------------------------------------------------------------------------------
+
+// Buttons for the scene, and controls of the chosen object.
+function toolbars(view, edit, past) {
+  const { world } = view.data;
+  const scene = () => view.state.scene;
+  const button = (text, act) => {
+    const made = element("button", { type: "button", disabled: "" }, text);
+    made.addEventListener("click", act);
+    return made;
+  };
+  const said = element("span", { role: "status" });
+  const add = () => {
+    const like = objectAt(scene(), view.state.chosen) ?? scene().objects[0];
+    const more = withOneMore(scene(), edit.lattice, like);
+    if (more) edit.set(more, { chosen: more.objects.at(-1).slot });
+    said.textContent = more ? "" : "Every cell has an object.";
+  };
+  const chance = () => {
+    const count = world.scenes.role.shape[0];
+    edit.set(sceneAt(world.scenes, Math.floor(Math.random() * count)), { chosen: null });
+  };
+  const ground = () => edit.set({ ...scene(), background: upTo(20).map(() => Math.random()) });
+  const link = async () => {
+    const address = `${location.href.split("#")[0]}${HASH}${writeScene(scene())}`;
+    await navigator.clipboard.writeText(address);
+    said.textContent = "The link is copied.";
+  };
+  const undo = button("undo", edit.undo);
+  const always = [
+    button("add an object", add),
+    button("new background", ground),
+    button("a random scene", chance),
+    button("reset", edit.reset),
+    button("copy a link", link),
+  ];
+  const own = ownControls(view, edit, button);
+  view.stage.append(
+    element(
+      "div",
+      { class: "qk-editor" },
+      element("div", { class: "qk-controls" }, ...always, undo, said),
+      own.row,
+    ),
+  );
+  let alive = false;
+  const draw = (state) => {
+    undo.disabled = !alive || !past.length;
+    own.draw(state, alive);
+  };
+  const live = () => {
+    alive = true;
+    for (const each of always) each.disabled = false;
+  };
+  return { draw, live };
+}
+
+// What the chosen object looks like.
+function ownControls(view, edit, button) {
+  const { world } = view.data;
+  const chosen = () => objectAt(view.state.scene, view.state.chosen);
+  const change = (values) => edit.set(changed(view.state.scene, view.state.chosen, values));
+  const labelled = (text, control) => {
+    control.setAttribute("aria-label", text);
+    return element("label", { class: "qk-control" }, element("span", {}, text), control);
+  };
+  const selects = [
+    ["kind", world.kinds],
+    ["colour", world.colours],
+    ["texture", world.textures],
+  ].map(([name, choices]) => {
+    const control = element("select", {}, ...choices.map((each) => element("option", {}, each)));
+    control.addEventListener("change", () => change({ [name]: control.selectedIndex }));
+    const show = (object) => (control.selectedIndex = object[name]);
+    return { place: labelled(name, control), show };
+  });
+  const sliders = [
+    ["size", "radius", { min: 0.2, max: 0.46, step: 0.01 }],
+    ["turn", "angle", { min: -3.14, max: 3.14, step: 0.01 }],
+  ].map(([text, name, limits]) => {
+    const control = element("input", { type: "range", ...limits });
+    control.addEventListener("pointerdown", edit.remember);
+    control.addEventListener("input", () =>
+      edit.set(changed(view.state.scene, view.state.chosen, { [name]: control.valueAsNumber }), {
+        whole: false,
+      }),
+    );
+    const show = (object) => (control.value = object[name]);
+    return { place: labelled(text, control), show };
+  });
+  const odd = element("input", { type: "checkbox" });
+  odd.addEventListener("change", () => {
+    edit.set(withOdd(view.state.scene, odd.checked ? view.state.chosen : null));
+  });
+  const remove = button("remove", () =>
+    edit.set(without(view.state.scene, view.state.chosen), { chosen: null }),
+  );
+  remove.disabled = false;
+  const all = [...selects, ...sliders];
+  const places = all.map(({ place }) => place);
+  const own = [...places, labelled("the odd one", odd), remove];
+  const row = element(
+    "fieldset",
+    { class: "qk-controls qk-own" },
+    element("legend", {}, "the chosen object"),
+    ...own,
+  );
+  const draw = (state, alive) => {
+    const object = chosen();
+    row.disabled = !alive || !object;
+    if (!object) return;
+    for (const { show } of all) show(object);
+    odd.checked = object.odd;
+  };
+  return { row, draw };
+}
