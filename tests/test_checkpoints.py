@@ -12,6 +12,7 @@ import sys
 import types
 import zipfile
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,27 @@ def test_a_file_of_blocks_that_normalise_last_is_refused_by_its_name(name, make_
     like = {"like": "vit_base_patch16_rpn_224.sw_in1k"} if name == "mine" else {}
     with pytest.raises(ValueError, match="rpn_224.*ResPostBlock"):
         qk.load(path, **like)
+
+
+# What leaves no trace in tensors (the guide to checkpoints calls it what a file cannot tell).
+UNTOLD = {
+    "heads": {"num_heads": 2},
+    "activation": {"act_layer": QuickGELU},
+    "eps": {"norm_layer": partial(nn.LayerNorm, eps=1e-12)},
+    "normalise": {"block_fn": ResPostBlock},
+}
+
+
+@pytest.mark.parametrize("fact", UNTOLD)
+def test_what_leaves_no_trace_in_a_file_is_asked_for(fact, make_vit, saved):
+    net = make_vit(**UNTOLD[fact])
+    assert {k: v.shape for k, v in net.state_dict().items()} == {
+        k: v.shape for k, v in make_vit().state_dict().items()
+    }
+    path = saved(net.state_dict(), "mine.pth")
+    with pytest.raises(ValueError, match=f"{fact}.*num_heads=.*like="):
+        qk.load(path)
+    assert all(said in qk.load(path, num_heads=4).assumed for said in ("GELU", "1e-6", "first"))
 
 
 DEIT = "deit_tiny_distilled_patch16_224.fb_in1k"

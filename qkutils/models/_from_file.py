@@ -50,7 +50,8 @@ class Known:
 
 
 _SEEN = ("mean", "std", "interpolation", "crop_pct", "crop_mode")  # of a picture's preprocessing
-_UNKNOWN = Known(assumed=("GELU, eps 1e-6, blocks that normalise first", IMAGENET))
+_PLAIN = "GELU, eps 1e-6, blocks that normalise first"
+_UNKNOWN = Known(assumed=(_PLAIN, IMAGENET))
 
 
 def model_of_file(
@@ -129,6 +130,11 @@ def _build_plain(checkpoint: Checkpoint, known: Known, asked: Any, grid: Any) ->
     if "norm_pre.weight" in tensors and not known.arguments:
         # Such models differ in activation, eps and preprocessing.
         raise ValueError(f"{path}: a LayerNorm before all blocks, as in CLIP; name its like=")
+    if asked is None and known.num_heads is None and _PLAIN in known.assumed:
+        # Whoever passes the number of heads then says the rest by it.
+        untold = "the number of heads, the activation, eps, or whether blocks normalise first"
+        remedy = f"pass num_heads= if the rest is {_PLAIN}, or name a model built alike with like="
+        raise ValueError(f"{path}: its tensors do not tell {untold}; {remedy}")
     given = checkpoint.arguments(_agreed(path, known.num_heads, asked), grid or known.grid)
     given |= known.arguments
     kind = "deit_tiny_distilled_patch16_224" if "dist_token" in tensors else "vit_tiny_patch16_224"

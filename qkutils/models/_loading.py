@@ -52,7 +52,8 @@ def load(
         A name, a path, a timm module, which is not copied but put in eval mode with its gradients
         off, or a model that is loaded already.
     num_heads
-        For files and folders: the number of heads.
+        For files and folders: the number of heads.  Of a file that nothing else is known of it also
+        says that it has GELU, eps 1e-6 and blocks that normalise first; for any other, use `like`.
     grid
         For files and folders: rows and columns of patches.
     like
