@@ -148,6 +148,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = set(getattr(item, "fixturenames", ()))
         if "browser" in names:
             item.add_marker("browser")
+            # A busy machine may keep a page waiting for longer than Playwright does, but not twice.
+            item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=["TimeoutError"]))
         if names & {"real_model", "real_images", "image_folder"}:
             item.add_marker("real")
 
