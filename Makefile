@@ -32,6 +32,10 @@ export SITE
 # Read by the recipe of `report`, as MODELS and IMAGES are, where they are given
 export O3 ADE20K CAMVID BSDS COUNT OUT DEVICE
 
+# What is installed is compiled when it is first imported.  A shell that forbids to keep that would
+# have every process compile all of it again, for several seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 # One build at a time. Only a first `make` runs under the lock; what it makes has it already.
 ALONE := $(PYTHON) book/_tools/lock.py
 
