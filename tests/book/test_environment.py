@@ -1,6 +1,7 @@
 """environment.yml, pyproject.toml, the lock and what is installed name the same versions."""
 
 import importlib.metadata as metadata
+import os
 import pkgutil
 import re
 import subprocess
@@ -127,3 +128,12 @@ def test_an_environment_that_is_there_serves_students() -> None:
     command = ["make", "-n", "-o", ".venv/.lab", "lab"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     assert "-m jupyterlab" in told and "-m pip" not in told
+
+
+def test_compiled_files_are_kept_whatever_the_shell_says(tmp_path: Path) -> None:
+    shown = tmp_path / "shown.mk"
+    shown.write_text("shown: ; @env\n")
+    command = ["make", "-f", "Makefile", "-f", str(shown), "shown"]
+    shell = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "SEEN": "yes"}
+    done = subprocess.run(command, cwd=ROOT, env=shell, capture_output=True, text=True, check=True)
+    assert "SEEN=yes" in done.stdout and "PYTHONDONTWRITEBYTECODE" not in done.stdout
