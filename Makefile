@@ -22,7 +22,8 @@ CHECKING := publish pdf check unit test test-real lint live bench
 CHAPTERS := $(patsubst notebooks/%.py,_build/executed/%.ipynb,$(wildcard notebooks/[0-9]*.py))
 LAST := _build/executed/11_what_survives.ipynb
 # These take longest, so they start first: no core waits for them at the end.
-LONG := $(patsubst %,_build/executed/%.ipynb,09_names_and_causes 02_embedded_world)
+LONG := $(patsubst %,_build/executed/%.ipynb,09_names_and_causes 02_embedded_world 05_odd_one_out \
+	06_same_object 08_mode_gallery 10_one_image)
 PAGES := _config.yml _toc.yml $(shell find book -type f -not -path '*/__pycache__/*' -not -path '*/vendor/*')
 
 # Read by book/_tools/parameters.py and, the last two, by recipes' shells

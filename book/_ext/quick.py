@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import PIL.Image
 from fontTools import subset
 from fontTools.ttLib import TTFont
+from PIL import ImageChops
 from sphinx.errors import ExtensionError
 
 SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
@@ -73,9 +73,13 @@ def sized(folder: Path, first: Any, found: re.Match) -> str:
 
 def is_chart(picture: PIL.Image.Image) -> bool:
     """Whether a figure is lines on white, which the dark may turn, and no map or photograph."""
-    pixels = np.asarray(picture.convert("RGB")).astype(int)
-    coloured = (pixels.max(-1) - pixels.min(-1) > 40).mean()
-    return bool((pixels.min(-1) > 245).mean() > 0.8 and coloured < 0.09)
+    red, green, blue = picture.convert("RGB").split()
+    light = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    dark = ImageChops.darker(ImageChops.darker(red, green), blue)
+    coloured = sum(ImageChops.subtract(light, dark).histogram()[41:])
+    white = sum(dark.histogram()[246:])
+    pixels = picture.width * picture.height
+    return white > 0.8 * pixels and coloured < 0.09 * pixels
 
 
 def smaller(path: Path) -> Path:
