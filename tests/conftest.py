@@ -13,11 +13,16 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
 
 import qkutils as qk
+
+# No test waits for the network; those of the hub have one of their own on this machine.
+os.environ["HF_HUB_OFFLINE"] = "1"
+constants.HF_HUB_OFFLINE = True
 
 # Two workers with two threads each would wait for one another on two cores.
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

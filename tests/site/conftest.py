@@ -74,10 +74,11 @@ class Visit:
         if kind == "error":
             self.faults.append(f"console: {text}")
 
-    def violations(self) -> list[str]:
+    def violations(self, options: str = "") -> list[str]:
         """What axe calls serious or critical on the page as it stands."""
         self.page.evaluate(AXE.read_text())
-        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        run = f"axe.run(document, {{resultTypes: ['violations'], {options}}})"
+        found = self.page.evaluate(run)["violations"]
         serious = [each for each in found if each["impact"] in ("serious", "critical")]
         nodes = [(each["id"], node) for each in serious for node in each["nodes"]]
         return [f"{what}: {node['target']}: {node['failureSummary']}" for what, node in nodes]
