@@ -221,7 +221,7 @@ pd.DataFrame(rows).T
 
 # %% tags=["hide-input"]
 COUNT = 120  # scenes of each sort
-MANY = 250  # of those in which position is odd
+MANY = 500  # of those in which position is odd
 classifies = getattr(qk.load(MODEL).net, "num_classes", 0) == architecture.CLASSES
 own = re.sub(r"^tiny-|-s\d+$", "", MODEL)
 objective = own if classifies and own in family.index else "supervised"
