@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
+SHOTS = ROOT / "_build" / "screenshots"
+PAGES = ["book/index", *re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text())]
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 # Every view is drawn; one that is not yet is brought to the screen.
 DRAWN = """() => {
   const places = [...document.querySelectorAll(".qk-mount")];
@@ -46,6 +51,7 @@ class Visit:
     """A page that was opened, with all that went wrong on the way."""
 
     def __init__(self, browser: Any, site: str, name: str, **context: Any):
+        self.name = name
         self.page = browser.new_context(**context).new_page()
         self.faults: list[str] = []
         self.page.on("request", lambda request: self.see(request.url, site))
@@ -74,6 +80,12 @@ class Visit:
         if kind == "error":
             self.faults.append(f"console: {text}")
 
+    def shoot(self, kind: str) -> None:
+        """Keep a picture of the whole page, for people to look at."""
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        path = SHOTS / f"{self.name.replace('/', '-')}-{kind}.png"
+        self.page.screenshot(path=path, full_page=True)
+
     def violations(self, options: str = "") -> list[str]:
         """What axe calls serious or critical on the page as it stands."""
         self.page.evaluate(AXE.read_text())
@@ -85,6 +97,36 @@ class Visit:
 
 
 @pytest.fixture(scope="session")
-def open_page(browser: Any, site: str) -> Callable[..., Visit]:
-    """A function that opens a page of the book by name."""
-    return functools.partial(Visit, browser, site)
+def visit_page(browser: Any, site: str) -> Callable[..., Any]:
+    """A context in which a page of the book is open; a browser can't keep them all."""
+
+    @contextlib.contextmanager
+    def visiting(name: str, **context: Any) -> Iterator[Visit]:
+        visit = Visit(browser, site, name, **context)
+        yield visit
+        visit.page.context.close()
+
+    return visiting
+
+
+@pytest.fixture
+def open_page(visit_page: Any) -> Iterator[Callable[..., Visit]]:
+    """A function that opens a page of the book by name, until the test ends."""
+    with contextlib.ExitStack() as opened:
+        yield lambda name, **context: opened.enter_context(visit_page(name, **context))
+
+
+@pytest.fixture(scope="session", params=PAGES)
+def visit(request: pytest.FixtureRequest, visit_page: Any) -> Iterator[Visit]:
+    """Each page of the book, opened once on a desk's screen."""
+    with visit_page(request.param, viewport=DESK, color_scheme="light") as opened:
+        opened.shoot("light")
+        yield opened
+
+
+@pytest.fixture(scope="session", params=PAGES)
+def phone(request: pytest.FixtureRequest, visit_page: Any) -> Iterator[Visit]:
+    """Each page of the book, opened once on a phone."""
+    with visit_page(request.param, viewport=PHONE) as opened:
+        opened.shoot("phone")
+        yield opened

@@ -2,7 +2,6 @@
 
 import gzip
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag
@@ -11,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
-SHOTS = ROOT / "_build" / "screenshots"
 PAGES = ["book/index", *re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text())]
 # Contrast takes axe longest.  Widths and colours each change a part of what it looks at.
 CONTRAST = "runOnly: {type: 'rule', values: ['color-contrast']}"
@@ -19,22 +17,6 @@ NO_CONTRAST = "rules: {'color-contrast': {enabled: false}}"
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 pytestmark = pytest.mark.site
-
-
-def shoot(visit: Any, name: str, kind: str) -> None:
-    """Keep a picture of the whole page, for people to look at."""
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    path = SHOTS / f"{name.replace('/', '-')}-{kind}.png"
-    visit.page.screenshot(path=path, full_page=True)
-
-
-@pytest.fixture(scope="module", params=PAGES)
-def visit(request: pytest.FixtureRequest, open_page: Any) -> Iterator[Any]:
-    """Open each page of the book once, on a desk's screen."""
-    opened = open_page(request.param, viewport=DESK, color_scheme="light")
-    shoot(opened, request.param, "light")
-    yield opened
-    opened.page.context.close()
 
 
 def test_page_loads_alone_and_without_errors(visit: Any) -> None:
@@ -88,7 +70,7 @@ def test_links_lead_somewhere(visit: Any, site: str) -> None:
 @pytest.mark.parametrize(("kind", "screen"), [("dark", DESK), ("phone-dark", PHONE)])
 def test_page_in_the_dark(name: str, kind: str, screen: Any, open_page: Any) -> None:
     visit = open_page(name, viewport=screen, color_scheme="dark")
-    shoot(visit, name, kind)
+    visit.shoot(kind)
     assert visit.page.locator("html").get_attribute("data-theme") == "dark"
     looks = """all => all.map(getComputedStyle).map((look) => look.padding + look.filter)"""
     pictures = ":is(.qk-grid > img, article img.qk-can-enlarge):not(.qk-chart)"
@@ -99,12 +81,9 @@ def test_page_in_the_dark(name: str, kind: str, screen: Any, open_page: Any) -> 
     assert not visit.violations(CONTRAST)
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_phone_needs_no_sideways_scrolling_and_keeps_nobody_out(name: str, open_page: Any) -> None:
-    visit = open_page(name, viewport=PHONE)
-    shoot(visit, name, "phone")
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert not visit.violations(NO_CONTRAST)
+def test_phone_needs_no_sideways_scrolling_and_keeps_nobody_out(phone: Any) -> None:
+    assert phone.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert not phone.violations(NO_CONTRAST)
 
 
 def test_steppers_react_to_the_keyboard(visit: Any) -> None:

@@ -24,7 +24,6 @@ pytestmark = pytest.mark.site
 def page(open_page: Any) -> Any:
     visit = open_page(PAGE, viewport=LAPTOP)
     yield visit.page
-    visit.page.context.close()
 
 
 def test_a_term_says_what_it_means_by_mouse_and_by_keyboard(page: Any) -> None:
@@ -44,7 +43,6 @@ def test_a_work_is_named_where_it_is_cited(open_page: Any) -> None:
     page.locator("article a[href*='references.html#']").first.hover()
     tip = page.locator(".tippy-box[data-state='visible']")
     assert "Schwartz" in tip.inner_text()
-    page.context.close()
 
 
 @pytest.mark.parametrize("screen", [LAPTOP, PHONE])
@@ -62,7 +60,6 @@ def test_a_figure_is_enlarged_and_put_back_by_keyboard(open_page: Any, screen: A
     assert not visit.violations()
     page.keyboard.press("Escape")
     large.wait_for(state="detached")
-    page.context.close()
 
 
 def test_a_quiz_is_answered_by_keyboard(page: Any) -> None:

@@ -41,7 +41,6 @@ def page(name: str, open_page: Any) -> Any:
     visit = open_page(name, viewport={"width": 1300, "height": 900})
     yield visit.page
     assert not visit.faults
-    visit.page.context.close()
 
 
 def test_view_is_there_and_its_still_picture_has_gone(name: str, page: Any) -> None:
@@ -57,7 +56,6 @@ def test_without_scripts_the_still_picture_stays(name: str, open_page: Any) -> N
     assert stills
     for still in stills:
         assert still.is_visible() and len(still.get_attribute("alt")) > 20
-    visit.page.context.close()
 
 
 def test_data_are_few(name: str) -> None:
@@ -107,7 +105,6 @@ def test_trends_follow_the_keyboard(open_page: Any) -> None:
         shown = float(numbers(visit.page)[1].replace("−", "-"))
         assert shown == pytest.approx(mean, abs=0.0051)
         visit.page.keyboard.press("ArrowRight")
-    visit.page.context.close()
 
 
 def first_state(page: Any, title: str) -> dict[str, Any]:
@@ -145,7 +142,6 @@ def test_two_dimensional_head_follows_mouse_and_keyboard(open_page: Any) -> None
     page.mouse.up()
     upright = np.deg2rad(90 - state["u0"])
     assert number(fact(page, title, "cosine u₀ · v₀")) == pytest.approx(np.cos(upright), abs=0.03)
-    page.context.close()
 
 
 def test_attention_follows_mouse_and_keyboard(open_page: Any) -> None:
@@ -165,7 +161,6 @@ def test_attention_follows_mouse_and_keyboard(open_page: Any) -> None:
         assert told.startswith(f"row {best // 8}, column {best % 8} (")
         assert number(told.partition("(")[2]) == pytest.approx(100 * row[best], abs=0.2)
         page.keyboard.press(press)
-    page.context.close()
 
 
 def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
@@ -183,7 +178,6 @@ def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
     one = parts.sel(layer=2, head=1, mode=state["mode"])
     assert number(fact(page, title, "cosine")) == pytest.approx(float(one.cosine), abs=0.006)
     assert number(fact(page, title, "σ")) == pytest.approx(float(one.sigma), rel=0.01)
-    page.context.close()
 
 
 @pytest.mark.parametrize("model", stored.names("mode_browser"))
@@ -204,7 +198,6 @@ def test_stored_modes_follow_mouse_and_keyboard(model: str, open_page: Any) -> N
     best = found.image.sel({f"shown_{name}": n for name, n in at.items()}).values[0, 0]
     key = found.picture.values[best] if best >= 0 else "no further picture"
     view.locator(".qk-picture figcaption").first.get_by_text(key).wait_for()
-    page.context.close()
 
 
 def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
@@ -270,4 +263,3 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     agrees("sigma", 0, kept + 1)
     view.get_by_role("checkbox", name="key salience").uncheck()
     agrees("sigma", 0, kept + 1, salience=False)
-    page.context.close()
