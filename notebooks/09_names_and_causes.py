@@ -210,7 +210,8 @@ _ = fig.legend(loc="outside upper center", ncols=3)
 # explains {glue:text}`middle_share:.0%` of the variance, the best one {glue:text}`best_share:.0%`.
 #
 # **The second null.** We compare each name with {glue:text}`random` random directions of each sort and layer.
-# (With far fewer, no name could pass the correction for {glue:text}`tests` tests, even if it beat them all.)
+# It has to be so many. A name that beats 1,000 random directions has a p-value of about 0.001. The correction
+# for {glue:text}`tests` tests asks a name that stands alone for much less.
 # {glue:text}`over_random` names pass against *any* directions, and {glue:text}`over_leaning` against *leaning*
 # ones. Without the correction, {glue:text}`uncorrected:.0%` would pass against any directions. Chance alone
 # gives 5 %.

@@ -5,11 +5,8 @@ from __future__ import annotations
 import qkutils._torchvision
 
 import copy
-import json
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,9 +15,10 @@ from jaxtyping import Float
 from timm.models import beit
 from torch import Tensor, nn
 
-from qkutils import models, options, store
+from qkutils import models, onnx_file, options, store
 from qkutils.heads import Heads, key_salience
 from qkutils.models import AnyModel, Model
+from qkutils.onnx_file import Stored
 from qkutils.passes import check_images, watching
 from qkutils.svd import decompose_layer
 
@@ -28,9 +26,7 @@ Weights = Literal["float32", "half", "int8"]
 Images = Float[Tensor, "image channel height width"]
 Coordinates = Float[Tensor, "image head token mode"]
 OfToken = Float[Tensor, "image head token"]
-Stored = dict[str, tuple[Tensor, ...]]  # by parameter: its numbers, and in int8 their scale
 
-OPSET = 20  # the first with GELU
 SMALL = 1024  # numbers: a tensor of no more stays in float32
 LARGEST = 2**31 - 2**24  # bytes of tensors in a file of ONNX, with room for all else
 
@@ -246,7 +242,7 @@ def export(
     ValueError: weights='int4': it is one of 'float32', 'half', 'int8'
     """
     options.choice("weights", weights, get_args(Weights))
-    _check_extra()
+    onnx_file.check_extra()
     store.check_writable(path)
     loaded = models.load(model, device="cpu")
     images = _pictures(loaded) if images is None else images
@@ -257,18 +253,8 @@ def export(
     inputs = {"image": _pixels(network, _pictures(loaded)), **network.all_on()}
     facts = _facts(loaded, network, inputs) | {"weights": weights, "miss": miss}
     outputs = ("answer", "query", "key", "kappa")
-    size = write_graph(path, network, inputs, outputs, facts, stored, any_number="image")
+    size = onnx_file.write(path, network, inputs, outputs, facts, stored, any_number="image")
     return Exported(Path(path), size, miss)
-
-
-def _check_extra() -> None:
-    """Raises ImportError where what writes ONNX is not installed."""
-    try:
-        for name in ("onnx", "onnxscript"):
-            import_module(name)
-    except ImportError as error:
-        told = "exporting needs onnx and onnxscript: pip install 'qkutils[export]'"
-        raise ImportError(told) from error
 
 
 def _pictures(model: Model) -> Images:
@@ -359,70 +345,3 @@ def _rounded(place: str, values: Tensor, weights: Weights) -> tuple[Tensor, ...]
 def _restored(values: Tensor, scale: Tensor | None = None) -> Tensor:
     """What the graph makes of what is stored."""
     return values.float() if scale is None else values.float() * scale
-
-
-# ---- the file ------------------------------------------------------------------------------------
-
-
-def write_graph(
-    path: str | Path,
-    module: nn.Module,
-    inputs: Mapping[str, Tensor],
-    outputs: Sequence[str],
-    facts: Mapping[str, Any],
-    stored: Stored | None = None,
-    any_number: str = "",
-) -> int:
-    """Write what a module computes as a file of ONNX, and return its size in bytes.
-
-    `inputs` are examples by the names of its arguments, `any_number` the one of any length, `facts`
-    the metadata, `stored` what stands for some parameters.
-    """
-    _check_extra()
-    shapes: Any = {n: {0: torch.export.Dim(n)} if n == any_number else {} for n in inputs}
-    with warnings.catch_warnings():  # which torch gives itself
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec", FutureWarning)
-        program: Any = torch.onnx.export(
-            module,
-            kwargs=dict(inputs),
-            output_names=list(outputs),
-            opset_version=OPSET,
-            dynamic_shapes=shapes if any_number else None,
-            custom_translation_table={torch.ops.aten.hypot.default: _hypot},
-            optimize=not stored,  # else parameters stay as they are, under their names
-            verbose=False,
-        )
-    made = program.model
-    for name, numbers in (stored or {}).items():
-        _replace(made.graph, name, numbers)
-    for node in made.graph:
-        node.metadata_props.clear()  # where in our code it stands
-    made.metadata_props.clear()
-    made.metadata_props.update({name: json.dumps(fact) for name, fact in facts.items()})
-    content = program.model_proto.SerializeToString()
-    store.write(path, content)
-    return len(content)
-
-
-def _hypot(one: Any, other: Any) -> Any:
-    """What torch's own exporter does not know."""
-    from onnxscript import opset20 as op
-
-    return op.Sqrt(op.Add(op.Mul(one, one), op.Mul(other, other)))
-
-
-def _replace(graph: Any, name: str, numbers: tuple[Tensor, ...]) -> None:
-    """Put what is stored of a parameter into a graph, and what makes the parameter of it."""
-    import onnx_ir as ir
-
-    values = [
-        ir.Value(name=f"{name}.{part}", const_value=ir.tensor(each.numpy()))
-        for part, each in zip(("stored", "scale"), numbers, strict=False)
-    ]
-    nodes = [ir.node("Cast", values[:1], {"to": ir.DataType.FLOAT})]
-    if values[1:]:
-        nodes.append(ir.node("Mul", [nodes[0].outputs[0], values[1]]))
-    ir.convenience.replace_all_uses_with(graph.initializers.pop(name), nodes[-1].outputs[0])
-    for value in values:
-        graph.register_initializer(value)
-    graph.insert_before(graph[0], nodes)

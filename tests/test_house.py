@@ -96,6 +96,7 @@ WITH_EXAMPLES = [
     "studies._same_object",
     "world._sampling",
     "book._choosing",
+    "book.checks",
     "book.stored",
     "book.stored_views",
     "datasets._fetching",

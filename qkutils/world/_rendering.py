@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.rnn import pad_sequence
 
-from qkutils import graph, options
+from qkutils import onnx_file, options
 from qkutils.world import _things as things
 from qkutils.world._drawing import Factors, draw, of_slots, turned
 
@@ -181,7 +181,7 @@ def export_renderer(path: str | Path, size: int = 64) -> Path:
     size, scene = options.count("size", size, 1, 4096), draw(0, 0, 1)
     given = {name: getattr(scene, name) for name in vars(scene) if name not in _UNSEEN}
     inputs = {n: each if each.is_floating_point() else each.int() for n, each in given.items()}
-    graph.write_graph(path, _Renderer(size), inputs, ("image", "slot"), {"size": size})
+    onnx_file.write(path, _Renderer(size), inputs, ("image", "slot"), {"size": size})
     return Path(path)
 
 

@@ -89,6 +89,20 @@ def _attempt(answer: Any) -> Any:
     return attempt
 
 
+def predicted(prediction: Any, *answers: str) -> Rule:
+    """Whether a prediction is one of some answers; case and a full stop do not count.
+
+    Examples
+    --------
+    >>> predicted("Yes.", "yes", "no").holds
+    True
+    """
+    known = str(prediction).strip(" .").lower() in answers
+    one_of = ", ".join(f'"{answer}"' for answer in answers[:-1]) + f' or "{answers[-1]}"'
+    told = f"You predicted {prediction!r}."
+    return Rule(known, "A prediction is made.", told, f"Write {one_of}.")
+
+
 def array(answer: Any, *sizes: int, name: str = "Your answer") -> np.ndarray:
     """Numbers of an answer, which must have a shape.
 

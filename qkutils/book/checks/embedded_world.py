@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from qkutils import world
-from qkutils.book.checks import Rule, array, checked, near
+from qkutils.book.checks import Rule, array, checked, near, predicted
 
 PATCH, PATCHES = 8, 64
 MANY = 100  # scenes of each sort
@@ -55,9 +55,7 @@ def _place(patches: np.ndarray) -> list[int]:
 @checked
 def same_colour(same_colour: Any, prediction: Any) -> Iterator[Rule]:
     """The same scenes with the target in a distractor's colour, and nothing else changed."""
-    told, hint = f"You predicted {prediction!r}.", 'Write "yes" or "no".'
-    known = str(prediction).strip(" .").lower() in ("yes", "no")
-    yield Rule(known, "A prediction is made.", told, hint)
+    yield predicted(prediction, "yes", "no")
     given, kept = (world.draw(2, 0, MANY, odd=["colour"]) for _ in range(2))
     found = same_colour(given)
     names = [each.name for each in fields(world.Factors)]

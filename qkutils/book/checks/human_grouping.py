@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qkutils.book.checks import Rule, array, checked, near
+from qkutils.book.checks import Rule, array, checked, near, predicted
 
 SEGMENTS = np.array(  # of patches, -1 where there is none
     [[0, 0, 1, 1, -1], [0, 0, -1, 1, 1], [-1, 2, 2, 2, -1], [3, 3, -1, -1, 2]]
@@ -87,10 +87,7 @@ def _which_pairs(weights: np.ndarray, kind: np.ndarray) -> tuple[str, str]:
 @checked
 def attracted(attracted: Any, prediction: Any) -> Iterator[Rule]:
     """Attention that objects attract, twice as much as the background does."""
-    told = f"You predicted {prediction!r}."
-    known = str(prediction).strip(" .").lower() in ("above zero", "zero", "below zero")
-    hint = 'Write "above zero", "zero" or "below zero".'
-    yield Rule(known, "A prediction is made.", told, hint)
+    yield predicted(prediction, "above zero", "zero", "below zero")
     labels = SEGMENTS.ravel()
     size = len(labels)
     made = array(attracted(labels.copy()), size, size, name="The attention")

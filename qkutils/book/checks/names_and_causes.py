@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import softmax
 
-from qkutils.book.checks import Rule, array, checked, near
+from qkutils.book.checks import Rule, array, checked, near, predicted
 
 PATCHES, LABELS, KEYS, NAMES = 240, 40, 64, 200
 
@@ -17,9 +17,7 @@ PATCHES, LABELS, KEYS, NAMES = 240, 40, 64, 200
 @checked
 def explained(explained: Any, prediction: Any) -> Iterator[Rule]:
     """Means of one half explain the other half: all, nothing, or as a least-squares fit does."""
-    told = f"You predicted {prediction!r}."
-    known = str(prediction).strip(" .").lower() in ("above", "zero", "below")
-    yield Rule(known, "A prediction is made.", told, 'Write "above", "zero" or "below".')
+    yield predicted(prediction, "above", "zero", "below")
     random = np.random.default_rng(0)
     fit = np.arange(PATCHES) < PATCHES // 2
 

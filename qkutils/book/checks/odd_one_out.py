@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from qkutils.book.checks import Rule, array, checked, near
+from qkutils.book.checks import Rule, array, checked, near, predicted
 
 PREFIX, ROWS, COLUMNS, ASKS = 2, 3, 5, 7
 READ = 1.5  # percent points by which what is read off a view may differ
@@ -97,10 +97,7 @@ def _whose_share(found: np.ndarray, attention: np.ndarray, regions: np.ndarray) 
 @checked
 def nearby(nearby: Any, prediction: Any) -> Iterator[Rule]:
     """A map that falls with distance, and a prediction of its excess."""
-    told = f"You predicted {prediction!r}."
-    known = str(prediction).strip(" .").lower() in ("above zero", "zero", "below zero")
-    hint = 'Write "above zero", "zero" or "below zero".'
-    yield Rule(known, "A prediction is made.", told, hint)
+    yield predicted(prediction, "above zero", "zero", "below zero")
     reach = 1.5
     made = array(nearby(ROWS, COLUMNS, ASKS, reach), ROWS, COLUMNS, name="The map")
     own = made[divmod(ASKS, COLUMNS)]

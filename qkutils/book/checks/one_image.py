@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from qkutils.book import stored_views
-from qkutils.book.checks import Rule, array, checked, near
+from qkutils.book.checks import Rule, array, checked, near, predicted
 
 PARTS, KEYS = 5, 40
 RANK, D_MODEL, DRAWS = 6, 15, 200
@@ -23,9 +23,7 @@ READ = 0.003  # of attention: what a reader of the view may be off
 @checked
 def shares(shares: Any, prediction: Any) -> Iterator[Rule]:
     """Shares add up to one, forget what all keys have, and go with the whole logit."""
-    told = f"You predicted {prediction!r}."
-    known = str(prediction).strip(" .").lower() in ("same", "another")
-    yield Rule(known, "A prediction is made.", told, 'Write "same" or "another".')
+    yield predicted(prediction, "same", "another")
     parts = np.random.default_rng(1).normal(size=(PARTS, KEYS)) * np.arange(1, PARTS + 1)[:, None]
     parts[1] -= parts[4] / 2  # a mode that works against another one
     found = array(shares(parts), PARTS, name="The shares of 5 parts")

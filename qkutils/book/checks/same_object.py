@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qkutils.book.checks import Rule, array, checked, near
+from qkutils.book.checks import Rule, array, checked, near, predicted
 
 SCENES, OBJECTS, PATCHES = 60, 4, 25
 READ = 0.06  # of a probability, by which what is read off a view may differ
@@ -79,9 +79,7 @@ def _other_mean(projection: np.ndarray, share: np.ndarray, found: np.ndarray) ->
 @checked
 def agreement(agreement: Any, prediction: Any) -> Iterator[Rule]:
     """How often two independent choices agree, on average over scenes."""
-    known = str(prediction).strip(" .").lower() in ("more often", "as often", "less often")
-    hint = 'Write "more often", "as often" or "less often".'
-    yield Rule(known, "A prediction is made.", f"You predicted {prediction!r}.", hint)
+    yield predicted(prediction, "more often", "as often", "less often")
     even = np.array([[1, 1, 0, 0], [1, 1, 1, 1]]) * 6.0
     found = float(array(agreement(even.copy()), name="What you return"))
     told = f"For scenes with 2 and 4 objects it gives {found:.3g}."

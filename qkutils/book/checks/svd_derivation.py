@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from timm.layers import Attention
 
-from qkutils.book.checks import Rule, array, checked, near
+from qkutils.book.checks import Rule, array, checked, near, predicted
 
 HEADS, D_HEAD, D_MODEL, TOKENS = 3, 4, 12, 9
 
@@ -97,9 +97,7 @@ def _rebuilt(u: np.ndarray, sigma: np.ndarray, v: np.ndarray, exact: np.ndarray)
 @checked
 def attention(attention: Any, prediction: Any) -> Iterator[Rule]:
     """Attention from modes is that of the model, of all tokens, at its temperature."""
-    told = f"You predicted {prediction!r}."
-    known = str(prediction).strip(" .").lower() in ("sharper", "flatter")
-    yield Rule(known, "A prediction is made.", told, 'Write "sharper" or "flatter".')
+    yield predicted(prediction, "sharper", "flatter")
     module, tokens, seen = _timm_attention()
     w_q, w_k, _ = module.qkv.weight.detach().unflatten(0, (3, HEADS, D_HEAD))
     u, sigma, vt = torch.linalg.svd(w_q[0].T @ w_k[0])
