@@ -82,10 +82,10 @@ tell(vit_last=float(vit[-1]), dino_first=float(dino[0]), dino_last=float(dino[-1
 tell(model=model.name)  # hands the name to the text: nothing there is typed in
 
 # %% [markdown]
-# In the first layer of DeiT, a small vision transformer, tokens look for likeness: a patch of fur asks for
-# fur. {numref}`fig-real` shows this with one number per head. The number is 1 if a
-# head's tokens look for tokens exactly like themselves. It is 0 if they look for something unrelated, and
-# negative if they look for the opposite. DeiT starts at {glue:text}`deit_first:.2f`, almost at the top.
+# In the first layer of DeiT, a small vision transformer, the weights ask for likeness: where patches of fur have
+# a direction in common, fur asks for fur. {numref}`fig-real` shows this with one number per head. The number is 1
+# if a head looks for tokens exactly like the one that asks, and negative if it looks for the opposite. Near 0, it
+# looks for something unrelated, or likeness and contrast cancel. DeiT starts at {glue:text}`deit_first:.2f`, almost at the top.
 # Then its curve falls, and in the last layers it rises again, to {glue:text}`deit_last:.2f`. Another small
 # classifier, ViT, also starts high, but ends at {glue:text}`vit_last:.2f`. **When does a token look for
 # tokens like itself, and how sure can we be of such a curve?**
@@ -370,6 +370,8 @@ _ = fig.legend(*shown, fontsize=9, loc="outside lower center", ncols=2)
 # 2. *Does it rise again?* The last layer minus the mean over the middle third.
 # 3. *Does it end below zero?* The mean over the last third.
 #
+# A third is rounded down: of 12 layers 4, of 8 layers 2. The middle is what is left.
+#
 # Each answer is a number with a 95 % interval. The interval comes from the bootstrap: we draw the heads of
 # each layer again, with replacement, and compute the number again. The interval holds the middle 95 % of many
 # such draws.
@@ -404,8 +406,8 @@ tell(first_chance=f"{max(float(chance[n][0]) for n in SHORT.values()):.3f}")
 # %% [markdown]
 # **All three real models fall with depth.** From the first to the last third, DeiT moves by
 # {glue:text}`deit_fall`, ViT by {glue:text}`vit_fall` and DINOv2 by {glue:text}`dinov2_fall`. DINOv2 was
-# trained without any labels. So a falling curve is no mark of classification. (One caution: these tensors of
-# DINOv2 come from a saliency model, and may have been tuned for it: {ref}`how we use them <computed-elsewhere>`.)
+# trained without any labels. But these tensors come from a saliency model, and may have been tuned for it
+# ({ref}`how we use them <computed-elsewhere>`). If they were not, a falling curve is no mark of classification.
 #
 # **They end in different ways.** In the last layer DeiT stands {glue:text}`deit_rise` above its middle, and
 # DINOv2 {glue:text}`dinov2_rise`. Both turn back to likeness. ViT goes on to fall, by
@@ -448,7 +450,10 @@ if len(runs) > 1:
     words = (
         f"Its {len(runs)} training runs differ a lot: from {low:+.2f} to {high:+.2f}."
     )
+falling = {"holds": "fall, too", "contradicted": "rise"}
+verdict = statistics.verdict(over_runs, -1, "weighted cosine")
 tell(runs_words=words, run_count=len(runs), over_runs=statistics.text(over_runs))
+tell(small_fall=falling.get(verdict, f"need not fall ({verdict})"))
 fig, ax = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
 plt.close(fig)
 plots.band(ax, layer_band, "random directions (95 %)")
@@ -482,8 +487,9 @@ tell(trend_figure=fig)
 # mean of its heads looks for contrast in {glue:text}`below`. {glue:text}`runs_words`
 # ::::
 #
-# {numref}`fig-trend` shows {glue:text}`model`, with {glue:text}`run_count` training runs of its kind. Over
-# runs the change from early to late layers is {glue:text}`over_runs`. Compare the thin lines with the thick
+# {numref}`fig-trend` shows {glue:text}`model` among {glue:text}`run_count` training runs of its kind. Over
+# runs the change from early to late layers is {glue:text}`over_runs`: small networks with this goal {glue:text}`small_fall`.
+# How much depends on the random start. Compare the thin lines with the thick
 # one: where they part, a single network tells you about its random start rather than about its task.
 # {doc}`04_training_objective` therefore counts training runs, not heads.
 #
@@ -675,11 +681,13 @@ tell(less_images=max(of["images"] for of in less_real.values()))
 # coordinates of one token, not the mean over tokens.
 #
 # With the anisotropy subtracted, the curve moves by {glue:text}`own_less` from early to late layers. Without
-# the subtraction it moves by {glue:text}`own_fall`. The difference comes from the tokens alone.
+# the subtraction it moves by {glue:text}`own_fall`. The difference comes from the tokens alone. Over all runs of this
+# kind, the curve less the anisotropy moves by {glue:text}`fall_less`.
 #
-# **In real classifiers the subtraction leaves no clear fall.** With the anisotropy of {glue:text}`less_images`
-# images of ImageNet subtracted, DeiT moves by {glue:text}`deit_less`, and ViT by {glue:text}`vit_less`. The
-# anisotropy alone moves by {glue:text}`deit_alike` and {glue:text}`vit_alike`, at least as far down as their curves.
+# **In real classifiers the subtraction leaves no fall.** We subtracted the anisotropy of {glue:text}`less_images`
+# images of ImageNet. Then DeiT rises: it moves by {glue:text}`deit_less`. Of ViT nothing is left that we can tell:
+# {glue:text}`vit_less`. The two go another way than *tiny-supervised*. Their anisotropy falls with depth, by
+# {glue:text}`deit_alike` and {glue:text}`vit_alike`, at least as far as their curves. In *tiny-supervised* it rises.
 # These numbers were computed elsewhere, for the {doc}`replication report <../book/report>`. The report does not put
 # this question to DINOv2.
 #
@@ -1054,11 +1062,12 @@ tell(
 # ## What was found
 #
 # - **Real transformers begin with likeness.** In the first layer the three models reach
-#   {glue:text}`deit_first:.2f`, {glue:text}`vit_first:.2f` and {glue:text}`dino_first:.2f`. Chance would
-#   give at most ±{glue:text}`first_chance`.
+#   {glue:text}`deit_first:.2f` (DeiT), {glue:text}`vit_first:.2f` (ViT) and {glue:text}`dino_first:.2f` (DINOv2).
+#   Chance would give at most ±{glue:text}`first_chance`.
 # - **Their curves fall**, with labels (DeiT {glue:text}`deit_fall`, ViT {glue:text}`vit_fall`) and without
-#   (DINOv2 {glue:text}`dinov2_fall`). With the anisotropy subtracted, DeiT moves by {glue:text}`deit_less` and ViT
-#   by {glue:text}`vit_less`.
+#   (DINOv2 {glue:text}`dinov2_fall`, if its tensors were not tuned afterwards). With the anisotropy subtracted, DeiT
+#   rises ({glue:text}`deit_less`), and of ViT no fall is left ({glue:text}`vit_less`). Over the
+#   training runs of {glue:text}`model`, the curve moves by {glue:text}`fall_less`.
 # - **They part at the end.** DeiT and DINOv2 rise again ({glue:text}`deit_rise` and
 #   {glue:text}`dinov2_rise`). ViT ends below zero, at {glue:text}`vit_last:.2f`, and beyond chance.
 # - **The published band of chance is wrong for most widths.** It holds {glue:text}`inside_small` % of random

@@ -264,7 +264,7 @@ tell(
     six_real=number(SIX, "deit"),
     named=number(NAMED),
     prefer_late=number(f"{PREFER}: late layers.", "simmim"),
-    prefer_all=number(f"{PREFER}: all layers.", "supervised"),
+    prefer_not=number(f"{PREFER}: late layers.", "supervised"),
 )
 
 
@@ -294,7 +294,7 @@ tell(
 # {glue:text}`colour`).
 #
 # **What is left depends on the goal.** Late layers of *simmim* prefer their own sort of object
-# ({glue:text}`prefer_late`). *Supervised* layers prefer the other sort ({glue:text}`prefer_all`).
+# ({glue:text}`prefer_late`). Late *supervised* layers prefer the other sort ({glue:text}`prefer_not`).
 #
 # **Names are cheap.** Nearly every direction tells something of what a patch shows. We compared names of modes with
 # names of random directions that lean as tokens do. Weighted by what they carry, the explained shares differ by
