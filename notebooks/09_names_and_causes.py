@@ -128,7 +128,7 @@ model = qk.load(MODEL, image_size=IMAGE_SIZE or None)
 embedded = is_embedded(model)
 subject = model if embedded else qk.load("tiny-supervised")
 scenes = qk.world.labelled(subject, COUNT)
-names = qk.studies.names(subject, *scenes, directions=100_000)
+names = qk.studies.names(subject, *scenes, directions=40_000)
 
 # %% tags=["hide-input"]
 instead = f"(It stands in for {model.name}: the labels are those of drawn scenes.)"
