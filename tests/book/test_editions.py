@@ -200,11 +200,17 @@ def test_prose_is_that_of_the_page(chapter: str, every: dict[str, dict[str, Any]
     assert set(captions) == set(re.findall(r'caption-number">(Fig\. [\d.]+) ', page))
 
 
-# What a role shows, as text: the planted run hands over three values
+# What a role shows, as text: the planted run hands over some values
 ROLES = {
     "{glue:text}`a:.2f`": "-0.13",
     "{glue:text}`share:.0%`": "88%",
     "{glue:text}`name`": "*a* _b_ `c` <d> $x$",
+    "{glue:text}`none:.1%`": "nan%",
+    "{glue:text}`none`": "nan",
+    "{glue:text}`least:.2f`": "-inf",
+    "{glue:text}`count:d`": "3",
+    "{glue:text}`count:>3s`": "3",
+    "{glue:text}`kind`": "<A: 1>",
     "{glue:text}`nowhere:.2f`": "nowhere:.2f"[:7],
     "{term}`modes <mode>`": "modes",
     "{term}`mode`": "mode",
@@ -220,6 +226,10 @@ ROLES = {
 VALUES = {
     "a": {"text/plain": "-0.126"},
     "share": {"text/plain": "0.881"},
+    "none": {"text/plain": "nan"},
+    "least": {"text/plain": "-inf"},
+    "count": {"text/plain": "3"},
+    "kind": {"text/plain": "<A: 1>"},
     "name": {"text/plain": "'*a* _b_ `c` <d> $x$'"},
 }
 FIGURES = [
@@ -349,7 +359,8 @@ FAULTS = {
     "an unknown page": ("{doc}`nowhere`", 1, "'notebooks/nowhere'"),
     "an unknown work": ("A\n{cite}`pan2024dissecting,\nnobody2020`", 2, "'nobody2020'"),
     "no claim": ("{ledger}`Nobody said this.`", 1, "0 claims"),
-    "no number": ("{glue:text}`name:.2f`", 1, "*a*"),
+    "no number": ("{glue:text}`name:.2f`", 1, "name is '*a*"),
+    "no whole number": ("{glue:text}`none:d`", 1, "none is nan"),
     "no picture": (":::{figure} nowhere.png\n:::", 1, "nowhere.png"),
     "a mark without an exercise": ("# %%\nx = 1\ny = 2  # solution", 2, "exercise"),
     "a stub that is no Python": (
