@@ -506,6 +506,18 @@ def test_a_file_that_was_there_before_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"mine"
 
 
+def test_copies_that_were_stopped_go_on_beside_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.part").write_bytes(b"mine")
+    (tmp_path / "b").mkdir()  # so that no file can be written there
+    with pytest.raises(OSError, match="/b: "):
+        handout.copies({"a": b"1", "b": b"1"}, tmp_path)
+    (tmp_path / "b").rmdir()
+    assert not handout.copies({"a": b"2", "b": b"2"}, tmp_path)
+    there = {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")}
+    assert there == {"a": b"2", "b": b"2", "a.part": b"mine"}
+    assert [file.name for file in tmp_path.glob(".*")] == [handout.RECORD]
+
+
 def test_the_archive_has_the_same_bytes_and_the_pages(tmp_path: Path) -> None:
     page = tmp_path / "html" / "notebooks" / "a.html"
     page.parent.mkdir(parents=True)
