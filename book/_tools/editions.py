@@ -113,7 +113,10 @@ def note(script: Path, quotes: Quotes) -> list[Any]:
     if not page.is_file():
         return []
     cell = v4.new_markdown_cell(page.read_text("utf-8"), id="teaching-note")
-    return [prose(cell, quotes)]
+    try:
+        return [prose(cell, quotes)]
+    except faults.Fault as fault:
+        sys.exit(f"{page}, line {fault.line}: {fault}")
 
 
 def edition(chapter: Chapter, book: Book, name: str, exercises: int = 0) -> Any:

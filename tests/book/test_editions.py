@@ -382,6 +382,16 @@ def test_a_fault_is_told_with_chapter_and_line(name: str, tmp_path: Path) -> Non
     assert told in said and "\n" not in said
 
 
+def test_a_fault_of_a_teaching_note_names_the_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "05_planted.md").write_text("# A note\n\nSee {numref}`fig-x`.\n")
+    monkeypatch.setattr(editions, "NOTES", tmp_path)
+    quotes = editions.Quotes(editions.Book(), "05_planted", {})
+    with pytest.raises(SystemExit, match="05_planted.md, line 3: .*'fig-x'"):
+        editions.note(Path("05_planted.py"), quotes)
+
+
 EXERCISE = '''\
 # %% tags=["exercise"]
 import numpy as np
