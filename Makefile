@@ -74,12 +74,11 @@ test-real: ## run the tests of real models: QKUTILS_WEIGHTS and QKUTILS_IMAGES n
 
 # The wheel carries the student notebooks, with the numbers of the run, so it is built from a copy.
 wheel: book ## build the wheel with the student notebooks, and try it alone outside of the repository
-	rm -rf _build/package _build/wheel _build/notebooks
+	rm -rf _build/package _build/wheel
 	mkdir -p _build/package
 	cp -R pyproject.toml README.md LICENSE qkutils _build/package
 	@$(RUN) book/_tools/editions.py student _build/package/qkutils/book/student
 	$(RUN) -m pip wheel --quiet --no-deps --wheel-dir _build/wheel ./_build/package
-	@$(RUN) book/_tools/launch.py _build/notebooks _build/wheel/*.whl
 	@tests/wheel.sh "$(PYTHON)" "$(RUN)"
 
 sizes: ## print how many lines of code each room of the library has
@@ -140,7 +139,8 @@ endef
 $(LAB): constraints.txt pyproject.toml
 	$(call install,lab)
 
-$(READY): constraints.txt pyproject.toml
+# Of two that install at once, one would find the lock taken.
+$(READY): constraints.txt pyproject.toml | $(if $(filter lab,$(MAKECMDGOALS)),$(LAB))
 	$(call install,book$(NODE))
 	@touch $(LAB)
 

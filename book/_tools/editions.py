@@ -22,6 +22,7 @@ from plain import Reader, folded
 from pybtex.database import parse_file
 from quotes import CHAPTERS, ROOT, Book, Quotes, values
 
+from qkutils import store
 from qkutils.book import handout
 
 EDITIONS = ("student", "class", "solution", "instructor")
@@ -112,7 +113,10 @@ def note(script: Path, quotes: Quotes) -> list[Any]:
     if not page.is_file():
         return []
     cell = v4.new_markdown_cell(page.read_text("utf-8"), id="teaching-note")
-    return [prose(cell, quotes)]
+    try:
+        return [prose(cell, quotes)]
+    except faults.Fault as fault:
+        sys.exit(f"{page}, line {fault.line}: {fault}")
 
 
 def edition(chapter: Chapter, book: Book, name: str, exercises: int = 0) -> Any:
@@ -161,14 +165,14 @@ def main() -> None:
         return
     if given.what == "student":
         for name, content in editions(chapters, "student").items():
-            handout.write(given.to / name, content)
+            store.write(given.to / name, content)
         return
     if given.what == "downloads":
         for chapter in chapters:
-            handout.write(given.to / "script" / chapter.script.name, chapter.script.read_bytes())
+            store.write(given.to / "script" / chapter.script.name, chapter.script.read_bytes())
         for name in ("student", "solution"):
             for file, content in editions(chapters, name).items():
-                handout.write(given.to / name / file, content)
+                store.write(given.to / name / file, content)
         return
     every = {f"{e}/{file}": got for e in EDITIONS for file, got in editions(chapters, e).items()}
     handing_out.archive(every, given.html, given.to)

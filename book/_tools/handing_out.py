@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from qkutils.book import handout
+from qkutils import store
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same source gives the same bytes
 
@@ -29,4 +29,4 @@ def archive(notebooks: Mapping[str, bytes], html: Path, to: Path) -> None:
         sys.exit(f"{html}: the book is not built there; make book")
     pages = [file for file in html.rglob("*") if file.is_file()]
     site = packed({file.relative_to(html).as_posix(): file.read_bytes() for file in pages})
-    handout.write(to, packed({**notebooks, "site.zip": site}))
+    store.write(to, packed({**notebooks, "site.zip": site}))

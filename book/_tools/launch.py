@@ -16,7 +16,7 @@ import nbformat
 from nbformat import v4
 from quotes import CHAPTERS, ROOT
 
-from qkutils.book import handout
+from qkutils import store
 
 BRANCH = "notebooks"
 FIRST = """\
@@ -80,4 +80,4 @@ if __name__ == "__main__":
     shutil.rmtree(to, ignore_errors=True)
     repository = os.environ.get("REPOSITORY", "").rstrip("/")
     for name, content in files(Path(sys.argv[2]), repository).items():
-        handout.write(to / name, content)
+        store.write(to / name, content)

@@ -114,16 +114,21 @@ def shown(model: dict[str, Any], still: str, folder: Path) -> str:
     return PLAIN.sub(lambda found: picture(found, folder), still) + place_of(model, folder)
 
 
-def put(view: View, page: Path, mark: str, stage: Path, kind: str = "") -> None:
-    """Put a view into a page of the book, in place of a mark."""
+def fill(page: Path, mark: str, content: str) -> None:
+    """Put what is made into a page of the book, in place of a mark."""
     text = page.read_text("utf-8")
     if mark not in text:
-        raise ValueError(f"{page}: it has no {mark}, where a view belongs")
+        raise ValueError(f"{page}: it has no {mark}; write that where the page shows what is made")
+    page.write_text(text.replace(mark, content), "utf-8")
+
+
+def put(view: View, page: Path, mark: str, stage: Path, kind: str = "") -> None:
+    """Put a view into a page of the book, in place of a mark."""
     folder = stage / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     model = Widget.get_manager_state()["state"][view.model_id]
     html = f'<div class="cell_output {kind}">{shown(model, view.still, folder)}{LOADER}</div>'
-    page.write_text(text.replace(mark, f"```{{raw}} html\n{html}\n```"), "utf-8")
+    fill(page, mark, f"```{{raw}} html\n{html}\n```")
 
 
 def separate(notebook: Any, stage: Path) -> None:

@@ -20,6 +20,8 @@ OPTIONS = r"\}.*\n(?:[ ]*:[\w-]+:.*\n)*?[ ]*:"
 FIGURE = re.compile(r"\{(?:glue:)?figure" + OPTIONS + r'name: *"?([^\s"]+)')
 EQUATION = re.compile(r"\{math" + OPTIONS + r'label: *"?([^\s"]+)|\$\$ *\(([^()\s]+)\)')
 TITLED = re.compile(r"(.+?)\s*<([^<>]+)>$")
+# By the last letter of a form, what it shows
+KINDS = {"s": str} | dict.fromkeys("bcdoxX", int) | dict.fromkeys("eEfFgGn%", float)
 CHAPTERS = "notebooks"
 
 
@@ -81,6 +83,16 @@ def authors(people: list[Person]) -> str:
     """Surnames of one or two authors; of more, the first."""
     names = [" ".join(map(str, person.rich_last_names)) for person in people]
     return " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+
+
+def formatted(text: str, form: str) -> str:
+    """A value in a form, as MyST-NB shows it on a page; students don't install that."""
+    try:
+        value = ast.literal_eval(text)
+    except (SyntaxError, ValueError):  # nan and inf are names, and so are others
+        value = text
+    kind = KINDS.get(form[-1:])
+    return format(kind(value) if kind else value, form)
 
 
 class Quotes:
@@ -148,8 +160,12 @@ class Quotes:
         name, _, form = text.partition(":")
         if name not in self.glued:
             return f"`{name}`"
-        value = ast.literal_eval(self.glued[name]["text/plain"])
-        return escaped(format(float(value), form) if form else str(value))
+        value = self.glued[name]["text/plain"]
+        try:
+            return escaped(formatted(value, form))
+        except (TypeError, ValueError) as error:
+            told = f"{name} is {value}, and can't be shown as {form!r}: quote it in another form"
+            raise ValueError(told) from error
 
 
 def known(name: str, among: Any, kind: str) -> Any:

@@ -22,6 +22,7 @@ ROWS = 12  # of a table, at most; the page has all of them
 PREDICTION = "Predict, then look"
 FOUND = "What was found"
 END = re.compile(r"(?<!Fig)(?<!al)[.?!](?=\s|$)")  # of a sentence
+CONCLUSION = re.compile(r"(So|In short)\b")  # how a paragraph begins that sums up an answer
 PARAGRAPHS = {"Exercise ": 2, "Quiz": 9}  # how many a section shows whose heading begins so
 CLUTTER = "a.headerlink, script, style, .copybtn, input, .glue-error"
 PAGE = """<!DOCTYPE html>
@@ -140,15 +141,25 @@ def opening(section: Any, own: list[Any]) -> list[Any]:
 
 
 def answered(prediction: Any, section: Any) -> str:
-    """What follows a prediction: figures behind a click, then the first open paragraph."""
-    made, opened = "", False
-    for part in prediction.find_all_next(["figure", "p", "details"]):
-        opened |= part.name == "details"
-        if part.name == "figure" and not outside(part, section) and part.find("img"):
-            made = made or figure(part)
-        if part.name == "p" and opened and outside(part, section):
-            return made + sentences(part)
-    return made
+    """The slide that answers a prediction: the figure behind a click, and the words.
+
+    The words are the paragraph that concludes, or else the first ones of the dropdown, which is in
+    the prediction's own section or in the next; where neither has one, there is no slide.
+    """
+    box = prediction.find_next("details", class_="sd-dropdown")
+    if not box or box.find_parent("section") not in (section, section.find_next_sibling("section")):
+        return ""
+    after = prediction.find_all_next(["figure", "details"])
+    parts = [*takewhile(lambda part: part is not box, after), *box.find_all("figure")]
+    folded = [part for part in parts if part.name == "figure" and part.find_parent("details")]
+    figures = [figure(part) for part in folded if part.find("img")][:1]
+    end = box.find_next_sibling()
+    if end and end.name == "p" and CONCLUSION.match(end.get_text()):
+        words = [end]
+    else:
+        words = box.select(".sd-card-body > p:first-of-type, .sd-card-body > ul:first-of-type")
+    title = f"<h2>{heading(box.find_parent('section'))}</h2>"
+    return title + "".join([*figures, *map(sentences, words)])
 
 
 def of_section(section: Any) -> list[str]:
@@ -167,7 +178,7 @@ def of_section(section: Any) -> list[str]:
         elif PREDICTION in told(part):
             asked = "".join(inner(p) for p in part.find_all("p")[1:])
             made.append(f'{title}<div class="asks"><strong>{PREDICTION}</strong>{asked}</div>')
-            made.append(title + answered(part, section))
+            made += filter(None, [answered(part, section)])
     return made or [title]
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import mount
 import nbformat
 
 import qkutils as qk
@@ -54,4 +55,4 @@ def write(page: Path, notebooks: list[Path]) -> None:
     lines = table(("chapter", "seconds", "model"), chapters)
     lines += ["", *table(("model", "fingerprint of its weights"), models)]
     lines += ["", *table(("package", "version"), [*versions, ("cores", os.cpu_count())])]
-    page.write_text(page.read_text("utf-8").replace(MARK, "\n".join(lines)), "utf-8")
+    mount.fill(page, MARK, "\n".join(lines))

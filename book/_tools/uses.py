@@ -1,8 +1,8 @@
 """What a chapter has used, as a rule for Make: it runs again when that changes.
 
 Modules are those that its kernel has loaded. A data file counts as used where the source of such a
-module names, in quotes, the file or the folder that holds it. Of the reader's own, a model's file
-counts, and folders of pictures, into which or out of which pictures have gone.
+module names, in quotes, the file or a folder above it. Of the reader's own, a model's file counts,
+and folders of pictures, into which or out of which pictures have gone.
 """
 
 import os
@@ -31,8 +31,8 @@ def data_files(modules: Iterable[Path]) -> set[Path]:
         for file in root.rglob("*"):
             if file.is_file() and file.suffix not in (".py", ".pyc"):
                 found |= {file} if file.name in named else set()
-                inside = file.parent != root and file.parent.name in named
-                found |= {file, file.parent} if inside else set()
+                folders = file.relative_to(root).parts[:-1]
+                found |= {file, file.parent} if named.intersection(folders) else set()
     return found
 
 

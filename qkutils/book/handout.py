@@ -7,16 +7,10 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from qkutils import store
+
 FOLDER = Path(__file__).with_name("student")  # filled where a wheel is built
 RECORD = ".written.json"  # name → digest of what was last written under it
-
-
-def write(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(file)
 
 
 def digest(content: bytes) -> str:
@@ -32,11 +26,11 @@ def copies(notebooks: Mapping[str, bytes], folder: Path) -> list[Path]:
         file, new = folder / name, digest(content)
         own = file.is_file() and digest(file.read_bytes()) not in (written.get(name), new)
         if not own:
-            write(file, content)
+            store.write(file, content)
             written[name] = new
+            store.write(record, json.dumps(written, indent=1))  # at once: we may be stopped
         elif written.get(name) != new:
             kept.append(file)
-    write(record, json.dumps(written, indent=1).encode())
     return kept
 
 

@@ -14,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "book" / "_tools"
+sys.path.insert(0, str(TOOLS))
+import stage  # noqa: E402
 
 
 def tool(name: str, *arguments: str | Path) -> list[str]:
@@ -108,15 +110,16 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert run(tmp_path, *tool("serve.py", port, "--check")).returncode == 0
 
 
-@pytest.mark.parametrize("address", ["", "https://github.com/example/book"])
-def test_pages_link_to_the_repository_where_its_address_is_known(tmp_path, address):
-    staged = tmp_path / "stage"
-    environment = os.environ | {"REPOSITORY": address}
-    subprocess.run(tool("stage.py", staged), cwd=ROOT, env=environment, check=True)
-    (staged / "_toc.yml").write_text("format: jb-book\nroot: book/notation\n")
-    build = [Path(sys.executable).with_name("jupyter-book"), "build", "--quiet", staged]
-    subprocess.run(build, env=environment, check=True, capture_output=True)
-    page = (staged / "_build" / "html" / "book" / "notation.html").read_text()
-    links = {link for link in re.findall(r'href="([^"]+)"', page) if "com/example/" in link}
-    assert ({address} <= links) == bool(links) == bool(address)
-    assert any(link.startswith(f"{address}/issues/new") for link in links) == bool(address)
+def test_pages_link_to_the_repository_where_its_address_is_known(tmp_path, monkeypatch):
+    address = "https://github.com/example/book"
+    monkeypatch.setenv("REPOSITORY", address)
+    for part in (stage.cover, stage.playing, stage.status):
+        monkeypatch.setattr(part, "write", lambda *_: None)  # other pages, which take long
+    stage.stage(tmp_path / "stage", [])
+    (tmp_path / "stage" / "_toc.yml").write_text("format: jb-book\nroot: book/notation\n")
+    build = [Path(sys.executable).with_name("jupyter-book"), "build", "--quiet", tmp_path / "stage"]
+    subprocess.run(build, check=True, capture_output=True)
+    page = (tmp_path / "stage" / "_build" / "html" / "book" / "notation.html").read_text()
+    links = re.findall(r'href="([^"]+)"', page)
+    assert address in links
+    assert any(link.startswith(f"{address}/issues/new") for link in links)

@@ -200,11 +200,17 @@ def test_prose_is_that_of_the_page(chapter: str, every: dict[str, dict[str, Any]
     assert set(captions) == set(re.findall(r'caption-number">(Fig\. [\d.]+) ', page))
 
 
-# What a role shows, as text: the planted run hands over three values
+# What a role shows, as text: the planted run hands over some values
 ROLES = {
     "{glue:text}`a:.2f`": "-0.13",
     "{glue:text}`share:.0%`": "88%",
     "{glue:text}`name`": "*a* _b_ `c` <d> $x$",
+    "{glue:text}`none:.1%`": "nan%",
+    "{glue:text}`none`": "nan",
+    "{glue:text}`least:.2f`": "-inf",
+    "{glue:text}`count:d`": "3",
+    "{glue:text}`count:>3s`": "3",
+    "{glue:text}`kind`": "<A: 1>",
     "{glue:text}`nowhere:.2f`": "nowhere:.2f"[:7],
     "{term}`modes <mode>`": "modes",
     "{term}`mode`": "mode",
@@ -220,6 +226,10 @@ ROLES = {
 VALUES = {
     "a": {"text/plain": "-0.126"},
     "share": {"text/plain": "0.881"},
+    "none": {"text/plain": "nan"},
+    "least": {"text/plain": "-inf"},
+    "count": {"text/plain": "3"},
+    "kind": {"text/plain": "<A: 1>"},
     "name": {"text/plain": "'*a* _b_ `c` <d> $x$'"},
 }
 FIGURES = [
@@ -349,7 +359,8 @@ FAULTS = {
     "an unknown page": ("{doc}`nowhere`", 1, "'notebooks/nowhere'"),
     "an unknown work": ("A\n{cite}`pan2024dissecting,\nnobody2020`", 2, "'nobody2020'"),
     "no claim": ("{ledger}`Nobody said this.`", 1, "0 claims"),
-    "no number": ("{glue:text}`name:.2f`", 1, "*a*"),
+    "no number": ("{glue:text}`name:.2f`", 1, "name is '*a*"),
+    "no whole number": ("{glue:text}`none:d`", 1, "none is nan"),
     "no picture": (":::{figure} nowhere.png\n:::", 1, "nowhere.png"),
     "a mark without an exercise": ("# %%\nx = 1\ny = 2  # solution", 2, "exercise"),
     "a stub that is no Python": (
@@ -369,6 +380,16 @@ def test_a_fault_is_told_with_chapter_and_line(name: str, tmp_path: Path) -> Non
     said = str(stopped.value)
     assert f"05_planted.py, cell 3, line {FIRST + 3 + line}: " in said
     assert told in said and "\n" not in said
+
+
+def test_a_fault_of_a_teaching_note_names_the_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "05_planted.md").write_text("# A note\n\nSee {numref}`fig-x`.\n")
+    monkeypatch.setattr(editions, "NOTES", tmp_path)
+    quotes = editions.Quotes(editions.Book(), "05_planted", {})
+    with pytest.raises(SystemExit, match="05_planted.md, line 3: .*'fig-x'"):
+        editions.note(Path("05_planted.py"), quotes)
 
 
 EXERCISE = '''\
@@ -493,6 +514,18 @@ def test_a_file_that_was_there_before_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"mine")
     assert handout.copies({"a": b"1"}, tmp_path) == [tmp_path / "a"]
     assert (tmp_path / "a").read_bytes() == b"mine"
+
+
+def test_copies_that_were_stopped_go_on_beside_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.part").write_bytes(b"mine")
+    (tmp_path / "b").mkdir()  # so that no file can be written there
+    with pytest.raises(OSError, match="/b: "):
+        handout.copies({"a": b"1", "b": b"1"}, tmp_path)
+    (tmp_path / "b").rmdir()
+    assert not handout.copies({"a": b"2", "b": b"2"}, tmp_path)
+    there = {file.name: file.read_bytes() for file in tmp_path.glob("[!.]*")}
+    assert there == {"a": b"2", "b": b"2", "a.part": b"mine"}
+    assert [file.name for file in tmp_path.glob(".*")] == [handout.RECORD]
 
 
 def test_the_archive_has_the_same_bytes_and_the_pages(tmp_path: Path) -> None:

@@ -134,3 +134,5 @@ def test_the_page_of_the_build_says_how_it_ran(tmp_path: Path) -> None:
     assert f"| `tiny-dino` | `{status.qk.load('tiny-dino').fingerprint}` |" in text
     assert f"| numpy | {status.version('numpy')} |" in text and status.MARK not in text
     assert status.MARK in (editions.ROOT / "book" / "status.md").read_text()
+    with pytest.raises(ValueError, match=f"{page}: it has no {status.MARK}"):
+        status.write(page, [tmp_path / "05_planted.ipynb"])  # the mark is gone

@@ -210,14 +210,15 @@ def test_good_chapter_is_published_as_its_reader_finds_it(tmp_path: Path) -> Non
 
 
 def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
-    """A package of its own: a module and a data file that are used, and two that are not."""
+    """A package of its own: a module and data files that are used, and two that are not."""
     package = tmp_path / "qkutils"
-    (package / "tables").mkdir(parents=True)
+    (package / "tables" / "inner").mkdir(parents=True)
     (package / "other").mkdir()
     (package / "__init__.py").write_text("")
     (package / "stored.py").write_text('FOLDER = "tables"\n')
     (package / "unused.py").write_text("")
     (package / "tables" / "a #1 $b.csv").write_text("1\n")
+    (package / "tables" / "inner" / "c.csv").write_text("1\n")
     (package / "other" / "b.csv").write_text("1\n")
     script = tmp_path / "05_planted.py"
     code = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom qkutils import stored"
@@ -235,7 +236,7 @@ def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
     )
     assert not runs(tmp_path)
     used = ["qkutils/__init__.py", "qkutils/stored.py", "qkutils/tables/a #1 $b.csv", script.name]
-    used += [odd.name, beside.name, pictures.name]
+    used += ["qkutils/tables/inner/c.csv", odd.name, beside.name, pictures.name]
     for name in [*used, "qkutils/unused.py", "qkutils/other/b.csv"]:
         before = (tmp_path / name).stat()
         os.utime(tmp_path / name, (4e9, 4e9))

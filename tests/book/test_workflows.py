@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.glob(".github/workflows/*.yml"))
 WORKFLOWS = [yaml.safe_load(path.read_text("utf-8")) for path in FILES]
 JOBS = [job for each in WORKFLOWS for job in each["jobs"].values()]
+PUBLIC = ("publish", "release")
 STEPS = [step for job in JOBS for step in job.get("steps", [])]
 SHELL = "\n".join(step.get("run", "") for step in STEPS).replace("\\\n", " ")
 LINES = [shlex.split(line) for line in SHELL.splitlines() if line]
@@ -62,7 +63,7 @@ def test_the_catalogue_has_the_models_that_are_compared(words):
     assert set(re.sub(r"\$\(.*\)", "", models).split()) <= set(qk.catalogue().index)
 
 
-@pytest.mark.parametrize("name", ["publish", "release"])
+@pytest.mark.parametrize("name", PUBLIC)
 def test_only_what_has_passed_the_tests_is_published(name):
     jobs = WORKFLOWS[[path.stem for path in FILES].index(name)]["jobs"]
     assert jobs["test"]["uses"] == "./.github/workflows/test.yml"
@@ -124,6 +125,19 @@ def test_each_release_keeps_its_pages(tmp_path):
     assert ci("earlier", "html", path=tmp_path).returncode == 0
     pages = {page.parent.name: page.read_text() for page in tmp_path.glob("html/*/index.html")}
     assert pages == {"v0.1.0": "v0.1.0", "v0.2.0": "v0.2.0"}
+
+
+def test_without_the_list_of_releases_nothing_is_published(tmp_path):
+    planted_gh(tmp_path, "exit 1")
+    (tmp_path / "html").mkdir()
+    assert ci("earlier", "html", path=tmp_path).returncode
+
+
+def test_a_release_that_was_made_is_published():
+    publish, release = (WORKFLOWS[[path.stem for path in FILES].index(name)] for name in PUBLIC)
+    follows = publish[True]["workflow_run"]  # YAML reads `on` as true
+    assert follows == {"workflows": [release["name"]], "types": ["completed"]}
+    assert "conclusion == 'success'" in publish["jobs"]["test"]["if"]
 
 
 @pytest.mark.parametrize("tag, works", [("v0.3.0", True), ("v0.2.0", False), ("v0.4.0", False)])

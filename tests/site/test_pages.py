@@ -23,6 +23,13 @@ def test_page_loads_alone_and_without_errors(visit: Any) -> None:
     assert not visit.faults
 
 
+def test_without_an_address_a_page_has_no_button_for_the_repository() -> None:
+    if (ROOT / "_build" / "repository.txt").read_text().split(" ")[0]:
+        pytest.skip("this book was built with REPOSITORY")
+    pages = {name: (SITE / f"{name}.html").read_text("utf-8") for name in PAGES}
+    assert not [name for name, page in pages.items() if "btn-source-" in page]
+
+
 def test_nothing_serious_keeps_anyone_out(visit: Any) -> None:
     assert not visit.violations()
 

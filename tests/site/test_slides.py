@@ -57,6 +57,19 @@ def test_slides_have_every_heading(chapter: str) -> None:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
+def test_an_answer_is_words_and_a_figure_of_its_own(chapter: str) -> None:
+    soup = BeautifulSoup((SITE / "slides" / f"{chapter}.html").read_text("utf-8"), "html.parser")
+    asked = soup.select(".asks")
+    assert bool(asked) == (chapter != "11_what_survives")
+    for question in asked:
+        answer = question.find_parent("section").find_next_sibling("section")
+        assert answer.select(":scope > p:not(.page), :scope > ul")
+        assert not answer.select(".asks")
+    captions = [caption.get_text() for caption in soup.find_all("figcaption")]
+    assert len(captions) == len(set(captions))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_no_slide_is_cut_off(browser: Any, chapter: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     heard: list[str] = []
