@@ -19,7 +19,7 @@ from qkutils import models, options, world
 from qkutils.attention import token_factors
 from qkutils.graph import ModeNetwork
 from qkutils.modes import decompose
-from qkutils.views import _recipe, _room
+from qkutils.views import _engine, _recipe, _room
 from qkutils.views import figures as plots
 from qkutils.views._arrays import Form, packed
 from qkutils.views._base import View, entry
@@ -140,16 +140,11 @@ def playground(
     _check(loaded, tasks)
     state, data = _start(loaded, {"layer": layer, "head": head}), _data(loaded, tasks)
     network, image = ModeNetwork(loaded), torch.full((1, 3, *loaded.image_size), 0.5)
-    if _draws(loaded):
+    if _engine.draws(loaded):
         drawn = _first(world.draw(SEED, 0, SCENES))
         state["scene"], image = _scene(drawn), world.render(drawn).image
         data["first"] = _packed(image, run(network, image, state["off"]), "float16")
     return Playground(loaded, network, data, state, *_still(loaded, image))
-
-
-def _draws(model: models.Model) -> bool:
-    """Whether a model's pictures are drawn scenes."""
-    return model.facts.get("source") == "embedded"
 
 
 def _check(model: models.Model, tasks: Sequence[str]) -> None:
@@ -160,7 +155,7 @@ def _check(model: models.Model, tasks: Sequence[str]) -> None:
     if len(set(model.image_size)) > 1:
         raise ValueError(f"{model.name}: takes {model.image_size} pixels; the view's are square")
     for task in options.choices("tasks", tasks, tuple(TASKS)):
-        if not _draws(model):
+        if not _engine.draws(model):
             raise ValueError(f"tasks={task!r}: {model.name} takes photographs; it has no tasks")
 
 
@@ -199,7 +194,7 @@ def _packed(image: Tensor, found: dict[str, Tensor], form: Form) -> dict[str, An
 
 def _data(model: models.Model, tasks: Sequence[str]) -> dict[str, Any]:
     """What the browser is told of a model and of its pictures."""
-    draws = _draws(model)
+    draws = _engine.draws(model)
     size = [*model.heads.w_q.shape[:2], model.heads.w_q.shape[2]]
     return {
         "model": model.name,
@@ -208,7 +203,7 @@ def _data(model: models.Model, tasks: Sequence[str]) -> dict[str, Any]:
         "scale": float(model.heads.scale),
         "size": size,
         "questions": _questions(model),
-        "engine": {"model": model.name, "image_size": model.image_size[0]},
+        "engine": _engine.facts(model),
         "first": None,
         "world": _world() if draws else None,
         "recipe": None if draws else _recipe.recipe(model),
@@ -224,7 +219,7 @@ def _questions(model: models.Model) -> list[dict[str, Any]]:
     Outputs have names where it is known what the model was trained on, else numbers.
     """
     outputs = getattr(model.net, "num_classes", 0)
-    if outputs == sum(QUESTIONS.values()) and _draws(model):
+    if outputs == sum(QUESTIONS.values()) and _engine.draws(model):
         choices = (world.KINDS, world.COLOURS, world.ODD_FACTORS)
         return [{"name": n, "choices": list(c)} for n, c in zip(LABELS, choices, strict=True)]
     if outputs == 1000 and model.facts.get("data", "").endswith("ImageNet-1k"):

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import subprocess
+from dataclasses import replace
 
 import ipywidgets
 import numpy as np
@@ -232,14 +233,15 @@ def test_no_cells_no_code():
 @pytest.fixture
 def living(view):
     """A view in which a model runs."""
-    view.data = {"engine": {"model": "small", "image_size": 64}}
+    view.model = replace(qk.load("tiny-untrained"), name="small")
+    view.data = {"engine": _engine.facts(view.model)}
     return view
 
 
 def test_a_file_carries_what_a_model_needs_and_is_not_too_large(living, tmp_path, monkeypatch):
     content = bytes(range(256))
     monkeypatch.setattr(
-        _engine, "files", lambda model, image_size: {"graph": (f"{model}.onnx", content)}
+        _engine, "files", lambda model, *_: {"graph": (f"{model.name}.onnx", content)}
     )
     text = living.to_html(tmp_path / "view.html").read_text()
     assert base64.b64encode(content).decode() in text and "small.onnx" in text

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import PIL.Image
 import pytest
 import torch
@@ -349,6 +350,32 @@ def test_outputs_have_names_only_where_the_training_is_known(outputs, make_vit):
     assert question["choices"] == [str(number) for number in range(outputs)]
 
 
+def test_a_page_runs_the_model_that_the_view_shows(make_vit, tmp_path, parts):
+    net = make_vit(2, embed_dim=16, num_heads=2)
+    shown = views.playground(net)
+    text = shown.to_html(tmp_path / "page.html").read_text()
+    (written,) = re.findall(r"revived\((.*)\)\);\n", text)
+    content = base64.b64decode(json.loads(json.loads(written))["files"]["graph"]["text"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    given = {"image": image} | shown.network.all_on()
+    answer = session.run(["answer"], {name: each.numpy() for name, each in given.items()})[0]
+    with torch.inference_mode():
+        close(answer, net(taken(shown.model, image)), 1e-2)
+        net.head.bias[0] += 1
+    with pytest.raises(ValueError, match="VisionTransformer"):
+        shown.to_html(tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_a_name_that_gives_another_model_is_refused(parts):
+    changed = qk.load(NAME)
+    with torch.no_grad():
+        changed.net.head.bias[0] += 1
+    with pytest.raises(ValueError, match=NAME):
+        _engine.files(**views.playground(changed).data["engine"])
+
+
 def test_modes_that_answer_to_eyes_do(view, model):
     """Counted pair by pair, of a part of the patches."""
     assert view.data["eyes"] and set(map(len, view.data["eyes"])) == {3}
@@ -423,10 +450,10 @@ def put(folder: Path, view: Any, parts: dict[str, tuple[str, bytes]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def parts(skip_or_fail):
+def parts(view, skip_or_fail):
     """All files of an engine with the embedded model."""
     try:
-        return _engine.files(NAME, 64)
+        return _engine.files(**view.data["engine"])
     except FileNotFoundError as error:
         return skip_or_fail(str(error))
 
