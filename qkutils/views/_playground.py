@@ -79,7 +79,7 @@ class Playground(View):
         """What the model computes of a scene, or of a photograph that was prepared for it."""
         match request:
             case {"photo": None, "scene": scene, "off": off}:
-                image = world.render(_factors(scene)).image
+                image = world.render(_factors(scene), self.model.image_size[0]).image
             case {"photo": {"pixels": pixels}, "off": off}:
                 image = _photograph(pixels, self.model.image_size)
             case _:
@@ -142,7 +142,8 @@ def playground(
     network, image = ModeNetwork(loaded), torch.full((1, 3, *loaded.image_size), 0.5)
     if _engine.draws(loaded):
         drawn = _first(world.draw(SEED, 0, SCENES))
-        state["scene"], image = _scene(drawn), world.render(drawn).image
+        state["scene"] = _scene(drawn)
+        image = world.render(drawn, loaded.image_size[0]).image
         data["first"] = _packed(image, run(network, image, state["off"]), "float16")
     return Playground(loaded, network, data, state, *_still(loaded, image))
 
@@ -181,7 +182,7 @@ def run(
         for place in places:
             switches[name][tuple(place)] = 0
     with torch.inference_mode():
-        found = network(image, **switches)
+        found = network(image.to(network.mean.device), **switches)
     return dict(zip(("answer", "query", "key", "kappa"), found, strict=True))
 
 
@@ -189,7 +190,9 @@ def _packed(image: Tensor, found: dict[str, Tensor], form: Form) -> dict[str, An
     """A picture, and what was computed of it, as the browser takes them."""
     forms: dict[str, Form] = {"answer": "float32", "image": "float32", "kappa": "float32"}
     every = found | {"image": image}
-    return {name: packed(each[0].numpy(), forms.get(name, form)) for name, each in every.items()}
+    return {
+        name: packed(each[0].cpu().numpy(), forms.get(name, form)) for name, each in every.items()
+    }
 
 
 def _data(model: models.Model, tasks: Sequence[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import torch
 
 import qkutils as qk
 from qkutils import gauge, models, passes, views, world
+from qkutils.graph import ModeNetwork
 from qkutils.views import _engine, _page, _playground
 from qkutils.views._base import StateError
 
@@ -348,6 +349,27 @@ def test_models_that_the_view_can_not_show_are_refused(make_beit, make_vit):
 def test_outputs_have_names_only_where_the_training_is_known(outputs, make_vit):
     (question,) = views.playground(make_vit(num_classes=outputs)).data["questions"]
     assert question["choices"] == [str(number) for number in range(outputs)]
+
+
+def test_scenes_are_as_large_as_the_model_takes_them(monkeypatch):
+    large = qk.load(NAME, image_size=128)
+    shown = views.playground(large, tasks=TASKS)
+    image = world.render(world.draw(3, 4, 5), 128).image
+    found = unpacked(shown.respond({"photo": None, "scene": scene(4), "off": NOTHING}))
+    assert np.array_equal(found["image"], image[0])
+    with torch.inference_mode():
+        close(found["answer"], large.net(taken(large, image))[0])
+    monkeypatch.setattr(_engine, "_MADE", {})
+    monkeypatch.setattr(_engine, "export", lambda _, path, **__: path.write_bytes(b""))
+    _, renderer = _engine.exported(large)
+    session = onnxruntime.InferenceSession(renderer, providers=["CPUExecutionProvider"])
+    assert session.get_outputs()[0].shape == [1, 3, 128, 128]
+
+
+def test_a_network_may_be_on_another_device(small):
+    network = ModeNetwork(small).to("meta")
+    found = _playground.run(network, torch.zeros(1, 3, *small.image_size), NOTHING)
+    assert {each.device.type for each in found.values()} == {"meta"}
 
 
 def test_a_page_runs_the_model_that_the_view_shows(make_vit, tmp_path, parts):
