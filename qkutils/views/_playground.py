@@ -169,8 +169,7 @@ def _start(model: models.Model, chosen: dict[str, int | None]) -> dict[str, Any]
     }
     off: dict[str, list] = dict.fromkeys(OFF, [])
     how = {"mode": None, "sign": 1, "kept": 3, "asks": "patch", "off": off}
-    middle = sizes["patch"] // 2 + model.grid[1] // 2
-    return at | how | {"patch": middle, "scene": None, "chosen": None}
+    return at | how | {"patch": _room.middle(model), "scene": None, "chosen": None}
 
 
 def run(
@@ -340,7 +339,7 @@ def _more_often(values: Float[Tensor, " n"], there: Tensor) -> float:
 
 
 def _still(model: models.Model, image: Tensor) -> tuple[Figure, str]:
-    """The first picture, and what the last layer's heads attend to on it."""
+    """The first picture, and what the heads of the middle layer attend to on it."""
     figure = Figure(figsize=(6.4, 3), layout="constrained")
     axes = figure.subplots(1, 2)
     axes[0].imshow(image[0].movedim(0, -1).numpy())
@@ -348,8 +347,8 @@ def _still(model: models.Model, image: Tensor) -> tuple[Figure, str]:
     first = factors.isel(image=0, layer=model.heads.w_q.shape[0] // 2)
     logits = (first["query"].rename(token="asking") * first.key).sum("rank") + first.salience
     row = torch.tensor(logits.transpose("head", "asking", "token").values).softmax(-1).mean(0)
-    middle = model.prefix_tokens + model.grid[0] * model.grid[1] // 2 + model.grid[1] // 2
-    seen = row[middle, model.prefix_tokens :].view(model.grid).numpy()
+    asking = model.prefix_tokens + _room.middle(model)
+    seen = row[asking, model.prefix_tokens :].view(model.grid).numpy()
     shown = axes[1].imshow(seen, plots.SEQUENTIAL)
     figure.colorbar(shown, ax=axes[1], label="attention")
     axes[0].set_title("a picture that can be changed")

@@ -351,6 +351,16 @@ def test_outputs_have_names_only_where_the_training_is_known(outputs, make_vit):
     assert question["choices"] == [str(number) for number in range(outputs)]
 
 
+@pytest.mark.parametrize("img_size", [56, (40, 40)])
+def test_it_begins_with_the_patch_in_the_middle(img_size, make_vit):
+    net = make_vit(img_size=img_size)
+    rows, columns = qk.load(net).grid
+    middle = (rows // 2) * (columns + 1)
+    assert rows % 2 == 1 and views.playground(net).state["patch"] == middle
+    picture = torch.zeros(3, *qk.load(net).image_size)
+    assert views.one_image(net, picture).state["patch"] == middle
+
+
 def test_scenes_are_as_large_as_the_model_takes_them(monkeypatch):
     large = qk.load(NAME, image_size=128)
     shown = views.playground(large, tasks=TASKS)
