@@ -124,7 +124,7 @@ class View(anywidget.AnyWidget):
             found = self.hello() if request.get("hello") else self.respond(request)
             if found is not None:
                 self.answer = {"id": content["id"], "found": found}
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             self.answer = {"id": content["id"], "error": f"{type(error).__name__}: {error}"}
             raise
         finally:

@@ -33,6 +33,13 @@ class Doubling(View):
         return {"twice": 2 * request["number"]}
 
 
+class Stopping(Doubling):
+    """A view whose answers a reader does not wait for."""
+
+    def respond(self, request):
+        raise KeyboardInterrupt
+
+
 @pytest.fixture
 def view():
     return Doubling("a <b>title</b>", {"some": [1]}, {"n": 0}, Figure(), 'says "<hello>"')
@@ -57,6 +64,14 @@ def test_an_error_is_shown_in_the_view_and_raised(view):
     with pytest.raises(KeyError):
         view._asked(view, {"id": 1, "request": {"nonsense": 4}}, [])
     assert answers[0] == {"id": 1, "error": "KeyError: 'number'"}
+
+
+def test_an_interrupt_is_an_answer_too():
+    view, answers = Stopping("", {}, {}, Figure(), ""), []
+    view.observe(lambda change: answers.append(change["new"]), "answer")
+    with pytest.raises(KeyboardInterrupt):
+        view._asked(view, {"id": 1, "request": {}}, [])
+    assert [set(each) for each in answers] == [{"id", "error"}, set()]
 
 
 def test_a_view_that_computes_nothing_says_so(view):

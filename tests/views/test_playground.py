@@ -767,6 +767,33 @@ def test_an_object_changes_and_others_come(started):
     assert page.state()["scene"] == first and is_shown(page) and not page.faults
 
 
+# A kernel for the page: it is there, keeps what it is asked, and answers when it is told to.
+KERNEL = """
+() => {
+  const { model } = seen.view;
+  window.requests = [];
+  window.answer = (content) => model.set("answer", { id: requests.at(-1).id, ...content });
+  model.send = (sent) => requests.push(sent);
+  model.set("answer", { id: 1, found: {} });
+}"""
+
+
+def test_a_kernel_that_fails_is_asked_again(reader):
+    page = reader()
+    page.page.evaluate(KERNEL)
+    switch_off = "(head) => seen.view.set({ off: { modes: [], heads: [[0, head]], salience: [] } })"
+    for head in range(2):  # the latter takes the former's place while they wait
+        page.page.evaluate(switch_off, head)
+    assert page.page.evaluate("requests.length") == 1
+    page.page.evaluate("answer({ error: 'MemoryError: no room' })")
+    page.page.get_by_text("no room").wait_for()
+    asked = page.page.evaluate("requests")
+    assert [each["request"]["off"]["heads"] for each in asked] == [[], [[0, 1]]]
+    page.page.evaluate("answer({ error: 'KeyboardInterrupt: ' })")
+    page.page.evaluate(switch_off, 2)
+    assert page.page.evaluate("requests.length") == 3
+
+
 def singles(drawn):
     """Scenes, one by one."""
     for number in range(len(drawn.pitch)):

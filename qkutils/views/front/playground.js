@@ -116,18 +116,20 @@ function kernelEngine(view) {
   let [busy, waiting] = [false, null];
   const next = () => {
     if (busy || !waiting) return;
-    const { request, resolve } = waiting;
+    const { request, resolve, reject } = waiting;
     [busy, waiting] = [true, null];
-    view.ask(request, (found) => {
+    const free = (settle) => (given) => {
       busy = false;
-      resolve(found);
+      settle(given);
       next();
-    });
+    };
+    const fail = (message) => reject(new Error(message));
+    view.ask(request, free(resolve), free(fail));
   };
   const see = (_, request) => {
     waiting?.resolve(null);
-    return new Promise((resolve) => {
-      waiting = { request, resolve };
+    return new Promise((resolve, reject) => {
+      waiting = { request, resolve, reject };
       next();
     });
   };
