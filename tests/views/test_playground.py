@@ -525,6 +525,12 @@ class Reader:
         """Wait until what is shown is what was asked for."""
         self.page.evaluate("settled()")
 
+    def kill(self) -> None:
+        """End the worker by an error."""
+        (worker,) = self.page.workers
+        worker.evaluate("void setTimeout(() => { throw new Error('gone'); })")
+        self.page.wait_for_selector(".qk-starter:not([hidden])")
+
     def state(self) -> dict[str, Any]:
         return self.page.evaluate("seen.view.state")
 
@@ -618,6 +624,9 @@ def test_a_photograph_in_the_page_is_that_of_the_library(
         agrees(found, Oracle(small).see(image, NOTHING), 6)
         assert fault.is_hidden() and not page.faults
         assert all(url.startswith((own.address, "blob:")) for url in page.asked)
+        page.kill()
+        page.start()
+        assert chooser.count() == 1
 
 
 # ---- what a reader does ------------------------------------------------------------------------
@@ -640,6 +649,8 @@ def test_before_the_start_there_is_a_picture_and_nothing_was_asked_for(reader, s
     assert page.page.get_by_role("button", name="undo").is_disabled()
     state = page.state()
     page.page.locator(".qk-handle").first.click(force=True)
+    for key in ("ArrowDown", "Delete"):
+        page.page.keyboard.press(key)
     page.page.get_by_label("layer", exact=True).press("Home")
     assert page.state() == state | {"layer": 0}  # what is there can be looked at; no object moves
     page.start()
@@ -765,6 +776,24 @@ def test_an_object_changes_and_others_come(started):
     button("button", name="reset").click()
     page.settle()
     assert page.state()["scene"] == first and is_shown(page) and not page.faults
+
+
+def test_a_model_that_stopped_is_started_again(started):
+    page, label = started, started.page.get_by_label
+    page.page.locator(".qk-handle").first.focus()
+    page.kill()
+    assert page.page.locator(".qk-error").is_visible()
+    assert not page.page.locator(".qk-live").count()
+    before = page.state()["scene"]
+    page.page.keyboard.press("ArrowDown")
+    assert page.state()["scene"] == before and label("size", exact=True).is_disabled()
+    label("layer", exact=True).press("Home")
+    page.page.get_by_role("button", name="this head", exact=True).click()
+    page.start()
+    assert page.state()["off"]["heads"] == [[0, 1]]
+    page.page.get_by_role("button", name="new background").click()
+    page.settle()
+    assert is_shown(page) and page.page.locator(".qk-error").is_hidden() and not page.faults
 
 
 # A kernel for the page: it is there, keeps what it is asked, and answers when it is told to.
