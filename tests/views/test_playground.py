@@ -778,6 +778,40 @@ def test_an_object_changes_and_others_come(started):
     assert page.state()["scene"] == first and is_shown(page) and not page.faults
 
 
+def test_only_changes_can_be_undone_and_each_at_once(started):
+    page, first = started, started.state()["scene"]
+    undo, label = page.page.get_by_role("button", name="undo"), page.page.get_by_label
+    slot = next(one["slot"] for one in first["objects"] if one["odd"])
+    handle(page, slot).click(force=True)
+    page.page.evaluate("seen.view.redraw()")
+    assert page.state()["chosen"] == slot and undo.is_disabled()
+    page.page.locator(".qk-scene svg").click(position={"x": 1, "y": 1})
+    for key in ("ArrowDown", "Delete"):
+        page.page.keyboard.press(key)
+    assert page.state()["scene"] == first and undo.is_disabled()
+
+    size, turn = (label(name, exact=True) for name in ("size", "turn"))
+    turn.press("End")
+    size.press("Home")
+    box = size.bounding_box()
+    page.page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
+    page.page.mouse.down()  # on the slider's own place, so that nothing changes
+    page.page.mouse.up()
+    assert objects(page)[slot]["radius"] == 0.2
+    drag(page, size, (box["width"] / 3, 0))
+    assert objects(page)[slot]["radius"] > 0.35
+    radii = []
+    for _ in range(3):
+        undo.click()
+        radii.append((objects(page)[slot]["radius"], objects(page)[slot]["angle"]))
+    [odd] = [one for one in first["objects"] if one["odd"]]
+    assert radii[0] == (0.2, pytest.approx(3.14))
+    assert radii[1] == (odd["radius"], pytest.approx(3.14))
+    assert page.state()["scene"] == first and undo.is_disabled()
+    page.settle()
+    assert is_shown(page) and not page.faults
+
+
 def test_a_model_that_stopped_is_started_again(started):
     page, label = started, started.page.get_by_label
     page.page.locator(".qk-handle").first.focus()

@@ -112,18 +112,15 @@ function dragging(view, shown, edit, marks) {
     event.preventDefault();
     marks.setPointerCapture(event.pointerId);
     const centre = centreOf(view.state.scene, edit.lattice, objectAt(view.state.scene, slot));
-    held = { slot, by: at(event).map((value, n) => value - centre[n]) };
+    held = { slot, by: at(event).map((value, n) => value - centre[n]), whole: true };
     view.set({ chosen: slot });
-    edit.remember();
     marks.querySelector(`[data-slot="${slot}"]`)?.focus();
   });
   marks.addEventListener("pointermove", (event) => {
-    if (held)
-      held.slot = follow(
-        held.slot,
-        at(event).map((v, n) => v - held.by[n]),
-        false,
-      );
+    if (!held) return;
+    const point = at(event).map((value, n) => value - held.by[n]);
+    held.slot = follow(held.slot, point, held.whole);
+    held.whole = false; // one undo takes the whole drag back
   });
   for (const name of ["pointerup", "pointercancel"])
     marks.addEventListener(name, () => (held = null));
@@ -244,7 +241,8 @@ function toolbars(view, shown, edit, past) {
 function ownControls(view, shown, edit, button) {
   const { world } = view.data;
   const chosen = () => objectAt(view.state.scene, view.state.chosen);
-  const change = (values) => edit.set(changed(view.state.scene, view.state.chosen, values));
+  const change = (values, whole = true) =>
+    edit.set(changed(view.state.scene, view.state.chosen, values), { whole });
   const labelled = (text, control) => {
     control.setAttribute("aria-label", text);
     return element("label", { class: "qk-control" }, element("span", {}, text), control);
@@ -264,12 +262,12 @@ function ownControls(view, shown, edit, button) {
     ["turn", "angle", { min: -3.14, max: 3.14, step: 0.01 }],
   ].map(([text, name, limits]) => {
     const control = element("input", { type: "range", ...limits });
-    control.addEventListener("pointerdown", edit.remember);
-    control.addEventListener("input", () =>
-      edit.set(changed(view.state.scene, view.state.chosen, { [name]: control.valueAsNumber }), {
-        whole: false,
-      }),
-    );
+    let sliding = false; // from the first `input` to the `change` that ends it: one undo
+    control.addEventListener("input", () => {
+      change({ [name]: control.valueAsNumber }, !sliding);
+      sliding = true;
+    });
+    control.addEventListener("change", () => (sliding = false));
     const show = (object) => (control.value = object[name]);
     return { place: labelled(text, control), show };
   });
