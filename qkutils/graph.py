@@ -266,7 +266,7 @@ def _pictures(model: Model) -> Images:
 
 
 def _pixels(network: ModeNetwork, images: Images) -> Images:
-    return images * network.std + network.mean
+    return images.to(network.mean.device) * network.std + network.mean
 
 
 def _facts(model: Model, network: ModeNetwork, inputs: Mapping[str, Tensor]) -> dict[str, Any]:

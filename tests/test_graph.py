@@ -72,6 +72,11 @@ def exported(make_vit, make_beit, tmp_path_factory) -> Callable[[str], File]:
     return export
 
 
+def test_pixels_may_be_on_another_device_than_the_network():
+    network = qk.graph.ModeNetwork("tiny-supervised").to("meta")
+    assert qk.graph._pixels(network, torch.zeros(1, 3, 64, 64)).device.type == "meta"
+
+
 NAMES = ("tiny", "clip", "dino", "bias", "null")
 
 

@@ -12,6 +12,7 @@ from IPython import get_ipython
 from matplotlib.figure import Figure
 
 from qkutils import options, store
+from qkutils.models import Model
 from qkutils.views import _engine, _page
 from qkutils.views._origin import needed
 from qkutils.views.figures import DIVERGING, PALETTE, SEQUENTIAL
@@ -33,11 +34,12 @@ class View(anywidget.AnyWidget):
     traits of their own can be linked to other widgets (`ipywidgets.jslink`, `traitlets.link`).  A
     subclass names its script in `front`; in `respond` it computes what its data do not hold, and in
     `checked` it refuses a state that it cannot show.  `sizes`: how many layers, heads and so on the
-    largest model has that a view has met.
+    largest model has that a view has met.  `model`: the one that runs in a page, where one does.
     """
 
     front: str
     sizes: dict[str, int]
+    model: Model
     data = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     look = traitlets.Dict().tag(sync=True)
@@ -122,7 +124,7 @@ class View(anywidget.AnyWidget):
             found = self.hello() if request.get("hello") else self.respond(request)
             if found is not None:
                 self.answer = {"id": content["id"], "found": found}
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             self.answer = {"id": content["id"], "error": f"{type(error).__name__}: {error}"}
             raise
         finally:
@@ -137,12 +139,14 @@ class View(anywidget.AnyWidget):
     def to_html(self, path: str | Path) -> Path:
         """Write the view, in its present state, as one file that needs nothing else.
 
-        Raises ValueError where a model that runs in it makes it larger than 25 MB.
+        Where a model runs in it: raises ValueError where that makes it larger than 25 MB, or was
+        changed since the view was made; FileNotFoundError where the browser's runtime is not here;
+        ImportError where the extra `export` is not installed.
         """
         kept = ("data", "state", "look", "code", *self.linked)
         values = {name: getattr(self, name) for name in kept}
         if engine := self.data.get("engine"):
-            values["files"] = _engine.carried(**engine)
+            values["files"] = _engine.carried(**engine | {"model": self.model})
         text = _page.page(self.look["title"], self._css, self.still, self._esm, values)
         if engine and len(text) > _engine.LIMIT:
             size = f"{len(text) / 1e6:.0f} MB, more than {_engine.LIMIT / 1e6:.0f}"

@@ -290,9 +290,8 @@ def one_image(
         many = f"{len(layers)} layers × {len(heads)} heads"
         raise ValueError(f"{many}: a page carries at most {room} heads; name fewer")
     first = pictures_of([image], loaded).read(0)
-    rows, columns = loaded.grid
-    patch = rows // 2 * columns + columns // 2 if query_patch is None else query_patch
-    patch = options.index("query_patch", patch, rows * columns)
+    patch = _room.middle(loaded) if query_patch is None else query_patch
+    patch = options.index("query_patch", patch, _room.counts(loaded)["patch"])
     start = {"layer": _start("layer", layer, layers), "head": _start("head", head, heads)}
     taken = Taken(loaded, "the given picture", first)
     every = Pictures([taken.name], lambda _: first)

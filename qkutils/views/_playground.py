@@ -19,7 +19,7 @@ from qkutils import models, options, world
 from qkutils.attention import token_factors
 from qkutils.graph import ModeNetwork
 from qkutils.modes import decompose
-from qkutils.views import _recipe, _room
+from qkutils.views import _engine, _recipe, _room
 from qkutils.views import figures as plots
 from qkutils.views._arrays import Form, packed
 from qkutils.views._base import View, entry
@@ -79,7 +79,7 @@ class Playground(View):
         """What the model computes of a scene, or of a photograph that was prepared for it."""
         match request:
             case {"photo": None, "scene": scene, "off": off}:
-                image = world.render(_factors(scene)).image
+                image = world.render(_factors(scene), self.model.image_size[0]).image
             case {"photo": {"pixels": pixels}, "off": off}:
                 image = _photograph(pixels, self.model.image_size)
             case _:
@@ -140,16 +140,12 @@ def playground(
     _check(loaded, tasks)
     state, data = _start(loaded, {"layer": layer, "head": head}), _data(loaded, tasks)
     network, image = ModeNetwork(loaded), torch.full((1, 3, *loaded.image_size), 0.5)
-    if _draws(loaded):
+    if _engine.draws(loaded):
         drawn = _first(world.draw(SEED, 0, SCENES))
-        state["scene"], image = _scene(drawn), world.render(drawn).image
+        state["scene"] = _scene(drawn)
+        image = world.render(drawn, loaded.image_size[0]).image
         data["first"] = _packed(image, run(network, image, state["off"]), "float16")
     return Playground(loaded, network, data, state, *_still(loaded, image))
-
-
-def _draws(model: models.Model) -> bool:
-    """Whether a model's pictures are drawn scenes."""
-    return model.facts.get("source") == "embedded"
 
 
 def _check(model: models.Model, tasks: Sequence[str]) -> None:
@@ -160,7 +156,7 @@ def _check(model: models.Model, tasks: Sequence[str]) -> None:
     if len(set(model.image_size)) > 1:
         raise ValueError(f"{model.name}: takes {model.image_size} pixels; the view's are square")
     for task in options.choices("tasks", tasks, tuple(TASKS)):
-        if not _draws(model):
+        if not _engine.draws(model):
             raise ValueError(f"tasks={task!r}: {model.name} takes photographs; it has no tasks")
 
 
@@ -173,8 +169,7 @@ def _start(model: models.Model, chosen: dict[str, int | None]) -> dict[str, Any]
     }
     off: dict[str, list] = dict.fromkeys(OFF, [])
     how = {"mode": None, "sign": 1, "kept": 3, "asks": "patch", "off": off}
-    middle = sizes["patch"] // 2 + model.grid[1] // 2
-    return at | how | {"patch": middle, "scene": None, "chosen": None}
+    return at | how | {"patch": _room.middle(model), "scene": None, "chosen": None}
 
 
 def run(
@@ -186,7 +181,7 @@ def run(
         for place in places:
             switches[name][tuple(place)] = 0
     with torch.inference_mode():
-        found = network(image, **switches)
+        found = network(image.to(network.mean.device), **switches)
     return dict(zip(("answer", "query", "key", "kappa"), found, strict=True))
 
 
@@ -194,12 +189,14 @@ def _packed(image: Tensor, found: dict[str, Tensor], form: Form) -> dict[str, An
     """A picture, and what was computed of it, as the browser takes them."""
     forms: dict[str, Form] = {"answer": "float32", "image": "float32", "kappa": "float32"}
     every = found | {"image": image}
-    return {name: packed(each[0].numpy(), forms.get(name, form)) for name, each in every.items()}
+    return {
+        name: packed(each[0].cpu().numpy(), forms.get(name, form)) for name, each in every.items()
+    }
 
 
 def _data(model: models.Model, tasks: Sequence[str]) -> dict[str, Any]:
     """What the browser is told of a model and of its pictures."""
-    draws = _draws(model)
+    draws = _engine.draws(model)
     size = [*model.heads.w_q.shape[:2], model.heads.w_q.shape[2]]
     return {
         "model": model.name,
@@ -208,7 +205,7 @@ def _data(model: models.Model, tasks: Sequence[str]) -> dict[str, Any]:
         "scale": float(model.heads.scale),
         "size": size,
         "questions": _questions(model),
-        "engine": {"model": model.name, "image_size": model.image_size[0]},
+        "engine": _engine.facts(model),
         "first": None,
         "world": _world() if draws else None,
         "recipe": None if draws else _recipe.recipe(model),
@@ -224,7 +221,7 @@ def _questions(model: models.Model) -> list[dict[str, Any]]:
     Outputs have names where it is known what the model was trained on, else numbers.
     """
     outputs = getattr(model.net, "num_classes", 0)
-    if outputs == sum(QUESTIONS.values()) and _draws(model):
+    if outputs == sum(QUESTIONS.values()) and _engine.draws(model):
         choices = (world.KINDS, world.COLOURS, world.ODD_FACTORS)
         return [{"name": n, "choices": list(c)} for n, c in zip(LABELS, choices, strict=True)]
     if outputs == 1000 and model.facts.get("data", "").endswith("ImageNet-1k"):
@@ -342,7 +339,7 @@ def _more_often(values: Float[Tensor, " n"], there: Tensor) -> float:
 
 
 def _still(model: models.Model, image: Tensor) -> tuple[Figure, str]:
-    """The first picture, and what the last layer's heads attend to on it."""
+    """The first picture, and what the heads of the middle layer attend to on it."""
     figure = Figure(figsize=(6.4, 3), layout="constrained")
     axes = figure.subplots(1, 2)
     axes[0].imshow(image[0].movedim(0, -1).numpy())
@@ -350,8 +347,8 @@ def _still(model: models.Model, image: Tensor) -> tuple[Figure, str]:
     first = factors.isel(image=0, layer=model.heads.w_q.shape[0] // 2)
     logits = (first["query"].rename(token="asking") * first.key).sum("rank") + first.salience
     row = torch.tensor(logits.transpose("head", "asking", "token").values).softmax(-1).mean(0)
-    middle = model.prefix_tokens + model.grid[0] * model.grid[1] // 2 + model.grid[1] // 2
-    seen = row[middle, model.prefix_tokens :].view(model.grid).numpy()
+    asking = model.prefix_tokens + _room.middle(model)
+    seen = row[asking, model.prefix_tokens :].view(model.grid).numpy()
     shown = axes[1].imshow(seen, plots.SEQUENTIAL)
     figure.colorbar(shown, ax=axes[1], label="attention")
     axes[0].set_title("a picture that can be changed")

@@ -18,6 +18,12 @@ def counts(model: Model) -> dict[str, int]:
     return {"layer": layers, "head": heads, "patch": model.grid[0] * model.grid[1]}
 
 
+def middle(model: Model) -> int:
+    """The patch in the middle, or next to it, as a number in reading order."""
+    rows, columns = model.grid
+    return rows // 2 * columns + columns // 2
+
+
 def most_heads(model: Model) -> int:
     """How many heads of one image a page has room for.
 

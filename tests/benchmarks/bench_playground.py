@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 import qkutils as qk
 from qkutils.views import _engine, _page
 
-MODEL, SIZE, WARM, RUNS = "tiny-supervised", 64, 20, 300
+MODEL, WARM, RUNS = "tiny-supervised", 20, 300
 SCRIPT = """
 function render({ model }) {
   const canvas = document.createElement("canvas");
@@ -105,10 +105,11 @@ def scene(number: int) -> dict[str, Any]:
 def main() -> None:
     """Print how long a start and single requests take."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    layers, heads, modes, _ = qk.load(MODEL).heads.w_q.shape
+    model = qk.load(MODEL)
+    layers, heads, modes, _ = model.heads.w_q.shape
     shapes = {"modes": (layers, heads, modes), "heads": (layers, heads)}
     switches = packed({n: np.ones(s) for n, s in (shapes | {"salience": (layers, heads)}).items()})
-    values = {"files": _engine.carried(MODEL, SIZE)}
+    values = {"files": _engine.carried(**_engine.facts(model))}
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "page.html"
         path.write_text(_page.page(MODEL, "", "", _page.front_end("engine") + SCRIPT, values))

@@ -69,7 +69,7 @@ def test_a_model_that_runs_in_the_page_is_in_files(tmp_path, monkeypatch, steppe
     monkeypatch.setenv(_engine.VARIABLE, str(tmp_path))
     for name in _engine.RUNTIME.values():
         (tmp_path / name).write_bytes(name.encode())
-    stepper.data = stepper.data | {"engine": {"model": "small", "image_size": 64}}
+    stepper.data = stepper.data | {"engine": _engine.facts(qk.load("tiny-supervised"))}
     model = Widget.get_manager_state()["state"][stepper.model_id]
     files = json.loads(mount.values_of(model, tmp_path))["files"]
     contents["worker"] = (_page.FRONT / "engine_worker.js").read_bytes()
@@ -97,8 +97,9 @@ def test_pages_that_are_laid_out_at_once_export_one_after_the_other(tmp_path, mo
     monkeypatch.setenv(_engine.VARIABLE, str(tmp_path))
     for name in _engine.RUNTIME.values():
         (tmp_path / name).write_bytes(b"")
+    told = _engine.facts(qk.load("tiny-supervised"))
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(_engine.files, ("one", "other"), (64, 64)))
+        list(pool.map(lambda told: _engine.files(**told), 2 * [told]))
     assert not together
 
 

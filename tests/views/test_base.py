@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import subprocess
+from dataclasses import replace
 
 import ipywidgets
 import numpy as np
@@ -32,6 +33,13 @@ class Doubling(View):
         return {"twice": 2 * request["number"]}
 
 
+class Stopping(Doubling):
+    """A view whose answers a reader does not wait for."""
+
+    def respond(self, request):
+        raise KeyboardInterrupt
+
+
 @pytest.fixture
 def view():
     return Doubling("a <b>title</b>", {"some": [1]}, {"n": 0}, Figure(), 'says "<hello>"')
@@ -56,6 +64,14 @@ def test_an_error_is_shown_in_the_view_and_raised(view):
     with pytest.raises(KeyError):
         view._asked(view, {"id": 1, "request": {"nonsense": 4}}, [])
     assert answers[0] == {"id": 1, "error": "KeyError: 'number'"}
+
+
+def test_an_interrupt_is_an_answer_too():
+    view, answers = Stopping("", {}, {}, Figure(), ""), []
+    view.observe(lambda change: answers.append(change["new"]), "answer")
+    with pytest.raises(KeyboardInterrupt):
+        view._asked(view, {"id": 1, "request": {}}, [])
+    assert [set(each) for each in answers] == [{"id", "error"}, set()]
 
 
 def test_a_view_that_computes_nothing_says_so(view):
@@ -232,14 +248,15 @@ def test_no_cells_no_code():
 @pytest.fixture
 def living(view):
     """A view in which a model runs."""
-    view.data = {"engine": {"model": "small", "image_size": 64}}
+    view.model = replace(qk.load("tiny-untrained"), name="small")
+    view.data = {"engine": _engine.facts(view.model)}
     return view
 
 
 def test_a_file_carries_what_a_model_needs_and_is_not_too_large(living, tmp_path, monkeypatch):
     content = bytes(range(256))
     monkeypatch.setattr(
-        _engine, "files", lambda model, image_size: {"graph": (f"{model}.onnx", content)}
+        _engine, "files", lambda model, *_: {"graph": (f"{model.name}.onnx", content)}
     )
     text = living.to_html(tmp_path / "view.html").read_text()
     assert base64.b64encode(content).decode() in text and "small.onnx" in text

@@ -14,6 +14,7 @@ from qkutils.views import _engine, _page
 onnx = pytest.importorskip("onnx.parser")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+NAME = "tiny-supervised"
 # Small graphs with the inputs and outputs of a model and of the renderer.
 GRAPHS = {
     "graph": """<ir_version: 10, opset_import: ["": 20]>
@@ -84,7 +85,7 @@ def parts(contents, monkeypatch, skip_or_fail) -> dict[str, tuple[str, bytes]]:
     """All files of an engine with the small graphs."""
     monkeypatch.setattr(_engine, "exported", lambda *_: tuple(contents.values()))
     try:
-        return _engine.files("small", 64)
+        return _engine.files(**_engine.facts(qk.load(NAME)))
     except FileNotFoundError as error:
         return skip_or_fail(str(error))
 
@@ -208,7 +209,7 @@ def test_each_graph_and_both_together_answer_as_onnxruntime_does(started, conten
 @pytest.fixture(scope="module")
 def embedded() -> tuple[bytes, bytes]:
     """An embedded model and the renderer."""
-    return _engine.exported("tiny-supervised", 64)
+    return _engine.exported(qk.load(NAME))
 
 
 def test_an_embedded_model_answers_as_onnxruntime_does_and_few_bytes_bring_it(
@@ -366,7 +367,7 @@ def test_a_file_that_carries_everything_needs_no_server(browser, tmp_path, parts
         'import { startEngine } from "./engine.js";', ""
     )
     script += "\nfunction render({ model }) { window.files = model.get('files'); }"
-    values = {"files": _engine.carried("small", 64)}
+    values = {"files": _engine.carried(**_engine.facts(qk.load(NAME)))}
     path = tmp_path / "all.html"
     path.write_text(_page.page("all", "", "", script, values))
     assert path.stat().st_size <= 25e6

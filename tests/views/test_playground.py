@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import PIL.Image
 import pytest
 import torch
 
 import qkutils as qk
 from qkutils import gauge, models, passes, views, world
+from qkutils.graph import ModeNetwork
 from qkutils.views import _engine, _page, _playground
 from qkutils.views._base import StateError
 
@@ -349,6 +351,63 @@ def test_outputs_have_names_only_where_the_training_is_known(outputs, make_vit):
     assert question["choices"] == [str(number) for number in range(outputs)]
 
 
+@pytest.mark.parametrize("img_size", [56, (40, 40)])
+def test_it_begins_with_the_patch_in_the_middle(img_size, make_vit):
+    net = make_vit(img_size=img_size)
+    rows, columns = qk.load(net).grid
+    middle = (rows // 2) * (columns + 1)
+    assert rows % 2 == 1 and views.playground(net).state["patch"] == middle
+    picture = torch.zeros(3, *qk.load(net).image_size)
+    assert views.one_image(net, picture).state["patch"] == middle
+
+
+def test_scenes_are_as_large_as_the_model_takes_them(monkeypatch):
+    large = qk.load(NAME, image_size=128)
+    shown = views.playground(large, tasks=TASKS)
+    image = world.render(world.draw(3, 4, 5), 128).image
+    found = unpacked(shown.respond({"photo": None, "scene": scene(4), "off": NOTHING}))
+    assert np.array_equal(found["image"], image[0])
+    with torch.inference_mode():
+        close(found["answer"], large.net(taken(large, image))[0])
+    monkeypatch.setattr(_engine, "_MADE", {})
+    monkeypatch.setattr(_engine, "export", lambda _, path, **__: path.write_bytes(b""))
+    _, renderer = _engine.exported(large)
+    session = onnxruntime.InferenceSession(renderer, providers=["CPUExecutionProvider"])
+    assert session.get_outputs()[0].shape == [1, 3, 128, 128]
+
+
+def test_a_network_may_be_on_another_device(small):
+    network = ModeNetwork(small).to("meta")
+    found = _playground.run(network, torch.zeros(1, 3, *small.image_size), NOTHING)
+    assert {each.device.type for each in found.values()} == {"meta"}
+
+
+def test_a_page_runs_the_model_that_the_view_shows(make_vit, tmp_path, parts):
+    net = make_vit(2, embed_dim=16, num_heads=2)
+    shown = views.playground(net)
+    text = shown.to_html(tmp_path / "page.html").read_text()
+    (written,) = re.findall(r"revived\((.*)\)\);\n", text)
+    content = base64.b64decode(json.loads(json.loads(written))["files"]["graph"]["text"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    given = {"image": image} | shown.network.all_on()
+    answer = session.run(["answer"], {name: each.numpy() for name, each in given.items()})[0]
+    with torch.inference_mode():
+        close(answer, net(taken(shown.model, image)), 1e-2)
+        net.head.bias[0] += 1
+    with pytest.raises(ValueError, match="VisionTransformer"):
+        shown.to_html(tmp_path / "other.html")
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_a_name_that_gives_another_model_is_refused(parts):
+    changed = qk.load(NAME)
+    with torch.no_grad():
+        changed.net.head.bias[0] += 1
+    with pytest.raises(ValueError, match=NAME):
+        _engine.files(**views.playground(changed).data["engine"])
+
+
 def test_modes_that_answer_to_eyes_do(view, model):
     """Counted pair by pair, of a part of the patches."""
     assert view.data["eyes"] and set(map(len, view.data["eyes"])) == {3}
@@ -423,10 +482,10 @@ def put(folder: Path, view: Any, parts: dict[str, tuple[str, bytes]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def parts(skip_or_fail):
+def parts(view, skip_or_fail):
     """All files of an engine with the embedded model."""
     try:
-        return _engine.files(NAME, 64)
+        return _engine.files(**view.data["engine"])
     except FileNotFoundError as error:
         return skip_or_fail(str(error))
 
@@ -465,6 +524,12 @@ class Reader:
     def settle(self) -> None:
         """Wait until what is shown is what was asked for."""
         self.page.evaluate("settled()")
+
+    def kill(self) -> None:
+        """End the worker by an error."""
+        (worker,) = self.page.workers
+        worker.evaluate("void setTimeout(() => { throw new Error('gone'); })")
+        self.page.wait_for_selector(".qk-starter:not([hidden])")
 
     def state(self) -> dict[str, Any]:
         return self.page.evaluate("seen.view.state")
@@ -559,6 +624,9 @@ def test_a_photograph_in_the_page_is_that_of_the_library(
         agrees(found, Oracle(small).see(image, NOTHING), 6)
         assert fault.is_hidden() and not page.faults
         assert all(url.startswith((own.address, "blob:")) for url in page.asked)
+        page.kill()
+        page.start()
+        assert chooser.count() == 1
 
 
 # ---- what a reader does ------------------------------------------------------------------------
@@ -581,6 +649,8 @@ def test_before_the_start_there_is_a_picture_and_nothing_was_asked_for(reader, s
     assert page.page.get_by_role("button", name="undo").is_disabled()
     state = page.state()
     page.page.locator(".qk-handle").first.click(force=True)
+    for key in ("ArrowDown", "Delete"):
+        page.page.keyboard.press(key)
     page.page.get_by_label("layer", exact=True).press("Home")
     assert page.state() == state | {"layer": 0}  # what is there can be looked at; no object moves
     page.start()
@@ -706,6 +776,85 @@ def test_an_object_changes_and_others_come(started):
     button("button", name="reset").click()
     page.settle()
     assert page.state()["scene"] == first and is_shown(page) and not page.faults
+
+
+def test_only_changes_can_be_undone_and_each_at_once(started):
+    page, first = started, started.state()["scene"]
+    undo, label = page.page.get_by_role("button", name="undo"), page.page.get_by_label
+    slot = next(one["slot"] for one in first["objects"] if one["odd"])
+    handle(page, slot).click(force=True)
+    page.page.evaluate("seen.view.redraw()")
+    assert page.state()["chosen"] == slot and undo.is_disabled()
+    page.page.locator(".qk-scene svg").click(position={"x": 1, "y": 1})
+    for key in ("ArrowDown", "Delete"):
+        page.page.keyboard.press(key)
+    assert page.state()["scene"] == first and undo.is_disabled()
+
+    size, turn = (label(name, exact=True) for name in ("size", "turn"))
+    turn.press("End")
+    size.press("Home")
+    box = size.bounding_box()
+    page.page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
+    page.page.mouse.down()  # on the slider's own place, so that nothing changes
+    page.page.mouse.up()
+    assert objects(page)[slot]["radius"] == 0.2
+    drag(page, size, (box["width"] / 3, 0))
+    assert objects(page)[slot]["radius"] > 0.35
+    radii = []
+    for _ in range(3):
+        undo.click()
+        radii.append((objects(page)[slot]["radius"], objects(page)[slot]["angle"]))
+    [odd] = [one for one in first["objects"] if one["odd"]]
+    assert radii[0] == (0.2, pytest.approx(3.14))
+    assert radii[1] == (odd["radius"], pytest.approx(3.14))
+    assert page.state()["scene"] == first and undo.is_disabled()
+    page.settle()
+    assert is_shown(page) and not page.faults
+
+
+def test_a_model_that_stopped_is_started_again(started):
+    page, label = started, started.page.get_by_label
+    page.page.locator(".qk-handle").first.focus()
+    page.kill()
+    assert page.page.locator(".qk-error").is_visible()
+    assert not page.page.locator(".qk-live").count()
+    before = page.state()["scene"]
+    page.page.keyboard.press("ArrowDown")
+    assert page.state()["scene"] == before and label("size", exact=True).is_disabled()
+    label("layer", exact=True).press("Home")
+    page.page.get_by_role("button", name="this head", exact=True).click()
+    page.start()
+    assert page.state()["off"]["heads"] == [[0, 1]]
+    page.page.get_by_role("button", name="new background").click()
+    page.settle()
+    assert is_shown(page) and page.page.locator(".qk-error").is_hidden() and not page.faults
+
+
+# A kernel for the page: it is there, keeps what it is asked, and answers when it is told to.
+KERNEL = """
+() => {
+  const { model } = seen.view;
+  window.requests = [];
+  window.answer = (content) => model.set("answer", { id: requests.at(-1).id, ...content });
+  model.send = (sent) => requests.push(sent);
+  model.set("answer", { id: 1, found: {} });
+}"""
+
+
+def test_a_kernel_that_fails_is_asked_again(reader):
+    page = reader()
+    page.page.evaluate(KERNEL)
+    switch_off = "(head) => seen.view.set({ off: { modes: [], heads: [[0, head]], salience: [] } })"
+    for head in range(2):  # the latter takes the former's place while they wait
+        page.page.evaluate(switch_off, head)
+    assert page.page.evaluate("requests.length") == 1
+    page.page.evaluate("answer({ error: 'MemoryError: no room' })")
+    page.page.get_by_text("no room").wait_for()
+    asked = page.page.evaluate("requests")
+    assert [each["request"]["off"]["heads"] for each in asked] == [[], [[0, 1]]]
+    page.page.evaluate("answer({ error: 'KeyboardInterrupt: ' })")
+    page.page.evaluate(switch_off, 2)
+    assert page.page.evaluate("requests.length") == 3
 
 
 def singles(drawn):

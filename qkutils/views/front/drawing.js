@@ -72,6 +72,12 @@ export function paintMap(view, map, values, { low, high, colours, name }) {
   map.box.setAttribute("aria-label", name);
 }
 
+// Paint a whole picture, pixel by pixel.
+export function paintPixels(canvas, pixels) {
+  Object.assign(canvas, { width: pixels.width, height: pixels.height });
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+}
+
 // Show a picture (an address) instead of, or below, painted values.
 export function showPicture(map, address, name) {
   if (!map.under) {

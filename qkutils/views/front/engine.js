@@ -6,8 +6,8 @@ const FROM_FILE =
 
 // The model's answers. Of requests of a kind that wait, only the latest is kept; the others get null.
 class Engine {
-  constructor({ port, end }, heard) {
-    Object.assign(this, { port, end, waiting: new Map(), current: null, closed: false });
+  constructor({ port, end }, heard, stopped) {
+    Object.assign(this, { port, end, stopped, waiting: new Map(), current: null, closed: false });
     port.onmessage = ({ data }) => (data.loaded === undefined ? this.settle(data) : heard(data));
     port.onerror = () => this.fail("The model has stopped; start it again.");
   }
@@ -58,6 +58,7 @@ class Engine {
   fail(message) {
     this.current?.reject(new Error(message));
     this.close();
+    this.stopped(message);
   }
 
   // Nothing that was asked for is answered any more.
@@ -71,14 +72,16 @@ class Engine {
 }
 
 // files: worker, runtime, wasm, graph and renderer, each with name and size, and an address or, in
-// a file that carries everything, its bytes as base64 text. progress(loaded, total) counts bytes.
-export async function startEngine(files, progress = () => {}) {
+// a file that carries everything, its bytes as base64 text. progress(loaded, total) counts bytes;
+// stopped(message) is told where the engine ends by itself.
+export async function startEngine(files, progress = () => {}, stopped = () => {}) {
   const { worker, ...parts } = files;
   if (worker.text === undefined && location.protocol === "file:") throw new Error(FROM_FILE);
   const total = Object.values(parts).reduce((sum, { size }) => sum + size, 0);
   const given = {};
   for (const [part, file] of Object.entries(parts)) given[part] = reachable(file);
-  const engine = new Engine(await connect(worker), ({ loaded }) => progress(loaded, total));
+  const heard = ({ loaded }) => progress(loaded, total);
+  const engine = new Engine(await connect(worker), heard, stopped);
   try {
     await engine.ask("start", given);
   } catch (error) {

@@ -136,23 +136,24 @@ export class Frame {
     URL.revokeObjectURL(address);
   }
 
-  // Ask Python for what the data do not hold, and take what it found; never on a static page.
-  ask(request, take) {
+  // Ask Python for what the data do not hold, and take what it found, or fail with a message; never
+  // on a static page.
+  ask(request, take, fail = (message) => this.complain(message)) {
     if (this.closed) return;
     const id = ++this.asked;
     this.root.setAttribute("aria-busy", request.hello ? "false" : "true");
-    this.waiting.set(id, take);
+    this.waiting.set(id, { take, fail });
     this.model.send({ id, request });
   }
 
   answered() {
     const answer = this.model.get("answer");
-    const take = this.waiting.get(answer.id);
-    if (!take) return;
+    const asker = this.waiting.get(answer.id);
+    if (!asker) return;
     this.waiting.delete(answer.id);
     this.root.setAttribute("aria-busy", "false");
-    if (answer.error) this.complain(answer.error);
-    else this.guard(() => take(answer.found));
+    if (answer.error) asker.fail(answer.error);
+    else this.guard(() => asker.take(answer.found));
   }
 
   origin() {

@@ -2,7 +2,7 @@
 
 import { addRange, addSelect, addSteps } from "./controls.js";
 import { element } from "./dom.js";
-import { addBar, addGrid, framePatch, paintMap } from "./drawing.js";
+import { addBar, addGrid, framePatch, paintMap, paintPixels } from "./drawing.js";
 import { startEngine } from "./engine.js";
 import { Frame } from "./frame.js";
 import { largest, unpack, upTo } from "./math/arrays.js";
@@ -50,15 +50,24 @@ function render(context) {
     shown.now = chosen(view, shown, state);
     for (const each of sections) each.draw(state, shown.now);
   };
-  const live = (engine) => {
+  const use = (engine) => {
     shown.engine = engine;
-    starter.hidden = true;
-    view.root.classList.add("qk-live");
-    input.live();
+    shown.seen = "";
+    starter.hidden = Boolean(engine);
+    view.root.classList.toggle("qk-live", Boolean(engine));
     view.redraw();
   };
-  shown.live = live;
-  const end = view.begin(draw, () => live(kernelEngine(view)));
+  let begun = false;
+  shown.live = (engine) => {
+    if (!begun) input.live();
+    begun = true;
+    use(engine);
+  };
+  shown.stopped = (message) => {
+    use(null);
+    view.complain(message);
+  };
+  const end = view.begin(draw, () => shown.live(kernelEngine(view)));
   return () => {
     shown.engine?.close();
     end();
@@ -96,12 +105,13 @@ function addStarter(view, shown) {
     button.hidden = true;
     said.textContent = "The model runs where there is a kernel, and on the book’s page.";
   }
+  const progress = (loaded, total) => (loading.value = loaded / total);
   button.addEventListener("click", async () => {
     button.disabled = true;
     loading.hidden = false;
     view.fault.hidden = true;
     try {
-      shown.live(await startEngine(files, (loaded, total) => (loading.value = loaded / total)));
+      shown.live(await startEngine(files, progress, shown.stopped));
     } catch (error) {
       view.complain(error.message);
     }
@@ -116,18 +126,20 @@ function kernelEngine(view) {
   let [busy, waiting] = [false, null];
   const next = () => {
     if (busy || !waiting) return;
-    const { request, resolve } = waiting;
+    const { request, resolve, reject } = waiting;
     [busy, waiting] = [true, null];
-    view.ask(request, (found) => {
+    const free = (settle) => (given) => {
       busy = false;
-      resolve(found);
+      settle(given);
       next();
-    });
+    };
+    const fail = (message) => reject(new Error(message));
+    view.ask(request, free(resolve), free(fail));
   };
   const see = (_, request) => {
     waiting?.resolve(null);
-    return new Promise((resolve) => {
-      waiting = { request, resolve };
+    return new Promise((resolve, reject) => {
+      waiting = { request, resolve, reject };
       next();
     });
   };
@@ -221,11 +233,6 @@ function inText(bytes) {
   let text = "";
   for (const byte of bytes) text += String.fromCharCode(byte);
   return btoa(text);
-}
-
-function paintPixels(canvas, pixels) {
-  Object.assign(canvas, { width: pixels.width, height: pixels.height });
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
 // ---- the answer --------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 // The editor of a drawn scene: objects are dragged, or moved by keys; undo, reset, chance, a link.
 
 import { element, shape } from "./dom.js";
+import { paintPixels } from "./drawing.js";
 import { upTo } from "./math/arrays.js";
 import {
   HALF,
+  LARGEST,
+  SMALLEST,
   centreOf,
   changed,
   inside,
@@ -21,7 +24,7 @@ const HASH = "#scene=";
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const MOST_UNDONE = 200;
 
-// Returns what draws the scene, and what is done when the model runs.
+// Returns what draws the scene, and what is done when the model runs for the first time.
 export function sceneEditor(view, shown, addPart, pixelsOf) {
   const part = addPart("A scene of your own", "qk-input");
   const { world } = view.data;
@@ -56,8 +59,8 @@ export function sceneEditor(view, shown, addPart, pixelsOf) {
   const hint = "Drag an object. Or choose one with Tab and move it with the arrow keys.";
   const figure = element("figure", { class: "qk-panel" }, box, element("figcaption", {}, hint));
   view.stage.append(figure);
-  const drag = dragging(view, edit, marks);
-  const bars = toolbars(view, edit, past);
+  const drawObjects = dragging(view, shown, edit, marks);
+  const drawBars = toolbars(view, shown, edit, past);
   part.addEventListener("keydown", (event) => {
     if (event.key === "z" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
@@ -71,17 +74,11 @@ export function sceneEditor(view, shown, addPart, pixelsOf) {
       element("p", { class: "qk-note" }, "The link’s scene is shown when the model runs."),
     );
   const draw = (state) => {
-    if (shown.run) {
-      const pixels = pixelsOf(shown.run);
-      Object.assign(canvas, { width: pixels.width, height: pixels.height });
-      canvas.getContext("2d").putImageData(pixels, 0, 0);
-    }
-    drag.draw(state);
-    bars.draw(state);
+    if (shown.run) paintPixels(canvas, pixelsOf(shown.run));
+    drawObjects(state);
+    drawBars();
   };
   const live = () => {
-    bars.live();
-    drag.live();
     if (linked) edit.set(linked, { chosen: null });
     figure.querySelector(".qk-note")?.remove();
   };
@@ -96,10 +93,9 @@ function nameOf(world, { kind, colour, texture, odd }) {
 }
 
 // A handle for every object in the picture; returns what draws them.
-function dragging(view, edit, marks) {
+function dragging(view, shown, edit, marks) {
   const { world } = view.data;
   let held = null; // while a pointer moves an object
-  let alive = false;
   const at = ({ clientX, clientY }) => {
     const { left, top, width, height } = marks.getBoundingClientRect();
     return [((clientX - left) / width) * 64 - HALF, ((clientY - top) / height) * 64 - HALF];
@@ -111,44 +107,50 @@ function dragging(view, edit, marks) {
     return there;
   };
   marks.addEventListener("pointerdown", (event) => {
-    const slot = Number(event.target.closest("[data-slot]")?.dataset.slot ?? NaN);
-    if (!alive || Number.isNaN(slot)) return;
+    const slot = slotOf(view, shown, event);
+    if (slot === null) return;
     event.preventDefault();
     marks.setPointerCapture(event.pointerId);
     const centre = centreOf(view.state.scene, edit.lattice, objectAt(view.state.scene, slot));
-    held = { slot, by: at(event).map((value, n) => value - centre[n]) };
+    held = { slot, by: at(event).map((value, n) => value - centre[n]), whole: true };
     view.set({ chosen: slot });
-    edit.remember();
     marks.querySelector(`[data-slot="${slot}"]`)?.focus();
   });
   marks.addEventListener("pointermove", (event) => {
-    if (held)
-      held.slot = follow(
-        held.slot,
-        at(event).map((v, n) => v - held.by[n]),
-        false,
-      );
+    if (!held) return;
+    const point = at(event).map((value, n) => value - held.by[n]);
+    held.slot = follow(held.slot, point, held.whole);
+    held.whole = false; // one undo takes the whole drag back
   });
   for (const name of ["pointerup", "pointercancel"])
     marks.addEventListener(name, () => (held = null));
-  marks.addEventListener("keydown", (event) => keyed(view, edit, follow, event));
-  marks.addEventListener("focusin", ({ target }) => {
-    const slot = Number(target.dataset.slot);
-    if (alive && !held && slot !== view.state.chosen) view.set({ chosen: slot });
+  marks.addEventListener("keydown", (event) => {
+    const slot = slotOf(view, shown, event);
+    if (slot !== null) keyed(view, edit, follow, slot, event);
   });
-  const draw = ({ scene, chosen }) => {
+  marks.addEventListener("focusin", (event) => {
+    const slot = slotOf(view, shown, event);
+    if (slot !== null && !held && slot !== view.state.chosen) view.set({ chosen: slot });
+  });
+  return ({ scene, chosen }) => {
     const seen = scene.objects.filter((object) => inside(centreOf(scene, edit.lattice, object)));
     const handles = new Map([...marks.children].map((each) => [each.dataset.slot, each]));
     const focused = marks.contains(document.activeElement);
     const kept = seen.map((object) => handleOf(handles, world, scene, edit, object, chosen));
-    for (const each of kept) each.setAttribute("tabindex", alive ? 0 : -1);
+    for (const each of kept) each.setAttribute("tabindex", shown.engine ? 0 : -1);
     if (kept.length !== marks.children.length || kept.some((each, n) => each !== marks.children[n]))
       marks.replaceChildren(...kept);
     // a reader at the keyboard stays among the objects, also when theirs is gone
     if (focused)
       (marks.querySelector(`[data-slot="${chosen}"]`) ?? marks.firstElementChild)?.focus();
   };
-  return { draw, live: () => (alive = true) };
+}
+
+// The slot of the object whose handle an event is about; null where it is about none, or where no
+// model would follow.
+function slotOf(view, shown, { target }) {
+  const object = objectAt(view.state.scene, Number(target.dataset.slot));
+  return shown.engine && object ? object.slot : null;
 }
 
 function handleOf(handles, world, scene, edit, object, chosen) {
@@ -164,8 +166,7 @@ function handleOf(handles, world, scene, edit, object, chosen) {
   return made;
 }
 
-function keyed(view, edit, follow, event) {
-  const slot = Number(event.target.dataset.slot);
+function keyed(view, edit, follow, slot, event) {
   const { scene } = view.state;
   const step = STEPS[event.key];
   if (step) {
@@ -186,8 +187,8 @@ function keyed(view, edit, follow, event) {
 
 // ---- toolbars ----------------------------------------------------------------------------------
 
-// Buttons for the scene, and controls of the chosen object.
-function toolbars(view, edit, past) {
+// Buttons for the scene, and controls of the chosen object; returns what draws them.
+function toolbars(view, shown, edit, past) {
   const { world } = view.data;
   const scene = () => view.state.scene;
   const button = (text, act) => {
@@ -220,7 +221,7 @@ function toolbars(view, edit, past) {
     button("reset", edit.reset),
     button("copy a link", link),
   ];
-  const own = ownControls(view, edit, button);
+  const own = ownControls(view, shown, edit, button);
   view.stage.append(
     element(
       "div",
@@ -229,23 +230,19 @@ function toolbars(view, edit, past) {
       own.row,
     ),
   );
-  let alive = false;
-  const draw = (state) => {
-    undo.disabled = !alive || !past.length;
-    own.draw(state, alive);
+  return () => {
+    for (const each of always) each.disabled = !shown.engine;
+    undo.disabled = !shown.engine || !past.length;
+    own.draw();
   };
-  const live = () => {
-    alive = true;
-    for (const each of always) each.disabled = false;
-  };
-  return { draw, live };
 }
 
 // What the chosen object looks like.
-function ownControls(view, edit, button) {
+function ownControls(view, shown, edit, button) {
   const { world } = view.data;
   const chosen = () => objectAt(view.state.scene, view.state.chosen);
-  const change = (values) => edit.set(changed(view.state.scene, view.state.chosen, values));
+  const change = (values, whole = true) =>
+    edit.set(changed(view.state.scene, view.state.chosen, values), { whole });
   const labelled = (text, control) => {
     control.setAttribute("aria-label", text);
     return element("label", { class: "qk-control" }, element("span", {}, text), control);
@@ -261,16 +258,16 @@ function ownControls(view, edit, button) {
     return { place: labelled(name, control), show };
   });
   const sliders = [
-    ["size", "radius", { min: 0.2, max: 0.46, step: 0.01 }],
+    ["size", "radius", { min: SMALLEST, max: LARGEST, step: 0.01 }],
     ["turn", "angle", { min: -3.14, max: 3.14, step: 0.01 }],
   ].map(([text, name, limits]) => {
     const control = element("input", { type: "range", ...limits });
-    control.addEventListener("pointerdown", edit.remember);
-    control.addEventListener("input", () =>
-      edit.set(changed(view.state.scene, view.state.chosen, { [name]: control.valueAsNumber }), {
-        whole: false,
-      }),
-    );
+    let sliding = false; // from the first `input` to the `change` that ends it: one undo
+    control.addEventListener("input", () => {
+      change({ [name]: control.valueAsNumber }, !sliding);
+      sliding = true;
+    });
+    control.addEventListener("change", () => (sliding = false));
     const show = (object) => (control.value = object[name]);
     return { place: labelled(text, control), show };
   });
@@ -291,9 +288,9 @@ function ownControls(view, edit, button) {
     element("legend", {}, "the chosen object"),
     ...own,
   );
-  const draw = (state, alive) => {
+  const draw = () => {
     const object = chosen();
-    row.disabled = !alive || !object;
+    row.disabled = !shown.engine || !object;
     if (!object) return;
     for (const { show } of all) show(object);
     odd.checked = object.odd;

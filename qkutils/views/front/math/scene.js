@@ -4,8 +4,8 @@ import { part, unpack, upTo } from "./arrays.js";
 
 const PLACE = { pitch: 1, tilt: 1, shift: 2, background: 20 }; // numbers of a scene as a whole
 export const HALF = 32; // pixels from the picture's centre to its edge
-const SMALLEST = 0.2; // radius of an object, in units of the pitch
-const LARGEST = 0.46;
+export const SMALLEST = 0.2; // radius of an object, in units of the pitch
+export const LARGEST = 0.46;
 
 function turned([x, y], angle) {
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
