@@ -3,9 +3,12 @@
 import gc
 import os
 import shutil
+import socket
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import page_links
@@ -32,15 +35,30 @@ def require_vendor(app: Any) -> None:
         raise ExtensionError("book/assets/vendor is empty: run book/_tools/vendor_web.py first")
 
 
+def start_node(cls: Any, rundir: Path, timeout: float) -> tuple[Popen, socket.socket]:
+    """Start node, and wait until it listens.
+
+    As KaTeXServer does, which stops where node has made its socket and does not listen yet, and
+    leaves node running: who waits for the end of all that a build started would wait for ever.
+    """
+    path, end = rundir / "katex.sock", time.monotonic() + timeout
+    process = Popen(cls.build_command(socket=path), stdin=PIPE, stdout=PIPE, cwd=rundir)
+    connection = socket.socket(socket.AF_UNIX)
+    while time.monotonic() < end and process.poll() is None:
+        with suppress(FileNotFoundError, ConnectionRefusedError):
+            connection.connect(str(path))
+            return process, connection
+        time.sleep(0.01)
+    process.kill()
+    raise ExtensionError("node does not answer, which sets the mathematics")
+
+
 def start_katex(app: Any) -> None:
-    """Start what sets mathematics, node; on a busy machine it can be found before it listens."""
+    """Start what sets mathematics, node."""
     katex.NODEJS_BINARY = shutil.which("node") or str(Path(sys.executable).with_name("node"))
     katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60  # seconds
-    for _ in range(100):
-        with suppress(ConnectionRefusedError):
-            katex.KaTeXServer.get()
-            return
-    raise ExtensionError("node does not answer, which sets the mathematics")
+    katex.KaTeXServer.start_server_process = classmethod(start_node)
+    katex.KaTeXServer.get()
 
 
 def plain_citations(
