@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+import subprocess
 import sys
 import zipfile
 from itertools import zip_longest
@@ -508,6 +509,14 @@ def test_copies_that_somebody_changed_are_kept(tmp_path: Path) -> None:
     (folder / "a").rename(folder / "mine")
     handout.copies({"a": b"2"}, folder)
     assert (folder / "a").read_bytes() == b"2" and (folder / "mine").read_bytes() == b"mine"
+
+
+def test_where_notebooks_cannot_be_written_one_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, editions.__file__, "lab", str(tmp_path / "file" / "lab")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and str(tmp_path / "file") in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_file_that_was_there_before_is_kept(tmp_path: Path) -> None:
