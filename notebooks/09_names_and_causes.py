@@ -1386,8 +1386,7 @@ ledger.Rows(rows)
 #   random directions.
 # - Before a softmax, equal variance is not equal size. Modes that carry most move the outputs {glue:text}`gap_at_equal`
 #   times as far as random directions of equal variance over keys. At equal attended variance it is
-#   {glue:text}`gap_at_seen` times. Weighted by attention, the variance of a mode that carries
-#   most is {glue:text}`looked_mode:.2f` of the plain one. For random directions it is {glue:text}`looked_random:.2f`.
+#   {glue:text}`gap_at_seen` times.
 # - A distance from the other objects tells the role better than one direction does. But training adds more to
 #   the direction ({glue:text}`one_learned`) than to the distance ({glue:text}`role_learned`).
 #
