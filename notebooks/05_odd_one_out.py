@@ -1105,9 +1105,9 @@ rows += [
     ),
 ]
 rows += [
-    on_family(f"{prefers}: {part} layers.", judged[part][o], 1, o, **after)
-    for o in ("supervised", "simmim")
-    for part in ("early", "late")
+    on_family(f"{prefers}: {depth} layers.", judged[depth][goal], 1, goal, **after)
+    for goal in ("supervised", "simmim")
+    for depth in ("early", "late")
 ]
 
 # %% tags=["hide-input"]
