@@ -748,9 +748,9 @@ for one in first["objects"]:
     for colour, colour_name in enumerate(qk.world.COLOURS):
         new = one | {"colour": colour}
         objects = [new if each is one else each for each in first["objects"]]
-        row, shares = looked_at(first | {"objects": objects})
-        near, apart_by = float(far(row, before_row)), float(far(shares, before))
-        recoloured.append((near, apart_by, colour_name, shares))
+        row, portion = looked_at(first | {"objects": objects})
+        near, apart_by = float(far(row, before_row)), float(far(portion, before))
+        recoloured.append((near, apart_by, colour_name, portion))
 near_enough = [each for each in recoloured if each[0] <= limits["alike"]]
 of_twins = [each for each in near_enough if each[1] >= limits["unlike"]]
 near, apart_by, colour_name, after = min(of_twins, key=lambda each: each[0])
@@ -888,7 +888,8 @@ check.random_basis(random_basis)
 #
 # Go back to the view of the real photograph. Choose layer 1, head 2, and leave the framed patch and key salience as they
 # are. Move *add up the first* from 0 upwards. At which number of modes is *attention elsewhere* below 0.10 for the
-# first time? Read it for the framed patch, and for the mean over all patches. Then order by σ, and read both again.
+# first time? The line gives two numbers, for the framed patch and for the mean over all patches, with the same modes in
+# the same order. Read both. Then order by σ, and read both again.
 
 # %% tags=["exercise"]
 # two numbers: for the framed patch, and for the mean over all patches
@@ -945,15 +946,15 @@ def order(logit, salience):
 
 # %% tags=["check"]
 check.order(order)
-far = []
+several = []
 for patch in range(0, model.grid[0] * model.grid[1], 8):
     found = qk.studies.one_image(model, image, *picks[0], query_patch=patch)
     mine = order(torch.tensor(found.logit.values), torch.tensor(found.salience.values))
     ways = {"your order": [int(n) for n in mine], "by contribution": range(len(mine))}
     maps = {which: qk.studies.build_up(found.isel(mode=ways[which])) for which in ways}
     lost = [float(abs(each[3] - each[-1]).sum()) / 2 for each in maps.values()]
-    far.append(dict(zip(ways, lost, strict=True)))
-pd.DataFrame(far).mean().round(3)
+    several.append(dict(zip(ways, lost, strict=True)))
+pd.DataFrame(several).mean().round(3)
 
 # %% [markdown]
 # :::{dropdown} Hint 1

@@ -67,7 +67,7 @@ _ = fig.legend(
 )
 
 # %% [markdown]
-# {numref}`fig-all-claims` counts the verdicts of all chapters. The next section says what the four verdicts mean.
+# {numref}`fig-all-claims` counts the verdicts of all chapters. The next section says what the verdicts mean.
 #
 # **Where we stand.** Every chapter wrote its verdicts into one {term}`ledger`. Nobody has yet looked at all of
 # them at once, and asked what they say together.
@@ -91,11 +91,11 @@ _ = fig.legend(
 #
 # | the 95 % interval … | verdict |
 # |---|---|
+# | … does not exist, or rests on fewer than 20 images of the data that the claim is about | *not run here* |
 # | … lies inside the margin, on both sides | *none larger than* the margin |
 # | … lies outside zero, in the direction of the claim | *holds* |
 # | … lies outside zero, in the other direction | *contradicted* |
 # | … does none of this | *cannot be told* |
-# | … does not exist, or rests on fewer than 20 images of the data that the claim is about | *not run here* |
 #
 # Two of these verdicts look alike and are not. *None larger than* is knowledge: the effect is small. *Cannot be
 # told* is ignorance: the effect may be large, and we would not see it.
@@ -287,8 +287,8 @@ tell(
 # with labels: {glue:text}`level` over all layers. Fine-tuning with labels teaches the task, and leaves the cosines
 # where they were. The paper could not see this: its 16 models differ in everything at once.
 #
-# **Much of what looks like objects is geometry.** The same-object probability lies {glue:text}`both` above its two
-# nulls. It follows the weighted cosine with r = {glue:text}`follows`, and over both nulls with
+# **Much of what looks like objects is geometry.** The same-object probability differs from its two nulls by
+# {glue:text}`both`. It follows the weighted cosine with r = {glue:text}`follows`, and over both nulls with
 # r = {glue:text}`follows_both`. In photographs, an excess of grouping does remain: {glue:text}`near` in the early
 # layers of DeiT-tiny. It stays below what colour alone could give (best layer of all models minus colour:
 # {glue:text}`colour`).

@@ -23,7 +23,7 @@ CASES = {
         "Ask for the margin first: an interval may exclude zero and still lie inside the margin.",
     ),
     "holds": (
-        [(0.2, 0.4, 1), (0.05, 0.3, 1), (-0.4, -0.2, -1), (-0.3, -0.05, -1)],
+        [(0.2, 0.4, 1), (0.05, 0.3, 1), (0.02, 0.18, 1), (0.4, 0.45, 1), (-0.4, -0.2, -1)],
         "The whole interval lies on one side of zero. Is it the side that the claim names?",
     ),
     "contradicted": (
