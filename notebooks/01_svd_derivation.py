@@ -227,7 +227,8 @@ tell(rank=int(torch.linalg.matrix_rank(M)))
 # :class: tip
 # Take any invertible matrix $A$. Change the head to $W_q \leftarrow A^\top W_q$ and
 # $W_k \leftarrow A^{-1} W_k$. Which of these five change: the queries, the scores, the matrix $M$, the
-# singular values of $M$, the singular values of $W_q W_k^\top$?
+# singular values of $M$, the singular values of $W_q W_k^\top$? (Singular values say how strongly a matrix
+# stretches. The next section builds them; for now, guess.)
 # :::
 
 # %%

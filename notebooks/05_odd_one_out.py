@@ -805,7 +805,7 @@ tell(colour_says=says(colour=(look["colour"] + 3) % len(qk.world.COLOURS)))
 # *Easy, 15 minutes. Trains: prefix tokens, and what a share is a share of.*
 #
 # The shares `by_hand` contain the asking patch. The excess leaves it out. Write the function that leaves it
-# out, for one head. Prefix tokens are left out, too, and the three shares sum to 1. (The check also uses
+# out, for one head. It gets torch tensors. Prefix tokens are left out, too, and the three shares sum to 1. (The check also uses
 # `attention` and `prefix`. They are made in a folded cell of *From a map to a share*, as are `target` and `patch`.)
 
 
@@ -859,7 +859,7 @@ on_target_now = {"with the asking patch": totals[0], "without": without_itself[0
 #
 # A blind head looks nearby, whatever is in the picture. Its attention falls as $e^{-d^2 / (2 r^2)}$, with $d$
 # the distance from the asking patch and $r$ its reach, both in patches. The asking patch gets nothing, and the
-# map sums to 1. Predict first: is this head's *excess* on its own object above zero, zero, or below zero? Then
+# map sums to 1. Predict first (a tick will only say that you made a prediction): is this head's *excess* on its own object above zero, zero, or below zero? Then
 # build the head.
 
 # %% tags=["exercise"]
