@@ -604,7 +604,8 @@ def test_pickled_objects_are_named(state, saved):
             extra = {key: extras[key]}
             path = saved({"model": state} | extra, _use_new_zipfile_serialization=new)
             refused(path, name, "safetensors", num_heads=2)
-    names = ("pathlib.PosixPath", "numpy.ndarray", "collections.defaultdict")
+    path = f"{type(extras['a']).__module__}.PosixPath"  # Python 3.13 has moved it
+    names = (path, "numpy.ndarray", "collections.defaultdict")
     refused(saved({"model": state} | extras), *names, num_heads=2)  # all at once
 
 
