@@ -113,7 +113,7 @@ _ = fig.colorbar(dots, ax=ax, label="carried share")
 #   all scenes, so we shift them round the grid instead.) This null asks: does the direction tell anything?
 # - *Random directions.* We name random directions of the same layer's tokens in the same way. This null
 #   asks: does the name belong to the mode? There are two sorts. *Any* directions point anywhere. *Leaning*
-#   directions are random sums of tokens. So they lean to where tokens vary much.
+#   directions are random sums of tokens. They mostly point along what differs between tokens.
 #
 # Many tests give many false alarms. So we correct both tests: among the names that pass, at most 5 % are
 # expected to be false ({term}`false discovery rate`).
@@ -219,7 +219,7 @@ _ = fig.legend(loc="outside upper center", ncols=3)
 #
 # **Which null is fair?** {numref}`fig-against-random`, folded above, draws all names over both nulls.
 # {glue:text}`under_any:.0%` of the names lie below the median of any directions. So modes resemble any directions.
-# {glue:text}`under_leaning:.0%` lie below the median of leaning ones. So modes do not lean to where tokens vary most.
+# {glue:text}`under_leaning:.0%` lie below the median of leaning ones. So modes do not point along what differs most.
 # Few or no names pass against either null, so we need not choose.
 #
 # So a name can pass the first null and still be true of most directions. The content lies in the *tokens*,
