@@ -994,7 +994,7 @@ check.split(split)
 
 # %% tags=["exercise"]
 def modes(w_q, w_k):
-    """u [mode, d_model], sigma [mode], v [mode, d_model]; the strongest mode first."""
+    """u [mode, d_model], sigma [mode], v [mode, d_model]: d_head modes, the strongest first."""
     interaction = w_q.T @ w_k
     squares, directions = torch.linalg.eigh(interaction.T @ interaction)  # solution
     sigma = squares.flip(0)[: len(w_q)].sqrt()  # solution

@@ -797,7 +797,9 @@ tell(
 #
 # Another patch of the same picture asks. Key salience gives each key the same number as before. Is its *share
 # of the logit* then the `"same"` or `"another"`? Write down your prediction. Then write the function that
-# gives the share of each part of a logit. Below the check, it is applied to head {glue:text}`kappa_at`.
+# gives the share of each part of a logit: over the keys, the covariance of the part with the whole logit, divided by
+# the variance of the whole. Below the check, it is applied to {glue:text}`kappa_at`, the head of *Explore: a map
+# grows*. (Its name, `kappa_at`, comes from a cell there.)
 
 # %% tags=["exercise"]
 # "same" or "another"
@@ -863,11 +865,12 @@ check.random_basis(random_basis)
 
 # %% [markdown]
 # :::{dropdown} Hint 1
-# `rng.normal(size=(count, count))` draws a square of normal numbers. `np.linalg.qr` makes a rotation of it.
+# Let each side take the root of the strengths: a row of `u` times $\sqrt{\sigma_n}$. Then turn the rows.
 # :::
 #
 # :::{dropdown} Hint 2
-# Let each side take the root of the strengths: a row of `u` times $\sqrt{\sigma_n}$. Then turn the rows.
+# `rng.normal(size=(count, count))` draws a square of normal numbers. `np.linalg.qr` makes a rotation of it. A rotation
+# times a matrix turns its rows.
 # :::
 #
 # :::{dropdown} What you should see

@@ -97,6 +97,9 @@ _ = fig.legend(
 # | … lies outside zero, in the other direction | *contradicted* |
 # | … does none of this | *cannot be told* |
 #
+# One claim names an exact number: the band of random directions, in chapter 3. It has no interval. The number is right,
+# or it is wrong.
+#
 # Two of these verdicts look alike and are not. *None larger than* is knowledge: the effect is small. *Cannot be
 # told* is ignorance: the effect may be large, and we would not see it.
 #
@@ -123,13 +126,14 @@ tell(
 
 # %% tags=["hide-input"]
 counted = counts.reindex([*ORDER, statistics.NOT_RUN], fill_value=0)[["paper", "ours"]]
+counted = counted[counted.any(axis="columns")]
 counted = counted.set_axis(["Pan et al.", "this book"], axis="columns")
 stacked(counted.rename_axis("verdict").reset_index())
 
 # %% [markdown]
 # The ledger holds {glue:text}`claims` claims from {glue:text}`chapters` chapters. The paper makes
 # {glue:text}`from_paper` of them. Of these, {glue:text}`paper_holds` hold, {glue:text}`paper_against` are
-# contradicted, {glue:text}`paper_small` are known to be small, and {glue:text}`paper_open` cannot be told.
+# contradicted, {glue:text}`paper_small` are *none larger than* their margin, and {glue:text}`paper_open` cannot be told.
 #
 # Claims about O3 and ADE20K were judged on other pictures: drawn scenes and CamVid. On the paper's own pictures
 # they were not run.
@@ -207,9 +211,10 @@ told = {
 stacked(pd.DataFrame(told).reset_index(drop=True))
 
 # %% [markdown]
-# {glue:text}`unknown` claims cannot be told. *Interval now* is the longer of the interval's two sides. An interval shrinks with the square root of the number of runs,
-# pictures or heads behind it. So an interval of half the width needs four times as much data. The column *times
-# the data* follows from this. Its median is {glue:text}`times_median:.1f`.
+# {glue:text}`unknown` claims cannot be told. *Interval now* is the longer of the interval's two sides. *Would tell* is
+# the side that would give another verdict, if the number itself stayed as it is. An interval shrinks with the square
+# root of the number of runs, pictures or heads behind it. So an interval of half the width needs four times as much
+# data. The column *times the data* follows from this. Its median is {glue:text}`times_median:.1f`.
 #
 # ## What the book found
 
@@ -279,8 +284,8 @@ tell(
 
 # %% [markdown]
 # **The decomposition is exact, and it is not the whole story.** Modes and key salience together rebuild attention.
-# What they miss is rounding: {glue:text}`rounding:.0e` of it. But without key salience, {glue:text}`kappa` of the attention of real models lands somewhere else. The
-# paper drops this term. In a small model six modes miss {glue:text}`six_small` of a head's attention, in DeiT-tiny
+# What they miss is rounding: {glue:text}`rounding:.0e` of it. But without key salience, {glue:text}`kappa` of the
+# attention of real models lands somewhere else. The paper drops this term. In a small model six modes miss {glue:text}`six_small` of a head's attention, in DeiT-tiny
 # {glue:text}`six_real`.
 #
 # **Where training began decides.** Trained to fill in hidden patches, a network has a higher weighted cosine than
@@ -362,12 +367,12 @@ check.judge(judge)
 # *Medium, 15 minutes, predict first. Trains: luck, and what an interval can miss.*
 #
 # Imagine a hundred claims about effects that do not exist. How many of them have a 95 % interval that excludes zero?
-# Write down your prediction. Then write a function that draws many estimates around an effect. Estimates scatter
+# Write down your prediction, a whole number. Then write a function that draws many estimates around an effect. Estimates scatter
 # normally; an interval reaches 1.96 standard errors to each side. The function returns the share of the estimates
 # whose interval excludes zero.
 
 # %% tags=["exercise"]
-# A number from 0 to 100
+# A whole number from 0 to 100
 prediction = 5  # solution
 
 
@@ -445,26 +450,27 @@ check.least_and_most(least, most)
 # :::
 
 # %% [markdown]
-# ### Exercise 11.4. Who survives among many?
+# ### Exercise 11.4. Not even one?
 #
-# *Hard, 20 minutes, in pairs. Trains: the false discovery rate.*
+# *Hard, 20 minutes, in pairs. Trains: what a correction promises.*
 #
 # A p value says how often luck alone gives a number as far from zero. Play first. One of you writes down ten p values
 # between 0 and 1. Some are luck, drawn evenly. Some are effects, whose p values are small. The other one names the
 # effects. Change roles. Alone, draw the lucky ones with `rng.random`, and mix in small ones.
 #
-# Then write the rule that bounds the {term}`false discovery rate`: the expected share of false findings among those
-# that pass. It is the rule of Exercise 5.3, now for the whole ledger. Sort the p values. Look for the *last* one that
-# is at most rate · n / count, where n is its place, counted from 1. This one survives, and so do all smaller ones.
-# Maybe nothing passes: then nothing survives.
+# The rule of Exercise 5.3 bounds the {term}`false discovery rate`: of the findings that pass, few are false. A stricter
+# rule bounds the chance that *even one* of them is false (Holm, 1979). Write this rule. Sort the p values. Compare
+# number $n$, counted from 1, with rate / (count − n + 1). Begin at the smallest, and go on while they pass. Stop at the
+# *first* one that is larger than its bound. This one falls, and so do all larger ones.
 
 
 # %% tags=["exercise"]
 def survivors(p, rate):
     """Whether each p value survives: an array of true and false."""
     ranked = np.sort(p)  # solution
-    passes = ranked <= rate * np.arange(1, len(p) + 1) / len(p)  # solution
-    return p <= ranked[passes].max(initial=-1)  # solution
+    passes = ranked <= rate / np.arange(len(p), 0, -1)  # solution
+    until = np.logical_and.accumulate(passes)  # solution
+    return p <= ranked[until].max(initial=-1)  # solution
 
 
 # %% tags=["check"]
@@ -472,9 +478,13 @@ check.survivors(survivors)
 tested = rows[np.isfinite(rows.low)]
 errors = (tested.high - tested.low) / 2 / 1.96
 p_values = 2 * stats.norm.sf(abs(tested.estimate) / errors)
-alone, together = p_values <= 0.05, survivors(p_values, 0.05)
-kept = {"rows with an interval": len(p_values), "p ≤ 0.05, each alone": alone.sum()}
-pd.Series(kept | {"survive together": together.sum()}, name="rows of the ledger")
+kept = {
+    "rows with an interval": len(p_values),
+    "p ≤ 0.05, each alone": np.sum(p_values <= 0.05),
+    "few are false": np.sum(stats.false_discovery_control(p_values) <= 0.05),
+    "not even one is false": np.sum(survivors(p_values, 0.05)),
+}
+pd.Series(kept, name="rows of the ledger")
 
 # %% [markdown]
 # :::{dropdown} Hint 1
@@ -482,19 +492,20 @@ pd.Series(kept | {"survive together": together.sum()}, name="rows of the ledger"
 # :::
 #
 # :::{dropdown} Hint 2
-# A p value may fail its own bound and survive: it is enough that a larger one passes.
+# A p value may pass its own bound and fall: it is enough that a smaller one fails.
 # :::
 #
 # :::{dropdown} What you should see
-# Three ticks. Then how many rows of the ledger pass alone, and how many survive together.
+# Four ticks. Then how many rows of the ledger pass alone, and how many survive each of the two promises.
 # :::
 
 # %% [markdown] tags=["solution"]
 # :::{dropdown} What it means
-# Most rows of the ledger lie far from zero. Their p values are far below every bound, so they survive. Only rows at the
-# edge are lost. This says that the
-# numbers are not zero. It does not say that they are large, or that the null was the right one. The p values
-# are rough, too: we took every interval for that of a normal distribution. And rows of one model are not independent.
+# A stronger promise keeps fewer rows. Still, most rows of the ledger survive both, since they lie far from zero. Only
+# rows at the edge are lost. Choose the promise by what an error costs. If one false finding ruins the argument, ask
+# that not even one is false. If you look for candidates, it is enough that few are. No rule says that the numbers are
+# large, or that the null was the right one. The p values are rough, too: we took every interval for that of a normal
+# distribution.
 # :::
 
 # %% [markdown]

@@ -3,8 +3,8 @@
 usage: slides.py HTML_FOLDER    writes HTML_FOLDER/slides/NN_name.html
 
 A section gives its heading with its first sentences and formulas, its open figures, its
-predictions, and each answer after its prediction.  A view is shown as its still picture, with a
-link to the page: at the width of a page, most views are higher than what a slide has room for.
+predictions, and each answer after its prediction.  A view lives on its slide, too, as large as the
+slide has room for; without scripts, its still picture stands there.
 """
 
 import copy
@@ -41,24 +41,38 @@ PAGE = """<!DOCTYPE html>
 </div></div>
 <script src="../_static/vendor/reveal/reveal.js"></script>
 <script>
-// A slide whose text is too long for it gets smaller letters.
+// A slide whose text is too long for it gets smaller letters; a view gets the room that is left.
 function fit() {{
   const slide = Reveal.getCurrentSlide();
-  let size = 28;
+  const view = slide.querySelector(".cell_output");
+  const full = () => slide.scrollHeight > 700 || slide.scrollWidth > 1280;
+  let size = 28, zoom = 1.5;
   do slide.style.fontSize = `${{size}}px`;
-  while (slide.scrollHeight > 700 && --size >= 17);
+  while (!view && full() && --size >= 17);
+  if (view) do view.style.zoom = zoom; while (full() && (zoom -= 0.05) > 0.4);
 }}
 Reveal.on("ready", fit);
 Reveal.on("slidechanged", fit);
 document.querySelector(".slides").addEventListener("load", fit, true);
+const mounted = new MutationObserver(fit);
+for (const place of document.querySelectorAll(".qk-mount")) {{
+  mounted.observe(place, {{ attributeFilter: ["aria-busy"] }});
+  // a view's keys move no slide; with Escape the slides have them again
+  place.addEventListener("keydown", (event) => {{
+    event.stopPropagation();
+    if (event.key === "Escape") document.activeElement.blur();
+  }});
+}}
 Reveal.initialize({{
   width: 1280, height: 720, margin: 0, center: false, hash: true, slideNumber: true,
   transition: "none",
 }});
 </script>
+<script src="../_static/views/mount.js"></script>
 </body>
 </html>
 """
+VIEW = '<div class="cell_output" data-prevent-swipe>{}{}</div>'
 
 
 def inner(part: Any) -> str:
@@ -174,7 +188,7 @@ def of_section(section: Any) -> list[str]:
         if part.name == "figure" and part.find("img"):
             made.append(title + figure(part))
         elif "qk-mount" in part.get("class", ()):
-            made.append(title + inner(part.find_previous("img")))
+            made.append(title + VIEW.format(inner(part.find_previous("img")), part))
         elif PREDICTION in told(part):
             asked = "".join(inner(p) for p in part.find_all("p")[1:])
             made.append(f'{title}<div class="asks"><strong>{PREDICTION}</strong>{asked}</div>')

@@ -7,8 +7,10 @@ from typing import Any
 
 import jupytext
 import pytest
+import torch
 
 import qkutils as qk
+from qkutils import scores
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
@@ -107,18 +109,36 @@ def rows() -> dict[str, list[str]]:
     return made
 
 
-def test_the_page_has_symbol_name_shape_and_equation_in_a_row() -> None:
-    found = rows()
-    assert {"x", "z", "w_q", "b_q", "ln_gain", "u", "sigma", "v", "cosine", "kappa"} <= set(found)
+MODES = ("u", "sigma", "v", "cosine")
+SIGNED = {  # what stands in the code → whose signature gives its shape
+    **dict.fromkeys(("w_q", "w_k", "b_q", "b_k", "ln_gain", "ln_shift"), qk.heads.Heads),
+    "position_bias": qk.heads.Heads,
+    "kappa": scores.ScoreFactors,
+    "scores": qk.heads.Heads.logits,
+}
 
 
-@pytest.mark.parametrize("name", ["u", "sigma", "v", "cosine"])
+def test_every_row_is_tested() -> None:
+    assert set(rows()) == {*MODES, *SIGNED, "x", "z", "attention"}
+
+
+@pytest.mark.parametrize("name", MODES)
 def test_modes_have_the_shapes_of_the_page(name: str, make_vit: Any) -> None:
     found = qk.decompose(make_vit(embed_dim=24, num_heads=2, depth=2))[name]
     assert list(found.dims) == rows()[name]
 
 
-@pytest.mark.parametrize("name", ["w_q", "w_k", "b_q", "b_k", "ln_gain", "ln_shift"])
-def test_weights_have_the_shapes_of_their_signatures(name: str) -> None:
-    annotated = typing.get_type_hints(qk.heads.Heads)[name]
-    assert annotated.dim_str.split() == rows()[name]
+@pytest.mark.parametrize("name", SIGNED)
+def test_weights_and_scores_have_the_shapes_of_their_signatures(name: str) -> None:
+    annotated = typing.get_type_hints(SIGNED[name])[name]
+    tensor = next(iter(typing.get_args(annotated)), annotated)  # of a field that may be None
+    assert tensor.dim_str.split() == rows()[name]
+
+
+def test_tokens_and_attention_have_the_shapes_of_the_page(make_vit: Any) -> None:
+    x = typing.get_type_hints(scores.ScoreFactors.logits)["x"]
+    assert x.dim_str.split() == ["image", *rows()["x"]]  # the page has one image
+    assert rows()["z"] == rows()["x"]  # which `normalise` leaves as it was
+    model = make_vit(embed_dim=24, num_heads=2, depth=2)
+    seen = qk.observed_attention(model, torch.zeros(1, 3, 32, 32))
+    assert list(seen.dims) == rows()["attention"]

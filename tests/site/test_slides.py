@@ -20,12 +20,17 @@ MEASURED = """async () => {
     const slide = Reveal.getCurrentSlide();
     const pictures = [...slide.querySelectorAll("img")];
     await Promise.all(pictures.map((picture) => picture.decode()));
+    const alive = () => !slide.querySelector(".qk-mount:not(:has(.qk-view)), [aria-busy=true]");
+    while (!alive()) await new Promise((go) => setTimeout(go, 50));
     await new Promise(requestAnimationFrame);
     fit();
     found.push({
       slide: n, high: slide.scrollHeight, wide: slide.scrollWidth,
       letters: parseFloat(slide.style.fontSize), words: slide.innerText.trim().length,
-      small: pictures.filter((picture) => picture.clientHeight < 120).length,
+      small: pictures.filter((picture) => !picture.closest(".cell_output"))
+        .filter((picture) => picture.clientHeight < 120).length,
+      zoom: slide.querySelector(".cell_output")?.style.zoom,
+      still: [...slide.querySelectorAll(".qk-still")].filter((p) => !p.hidden).length,
     });
   }
   return found;
@@ -82,8 +87,28 @@ def test_no_slide_is_cut_off(browser: Any, chapter: str) -> None:
     wrong = [s for s in slides if s["high"] > 720 or s["wide"] > 1280 or s["letters"] < 17]
     assert not wrong, json.dumps(wrong)
     assert all(s["words"] for s in slides) and not sum(s["small"] for s in slides)
+    assert all(float(s.get("zoom") or 1) > 0.5 and not s["still"] for s in slides), slides
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("Reveal.getState().indexh") == 1
-    assert all(url.startswith("file:") or url.startswith("data:") for url in heard), heard
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in heard), heard
+    page.close()
+
+
+def test_a_view_lives_on_its_slide_and_its_keys_move_no_slide(browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.goto((SITE / "slides" / "01_svd_derivation.html").as_uri())
+    page.wait_for_function("Reveal.isReady()")
+    at = page.evaluate(
+        "Reveal.getSlides().findIndex((slide) => slide.querySelector('.qk-mount'))"
+    )
+    page.evaluate("(at) => Reveal.slide(at)", at)
+    slider = page.locator("section.present .qk-view input[type=range]").first
+    before = slider.input_value()
+    slider.press("ArrowRight")
+    assert slider.input_value() != before
+    assert page.evaluate("Reveal.getState().indexh") == at
+    slider.press("Escape")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("Reveal.getState().indexh") == at + 1
     page.close()

@@ -156,7 +156,10 @@ def itself(angle: Any) -> Iterator[Rule]:
     """With v₀ at this angle and the second pair mirrored, token z₂ likes itself best."""
     degrees = float(angle)
     told = f"You wrote {degrees:g}."
-    yield Rule(abs(degrees) <= 360, "The angle is given in degrees.", told, "The view shows it.")
+    radians = degrees % 1 != 0 and abs(degrees) <= 2 * np.pi
+    hint = "Is it in radians? The view shows v₀ in degrees, a whole number from −180 to 180."
+    known = abs(degrees) <= 360 and not radians
+    yield Rule(known, "The angle is given in degrees.", told, hint)
     around = np.arange(16) * np.pi / 8
     tokens = np.stack([np.cos(around), np.sin(around)], 1)
     turned = np.deg2rad(degrees) + np.array([0, np.pi / 2])

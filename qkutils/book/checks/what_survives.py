@@ -15,7 +15,11 @@ from qkutils.book.checks import Rule, array, checked, near
 VIEWED = "deit_tiny_patch16_224.fb_in1k"
 READ = 0.006  # of attention: what a reader of the view may be off
 DRAWS = 40_000
-SMALL = np.array([0.075, 0.01, 0.9, 0.03, 0.07])  # the third fails, the fourth passes
+RANKED = (  # at a rate of 0.1
+    np.array([0.09, 0.032, 0.9, 0.01, 0.03]),  # the second fails, the third would pass
+    np.array([0.022, 0.6, 0.001, 0.045, 0.03]),  # all but one pass, the first bound fails three
+    np.full(3, 0.5),
+)
 # Each verdict: (low, high, direction) with a margin of 0.1, and what is easily overlooked.
 CASES = {
     "none larger": (
@@ -67,10 +71,10 @@ def _misjudged(verdict: str, found: Any) -> str:
 @checked
 def outside(outside: Any, prediction: Any) -> Iterator[Rule]:
     """The share of 95 % intervals that exclude zero: by luck, and by power."""
-    number = str(prediction).strip(" %")
-    known = number.replace(".", "", 1).isdecimal() and float(number) <= 100
+    number = str(prediction).strip(" %").removesuffix(".0")
+    known = number.isdecimal() and int(number) <= 100
     told = f"`prediction` is {prediction}."
-    hint = "How many of a hundred claims about nothing? Write a number from 0 to 100."
+    hint = "How many of a hundred claims about nothing? Write a whole number from 0 to 100."
     yield Rule(known, "A prediction is made.", told, hint)
     found = {
         at: float(array(outside(*at, DRAWS, np.random.default_rng(4)), name="The share"))
@@ -147,34 +151,44 @@ def _without_salience() -> tuple[dict, dict]:
 
 @checked
 def survivors(survivors: Any) -> Iterator[Rule]:
-    """What is left at a false discovery rate is what scipy says."""
+    """What is left if the chance of even one false finding is bounded (Holm, 1979)."""
     random, rate = np.random.default_rng(5), 0.1
-    many = np.concatenate([random.uniform(size=60), random.uniform(size=60) ** 6])
-    for p in (random.permutation(many), SMALL, np.full(3, 0.5)):
-        found = array(survivors(p, rate), len(p), name=f"The answer for {len(p)} values of p")
-        wanted = stats.false_discovery_control(p) <= rate
+    many = np.concatenate([random.uniform(size=30), random.uniform(size=30) ** 12])
+    for p in (random.permutation(many), *RANKED):
+        found = array(survivors(p.copy(), rate), len(p), name=f"The answer for {len(p)} values of p")
+        wanted = _holm(p, rate)
         told = f"Of {len(p)} findings, yours keeps {found.sum():g}, and the rule {wanted.sum()}."
-        hint = "Sort the p values. The n-th smallest is compared with rate · n / count."
-        if near(found, p <= rate):
-            hint = "A bound on each test alone is too wide: it depends on how many there are."
-        elif near(found, p <= rate / len(p)):
-            hint = "You bound the first of all false findings. Here the n-th may be n times larger."
-        elif near(found, _kept(p, rate * np.arange(len(p)) / len(p))):
-            hint = "Count the places from 1."
-        elif found.sum() == wanted.sum() - 1 and (found <= wanted).all():
-            hint = "The last one that passes survives, too."
-        elif not wanted.any():
-            hint = "No p value passes here. Then nothing survives."
-        elif found.sum() == wanted.sum():
-            told = "It keeps the right number of findings, but other ones."
-            hint = "Your answer is in the order of the sorted values; give it in the order of p."
-        elif found.sum() < wanted.sum():
-            hint = "Look for the last p value that passes. All smaller ones pass with it."
-        rule = f"Of {len(p)} findings, those survive that scipy keeps."
-        yield Rule(near(found, wanted), rule, told, hint)
+        rule = f"Of {len(p)} findings, those survive that pass before the first one fails."
+        yield Rule(near(found, wanted), rule, told, _kept_wrongly(found, wanted, p, rate))
 
 
-def _kept(p: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def _holm(p: np.ndarray, rate: float) -> np.ndarray:
+    """A value survives if it, and each smaller one, is within rate / how many are not smaller."""
+    within = p <= rate / (p[None] >= p[:, None]).sum(1)
+    return np.array([within[p <= value].all() for value in p])
+
+
+def _kept_wrongly(found: np.ndarray, wanted: np.ndarray, p: np.ndarray, rate: float) -> str:
+    """A hint for findings that are not the wanted ones."""
+    bounds = rate / np.arange(len(p), 0, -1)
+    if near(found, p <= rate):
+        return "A bound on each test alone is too wide: it depends on how many there are."
+    if near(found, p <= rate / len(p)):
+        return "This bound is right for the smallest p value. The next one competes with one less."
+    if near(found, _until_the_last(p, bounds)):
+        return "Stop at the first p value that fails, also where a larger one would pass."
+    if near(found, stats.false_discovery_control(p) <= rate):
+        return "You wrote the rule of Exercise 5.3, which promises less."
+    if near(np.sort(found), np.sort(wanted)):
+        return "The number is right. Give the answers in the order of p, not of the sorted values."
+    if not wanted.any():
+        return "The smallest p value is larger than its bound. Then nothing survives."
+    if found.sum() > wanted.sum():
+        return "The first one that fails falls, too. And count the places from 1."
+    return "Sort the p values. Compare number n, counted from 1, with rate / (count − n + 1)."
+
+
+def _until_the_last(p: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """The values up to the last one, in their order of size, that is within its bound."""
     ordered = np.sort(p)
     return p <= ordered[ordered <= bounds].max(initial=-1)

@@ -2,13 +2,6 @@
 
 import { element } from "./dom.js";
 
-// JupyterLab cancels Enter in a field of a cell, so that no change is reported; leaving it does that.
-function confirmed({ key, target }) {
-  if (key !== "Enter" || target.type !== "number") return;
-  target.blur();
-  target.focus();
-}
-
 // state: what is chosen, shared with Python. draw() is called after every change of it.
 export class Frame {
   constructor({ model, el }) {
@@ -26,14 +19,14 @@ export class Frame {
     this.tools = element("div", { class: "qk-tools" });
     this.root = element(
       "section",
-      { class: "qk-view", "aria-label": this.look.title },
+      // the attribute keeps JupyterLab's shortcuts from the keys that are pressed in a view
+      { class: "qk-view", "aria-label": this.look.title, "data-lm-suppress-shortcuts": "true" },
       this.controls,
       this.stage,
       this.facts,
       this.fault,
       this.tools,
     );
-    this.root.addEventListener("keydown", confirmed);
     el.replaceChildren(this.root);
     this.bound = []; // what shows the state in controls
     this.waiting = new Map(); // what takes an answer of Python's

@@ -130,4 +130,5 @@ WRONG = [
     (check.same_head, by_small_product, "Which matrix"),
     (check.itself, 180, "z6"),
     (check.itself, 900, "900"),
+    (check.itself, 1.57, "radians"),
 ]

@@ -34,15 +34,22 @@ def outside_exactly(effect, error, draws, rng):
     return stats.norm.sf(1.96 - effect / error) + stats.norm.cdf(-1.96 - effect / error)
 
 
-def survivors_of_scipy(p, rate):
-    return stats.false_discovery_control(p, method="bh") <= rate
+def survivors_by_closure(p, rate):
+    """Every set of hypotheses that holds a finding has to fail Bonferroni's test: the definition."""
+    kept = []
+    for at, value in enumerate(p):
+        others = np.sort(np.delete(p, at))[::-1]
+        sets = ([value, *others[:size]] for size in range(len(p)))  # the hardest of each size
+        kept.append(all(min(each) <= rate / len(each) for each in sets))
+    return kept
 
 
 def survivors_by_loop(p, rate):
-    kept = [False] * len(p)
-    for number, at in enumerate(np.argsort(p), 1):
-        if p[at] <= rate * number / len(p):
-            kept = [bool(other <= p[at]) for other in p]
+    kept = np.zeros(len(p), bool)
+    for left, at in zip(range(len(p), 0, -1), np.argsort(p), strict=True):
+        if p[at] > rate / left:
+            break
+        kept[at] = True
     return kept
 
 
@@ -54,7 +61,7 @@ RIGHT = [
     (check.outside, outside_exactly, "5 %"),
     (check.least_and_most, (1, 2, 0.165), [10, 2, 0.484]),
     (check.least_and_most, (1, 2, 0.17), [10, 2, 0.48]),
-    (check.survivors, survivors_of_scipy),
+    (check.survivors, survivors_by_closure),
     (check.survivors, survivors_by_loop),
 ]
 
@@ -138,35 +145,42 @@ def divided(p, rate):
 
 
 def sorted_ones(p, rate):
-    return survivors_of_scipy(np.sort(p), rate)
+    return survivors_by_loop(np.sort(p), rate)
 
 
-def until_the_first_failure(p, rate):
+def past_the_first_failure(p, rate):
     ranked = np.sort(p)
-    failed = np.flatnonzero(ranked > rate * np.arange(1, len(p) + 1) / len(p))
-    return p < (ranked[failed[0]] if len(failed) else 2)
+    passing = np.flatnonzero(ranked <= rate / np.arange(len(p), 0, -1))
+    return p <= (ranked[passing[-1]] if len(passing) else -1)
+
+
+def few_are_false(p, rate):
+    return stats.false_discovery_control(p) <= rate
 
 
 def at_least_one(p, rate):
-    return survivors_of_scipy(p, rate) | (p == p.min())
+    return np.array(survivors_by_loop(p, rate)) | (p == p.min())
 
 
-def up_to_and_without_the_last(p, rate):
-    kept = survivors_of_scipy(p, rate)
-    return kept & (p < p[kept].max(initial=0))
+def with_the_one_that_fails(p, rate):
+    kept = survivors_by_loop(p, rate)
+    return kept | (p == p[~kept].min())
 
 
 def counted_from_zero(p, rate):
-    order = np.argsort(p)
-    passing = np.flatnonzero(p[order] <= rate * np.arange(len(p)) / len(p))
-    return p <= (p[order[passing[-1]]] if len(passing) else -1)
+    kept = np.zeros(len(p), bool)
+    for left, at in zip(range(len(p) - 1, -1, -1), np.argsort(p), strict=True):
+        if left and p[at] > rate / left:
+            break
+        kept[at] = True
+    return kept
 
 
 WRONG = [
     (check.judge, in_other_words, "four answers"),
     (check.judge, beyond_the_margin, "outside zero is enough"),
     (check.judge, one_side, "two sides"),
-    (check.survivors, up_to_and_without_the_last, "last one that passes survives"),
+    (check.survivors, past_the_first_failure, "also where a larger one would pass"),
     (check.survivors, counted_from_zero, "from 1"),
     (check.judge, zero_first, "Ask for the margin first"),
     (check.judge, without_direction, "the side that the claim names"),
@@ -182,6 +196,7 @@ WRONG = [
     (check.outside, one_interval_of_all, 5, "its own interval"),
     (check.outside, outside_exactly, -1, "from 0 to 100"),
     (check.outside, outside_exactly, 101, "from 0 to 100"),
+    (check.outside, outside_exactly, 0.05, "a whole number"),
     (check.outside, outside_exactly, "few", "`prediction` is few"),
     (check.least_and_most, (1, 2, 0.059), (10, 2, 0.484), "Read the mean"),
     (check.least_and_most, (1, 2, 0.0), (10, 2, 0.484), "Switch key salience off"),
@@ -190,8 +205,9 @@ WRONG = [
     (check.least_and_most, (7, 1, 0.176), (10, 2, 0.484), "lose less than this one"),
     (check.least_and_most, (1, 2, 0.165), (10, 0, 0.448), "lose more than this one: 1 of 18"),
     (check.survivors, each_alone, "too wide"),
-    (check.survivors, divided, "n times larger"),
+    (check.survivors, divided, "competes with one less"),
     (check.survivors, sorted_ones, "in the order of p"),
-    (check.survivors, until_the_first_failure, "the last p value that passes"),
+    (check.survivors, few_are_false, "Exercise 5.3"),
+    (check.survivors, with_the_one_that_fails, "falls, too"),
     (check.survivors, at_least_one, "nothing survives"),
 ]
