@@ -44,15 +44,25 @@ PAGE = """<!DOCTYPE html>
 // A slide whose text is too long for it gets smaller letters; a view gets the room that is left.
 function fit() {{
   const slide = Reveal.getCurrentSlide();
-  const view = slide.querySelector(".cell_output");
-  const full = () => slide.scrollHeight > 700 || slide.scrollWidth > 1280;
-  let size = 28, zoom = 1.5;
-  do slide.style.fontSize = `${{size}}px`;
-  while (!view && full() && --size >= 17);
-  if (view) do view.style.zoom = zoom; while (full() && (zoom -= 0.05) > 0.4);
+  const box = slide.querySelector(".cell_output");
+  const full = () => slide.scrollHeight > 700;
+  if (box) return fitView(slide, box, full);
+  for (let size = 28; size >= 17; size--) {{
+    slide.style.fontSize = `${{size}}px`;
+    if (!full()) return;
+  }}
+}}
+// One that is too high where its letters are still read from afar scrolls.
+function fitView(slide, box, full) {{
+  box.style.maxHeight = "";
+  for (let percent = 150; percent >= 80; percent -= 5) {{
+    box.style.zoom = percent / 100;
+    if (!full()) return;
+  }}
+  box.style.maxHeight = `${{box.offsetHeight - (slide.scrollHeight - 700) / 0.8}}px`;
 }}
 Reveal.on("ready", fit);
-Reveal.on("slidechanged", fit);
+Reveal.on("slidechanged", () => requestAnimationFrame(fit)); // it has no size before it is shown
 document.querySelector(".slides").addEventListener("load", fit, true);
 const mounted = new MutationObserver(fit);
 for (const place of document.querySelectorAll(".qk-mount")) {{

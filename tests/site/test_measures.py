@@ -56,6 +56,15 @@ LOADED = """async (all) => {
 SHAPE = """all => all
   .filter((it) => it.offsetWidth)
   .map((it) => [it.offsetWidth / it.offsetHeight, it.naturalWidth / it.naturalHeight])"""
+MOVED = """() => new Promise((tell) => {
+  let moved = 0; // how far what was seen has moved by itself, in shares of the screen
+  const watch = new PerformanceObserver((list) => {
+    for (const { value } of list.getEntries()) moved += value;
+  });
+  watch.observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => tell(moved), 500);
+})"""
+MOST_MOVED = 0.1  # what Lighthouse calls good
 WIDE = """all => all
   .filter((it) => it.offsetWidth)
   .map((it) => [it.innerText.slice(0, 60), it.offsetWidth, it.closest("article").clientWidth])
@@ -133,3 +142,12 @@ def test_the_first_screen_of_the_book_has_sentence_figure_and_finding(open_page:
         for selector in wanted:
             box = page.locator(f"article {selector}").first.bounding_box()
             assert box["y"] + box["height"] <= screen["height"], (selector, screen)
+
+
+@pytest.mark.parametrize("name", ["book/index", "book/playground"])
+def test_text_stays_where_it_is_when_a_view_comes(browser: Any, site: str, name: str) -> None:
+    page = browser.new_context(viewport=PHONE, is_mobile=True).new_page()
+    page.goto(f"{site}{name}.html", wait_until="networkidle")
+    page.wait_for_selector(".qk-view")
+    assert page.evaluate(MOVED) < MOST_MOVED
+    page.context.close()

@@ -44,7 +44,7 @@ def page(name: str, open_page: Any) -> Any:
 
 
 def test_view_is_there_and_its_still_picture_has_gone(name: str, page: Any) -> None:
-    assert page.locator(f"section.qk-view[aria-label='{VIEWS[name]}']").is_visible()
+    assert page.locator(f".qk-view[aria-label='{VIEWS[name]}']").is_visible()
     stills = page.locator(".qk-still")
     assert stills.count() == page.locator(".qk-view").count()
     assert not any(still.is_visible() for still in stills.all())
@@ -81,7 +81,7 @@ def test_every_control_is_reached_by_the_tab_key_and_shows_it(page: Any) -> None
 
 
 def test_code_and_notebook_are_offered(name: str, page: Any) -> None:
-    view = page.locator(f"section.qk-view[aria-label='{VIEWS[name]}']")
+    view = page.locator(f".qk-view[aria-label='{VIEWS[name]}']")
     link = view.get_by_role("link", name="This chapter's notebook")
     assert link.get_attribute("href").endswith(f"{name.partition('/')[2]}.ipynb")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -116,7 +116,7 @@ def first_state(page: Any, title: str) -> dict[str, Any]:
 
 def fact(page: Any, title: str, name: str) -> str:
     """One of the facts that a view tells in words."""
-    facts = page.locator(f"section[aria-label='{title}'] .qk-facts")
+    facts = page.locator(f"[role=region][aria-label='{title}'] .qk-facts")
     return facts.locator(f"dt:text-is('{name}') + dd").inner_text()
 
 
@@ -168,7 +168,7 @@ def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
     page, title = open_page(name).page, VIEWS[name]
     parts = qk.decompose("tiny-supervised", convention="exact")
     state = first_state(page, title)
-    grid = page.locator(f"section[aria-label='{title}'] [role=application]").first
+    grid = page.locator(f"[role=region][aria-label='{title}'] [role=application]").first
     grid.focus()
     for press in ("ArrowLeft", "ArrowUp", "ArrowRight"):
         page.keyboard.press(press)
@@ -184,7 +184,7 @@ def test_mode_browser_follows_mouse_and_keyboard(open_page: Any) -> None:
 def test_stored_modes_follow_mouse_and_keyboard(model: str, open_page: Any) -> None:
     page, title = open_page("notebooks/08_mode_gallery").page, f"Mode browser: {model}"
     found = stored_views.mode_browser(model).found
-    view = page.locator(f"section[aria-label='{title}']")
+    view = page.locator(f"[role=region][aria-label='{title}']")
     grid = view.get_by_role("application")
     box, depth, width = grid.bounding_box(), found.sizes["layer"], found.sizes["head"]
     grid.click(position={"x": box["width"] * 2.5 / depth, "y": box["height"] * 1.5 / width})
@@ -206,7 +206,7 @@ def test_one_image_follows_mouse_and_keyboard(open_page: Any) -> None:
     state = first_state(page, title)
     image = qk.pictures.images(qk.world.pictures(0, 0, COUNT), model, COUNT)[PICTURE]
     parts, own = qk.decompose(model, convention="exact"), qk.observed_attention(model, image[None])
-    view = page.locator(f"section[aria-label='{title}']")
+    view = page.locator(f"[role=region][aria-label='{title}']")
     grid = view.get_by_role("application")
     box = grid.bounding_box()
     grid.click(position={"x": 0.3 * box["width"], "y": 0.55 * box["height"]})

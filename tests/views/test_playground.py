@@ -808,6 +808,12 @@ def test_only_changes_can_be_undone_and_each_at_once(started):
     assert radii[0] == (0.2, pytest.approx(3.14))
     assert radii[1] == (odd["radius"], pytest.approx(3.14))
     assert page.state()["scene"] == first and undo.is_disabled()
+    handle(page, slot).focus()
+    for _ in range(70):  # more than it takes to an edge or a neighbour
+        page.page.keyboard.press("ArrowUp")
+    last = page.state()["scene"]
+    undo.click()
+    assert page.state()["scene"] != last
     page.settle()
     assert is_shown(page) and not page.faults
 

@@ -18,9 +18,13 @@ export class Frame {
     this.fault = element("div", { class: "qk-error", role: "alert", hidden: "" });
     this.tools = element("div", { class: "qk-tools" });
     this.root = element(
-      "section",
-      // the attribute keeps JupyterLab's shortcuts from the keys that are pressed in a view
-      { class: "qk-view", "aria-label": this.look.title, "data-lm-suppress-shortcuts": "true" },
+      "div", // a section in a section would be a slide of its own
+      {
+        class: "qk-view",
+        role: "region",
+        "aria-label": this.look.title,
+        "data-lm-suppress-shortcuts": "true", // JupyterLab's, which take keys pressed in a view
+      },
       this.controls,
       this.stage,
       this.facts,

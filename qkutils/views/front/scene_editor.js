@@ -100,11 +100,14 @@ function dragging(view, shown, edit, marks) {
     const { left, top, width, height } = marks.getBoundingClientRect();
     return [((clientX - left) / width) * 64 - HALF, ((clientY - top) / height) * 64 - HALF];
   };
+  // The slot in which the object lies then; null where it stays, against an edge or a neighbour.
   const follow = (slot, point, whole) => {
     const scene = moved(view.state.scene, edit.lattice, slot, point);
-    const there = scene.objects[view.state.scene.objects.findIndex((o) => o.slot === slot)].slot;
-    edit.set(scene, { chosen: there, whole });
-    return there;
+    const n = scene.objects.findIndex((_, n) => view.state.scene.objects[n].slot === slot);
+    const [was, is] = [view.state.scene, scene].map(({ objects }) => objects[n]);
+    if (["slot", "x", "y"].every((place) => was[place] === is[place])) return null;
+    edit.set(scene, { chosen: is.slot, whole });
+    return is.slot;
   };
   marks.addEventListener("pointerdown", (event) => {
     const slot = slotOf(view, shown, event);
@@ -119,8 +122,8 @@ function dragging(view, shown, edit, marks) {
   marks.addEventListener("pointermove", (event) => {
     if (!held) return;
     const point = at(event).map((value, n) => value - held.by[n]);
-    held.slot = follow(held.slot, point, held.whole);
-    held.whole = false; // one undo takes the whole drag back
+    const slot = follow(held.slot, point, held.whole);
+    if (slot !== null) Object.assign(held, { slot, whole: false }); // one undo takes the drag back
   });
   for (const name of ["pointerup", "pointercancel"])
     marks.addEventListener(name, () => (held = null));
