@@ -272,7 +272,7 @@ def test_modes_of_another_picture_another_head_and_another_model(open_notebook: 
         page.locator(".qk-facts dd", has_text=f"layer 7, head {head}").wait_for()
     page.get_by_label("head", exact=True).press("x")  # which elsewhere cuts the cell
     assert page.evaluate("jupyterapp.shell.currentWidget.content.activeCellIndex") == 0
-    assert page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == 1
+    assert page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == 2
     page.get_by_label("model", exact=True).select_option("tiny-dino")
     page.locator(".qk-note", has_text="tiny-dino").wait_for()
     agrees("tiny-dino", images[3], 7)

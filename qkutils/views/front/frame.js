@@ -2,6 +2,18 @@
 
 import { element } from "./dom.js";
 
+// JupyterLab cancels Enter in a field of a cell, so that no change is reported; leaving it does that.
+function confirmed({ key, target }) {
+  if (key !== "Enter" || target.type !== "number") return;
+  target.blur();
+  target.focus();
+}
+
+// A key that is pressed in a view is the view's: JupyterLab's shortcuts leave alone what says so.
+function keepKeys({ target }) {
+  target.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
 // state: what is chosen, shared with Python. draw() is called after every change of it.
 export class Frame {
   constructor({ model, el }) {
@@ -19,18 +31,15 @@ export class Frame {
     this.tools = element("div", { class: "qk-tools" });
     this.root = element(
       "div", // a section in a section would be a slide of its own
-      {
-        class: "qk-view",
-        role: "region",
-        "aria-label": this.look.title,
-        "data-lm-suppress-shortcuts": "true", // JupyterLab's, which take keys pressed in a view
-      },
+      { class: "qk-view", role: "region", "aria-label": this.look.title },
       this.controls,
       this.stage,
       this.facts,
       this.fault,
       this.tools,
     );
+    this.root.addEventListener("focusin", keepKeys);
+    this.root.addEventListener("keydown", confirmed);
     el.replaceChildren(this.root);
     this.bound = []; // what shows the state in controls
     this.waiting = new Map(); // what takes an answer of Python's

@@ -103,7 +103,7 @@ function dragging(view, shown, edit, marks) {
   // The slot in which the object lies then; null where it stays, against an edge or a neighbour.
   const follow = (slot, point, whole) => {
     const scene = moved(view.state.scene, edit.lattice, slot, point);
-    const n = scene.objects.findIndex((_, n) => view.state.scene.objects[n].slot === slot);
+    const n = view.state.scene.objects.findIndex((object) => object.slot === slot);
     const [was, is] = [view.state.scene, scene].map(({ objects }) => objects[n]);
     if (["slot", "x", "y"].every((place) => was[place] === is[place])) return null;
     edit.set(scene, { chosen: is.slot, whole });
