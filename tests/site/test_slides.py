@@ -98,9 +98,7 @@ def test_a_view_lives_on_its_slide_and_its_keys_move_no_slide(browser: Any) -> N
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     page.goto((SITE / "slides" / "01_svd_derivation.html").as_uri())
     page.wait_for_function("Reveal.isReady()")
-    at = page.evaluate(
-        "Reveal.getSlides().findIndex((slide) => slide.querySelector('.qk-mount'))"
-    )
+    at = page.evaluate("Reveal.getSlides().findIndex((slide) => slide.querySelector('.qk-mount'))")
     page.evaluate("(at) => Reveal.slide(at)", at)
     slider = page.locator("section.present .qk-view input[type=range]").first
     before = slider.input_value()

@@ -155,7 +155,8 @@ def survivors(survivors: Any) -> Iterator[Rule]:
     random, rate = np.random.default_rng(5), 0.1
     many = np.concatenate([random.uniform(size=30), random.uniform(size=30) ** 12])
     for p in (random.permutation(many), *RANKED):
-        found = array(survivors(p.copy(), rate), len(p), name=f"The answer for {len(p)} values of p")
+        name = f"The answer for {len(p)} values of p"
+        found = array(survivors(p.copy(), rate), len(p), name=name)
         wanted = _holm(p, rate)
         told = f"Of {len(p)} findings, yours keeps {found.sum():g}, and the rule {wanted.sum()}."
         rule = f"Of {len(p)} findings, those survive that pass before the first one fails."

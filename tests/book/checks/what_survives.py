@@ -35,7 +35,7 @@ def outside_exactly(effect, error, draws, rng):
 
 
 def survivors_by_closure(p, rate):
-    """Every set of hypotheses that holds a finding has to fail Bonferroni's test: the definition."""
+    """The definition: every set that holds the finding has to fail Bonferroni's test."""
     kept = []
     for at, value in enumerate(p):
         others = np.sort(np.delete(p, at))[::-1]
