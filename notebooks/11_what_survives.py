@@ -496,13 +496,14 @@ pd.Series(kept, name="rows of the ledger")
 # :::
 #
 # :::{dropdown} What you should see
-# Four ticks. Then how many rows of the ledger pass alone, and how many survive each of the two promises.
+# Five ticks. Then how many rows of the ledger pass alone, and how many survive each of the two promises.
 # :::
 
 # %% [markdown] tags=["solution"]
 # :::{dropdown} What it means
-# A stronger promise keeps fewer rows. Still, most rows of the ledger survive both, since they lie far from zero. Only
-# rows at the edge are lost. Choose the promise by what an error costs. If one false finding ruins the argument, ask
+# A stronger promise keeps fewer rows. Still, most rows of the ledger survive both, since they lie far from zero, measured
+# in their errors. Rows of one model are not independent. The stricter rule holds all the same; the other one may not.
+# Choose the promise by what an error costs. If one false finding ruins the argument, ask
 # that not even one is false. If you look for candidates, it is enough that few are. No rule says that the numbers are
 # large, or that the null was the right one. The p values are rough, too: we took every interval for that of a normal
 # distribution.

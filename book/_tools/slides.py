@@ -52,25 +52,31 @@ function fit() {{
     if (!full()) return;
   }}
 }}
-// One that is too high where its letters are still read from afar scrolls.
+// One that is too high at letters that are read from afar scrolls, and so does one that grows.
 function fitView(slide, box, full) {{
+  let zoom = 1.5;
   box.style.maxHeight = "";
-  for (let percent = 150; percent >= 80; percent -= 5) {{
-    box.style.zoom = percent / 100;
-    if (!full()) return;
-  }}
-  box.style.maxHeight = `${{box.offsetHeight - (slide.scrollHeight - 700) / 0.8}}px`;
+  for (box.style.zoom = zoom; full() && zoom > 0.81; box.style.zoom = zoom) zoom -= 0.05;
+  box.style.maxHeight = `${{box.offsetHeight - (slide.scrollHeight - 700) / zoom}}px`;
 }}
 Reveal.on("ready", fit);
 Reveal.on("slidechanged", () => requestAnimationFrame(fit)); // it has no size before it is shown
-document.querySelector(".slides").addEventListener("load", fit, true);
-const mounted = new MutationObserver(fit);
+document.querySelector(".slides").addEventListener("load", ({{ target }}) => {{
+  if (!target.closest(".qk-view")) fit(); // a view that is used keeps its size
+}}, true);
+const mounted = new MutationObserver(([{{ target }}]) => {{
+  if (Reveal.getCurrentSlide().contains(target)) fit();
+}});
+const turns = {{ PageDown: () => Reveal.next(), PageUp: () => Reveal.prev() }}; // of a clicker
 for (const place of document.querySelectorAll(".qk-mount")) {{
   mounted.observe(place, {{ attributeFilter: ["aria-busy"] }});
   // a view's keys move no slide; with Escape the slides have them again
   place.addEventListener("keydown", (event) => {{
     event.stopPropagation();
     if (event.key === "Escape") document.activeElement.blur();
+    if (!turns[event.key]) return;
+    event.preventDefault();
+    turns[event.key]();
   }});
 }}
 Reveal.initialize({{

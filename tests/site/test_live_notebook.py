@@ -273,6 +273,9 @@ def test_modes_of_another_picture_another_head_and_another_model(open_notebook: 
     page.get_by_label("head", exact=True).press("x")  # which elsewhere cuts the cell
     assert page.evaluate("jupyterapp.shell.currentWidget.content.activeCellIndex") == 0
     assert page.evaluate("jupyterapp.shell.currentWidget.content.widgets.length") == 2
+    assert page.evaluate("jupyterapp.shell.currentWidget.context.model.dirty")
+    page.get_by_label("head", exact=True).press("Control+s")  # which saves, as everywhere
+    page.wait_for_function("!jupyterapp.shell.currentWidget.context.model.dirty")
     page.get_by_label("model", exact=True).select_option("tiny-dino")
     page.locator(".qk-note", has_text="tiny-dino").wait_for()
     agrees("tiny-dino", images[3], 7)

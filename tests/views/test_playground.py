@@ -812,6 +812,8 @@ def test_only_changes_can_be_undone_and_each_at_once(started):
     for _ in range(70):  # more than it takes to an edge or a neighbour
         page.page.keyboard.press("ArrowUp")
     last = page.state()["scene"]
+    page.page.keyboard.press("ArrowUp")
+    assert page.state()["scene"] == last
     undo.click()
     assert page.state()["scene"] != last
     page.settle()
@@ -821,11 +823,14 @@ def test_only_changes_can_be_undone_and_each_at_once(started):
 def test_a_model_that_stopped_is_started_again(started):
     page, label = started, started.page.get_by_label
     page.page.locator(".qk-handle").first.focus()
+    page.page.keyboard.press("ArrowRight")
+    page.settle()
     page.kill()
     assert page.page.locator(".qk-error").is_visible()
     assert not page.page.locator(".qk-live").count()
     before = page.state()["scene"]
-    page.page.keyboard.press("ArrowDown")
+    for key in ("ArrowDown", "Control+z"):
+        page.page.keyboard.press(key)
     assert page.state()["scene"] == before and label("size", exact=True).is_disabled()
     label("layer", exact=True).press("Home")
     page.page.get_by_role("button", name="this head", exact=True).click()

@@ -144,7 +144,7 @@ def judged(judged: Any, mine: Any, yours: Any) -> Iterator[Rule]:
     found = [asked(UNEQUAL, UNEQUAL)]
     told = f"It is {found[0]:.3g}."
     hint = "All pairs that your neighbour puts together have one mean: don't take means of means."
-    rule = "A four and a twelve, judged by themselves, give 16 · 15 units to 144 pairs."
+    rule = "One segment of 4 fields and one of 12, judged by themselves, score 240/144."
     yield Rule(near(found, [240 / 144]), rule, told, hint)
     found = [asked(np.arange(16), FOURS)]
     told, hint = f"They give {found[0]:.3g}.", "Divide by `np.maximum(mates, 1)`."

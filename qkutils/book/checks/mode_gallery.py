@@ -177,7 +177,7 @@ def colours(apart_at: Any, white_at: Any, read: Any, found: Any) -> Iterator[Rul
         yield Rule(share >= 0.05, f"The mode `{name}` carries a twentieth.", told, hint)
         told = f"The two maps agree by {overlap:.2f}: 0 is apart, 1 is the same."
         hint = "Look at all pictures of both signs: how much of the colour is white?"
-        yield Rule(overlap < 0.5 if name == "apart_at" else overlap > 0.9, rule, told, hint)
+        yield Rule(overlap < 0.5 if name == "apart_at" else overlap > 0.8, rule, told, hint)
         cosine = float(found.cosine.sel(place))
         hint = "Mind the sign." if own * cosine < 0 else "It stands below the pictures."
         told = f"You read {own:+.2f}, it is {cosine:+.2f}."

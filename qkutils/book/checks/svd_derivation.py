@@ -157,7 +157,7 @@ def itself(angle: Any) -> Iterator[Rule]:
     degrees = float(angle)
     told = f"You wrote {degrees:g}."
     radians = degrees % 1 != 0 and abs(degrees) <= 2 * np.pi
-    hint = "Is it in radians? The view shows v₀ in degrees, a whole number from −180 to 180."
+    hint = "The view shows v₀ in degrees, not in radians: a whole number from −180 to 180."
     known = abs(degrees) <= 360 and not radians
     yield Rule(known, "The angle is given in degrees.", told, hint)
     around = np.arange(16) * np.pi / 8

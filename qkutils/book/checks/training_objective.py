@@ -65,25 +65,25 @@ def _as_wide(half: float, wanted: float, both: np.ndarray) -> Rule:
 
 @checked
 def effect(effect: Any, prediction: Any) -> Iterator[Rule]:
-    """Where there is no effect, one is told in 5 of 100 worlds; a large one is told."""
+    """Where there is no effect, one is found in 5 of 100 worlds; a large one is found."""
     told, hint = f"You predicted {prediction!r}.", "Write a number from 0 to 100."
     yield Rule(0 <= float(prediction) <= 100, "A prediction is made.", told, hint)
     random = np.random.default_rng(0)
     worlds = random.normal(size=(WORLDS, RUNS, 1))
     worlds = worlds + 0.3 * random.normal(size=(WORLDS, RUNS, HEADS))
     false = 100 * np.mean([_told(effect, world) for world in worlds])
-    told = f"In worlds without an effect, you tell one in {false:.0f} of 100."
+    told = f"In worlds without an effect, your rule finds one in {false:.0f} of 100."
     hint = "Heads of one run go up and down together. First the mean of each run, then an interval."
-    yield Rule(false <= 8, "Without an effect, one is seldom told.", told, hint)
+    yield Rule(false <= 8, "Without an effect, one is seldom found.", told, hint)
     seen = 100 * np.mean([_told(effect, world + 5) for world in worlds[:50]])
-    told = f"You tell it in {seen:.0f} of 100 worlds."
-    hint = "An effect is told where the interval over runs does not hold 0."
-    yield Rule(seen >= 90, "A large effect is told.", told, hint)
-    told = f"You tell an effect in {false:.0f} of 100 worlds without one; 5 are due."
+    told = f"It is found in {seen:.0f} of 100 worlds."
+    hint = "There is an effect where the interval over runs does not hold 0."
+    yield Rule(seen >= 90, "A large effect is found.", told, hint)
+    told = f"Without an effect, your rule finds one in {false:.0f} of 100 worlds: 5 are due."
     hint = "Is it the interval of 95 %, from Student's t with one less than the number of runs?"
     yield Rule(false >= 2, "The interval is no wider than it has to be.", told, hint)
     seen = 100 * np.mean([_told(effect, world - 5) for world in worlds[:50]])
-    told = f"You tell it in {seen:.0f} of 100 worlds."
+    told = f"It is found in {seen:.0f} of 100 worlds."
     yield Rule(seen >= 90, "So is a large effect downwards.", told, "Both signs are effects.")
 
 
@@ -127,7 +127,11 @@ def peak(peak: Any) -> Iterator[Rule]:
         "A straight line has no peak.": (depth, 0.0, "Subtract early and late layers alike."),
         "A bump of 1 in the middle third gives 1.": (middle, 1.0, "Subtract means, and not sums."),
         "A dip of 1 gives −1.": (-middle, -1.0, "A dip has the other sign: take no maximum."),
-        "A fall at the end is half a peak.": ((depth < 8) * 1.0, 0.5, "Count both ends alike."),
+        "A last third that is 1 lower gives 0.5.": (
+            (depth < 8) * 1.0,
+            0.5,
+            "Count both ends alike.",
+        ),
     }
     for rule, (values, wanted, hint) in cases.items():
         found = float(array(peak(_curve(values)), name="The number"))

@@ -10,8 +10,10 @@ function confirmed({ key, target }) {
 }
 
 // A key that is pressed in a view is the view's: JupyterLab's shortcuts leave alone what says so.
-function keepKeys({ target }) {
-  target.setAttribute("data-lm-suppress-shortcuts", "true");
+// With Ctrl or Cmd it is JupyterLab's, as for saving; but undo is the view's.
+function kept({ target, key, ctrlKey, metaKey }) {
+  const ours = key === "z" || !(ctrlKey || metaKey);
+  target.toggleAttribute("data-lm-suppress-shortcuts", ours);
 }
 
 // state: what is chosen, shared with Python. draw() is called after every change of it.
@@ -38,7 +40,6 @@ export class Frame {
       this.fault,
       this.tools,
     );
-    this.root.addEventListener("focusin", keepKeys);
     this.root.addEventListener("keydown", confirmed);
     el.replaceChildren(this.root);
     this.bound = []; // what shows the state in controls
@@ -46,6 +47,10 @@ export class Frame {
     this.asked = 0;
     this.addresses = new Set();
     this.closed = false;
+    this.ended = new AbortController();
+    const first = { capture: true, signal: this.ended.signal }; // JupyterLab hears it later
+    const keep = (event) => this.root.contains(event.target) && kept(event);
+    window.addEventListener("keydown", keep, first);
     this.origin();
     // entries of the state that are traits of their own, to which controls can be linked
     this.entries = Object.keys(this.state).filter((name) => model.get(name) !== undefined);
@@ -108,6 +113,7 @@ export class Frame {
   // Nothing of a view that was removed goes on, or is waited for.
   close() {
     this.closed = true;
+    this.ended.abort();
     this.stop();
     this.waiting.clear();
     for (const address of this.addresses) URL.revokeObjectURL(address);

@@ -170,7 +170,7 @@ async function compute(view, shown, state) {
     shown.run = opened(picture.image ? { ...run, image: picture.image } : run);
     view.redraw();
   } catch (error) {
-    shown.seen = "";
+    if (shown.seen === wanted) shown.seen = "";
     view.complain(error.message);
   }
 }

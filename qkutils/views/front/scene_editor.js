@@ -23,6 +23,7 @@ import {
 const HASH = "#scene=";
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const MOST_UNDONE = 200;
+const STILL = 1e-6; // what a place may move by rounding
 
 // Returns what draws the scene, and what is done when the model runs for the first time.
 export function sceneEditor(view, shown, addPart, pixelsOf) {
@@ -44,7 +45,7 @@ export function sceneEditor(view, shown, addPart, pixelsOf) {
       if (past.length > MOST_UNDONE) past.shift();
     },
     undo() {
-      if (past.length) view.set(past.pop());
+      if (shown.engine && past.length) view.set(past.pop());
     },
     reset: () => edit.set(first, { chosen: null }),
   };
@@ -105,7 +106,7 @@ function dragging(view, shown, edit, marks) {
     const scene = moved(view.state.scene, edit.lattice, slot, point);
     const n = view.state.scene.objects.findIndex((object) => object.slot === slot);
     const [was, is] = [view.state.scene, scene].map(({ objects }) => objects[n]);
-    if (["slot", "x", "y"].every((place) => was[place] === is[place])) return null;
+    if (["slot", "x", "y"].every((place) => Math.abs(was[place] - is[place]) < STILL)) return null;
     edit.set(scene, { chosen: is.slot, whole });
     return is.slot;
   };
@@ -120,7 +121,7 @@ function dragging(view, shown, edit, marks) {
     marks.querySelector(`[data-slot="${slot}"]`)?.focus();
   });
   marks.addEventListener("pointermove", (event) => {
-    if (!held) return;
+    if (!held || !shown.engine || !objectAt(view.state.scene, held.slot)) return;
     const point = at(event).map((value, n) => value - held.by[n]);
     const slot = follow(held.slot, point, held.whole);
     if (slot !== null) Object.assign(held, { slot, whole: false }); // one undo takes the drag back
@@ -270,7 +271,8 @@ function ownControls(view, shown, edit, button) {
       change({ [name]: control.valueAsNumber }, !sliding);
       sliding = true;
     });
-    control.addEventListener("change", () => (sliding = false));
+    for (const end of ["change", "pointerup", "pointercancel"])
+      control.addEventListener(end, () => (sliding = false));
     const show = (object) => (control.value = object[name]);
     return { place: labelled(text, control), show };
   });

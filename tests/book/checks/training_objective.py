@@ -158,7 +158,7 @@ WRONG = [
     (check.effect, heads_as_runs, 5, "Heads of one run"),
     (check.effect, runs_averaged, 5, "First the mean of each run"),
     (check.effect, one_each, 5, "gives 5 answers"),
-    (check.effect, never, 5, "You tell it in 0 of 100"),
+    (check.effect, never, 5, "It is found in 0 of 100"),
     (check.effect, too_careful, 5, "5 are due"),
     (check.effect, upwards, 5, "Both signs"),
     (check.closest, 3, 0.1, *PAIR, "Layers go from 0 to 2"),

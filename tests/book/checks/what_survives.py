@@ -154,6 +154,17 @@ def past_the_first_failure(p, rate):
     return p <= (ranked[passing[-1]] if len(passing) else -1)
 
 
+def failing_at_the_first_of_none(p, rate):
+    ranked = np.sort(p)
+    return p < ranked[np.argmax(ranked > rate / np.arange(len(p), 0, -1))]
+
+
+def before_the_first_failure_of_the_other_rule(p, rate):
+    ranked = np.sort(p)
+    failed = np.flatnonzero(ranked > rate * np.arange(1, len(p) + 1) / len(p))
+    return p < (ranked[failed[0]] if len(failed) else 2)
+
+
 def few_are_false(p, rate):
     return stats.false_discovery_control(p) <= rate
 
@@ -180,8 +191,8 @@ WRONG = [
     (check.judge, in_other_words, "four answers"),
     (check.judge, beyond_the_margin, "outside zero is enough"),
     (check.judge, one_side, "two sides"),
-    (check.survivors, past_the_first_failure, "also where a larger one would pass"),
-    (check.survivors, counted_from_zero, "from 1"),
+    (check.survivors, past_the_first_failure, "also where a larger one passes"),
+    (check.survivors, counted_from_zero, "n, from 1"),
     (check.judge, zero_first, "Ask for the margin first"),
     (check.judge, without_direction, "the side that the claim names"),
     (check.judge, upper_end_alone, "'holds'"),
@@ -205,9 +216,11 @@ WRONG = [
     (check.least_and_most, (7, 1, 0.176), (10, 2, 0.484), "lose less than this one"),
     (check.least_and_most, (1, 2, 0.165), (10, 0, 0.448), "lose more than this one: 1 of 18"),
     (check.survivors, each_alone, "too wide"),
-    (check.survivors, divided, "competes with one less"),
+    (check.survivors, divided, "the next one is wider"),
     (check.survivors, sorted_ones, "in the order of p"),
     (check.survivors, few_are_false, "Exercise 5.3"),
+    (check.survivors, before_the_first_failure_of_the_other_rule, "Exercise 5.3"),
+    (check.survivors, failing_at_the_first_of_none, "all survive"),
     (check.survivors, with_the_one_that_fails, "falls, too"),
     (check.survivors, at_least_one, "nothing survives"),
 ]
