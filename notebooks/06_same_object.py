@@ -161,7 +161,7 @@ tell(one_of_mean=float(1 / counts.mean()))
 # tables of real models below use convention `paper`, too.
 # :::
 #
-# ## The probability is high. Compared with what?
+# ## Above blind chance. And above other nulls?
 #
 # Over all modes of {glue:text}`model`, the two directions agree with a probability of {glue:text}`own_level:.2f`. Blind
 # chance is {glue:text}`chance:.2f`. But blind chance is a weak null. We use two harder ones.
@@ -439,7 +439,7 @@ views.stepper([frame(n) for n in steps], steps, texts, "patches moved")
 # :::{dropdown} Answers
 # 1. It does not: neither curve falls. The means over layers (modes, then random directions) are:
 #    {glue:text}`listed`.
-# 2. At {glue:text}`smallest_gap` patches, but it hardly changes. The gap is {glue:text}`gap_start:.2f` on the true masks and
+# 2. At {glue:text}`smallest_gap` patches, but it changes little. The gap is {glue:text}`gap_start:.2f` on the true masks and
 #    {glue:text}`gap_end:.2f` at {glue:text}`furthest` patches.
 # 3. Its probability would fall when the masks leave the objects, while that of random directions would not. There is
 #    one exception: two nearly equal directions agree on any masks. For such a mode this test is blind.
