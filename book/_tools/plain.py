@@ -24,6 +24,7 @@ SPAN = re.compile(
     r"(?P=tick)(?!`)",
     re.DOTALL,
 )
+SIGNS = {"top": "⊤", "sigma": "σ", "kappa": "κ", "beta": "β"}
 NOTES = {name: name.capitalize() for name in ("note", "tip", "hint", "important", "warning")}
 NOTES |= {"seealso": "See also"}
 
@@ -34,8 +35,19 @@ def starts(line: str) -> bool:
     return known or not line.strip() or line.lstrip().startswith("$$")
 
 
+def formula(found: re.Match) -> str:
+    """A short formula as HTML; raises ValueError for one that needs more than signs and indices."""
+    text = re.sub(r"\\([a-z]+)", lambda sign: SIGNS.get(sign[1], sign[0]), found[1])
+    for mark, name in (("_", "sub"), (r"\^", "sup")):
+        text = re.sub(mark + r"(\w|⊤)", rf"<{name}>\1</{name}>", text)
+    if re.search(r"[\\{}^_]", text):
+        raise ValueError(f"{found[0]}: the title of a dropdown shows no such formula")
+    return f"<i>{text}</i>"
+
+
 def folded(title: str, body: list[str]) -> list[str]:
-    """Lines behind a click.  A summary holds HTML, so that its code and emphasis show."""
+    """Lines behind a click.  A summary holds HTML, in which VS Code sets no formula."""
+    title = re.sub(r"\$([^$]+)\$", formula, title)
     summary = f"<summary>{MarkdownIt().renderInline(title)}</summary>"
     return ["<details>", summary, "", *body, "", "</details>"]
 

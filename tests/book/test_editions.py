@@ -144,6 +144,7 @@ def test_every_chapter_is_plain(edition: str, every: dict[str, dict[str, Any]]) 
                 tokens = MarkdownIt("commonmark").parse(cell.source)
                 raw = "".join(token.content for token in tokens if token.type == "html_block")
                 assert raw.count("<details>") == raw.count("</details>") == raw.count("<summary>")
+                assert not re.search(r"<summary>.*[$\\].*</summary>", raw)  # VS Code sets none
                 assert "](attachment:" not in cell.source  # which Colab does not show
                 for target in re.findall(r"\]\(([\w.]+\.ipynb)\)", cell.source):
                     assert target in every[edition]
@@ -285,6 +286,14 @@ def test_boxes_are_quotes_and_answers_are_folded(tmp_path: Path) -> None:
     assert "<p>$$ a \\\nb $$" not in page and "$$ a \\" in page
     assert "<summary><code>x</code> &amp; more</summary>" in page and "open" not in page
     assert re.search(r"<li>\s*<p>A</p>\s*<blockquote>\s*<p><strong>Note</strong>", page)
+
+
+def test_formulas_of_titles_are_html(tmp_path: Path) -> None:
+    text = ":::{dropdown} $W_q^\\top W_k$ and $\\sigma_0$\nA\n:::"
+    html = "<i>W<sub>q</sub><sup>⊤</sup> W<sub>k</sub></i> and <i>σ<sub>0</sub></i>"
+    assert f"<summary>{html}</summary>" in made(tmp_path, text)[0].source
+    with pytest.raises(SystemExit, match="frac"):
+        made(tmp_path, ":::{dropdown} $\\frac{a}{b}$\nA\n:::")
 
 
 def test_formulas_carry_their_numbers(tmp_path: Path) -> None:
