@@ -268,6 +268,7 @@ function ownControls(view, shown, edit, button) {
     const control = element("input", { type: "range", ...limits });
     let sliding = false; // from the first `input` to the `change` that ends it: one undo
     control.addEventListener("input", () => {
+      if (chosen()?.[name] === control.valueAsNumber) return; // a press on its own place
       change({ [name]: control.valueAsNumber }, !sliding);
       sliding = true;
     });
