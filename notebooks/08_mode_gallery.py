@@ -409,7 +409,7 @@ draw_stored("deit_tiny_patch16_224.fb_in1k")
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-augreg", "caption": "ViT-tiny AugReg, trained to classify on ImageNet-21k."}, "image": {"alt": "Three pairs of rows, photographs above red and cyan overlays. In the first mode bands cross every photograph; in the last two the patches follow what is shown."}}
 draw_stored("vit_tiny_patch16_224.augreg_in21k_ft_in1k")
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-dinov2", "caption": "DINOv2 ViT-S/14, trained by self-distillation, without labels."}, "image": {"alt": "Three pairs of rows, photographs above red and cyan overlays. In the last mode the thing itself is cyan for plus and its surroundings are red for minus."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-stored-dinov2", "caption": "DINOv2 ViT-S/14, trained by self-distillation, without labels; our copy may have been tuned afterwards."}, "image": {"alt": "Three pairs of rows, photographs above red and cyan overlays. In the last mode the thing itself is cyan for plus and its surroundings are red for minus."}}
 draw_stored("vit_small_patch14_dinov2.lvd142m")
 
 # %% tags=["hide-input"]
