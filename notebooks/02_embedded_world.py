@@ -397,8 +397,8 @@ for ax, name in zip(axes.flat, order, strict=False):
     one = {each: getattr(scenes[name], each)[:1] for each in fields}
     ax.imshow(qk.world.render(replace(f, **one), LARGE).image[0].movedim(0, -1))
     ax.set_title(f"{name}\n“position”: {told[name]:.2f}", fontsize=9)
-for ax in axes.flat:
-    ax.set_axis_off()
+    ax.set(xticks=[], yticks=[])
+axes.flat[-1].set_axis_off()
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-size", "caption": "Scenes in which nothing is odd, with objects redrawn at several sizes: how often the model calls them odd in position. Thin lines: training runs. Dotted: the size of objects in scenes whose position is odd. Grey: sizes in most other scenes."}, "image": {"alt": "A curve that stays near one for small objects and falls to zero for large ones, with a dotted line where it begins to fall."}}
 usual = [odd for odd in WITH_TARGET if odd not in ("position", "size")]

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 from fontTools import subset
 from fontTools.ttLib import TTFont
-from PIL import ImageChops
+from matplotlib.colors import rgb_to_hsv
+from scipy import ndimage
 from sphinx.errors import ExtensionError
 
 SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
@@ -21,6 +23,11 @@ FIXED = re.compile(r' style="width: \d+px; height: \d+px;"')  # that no narrow s
 ICON = re.compile(r"\bfa-([a-z0-9-]+)")
 PHOTOS = (".png", ".jpg", ".jpeg")
 DOTS = 100  # of an inch, where a figure is no finer than a page
+# A colour turned for the dark, as the style sheet turns charts: invert(0.93) hue-rotate(180deg)
+TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
+HUES = np.array([26, 41, 56, 164, 202, 327])  # of the book's palette, in degrees
+FRAME = 200  # what is darker may be the frame of a map
+GROUND = 240  # what is lighter is the white that a figure stands on
 FONT = "fa-solid-900.ttf"
 TOGGLE = '<summary><span class="toctree-toggle"'  # of the contents, which the theme gives no name
 NAMED_TOGGLE = TOGGLE.replace("<summary>", '<summary aria-label="Pages below this one">')
@@ -63,23 +70,77 @@ def sized(folder: Path, first: Any, found: re.Match) -> str:
     width, height = (round(side / finer) for side in picture.size)
     name = found[1].replace(path.name, smaller(path).name)
     late = next(first, 'loading="lazy" ')
-    kind = 'class="qk-chart" ' if is_chart(picture) and " class=" not in found[0] else ""
-    return (
-        found[0]
-        .replace("<img ", f'<img {kind}{late}width="{width}" height="{height}" ')
-        .replace(found[1], name)
-    )
+    size = f'{late}width="{width}" height="{height}" '
+
+    def shown(kind: str, name: str) -> str:
+        return found[0].replace("<img ", f"<img {kind}{size}").replace(found[1], name)
+
+    if " class=" in found[0]:
+        return shown("", name)
+    if is_chart(picture):
+        return shown('class="qk-chart" ', name)
+    night = path.with_name(f"{path.stem}-night.webp")
+    if not night.exists() and (turned := for_the_dark(picture)):
+        turned.save(night, "webp", quality=85)
+    if not night.exists():
+        return shown("", name)
+    at_night = found[1].replace(path.name, night.name)
+    pair = [shown('class="qk-day" ', name), shown('class="qk-night" ', at_night)]
+    return " />".join(pair).replace("/>", "/>\n")
 
 
 def is_chart(picture: PIL.Image.Image) -> bool:
-    """Whether a figure is lines on white, which the dark may turn, and no map or photograph."""
-    red, green, blue = picture.convert("RGB").split()
-    light = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    dark = ImageChops.darker(ImageChops.darker(red, green), blue)
-    coloured = sum(ImageChops.subtract(light, dark).histogram()[41:])
-    white = sum(dark.histogram()[246:])
-    pixels = picture.width * picture.height
-    return white > 0.8 * pixels and coloured < 0.09 * pixels
+    """Whether a figure is lines or bars on white, which the dark may turn, and no map or picture.
+
+    What is coloured in it has hues of the book's palette alone, but for a few lines.
+    """
+    pixels = np.asarray(picture.convert("RGB"))
+    light, dark = pixels.max(2).astype(int), pixels.min(2).astype(int)
+    coloured = light - dark > 40
+    white = (dark > 245).mean()
+    if white > 0.8 and coloured.mean() < 0.09:
+        return True
+    hues = 360 * rgb_to_hsv(pixels[coloured] / 255)[:, 0]
+    apart = abs((hues[:, None] - HUES + 180) % 360 - 180)
+    return bool(white > 0.6 and (apart < 6).any(1).mean() > 0.95)
+
+
+def for_the_dark(picture: PIL.Image.Image) -> PIL.Image.Image | None:
+    """A figure whose maps and photographs stay as they are, and what lies around them is turned.
+
+    None where they cannot be told from the white around them, so that no value changes its colour.
+    """
+    pixels = np.asarray(picture.convert("RGB"))
+    inked = pixels.min(2) < GROUND
+    kept = np.zeros(inked.shape, bool)
+    for box in ndimage.find_objects(ndimage.label(inked, np.ones((3, 3)))[0]):
+        if min(side.stop - side.start for side in box) < 12 or inked[box].size < 2000:
+            continue  # a letter, a line
+        box = framed(pixels, inked, box)
+        if box is None:
+            return None
+        kept[box] = True
+    turned = (255 * 0.93 - 0.86 * pixels) @ TURNED.T
+    made = np.where(kept[..., None], pixels, turned.clip(0, 255)).astype(np.uint8)
+    return PIL.Image.fromarray(made) if kept.any() and not kept.all() else None
+
+
+def framed(
+    pixels: np.ndarray, inked: np.ndarray, box: tuple[slice, slice]
+) -> tuple[slice, slice] | None:
+    """A box without its ticks, if its four sides are dark; None where that leaves out much ink."""
+    top, bottom, left, right = (end for side in box for end in (side.start, side.stop))
+    dark = pixels.mean(2) < FRAME
+    enough = 0.98 * inked[box].sum()
+    while inked[top:bottom, left:right].sum() >= enough:
+        part = dark[top:bottom, left:right]
+        sides = np.array([part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()])
+        worst = int(sides.argmin())
+        if sides[worst] > 0.9:
+            return slice(top, bottom), slice(left, right)
+        top, bottom = top + (worst == 0), bottom - (worst == 1)
+        left, right = left + (worst == 2), right - (worst == 3)
+    return None
 
 
 def smaller(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -33,6 +34,14 @@ def _enlarged(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return values[row[:, None], column]
 
 
+def _show(ax: Axes, pixels: np.ndarray, **where: Any) -> None:
+    """Show a picture in a thin frame, which tells a light picture from the ground of the figure."""
+    ax.imshow(pixels, **where)
+    ax.axis("on")
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set(linewidth=0.8, color="0.4")
+
+
 def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
     """A mode's optimal pictures on two rows of axes, overlays below; its two signs side by side.
 
@@ -48,9 +57,9 @@ def gallery_rows(axes: np.ndarray, found: xr.Dataset, label: str) -> np.ndarray:
             one = of_sign.isel(rank=rank)
             if not one.there:
                 continue
-            columns[0, rank].imshow(one.picture)
+            _show(columns[0, rank], one.picture.values)
             maps = (one["query"].values, one["key"].values)
-            columns[1, rank].imshow(overlay(one.picture.values, *maps, (query, key)))
+            _show(columns[1, rank], overlay(one.picture.values, *maps, (query, key)))
         columns[0, 0].set_title(f"sign {'+' if sign > 0 else '−'}", fontsize=9, loc="left")
     axes[0, 0].text(
         -0.12, 0, label, ha="right", va="center", fontsize=9, transform=axes[0, 0].transAxes
@@ -70,15 +79,15 @@ def mode_at_work(
     query, key = sign * found.query_map.values, sign * found.key_map.values
     limits = max(float(query.max()), 1e-12), max(float(key.max()), 1e-12)
     rows, columns = query.shape
-    axes["a"].imshow(overlay(picture, query, key, limits), extent=(0, columns, rows, 0))
+    others = [ax for place, ax in axes.items() if place != "a"]
+    for ax in others:
+        ax.axis("off")
+    _show(axes["a"], overlay(picture, query, key, limits), extent=(0, columns, rows, 0))
     share = round(float(found.share), 2) + 0.0  # no minus before a zero
     title = f"{name}\ncos {float(found.cosine):+.2f}, {share:+.0%}"
     axes["a"].set_title(title, fontsize=8)
-    others = [ax for place, ax in axes.items() if place != "a"]
-    for ax in axes.values():
-        ax.axis("off")
     for ax, shown in zip(others, best["picture"].values[best.there.values], strict=False):
-        ax.imshow(shown)
+        _show(ax, shown)
     return axes
 
 
@@ -94,11 +103,10 @@ def modes_in_a_row(axes: Sequence[Axes], picture: Picture, found: xr.Dataset, as
         limits = max(float(query.max()), 1e-12), max(float(key.max()), 1e-12)
         rows, columns = query.shape
         shown = overlay(picture, query, key, limits)
-        ax.imshow(shown, extent=(0, columns, rows, 0))
+        _show(ax, shown, extent=(0, columns, rows, 0))
         mark_patch(ax, asked, columns)
         share = round(float(mode.share), 2) + 0.0  # no minus before a zero
         ax.set_title(f"M{int(mode['mode'])}  {share:+.0%}", fontsize=9)
-        ax.axis("off")
 
 
 def head_map(ax: Axes, values: xr.DataArray, label: str) -> Axes:
