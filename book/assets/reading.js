@@ -23,7 +23,8 @@ function enlarge({ src, alt, className }) {
 
 function offer(image) {
   if (image.closest(OF_A_VIEW)) return;
-  image.closest("a.image-reference")?.replaceWith(image); // which shows it alone, without scripts
+  const link = image.closest("a.image-reference"); // which shows it alone, without scripts
+  link?.replaceWith(...link.children);
   const button = document.createElement("button");
   button.className = "qk-enlarge";
   button.textContent = "Enlarge";

@@ -51,7 +51,7 @@ def test_a_figure_is_enlarged_and_put_back_by_keyboard(open_page: Any, screen: A
     page = visit.page
     figure = page.locator("article img.qk-can-enlarge:visible").first
     before = figure.bounding_box()["width"]
-    button = figure.locator("~ button")
+    button = figure.locator("+ button")
     button.focus()
     page.keyboard.press("Enter")
     large = page.locator("dialog.qk-enlarged img")
@@ -101,3 +101,14 @@ def test_pages_are_printed_as_one_book(site: str, browser: Any) -> None:
     targets = [note["/Dest"][0] for note in notes if "/Dest" in note]
     numbers = {book.get_page_number(target.get_object()) for target in targets}
     assert 0 in numbers and max(numbers) > first  # from page to page, and within a page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_gallery_is_seen_once_by_day_and_by_night(open_page: Any, scheme: str) -> None:
+    page = open_page("notebooks/02_embedded_world", color_scheme=scheme).page
+    seen = "all => all.filter((it) => getComputedStyle(it).display !== 'none').length"
+    pairs = page.locator("article img.qk-day").count()
+    for kind, there in (("qk-day", scheme == "light"), ("qk-night", scheme == "dark")):
+        assert page.locator(f"article img.{kind}").count() == pairs > 0
+        for part in (f"img.{kind}", f"img.{kind} + button"):
+            assert page.eval_on_selector_all(f"article {part}", seen) == pairs * there
