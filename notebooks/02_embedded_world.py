@@ -439,10 +439,12 @@ for name in ("line", "scatter"):
 # %% [markdown]
 # **The answer *position* does not come from the position.** {numref}`fig-short-cut` shows it. Put the target
 # back in line, so that nothing is odd. The model still says *position* in {glue:text}`is_in_line:.2f` of the
-# scenes. As drawn it was {glue:text}`is_drawn:.2f`; the change over runs is {glue:text}`by_line`. (Verdict on a
-# change: {glue:text}`verdict_line`. So the whole interval lies within a margin that was fixed for all accuracies.) Or scatter the other objects, so that there is no lattice to leave: the
-# share stays at {glue:text}`is_scattered:.2f` (change {glue:text}`by_scatter`,
-# {glue:text}`verdict_scatter`).
+# scenes. As drawn it was {glue:text}`is_drawn:.2f`; the change over runs is {glue:text}`by_line`. The
+# verdict on a change is *{glue:text}`verdict_line`*. So the whole interval lies within a margin, which was fixed for
+# all accuracies.
+#
+# Or scatter the other objects, so that there is no lattice to leave. The share stays at
+# {glue:text}`is_scattered:.2f` (change {glue:text}`by_scatter`, {glue:text}`verdict_scatter`).
 #
 # **It looks at size.** Take scenes in which nothing is odd, and make their objects as small as those of
 # position scenes. The answer *position* rises from {glue:text}`is_none:.2f` to {glue:text}`is_small:.2f`
@@ -681,8 +683,8 @@ check.smallest(
 # *Hard, 20 minutes, in pairs. Trains: what the distractors alone give away.*
 #
 # One of you writes a rule that tells from sizes alone whether position is odd. The other looks for a sort of scenes on
-# which the rule fails. Change roles until no sort of scenes breaks it: it should know 95 % of the scenes with an odd
-# position, and take at most a tenth of any other sort for them. The rule gets the factors of scenes. It may look at
+# which the rule fails. Change roles until no sort of scenes breaks it. The rule should know 95 % of the scenes with an odd
+# position. It may take a tenth of any other sort for them, at most. The rule gets the factors of scenes. It may look at
 # distractors only, and not at places. If you work alone, write the rule first. Then try to break it.
 
 

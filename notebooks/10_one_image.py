@@ -797,8 +797,8 @@ tell(
 #
 # Another patch of the same picture asks. Key salience gives each key the same number as before. Is its *share
 # of the logit* then the `"same"` or `"another"`? Write down your prediction. Then write the function that
-# gives the share of each part of a logit: over the keys, the covariance of the part with the whole logit, divided by
-# the variance of the whole. Below the check, it is applied to {glue:text}`kappa_at`, the head of *Explore: a map
+# gives the share of each part of a logit. It is the covariance of the part with the whole logit, divided by the
+# variance of the whole, both over the keys. Below the check, it is applied to {glue:text}`kappa_at`, the head of *Explore: a map
 # grows*. (Its name, `kappa_at`, comes from a cell there.)
 
 # %% tags=["exercise"]
