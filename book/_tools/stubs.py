@@ -33,16 +33,24 @@ def stubbed(source: str) -> str:
 
 
 def stub(solution: str) -> str:
-    """What stands for some lines: `name = ...` where they give one name a value, else `...`."""
+    """What stands for some lines: `name = ...` for each name where they are nothing else, else `...`."""
     indent = re.match(r"[ \t]*", solution)[0]  # type: ignore[index]
     try:
         body = ast.parse(dedent(solution)).body
     except SyntaxError:  # they are a part of a statement
         body = []
-    match body:
-        case [ast.Assign(targets=[ast.Name(name)])] | [ast.AnnAssign(target=ast.Name(name))]:
-            return f"{indent}{name} = ..."
-    return f"{indent}..."
+    names = [name for statement in body if (name := given(statement))]
+    if not names or len(names) < len(body):
+        return f"{indent}..."
+    return "\n".join(f"{indent}{name} = ..." for name in names)
+
+
+def given(statement: ast.stmt) -> str | None:
+    """The one name that a statement gives a value."""
+    match statement:
+        case ast.Assign(targets=[ast.Name(name)]) | ast.AnnAssign(target=ast.Name(name)):
+            return name
+    return None
 
 
 def check(source: str, cell: str, tags: list[str]) -> None:

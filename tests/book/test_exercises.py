@@ -121,6 +121,15 @@ def test_nothing_later_needs_an_answer(chapter: str) -> None:
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_check_reads_names_that_a_student_has(chapter: str) -> None:
+    for _, cells in exercises(chapter):
+        (answer,) = [cell.source for cell in cells if stubs.EXERCISE in tags(cell)]
+        (check,) = [cell.source for cell in cells if stubs.CHECK in tags(cell)]
+        asked = names(check, ast.Load) & outer(stubs.solved(answer))
+        assert asked <= outer(stubs.stubbed(answer)), answer
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_quiz_answers_every_choice(chapter: str) -> None:
     text = "\n\n".join(cell.source for cell in part(chapter, "Quiz"))
     questions = re.split(r"^\*\*\d\. (?=.+\*\*$)", text, flags=re.MULTILINE)[1:]

@@ -48,6 +48,33 @@ def test_a_map_keeps_its_colours_and_its_ground_is_turned() -> None:
     assert night[:40].max() > 200  # the title is light
 
 
+def tile(picture: np.ndarray, rows: slice, columns: slice) -> None:
+    """A white map in a thin dark frame, which is grey at its outer edge."""
+    picture[rows, columns] = 215
+    picture[rows.start + 1 : rows.stop - 1, columns.start + 1 : columns.stop - 1] = 90
+    picture[rows.start + 2 : rows.stop - 2, columns.start + 2 : columns.stop - 2] = 255
+
+
+def test_a_thin_line_is_a_frame_and_a_gap_between_two_is_ground() -> None:
+    day = np.full((300, 400, 3), 255, np.uint8)
+    bar, left, right = slice(20, 40), slice(60, 170), slice(174, 300)
+    for columns in (bar, left, right):
+        tile(day, slice(40, 240), columns)
+    day[60, 170:174] = 200  # a stray trace of compression joins the two
+    night = np.asarray(quick.for_the_dark(PIL.Image.fromarray(day)))
+    for columns in (bar, left, right):
+        inside = slice(41, 239), slice(columns.start + 1, columns.stop - 1)
+        assert np.array_equal(night[inside], day[inside])
+    assert night[41:59, 170:174].max() < 40
+
+
+def test_a_pale_line_is_no_frame() -> None:
+    pale = np.full((300, 400, 3), 255, np.uint8)
+    pale[40:240, 60:300] = 230
+    pale[41:239, 61:299] = 255
+    assert quick.for_the_dark(PIL.Image.fromarray(pale)) is None
+
+
 def test_a_map_that_fades_into_the_ground_is_left_alone() -> None:
     fading = np.where(abs(np.arange(8) - 3.5) < 3, MAP, 0)
     assert quick.for_the_dark(with_a_map(framed=False, values=fading)[1]) is None
