@@ -33,7 +33,7 @@ def stubbed(source: str) -> str:
 
 
 def stub(solution: str) -> str:
-    """What stands for some lines: `name = ...` for each name if they give values alone, else `...`."""
+    """What stands for some lines: `name = ...` for each name if they only give values, or `...`."""
     indent = re.match(r"[ \t]*", solution)[0]  # type: ignore[index]
     try:
         body = ast.parse(dedent(solution)).body
