@@ -175,17 +175,20 @@ _build/axe/axe.min.js: book/_tools/vendor_web.py $(READY)
 	$(RUN) book/_tools/vendor_web.py --checker $(@D)
 	touch $@
 
+# The two stamps below have the time at which work began: what is edited meanwhile is newer.
 _build/.downloads: $(LONG) $(CHAPTERS) _build/ledger.csv $(PAGES) _build/repository.txt
+	touch $@.begun
 	rm -rf _build/downloads
 	$(RUN) book/_tools/editions.py downloads _build/downloads
-	touch $@
+	mv $@.begun $@
 
 # From a clean tree: with old doctrees, Jupyter Book forgets the warnings of the pages it does not read again.
 _build/.site: $(LONG) $(CHAPTERS) _build/ledger.csv $(PAGES) book/assets/vendor/.stamp _build/repository.txt
+	touch $@.begun
 	$(RUN) book/_tools/stage.py _build/stage $(CHAPTERS)
 	rm -rf _build/site
 	$(VENV)/bin/jupyter-book build _build/stage --path-output _build/site -q -W -n --keep-going >/dev/null
-	touch $@
+	mv $@.begun $@
 
 _build/html/index.html: _build/.site _build/.downloads
 	rm -rf _build/next

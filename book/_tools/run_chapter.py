@@ -62,13 +62,18 @@ def execute(notebook: Any, values: dict[str, Any], folder: Path, timeout: int) -
     return done
 
 
-def write(notebook: Any, values: dict[str, Any], out: Path) -> None:
-    """Write what the chapter used, for Make, and then the notebook, whole or not at all."""
+def write(notebook: Any, values: dict[str, Any], out: Path, edited: bool) -> None:
+    """Write what the chapter used, for Make, and then the notebook, whole or not at all.
+
+    It is as old as can be if the script was edited meanwhile, so that Make runs the chapter again.
+    """
     modules = [Path(file) for file in notebook.metadata.pop("modules")]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".d").write_text(uses.rule(out, modules, values.values()))
     part = out.with_suffix(".part")
     nbformat.write(notebook, part)
+    if edited:
+        os.utime(part, (0, 0))
     part.replace(out)
 
 
@@ -84,6 +89,7 @@ def main() -> None:
     lines: dict[str, int] = {}
     start = time.monotonic()
     try:
+        version = given.script.stat().st_mtime_ns
         notebook, lines = read_chapter(given.script)
         known = parameters.defaults(notebook)
         values = {}
@@ -92,7 +98,8 @@ def main() -> None:
         done = execute(notebook, values, given.script.parent, given.execution_timeout)
         model = (known | values).get("MODEL", "")
         done.metadata["run"] = {"seconds": round(time.monotonic() - start), "model": model}
-        write(done, values, given.out)
+        edited = given.script.stat().st_mtime_ns != version
+        write(done, values, given.out, edited)
     except parameters.Wrong as wrong:
         sys.exit(str(wrong))
     except faults.Fault as fault:

@@ -76,6 +76,14 @@ def test_make_builds_and_cleans_under_the_lock() -> None:
         assert any(command in line and "lock.py" in line for line in made.splitlines())
 
 
+@pytest.mark.parametrize("stamp", ["_build/.site", "_build/.downloads"])
+def test_what_is_edited_while_a_book_is_built_is_newer_than_the_build(stamp: str) -> None:
+    lines = run(ROOT, "make", "-n", "-B", "-o", ".venv/.ready", "PYTHON=echo", stamp).stdout
+    begun, ended = f"touch {stamp}.begun", f"mv {stamp}.begun {stamp}"
+    first, last = lines.splitlines().index(begun), lines.splitlines().index(ended)
+    assert last - first > 1 and f"touch {stamp}" not in lines.splitlines()
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["as it should", "after a kill"])
 def test_a_new_book_takes_the_place_of_the_old_one(killed: bool, tmp_path: Path) -> None:
     new, place = tmp_path / "new", tmp_path / "html"

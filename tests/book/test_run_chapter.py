@@ -249,6 +249,17 @@ def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
     assert runs(tmp_path)
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_chapter_edited_while_it_runs_is_older_than_its_script(
+    edited: bool, tmp_path: Path
+) -> None:
+    script = tmp_path / "05_planted.py"
+    code = f"from pathlib import Path\nscript = Path({str(script)!r})\n"
+    code += "script.write_text(script.read_text())" if edited else ""
+    _, out = run(tmp_path, code)
+    assert (out.stat().st_mtime < script.stat().st_mtime) == edited
+
+
 def runs(folder: Path) -> bool:
     """Whether Make would run the chapter."""
     done = subprocess.run(["make", "-s", "-n"], cwd=folder, capture_output=True, text=True)
