@@ -116,7 +116,7 @@ tell(model=model.name)  # hands the name to the text: nothing there is typed in
 # each by its strength. This is the {term}`weighted cosine`:
 #
 # $$
-# \overline{\cos} = \frac{\sum_n \sigma_n \cos_n}{\sum_n \sigma_n} .
+# \overline{\mathrm{cos}} = \frac{\sum_n \sigma_n \cos_n}{\sum_n \sigma_n} .
 # $$
 #
 # Here is a head with two modes. The first has strength 3 and cosine 1, the second strength 1 and cosine −1.
@@ -155,7 +155,7 @@ long_way.to_pandas().round(2).rename_axis(index=None)
 # \operatorname{tr} M = \operatorname{tr} W_q^\top W_k = \sum_{e,c} (W_q)_{ec}\, (W_k)_{ec} .
 # $$
 #
-# The denominator $\sum_n \sigma_n$ is the nuclear norm. So $\overline{\cos} = \operatorname{tr} M \,/\,
+# The denominator $\sum_n \sigma_n$ is the nuclear norm. So $\overline{\mathrm{cos}} = \operatorname{tr} M \,/\,
 # \lVert M \rVert_*$. No direction is needed: there are no signs to choose, and a {term}`degenerate mode`
 # does no harm.
 

@@ -51,6 +51,10 @@ def test_mathematics_is_set(visit: Any) -> None:
     bare = "all => all.filter(it => !it.querySelector('.katex')).map(it => it.textContent)"
     assert page.eval_on_selector_all("article .math", bare) == []
     assert page.locator(".katex-error").count() == 0
+    # For a screen reader: what has two parts, or three, has them.
+    wrong = "all => all.filter(it => it.childElementCount !== PARTS).map(it => it.outerHTML)"
+    for names, parts in (("mfrac,mover,mroot,msub,msup,munder", 2), ("msubsup,munderover", 3)):
+        assert page.eval_on_selector_all(names, wrong.replace("PARTS", str(parts))) == []
 
 
 def test_pictures_have_a_description(visit: Any) -> None:
