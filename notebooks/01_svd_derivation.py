@@ -131,8 +131,8 @@ tell(varied_alike=float(alike[0]), salient_alike=float(alike[1]))
 # patches attend. We write {glue:text}`this_head` for layer {glue:text}`this_layer`, head
 # {glue:text}`this_one`; both are counted from 0.
 #
-# In head {glue:text}`varied` the three patches attend to different places. Two of the three maps have
-# {glue:text}`varied_alike:.2f` of their attention in common, on average. In head {glue:text}`salient` the
+# In head {glue:text}`varied` the three patches attend to different places. On average over the three pairs of
+# maps, two maps have {glue:text}`varied_alike:.2f` of their attention in common. In head {glue:text}`salient` the
 # three patches choose among the same few places, though not with the same weight. Here two maps have
 # {glue:text}`salient_alike:.2f` in common. **What does a query look for? And when does the question hardly
 # matter?**
@@ -221,7 +221,7 @@ tell(rank=int(torch.linalg.matrix_rank(M)))
 # {glue:text}`rank` directions for queries and {glue:text}`rank` for keys, and on no others.
 
 # %% [markdown]
-# ### Queries and keys are arbitrary, their product is not
+# ### What belongs to the head?
 #
 # :::{admonition} Predict, then look
 # :class: tip
@@ -302,11 +302,13 @@ tell(
 # %% [markdown]
 # The last line takes the first pair out of the matrix and looks for the best pair of what is left. At the
 # best pair the turns have ended: $Mv_0 = \sigma_0 u_0$ and $M^\top u_0 = \sigma_0 v_0$. So the matrix
-# that is left, $M - \sigma_0 u_0 v_0^\top$, sends $v_0$ to zero, and its transpose sends $u_0$ to zero. Nothing is
+# that is left, $M' = M - \sigma_0 u_0 v_0^\top$, sends $v_0$ to zero, and its transpose sends $u_0$ to zero. Nothing is
 # left along these two directions.
 #
-# So the new pair has the largest $u^\top M v$ among unit vectors with $u \perp u_0$ *and* $v \perp v_0$. Query
-# directions are orthogonal to each other, and so are key directions. Nothing is said about $u_1$ and $v_0$.
+# The best pair of $M'$ has $u_1 = M' v_1 / \sigma_1$. So
+# $u_0 \cdot u_1 = (M'^\top u_0) \cdot v_1 / \sigma_1 = 0$, and $v_0 \cdot v_1 = 0$ in the same way. Where $u \perp u_0$
+# and $v \perp v_0$, $M'$ and $M$ give the same number. So the new pair has the largest $u^\top M v$ among such unit
+# vectors. Query directions are orthogonal to each other, and so are key directions. Nothing is said about $u_1$ and $v_0$.
 # Here $\sigma_0$ = {glue:text}`first:.2f` and $\sigma_1$ = {glue:text}`second:.2f`. The dot products are
 # $|u_0 \cdot u_1|$ = {glue:text}`across_u` and $|v_0 \cdot v_1|$ = {glue:text}`across_v`, which is rounding.
 #
@@ -354,7 +356,7 @@ views.two_dimensional(u0=0.0, v0=40.0, sigma=(1.5, 0.4))
 #    which like their opposite?
 #
 # :::{dropdown} Answers
-# 1. At 90° the cosine is 0. Tokens attend to neither similar nor opposite tokens.
+# 1. At 90° the cosine is 0. On average over the circle, tokens attend to neither similar nor opposite tokens.
 # 2. The band lies about eight places off the diagonal, which is half way round the circle. The weak mode
 #    bends it. Each token attends to the tokens opposite to it: the cosine is −1.
 # 3. No score changes. The mixture $(c\,u_0 + s\,u_1,\; c\,v_0 + s\,v_1)$ with $c^2 + s^2 = 1$ is as good a
@@ -622,13 +624,12 @@ tell(differs=differs or "none", computed=", ".join([model.name, *fresh]))
 # {glue:text}`real_count` real models. The {term}`null` is what we would see if nothing were there. Here it is
 # zero: a term that cancels would move nothing.
 #
-# In the last layers of the real models, {glue:text}`real_last` to {glue:text}`real_last_most` of the attention
-# moves. After the first layer most of the effect comes from the query bias: the dashed lines follow the solid
-# ones.
+# In the last layer of each real model, {glue:text}`real_last` to {glue:text}`real_last_most` of the attention
+# moves. After the first layer, leaving out the query bias alone moves nearly as much: the dashed lines follow the
+# solid ones.
 #
-# In {glue:text}`model` the share is smaller, and the query bias is about half of the story. Without
-# $b_q$ alone, attention moves by {glue:text}`moved_bias`. Without $\beta$ alone, it moves by
-# {glue:text}`moved_shift:.3f`.
+# In {glue:text}`model` the share is smaller. Both parts count here. Without $b_q$ alone, attention moves by
+# {glue:text}`moved_bias`. Without $\beta$ alone, it moves by {glue:text}`moved_shift:.3f`.
 #
 # The decomposition itself is not wrong. Modes describe how a pair of tokens interacts, and $\kappa$ does
 # not depend on the pair. But attention that is drawn from modes alone is not the attention of the model.
@@ -656,7 +657,7 @@ tell(differs=differs or "none", computed=", ".join([model.name, *fresh]))
 # {glue:text}`salient` the largest, {glue:text}`salient_ratio:.1f`. The three patches of {numref}`fig-hook` have
 # the lowest projection in head {glue:text}`varied`, the one nearest to zero, and the highest.
 
-# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-shared", "caption": "How much the patches of eight pictures ask in the strongest mode of two heads. Left: some patches ask for one thing, others for its opposite. Right: all ask for the same. Orange line: the mean. Grey line: zero."}, "image": {"alt": "Two histograms of query projections. The left one lies on both sides of zero, the right one lies on one side of zero, far from it."}}
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-shared", "caption": "How much the patches of eight pictures ask in the strongest mode of two heads. Left: some patches ask for one thing, others for its opposite. Right: nearly all ask for the same. Orange line: the mean. Grey line: zero."}, "image": {"alt": "Two histograms of query projections. The left one lies on both sides of zero, the right one lies on one side of zero, far from it."}}
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 2.8), layout="constrained", sharey=True)
 for ax, (layer, head), name in zip(axes, chosen, names, strict=True):
     values = asked[layer, head].values.ravel()
@@ -674,8 +675,8 @@ _ = axes[0].set_ylabel("number of patches")
 # %% [markdown]
 # In head {glue:text}`varied` the projections lie on both sides of zero ({numref}`fig-shared`). Patches ask
 # different things. (These are the patches of {glue:text}`pictures` pictures; within one picture one sign may
-# dominate.) In head {glue:text}`salient` nearly all projections have one sign. All patches ask the
-# same thing.
+# dominate.) In head {glue:text}`salient` nearly all projections have one sign. Nearly all patches
+# ask the same thing.
 #
 # Write a patch's projection as the mean plus a rest, $z_i \cdot u = m + r_i$. Then the mode's part of the
 # score has two terms:
@@ -1088,7 +1089,7 @@ check.same_head(same_head)
 
 # %% [markdown]
 # :::{dropdown} Hint 1
-# Look again at the five quantities of *Queries and keys are arbitrary, their product is not*.
+# Look again at the five quantities of *What belongs to the head?*.
 # :::
 #
 # :::{dropdown} Hint 2
@@ -1101,7 +1102,7 @@ check.same_head(same_head)
 
 # %% [markdown] tags=["solution"]
 # :::{dropdown} What it means
-# A head is its matrix $M$, and nothing less. Equal strengths are necessary, not enough: a head and its
+# For tokens of any kind, the scores of a head are its matrix $M$. Equal strengths are necessary, not enough: a head and its
 # opposite share them. $M$ is compared up to rounding, since a change of coordinates costs some digits.
 # :::
 
@@ -1200,9 +1201,11 @@ check.itself(angle)
 #
 # The identities (the score as a bilinear form, the sum of modes, exact rebuilding) are algebra. They were
 # checked above with their thresholds. The first row of the table is a check of algebra too: what moves there
-# is rounding. The claims of all other rows could have turned out otherwise.
+# is rounding. All other rows could have turned out otherwise. A share of attention that moves is never below zero, but
+# it can lie inside the margin.
 #
-# *None larger than 0.02* means that the whole interval lies below 0.02: a larger effect would have shown. *Seen
+# *None larger than 0.02* means that the whole interval lies below 0.02: a larger effect would have shown. The words in
+# brackets say on which side of zero it lies. *Seen
 # afterwards* means that we asked after we had seen the numbers.
 
 # %% tags=["hide-input"]
@@ -1242,7 +1245,7 @@ ledger.Rows(
 #   hardly matters where the projections on $u_n$ hardly vary, as in head {glue:text}`salient`.
 # - **The paper's argument holds for half of the biases.** Without $b_k$, attention moves by
 #   {glue:text}`moved_key`, which is rounding. Without $\kappa$, attention in real models moves by
-#   {glue:text}`real_mean`, and after their first layer most of it comes from $b_q$. In embedded models it moves
+#   {glue:text}`real_mean`. After their first layer, leaving out $b_q$ alone moves nearly as much. In embedded models it moves
 #   by {glue:text}`seeds_kappa`.
 # - **Modes and $\kappa$ are the whole attention**: rebuilt, it differs by {glue:text}`rebuilt_error:.0e`.
 # - **A mode can act as key salience.** In head {glue:text}`salient` the mean of the queries is

@@ -156,7 +156,7 @@ dict(of_head.sizes)
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-two-maps", "caption": "One mode on one picture. Left above: the picture as the model sees it. Right above: the overlay, where red asks, cyan answers, and white does both. Below: the projections on the query direction and on the key direction, each on its own scale. Values below zero are dark in the overlay: they belong to the other sign."}, "image": {"alt": "A drawn scene, the same in grey under red, cyan and white patches, and two maps of 8 by 8 patches in purple and orange."}}
 both = int((ask & answer).sum())
 tell(patches=ask.size, do_both=both, ask_only=int(ask.sum()) - both)
-tell(answer_only=int(answer.sum()) - both)
+tell(answer_only=int(answer.sum()) - both, sign="+" if SIGN > 0 else "−")
 set_matplotlib_formats("png")
 picture = qk.pictures.visible(model, one)[0]
 query, key = two["query"].values, two["key"].values
@@ -178,7 +178,8 @@ for ax, values, side in zip(axes[1], (query, key), two, strict=True):
 # are small). All other patches lie on the negative side of both directions.
 #
 # The pair $(-u, -v)$ is the same mode, because the product does not change. So a mode has two ends: sign +
-# and sign −. {numref}`fig-two-maps` shows one of them.
+# and sign −. {numref}`fig-two-maps` shows sign {glue:text}`sign`. In a measured name, the first label lies at sign +,
+# and the second at sign −.
 #
 # ## Optimal pictures
 #

@@ -154,7 +154,10 @@ Markdown(photograph) if IMAGES and is_embedded(model) else None
 # $\sigma_n \max_i s(z_i\cdot u_n) \max_j s(z_j\cdot v_n)$, for the better sign $s$. We think that the paper
 # uses this order. Here only one patch asks, so $i$ is fixed:
 #
-# $$ c_n = \max_s \; \sigma_n \; s\,(z_i\cdot u_n) \; \max_j s\,(z_j \cdot v_n). $$
+# $$ c_n = \max_s \; \sigma_n \; [\,s\,(z_i\cdot u_n)]_+ \; \max_j \,[\,s\,(z_j \cdot v_n)]_+ , $$
+#
+# where $[x]_+$ is $x$ if it is positive, and 0 if not. It is a part of the score, not yet divided by
+# $\sqrt{d_{\text{head}}}$.
 
 # %% tags=["hide-input"]
 table = {}
@@ -407,6 +410,7 @@ def least_and_most(values):
 
 
 bare = "modes, no key salience"
+alone = {name: at_count(of, "modes", 0) for name, of in curves.items()}
 six = {name: at_count(of, "modes", 6) for name, of in curves.items()}
 six_random = {name: at_count(of, "random basis", 6) for name, of in curves.items()}
 full = {name: int(of["count"].max()) for name, of in curves.items()}
@@ -416,6 +420,7 @@ without = {name: at_count(of, bare, full[name]) for name, of in curves.items()}
 nearer = {n: statistics.difference(six_random[n], six[n]) for n in curves}
 # %% tags=["hide-input"]
 columns = {
+    "κ alone": alone,
     "6 modes": six,
     "6 random": six_random,
     "¼": quarter,
@@ -432,6 +437,8 @@ tell(
     six_here=statistics.text(six[model.name], "-.3f"),
     random_here=statistics.text(six_random[model.name], "-.2f"),
     even_here=float(flat[model.name].estimate),
+    alone_here=float(alone[model.name].estimate),
+    alone_real=least_and_most(alone[name].estimate for name in others),
     six_real=least_and_most(six[name].estimate for name in others),
     random_real=least_and_most(six_random[name].estimate for name in others),
     quarter_real=least_and_most(quarter[name].estimate for name in others),
@@ -442,13 +449,14 @@ stacked(pd.DataFrame(shown).round(2))
 
 # %% [markdown]
 # In {glue:text}`model`, six of {glue:text}`rank` modes leave {glue:text}`six_here` of the attention elsewhere
-# ({glue:text}`pictures` pictures). An even map leaves {glue:text}`even_here:.2f`, and six parts of a random basis
-# {glue:text}`random_here`. So modes are a far better basis than chance.
+# ({glue:text}`pictures` pictures). An even map leaves {glue:text}`even_here:.2f`, key salience alone
+# {glue:text}`alone_here:.2f`, and six parts of a random basis {glue:text}`random_here`. So modes are a far better basis than chance.
 #
 # In real models, modes are better than chance, too ({numref}`fig-all-heads`). But six are not enough: {glue:text}`six_real` of the
 # attention still lies elsewhere (random basis: {glue:text}`random_real`). A quarter of the modes leaves
-# {glue:text}`quarter_real`, where an even map leaves {glue:text}`even_real`. So a figure that shows six modes of
-# a head shows a part of its attention, and the rest has to be said.
+# {glue:text}`quarter_real`. Key salience alone leaves {glue:text}`alone_real`, and an even map
+# {glue:text}`even_real`. These are means over heads and patches: a single patch can be much nearer. So a figure with six
+# modes has to say how much of the attention they make.
 #
 # And key salience, which the paper drops with the biases? Without it, even *all* modes of the real models leave
 # {glue:text}`salience_real` of the attention elsewhere.
@@ -512,7 +520,7 @@ of_heads.round(2)
 # %% [markdown]
 # In {glue:text}`most_in_six` of these {glue:text}`real_heads` heads, six modes carry more than half of the
 # logit's variance. In {glue:text}`most_in_salience`, key salience alone does. Where κ carries most, the six
-# maps of the row say little about where the head looks. It looks where every query of the picture looks.
+# maps of the row say little about where this patch looks. It looks nearly where κ alone would send any query.
 #
 # ### Explore: a real photograph
 #
@@ -653,8 +661,8 @@ tell(
 #    {glue:text}`kappa_share:+.0%`. (A share above 100 % would mean that the modes together work against key
 #    salience.)
 # 3. The distance goes from {glue:text}`before:.2f` to {glue:text}`after:.2f`, and then to
-#    {glue:text}`follows:.2f`. So a mode with a share near or below zero is not useless. The next mode can
-#    undo its step, and the two are right only together.
+#    {glue:text}`follows:.2f`. So one step does not judge a mode. Two modes can be right together where each alone
+#    leads away, also with a share near or below zero.
 # :::
 
 # %% [markdown]
@@ -1069,8 +1077,8 @@ for name in (model.name, hardest):
 ledger.Rows(rows)
 
 # %% [markdown]
-# The paper does not claim that six modes are enough: it shows six. It does drop the biases, and the last two rows
-# are about this step.
+# The paper does not claim that six modes are enough: it shows six. It does drop the biases: the rows that begin
+# with *Without key salience* are about this step.
 #
 # :::{dropdown} Where these numbers come from
 # The numbers of real models were computed on the twenty {ref}`photographs <photographs>` of this book with
@@ -1088,7 +1096,8 @@ ledger.Rows(rows)
 # - In {glue:text}`model`, six of {glue:text}`rank` modes miss {glue:text}`six_here` of the attention. Six parts of
 #   a random basis miss {glue:text}`random_here`.
 # - In real models, six of 64 modes miss {glue:text}`six_real`, and a quarter of the modes
-#   {glue:text}`quarter_real`. Six modes do not make the attention of a real head.
+#   {glue:text}`quarter_real`. On average over heads and patches, the six strongest modes do not make
+#   the attention of a real model.
 # - Without key salience, real models lose {glue:text}`salience_real` of their attention, even with all modes.
 # - On one picture, more modes do not always bring the map nearer: {glue:text}`worst_mode` in {glue:text}`worst`
 #   took the distance from {glue:text}`before:.2f` to {glue:text}`after:.2f`.
@@ -1096,12 +1105,12 @@ ledger.Rows(rows)
 # *On method.* Scores add up, attention does not: take the softmax again after each mode. If you show some modes,
 # say how much of the attention they account for.
 #
-# **Limits.** Contribution looks at the largest scores. So one bright patch is enough for a high rank, and a
-# mode that works by lowering patches has a low rank. Six modes by contribution may miss the mode that
-# decides. Over all heads we took modes by strength: modes chosen anew for each picture and patch may come nearer. There are many possible orders, and modes with shares below zero make every order a little
-# arbitrary. We chose the asking patch because its attention is exceptional. In large networks a few
-# patches serve as stores for the whole picture. An exceptional patch may be one of them, and then it is
-# not about what it shows.
+# **Limits.** Contribution looks at the largest scores. So one bright patch is enough for a high rank, and a mode that
+# works by lowering patches has a low rank. Six modes by contribution may miss the mode that decides. Over all heads we
+# took modes by strength: modes chosen anew for each picture and patch may come nearer. There are many possible orders,
+# and modes with shares below zero make every order a little arbitrary. We chose the asking patch because its attention
+# is exceptional. In large networks a few patches serve as stores for the whole picture {cite}`darcet2024vision`. An
+# exceptional patch may be one of them, and then it is not about what it shows.
 #
 # **Further reading.** Pan et al., Fig. 5 and section 4.3 {cite}`pan2024dissecting`.
 #

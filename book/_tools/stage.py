@@ -74,11 +74,19 @@ def parted(cell: Any) -> list[Any]:
     return [stub, cell]
 
 
+def quiet(cell: Any) -> Any:
+    """A check with what it gives folded, which would answer the exercise's prediction."""
+    if stubs.CHECK in cell.metadata.get("tags", ()):
+        cell.metadata["tags"] = ["hide-output"]
+        cell.metadata["mystnb"] = {"code_prompt_show": "Show what a right answer gives"}
+    return cell
+
+
 def copy(notebook: Path, stage: Path) -> None:
     """Copy an executed chapter, with its views in files of their own, and its ledger as a table."""
     content = nbformat.read(notebook, as_version=4)
     cells = [c for c in content.cells if stubs.INSTRUCTOR not in c.metadata.get("tags", ())]
-    content.cells = [part for cell in join(cells) for part in parted(cell)]
+    content.cells = [part for cell in join(cells) for part in parted(quiet(cell))]
     for cell in content.cells:
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop(ledger.MEDIA_TYPE, None)

@@ -490,6 +490,7 @@ def test_a_page_shows_the_stub_and_folds_the_solution(tmp_path: Path) -> None:
     notebook, _ = editions.read_chapter(written(tmp_path, EXERCISE))
     note = v4.new_markdown_cell("Note.", metadata={"tags": ["instructor"]})
     notebook.cells += [note, v4.new_code_cell("1", metadata={"tags": ["exercise"]})]
+    notebook.cells += [v4.new_code_cell("check.f(2)", metadata={"tags": ["check"]})]
     notebook.cells[1].metadata["mystnb"] = {"figure": {"name": "fig-a"}}
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -499,12 +500,13 @@ def test_a_page_shows_the_stub_and_folds_the_solution(tmp_path: Path) -> None:
     stage.copy(tmp_path / "05_planted.ipynb", tmp_path)
     page = nbformat.read(tmp_path / "notebooks" / "05_planted.ipynb", as_version=4)
     nbformat.validate(page)
-    _, stub, solution, given = page.cells
+    _, stub, solution, given, check = page.cells
     assert stub.source == STUBBED and not stub.outputs and not stub.metadata.get("tags")
     assert solution.source == stubs.solved(notebook.cells[1].source)
     assert solution.metadata.tags == ["hide-cell"] and solution.outputs
     assert solution.metadata.mystnb["figure"] == {"name": "fig-a"}
     assert given.source == "1" and given.outputs
+    assert check.metadata.tags == ["hide-output"] and check.outputs  # it may answer a prediction
 
 
 def test_copies_that_somebody_changed_are_kept(tmp_path: Path) -> None:
