@@ -625,7 +625,7 @@ tell(differs=differs or "none", computed=", ".join([model.name, *fresh]))
 # zero: a term that cancels would move nothing.
 #
 # In the last layer of each real model, {glue:text}`real_last` to {glue:text}`real_last_most` of the attention
-# moves. After the first layer, leaving out the query bias alone moves nearly as much: the dashed lines follow the
+# moves. After the first layer, leaving out the query bias alone moves about as much: the dashed lines follow the
 # solid ones.
 #
 # In {glue:text}`model` the share is smaller. Both parts count here. Without $b_q$ alone, attention moves by
@@ -1245,7 +1245,7 @@ ledger.Rows(
 #   hardly matters where the projections on $u_n$ hardly vary, as in head {glue:text}`salient`.
 # - **The paper's argument holds for half of the biases.** Without $b_k$, attention moves by
 #   {glue:text}`moved_key`, which is rounding. Without $\kappa$, attention in real models moves by
-#   {glue:text}`real_mean`. After their first layer, leaving out $b_q$ alone moves nearly as much. In embedded models it moves
+#   {glue:text}`real_mean`. After their first layer, leaving out $b_q$ alone moves about as much. In embedded models it moves
 #   by {glue:text}`seeds_kappa`.
 # - **Modes and $\kappa$ are the whole attention**: rebuilt, it differs by {glue:text}`rebuilt_error:.0e`.
 # - **A mode can act as key salience.** In head {glue:text}`salient` the mean of the queries is

@@ -27,7 +27,7 @@ DOTS = 100  # of an inch, where a figure is no finer than a page
 TURNED = np.array([[-0.574, 1.43, 0.144], [0.426, 0.43, 0.144], [0.426, 1.43, -0.856]])
 HUES = np.array([26, 41, 56, 164, 202, 327])  # of the book's palette, in degrees
 FRAME = 200  # what is darker may be the frame of a map
-RIM = 3  # pixels
+RIM, TICK, LETTER = 3, 12, 12  # pixels
 GROUND = 240  # what is lighter is the white that a figure stands on
 FONT = "fa-solid-900.ttf"
 TOGGLE = '<summary><span class="toctree-toggle"'  # of the contents, which the theme gives no name
@@ -115,7 +115,7 @@ def for_the_dark(picture: PIL.Image.Image) -> PIL.Image.Image | None:
     inked = pixels.min(2) < GROUND
     kept = np.zeros(inked.shape, bool)
     for box in ndimage.find_objects(ndimage.label(inked, np.ones((3, 3)))[0]):
-        if min(inked[box].shape) < 12 or inked[box].size < 2000:
+        if min(inked[box].shape) < LETTER or inked[box].size < 2000:
             continue  # a letter, a line
         box = framed(pixels, inked, box)
         if box is None:
@@ -129,23 +129,30 @@ def for_the_dark(picture: PIL.Image.Image) -> PIL.Image.Image | None:
 def framed(
     pixels: np.ndarray, inked: np.ndarray, box: tuple[slice, slice]
 ) -> tuple[slice, slice] | None:
-    """A box without its ticks, if its four sides are dark; None where that leaves out much ink.
+    """A box without its ticks, if its four sides are dark; None where that leaves out more.
 
-    A rim of a few pixels is no loss: a thin line is grey at its edge.
+    A rim of a few pixels may go: a thin line is grey at its edge.
     """
     top, bottom, left, right = (end for side in box for end in (side.start, side.stop))
     dark = pixels.mean(2) < FRAME
-    rim = RIM * 2 * (bottom - top + right - left)
-    enough = max(1, 0.98 * inked[box].sum() - rim)
-    while inked[top:bottom, left:right].sum() >= enough:
-        part = dark[top:bottom, left:right]
-        sides = np.array([part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()])
+    gone, full = np.zeros(4, int), np.zeros(4, int)  # lines of each side, and those full of ink
+    while min(bottom - top, right - left) >= LETTER - 2 * RIM:
+        sides = of_sides(dark[top:bottom, left:right])
         worst = int(sides.argmin())
         if sides[worst] > 0.9:
             return slice(top, bottom), slice(left, right)
+        gone[worst] += 1
+        full[worst] += of_sides(inked[top:bottom, left:right])[worst] > 0.5
+        if gone[worst] > TICK or full[worst] > RIM:
+            return None
         top, bottom = top + (worst == 0), bottom - (worst == 1)
         left, right = left + (worst == 2), right - (worst == 3)
     return None
+
+
+def of_sides(part: np.ndarray) -> np.ndarray:
+    """Which share of the first and last row and column is true."""
+    return np.array([line.mean() for line in (part[0], part[-1], part[:, 0], part[:, -1])])
 
 
 def filled(dark: np.ndarray, inked: np.ndarray) -> np.ndarray:
@@ -153,7 +160,7 @@ def filled(dark: np.ndarray, inked: np.ndarray) -> np.ndarray:
     kept = np.ones(dark.shape, bool)
     for axis in (0, 1):
         ends = dark.take([0, -1], axis).any(axis)
-        kept &= np.expand_dims(ends | (inked.mean(axis) > 0.5), axis)
+        kept &= np.expand_dims(ends | (inked.mean(axis) > 0.1), axis)
     return kept
 
 

@@ -62,12 +62,13 @@ def execute(notebook: Any, values: dict[str, Any], folder: Path, timeout: int) -
     return done
 
 
-def write(notebook: Any, values: dict[str, Any], out: Path, edited: bool) -> None:
+def write(notebook: Any, values: dict[str, Any], script: Path, out: Path, begun: float) -> None:
     """Write what the chapter used, for Make, and then the notebook, whole or not at all.
 
-    It is as old as can be if the script was edited meanwhile, so that Make runs the chapter again.
+    It is as old as can be if code was edited meanwhile, so that Make runs the chapter again.
     """
     modules = [Path(file) for file in notebook.metadata.pop("modules")]
+    edited = any(file.stat().st_mtime > begun for file in [script, *modules])
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".d").write_text(uses.rule(out, modules, values.values()))
     part = out.with_suffix(".part")
@@ -87,9 +88,8 @@ def main() -> None:
     given = parser.parse_args()
     set_environment()
     lines: dict[str, int] = {}
-    start = time.monotonic()
+    start, begun = time.monotonic(), time.time()
     try:
-        version = given.script.stat().st_mtime_ns
         notebook, lines = read_chapter(given.script)
         known = parameters.defaults(notebook)
         values = {}
@@ -98,8 +98,7 @@ def main() -> None:
         done = execute(notebook, values, given.script.parent, given.execution_timeout)
         model = (known | values).get("MODEL", "")
         done.metadata["run"] = {"seconds": round(time.monotonic() - start), "model": model}
-        edited = given.script.stat().st_mtime_ns != version
-        write(done, values, given.out, edited)
+        write(done, values, given.script, given.out, begun)
     except parameters.Wrong as wrong:
         sys.exit(str(wrong))
     except faults.Fault as fault:

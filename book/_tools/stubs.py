@@ -42,7 +42,7 @@ def stub(solution: str) -> str:
     names = [name for statement in body if (name := given(statement))]
     if not names or len(names) < len(body):
         return f"{indent}..."
-    return "\n".join(f"{indent}{name} = ..." for name in names)
+    return "\n".join(f"{indent}{name} = ..." for name in dict.fromkeys(names))
 
 
 def given(statement: ast.stmt) -> str | None:

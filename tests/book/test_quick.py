@@ -68,6 +68,22 @@ def test_a_thin_line_is_a_frame_and_a_gap_between_two_is_ground() -> None:
     assert night[41:59, 170:174].max() < 40
 
 
+def test_a_side_that_fades_is_no_frame() -> None:
+    day = np.full((300, 400, 3), 255, np.uint8)
+    tile(day, slice(40, 240), slice(60, 170))
+    day[40:240, 52:61] = np.linspace(236, 205, 9).astype(np.uint8)[None, :, None]
+    assert quick.for_the_dark(PIL.Image.fromarray(day)) is None
+
+
+def test_what_is_half_white_is_kept_in_a_frame() -> None:
+    day = np.full((300, 400, 3), 255, np.uint8)
+    day[40:240, 60:300] = 90
+    day[40:150, 100:104] = 255  # not dark at its upper end; a frame may lack a tenth
+    day[239, 100:104] = 255
+    night = np.asarray(quick.for_the_dark(PIL.Image.fromarray(day)))
+    assert np.array_equal(night[40:240, 60:300], day[40:240, 60:300])
+
+
 def test_a_pale_line_is_no_frame() -> None:
     pale = np.full((300, 400, 3), 255, np.uint8)
     pale[40:240, 60:300] = 230

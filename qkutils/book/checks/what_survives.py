@@ -94,7 +94,7 @@ def outside(outside: Any, prediction: Any) -> Iterator[Rule]:
         "Each estimate has its own interval.",
     }
     hint = hints[min(hints, key=lambda share: abs(share - null))]
-    yield Rule(abs(null - 0.05) < 0.01, "With no effect, luck alone decides.", told, hint)
+    yield Rule(abs(null - 0.05) < 0.01, "By luck, one in twenty excludes zero.", told, hint)
     up, down = found[3.0, 1.0], found[-3.0, 1.0]
     told = f"An effect of 3 is seen in {up:.2f}, an effect of −3 in {down:.2f}."
     hint = "An effect moves the estimates: draw them around it. Each has its own interval."
