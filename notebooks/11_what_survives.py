@@ -536,8 +536,7 @@ def survivors(p, rate):
 
 # %% tags=["check"]
 check.survivors(survivors)
-two_sided = ~rows.form.str.startswith("-")  # a share of attention is never below zero
-tested = rows[np.isfinite(rows.low) & two_sided]
+tested = rows[np.isfinite(rows.low) & ~rows.form.str.startswith("-")]
 runs = tested.over.str.extract(r"^(\d+) (?:runs|models)$")[0].astype(float)
 freedom = (runs - 1).fillna(np.inf)  # of Student's distribution
 errors = (tested.high - tested.low) / 2 / stats.t.ppf(0.975, freedom)
@@ -565,7 +564,7 @@ pd.Series({promise: f"{sum(those)} of {len(those)}" for promise, those in kept.i
 # %% [markdown] tags=["solution"]
 # :::{dropdown} What it means
 # A stronger promise keeps fewer rows. What survives differs from zero: it may be small, or lie on the side that
-# contradicts its claim. Rows of one model are not independent. The stricter rule holds all the same; the other one may not.
+# contradicts its claim. Shares of attention were left out: they are never below zero, so luck is no rival. Rows of one model are not independent. The stricter rule holds all the same; the other one may not.
 #
 # Choose the promise by what an error costs. If one false finding ruins the argument, ask that not even one is false. If
 # you look for candidates, it is enough that few are. No rule says that the null was the right one. None repairs a question
