@@ -156,11 +156,15 @@ def of_sides(part: np.ndarray) -> np.ndarray:
 
 
 def filled(dark: np.ndarray, inked: np.ndarray) -> np.ndarray:
-    """Which pixels are no gap between two frames: it is white, and has no frame at its ends."""
+    """Which pixels are no gap between two frames: it is white, and has no frame at its ends.
+
+    A line beside it belongs to it if it has no frame either: compression leaves traces there.
+    """
     kept = np.ones(dark.shape, bool)
     for axis in (0, 1):
-        ends = dark.take([0, -1], axis).any(axis)
-        kept &= np.expand_dims(ends | (inked.mean(axis) > 0.1), axis)
+        open_ended = ~dark.take([0, -1], axis).any(axis)
+        white = open_ended & (inked.mean(axis) < 0.1)
+        kept &= np.expand_dims(~(open_ended & ndimage.binary_dilation(white)), axis)
     return kept
 
 
