@@ -15,6 +15,7 @@ from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 FRONT = Path(str(resources.files("qkutils.views").joinpath("front")))
 _IMPORT = re.compile(r'^import \{\s*\w+(?:,\s*\w+)*,?\s*\} from "(\.[\w./]+\.js)";\n', re.MULTILINE)
@@ -52,8 +53,15 @@ def colour_map(name: str) -> bytes:
 def png(figure: Figure) -> bytes:
     """A figure's pixels."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    figure.set_dpi(110)
+    figure.draw_without_rendering()
+    figure.savefig(buffer, format="png", bbox_inches=drawn_part(figure))
     return buffer.getvalue()
+
+
+def drawn_part(figure: Figure) -> Bbox:
+    """The part of a figure that `png` keeps, in inches: all that was drawn, and a margin."""
+    return figure.get_tightbbox().padded(0.1)
 
 
 def still_picture(figure: Figure, alternative: str) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import PIL.Image
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from qkutils import options
 from qkutils.views._base import View
-from qkutils.views._page import png
+from qkutils.views._page import drawn_part, png
 
 
 class Stepper(View):
@@ -29,50 +30,69 @@ def stepper(
 ) -> Stepper:
     """Show finished figures one at a time, with a slider that steps through them.
 
-    Figures are cleared when they have been drawn.
+        Figures are cleared when they have been drawn.
 
-    Parameters
-    ----------
-    figures
-        Figures of matplotlib, at least one.
-    names
-        A name for each figure.
-    alt_texts
-        A text for each figure, which says what it shows to those who can't see it.
-    description
-        What the slider steps through.
+        Parameters
+        ----------
+        figures
+            Figures of matplotlib, at least one.
+        names
+            A name for each figure.
+        alt_texts
+            A text for each figure, which says what it shows to those who can't see it.
+        description
+            What the slider steps through.
 
-    Returns
-    -------
-    Stepper
-        A widget; its `state` holds `step`, the number of the figure.
+        Returns
+        -------
+        Stepper
+            A widget; its `state` holds `step`, the number of the figure.
 
-    Raises
-    ------
-    ValueError
-        Where figures, names and texts are not as many.
+        Raises
+        ------
+        ValueError
+            Where figures, names and texts are not as many.
 
-    Examples
-    --------
-    >>> import qkutils as qk
-    >>> from matplotlib.figure import Figure
-    >>> figures = [Figure(figsize=(2, 1)) for _ in range(2)]
-    >>> view = qk.views.stepper(figures, ["a", "b"], ["first", "second"], "letters")
-    >>> view.state
-    {'step': 0}
+        Examples
+        --------
+        >>> import qkutils as qk
+        >>> from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+        >>> figures = [Figure(figsize=(2, 1)) for _ in range(2)]
+        >>> view = qk.views.stepper(figures, ["a", "b"], ["first", "second"], "letters")
+        >>> view.state
+        {'step': 0}
     """
     given = {"figures": figures, "names": names, "alt_texts": alt_texts}
     counts = {name: len(options.sequence(name, each)) for name, each in given.items()}
     if not 0 < len(figures) == len(names) == len(alt_texts):
         raise ValueError(f"{counts}: give one name and one text for each figure, one or more")
     pictures = [png(figure) for figure in figures]
+    kept = [maps_in(figure) for figure in figures]
     data = {
         "label": description,
         "names": [str(name) for name in names],
         "texts": list(alt_texts),
         "pictures": pictures,
+        "kept": kept,
         "sizes": [PIL.Image.open(io.BytesIO(picture)).size for picture in pictures],
     }
     for figure in figures[1:]:
         figure.clear()
     return Stepper(f"Step through: {description}", data, {"step": 0}, figures[0], alt_texts[0])
+
+
+def maps_in(figure: Figure) -> list[list[float]]:
+    """Where a figure that `png` drew holds maps and photographs, whose colours no look may change.
+
+    Left, top, right and bottom, as shares of the picture's sides from its upper left corner.
+    """
+    picture = drawn_part(figure)
+    found = []
+    for ax in figure.axes:
+        if ax.images or any(isinstance(part, QuadMesh) for part in ax.collections):
+            box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+            across = [(x - picture.x0) / picture.width for x in (box.x0, box.x1)]
+            down = [(picture.y1 - y) / picture.height for y in (box.y1, box.y0)]
+            found.append([across[0], down[0], across[1], down[1]])
+    return found

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
 import numpy as np
+import PIL.Image
 import pytest
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from qkutils import views
@@ -49,6 +52,29 @@ def test_every_figure_is_carried_once_and_cleared():
     view = views.stepper(some, [0, 1, 2], ["a", "b", "c"], "layer")
     assert len({hashlib.sha256(p).digest() for p in view.data["pictures"]}) == 3
     assert not any(figure.axes for figure in some)
+
+
+def test_the_dark_turns_a_figure_but_no_map_in_it(browser, tmp_path):
+    figure = Figure(figsize=(4, 2))
+    left, middle, right = figure.subplots(1, 3)
+    left.imshow(np.full((2, 2, 3), MAP, np.uint8))
+    middle.pcolormesh([[0.0]], cmap=ListedColormap([np.divide(MAP, 255)]))
+    right.set(title="a curve")
+    path = views.stepper([figure], ["a"], ["text"], "step").to_html(tmp_path / "view.html")
+    places = {"left": (0.2, 0.5), "middle": (0.5, 0.5), "right": (0.85, 0.5), "gap": (0.01, 0.01)}
+    for scheme, ground in (("light", 255), ("dark", 18)):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(path.as_uri())
+        seen = PIL.Image.open(io.BytesIO(page.locator(".qk-frames").screenshot())).convert("RGB")
+        found = {
+            n: seen.getpixel((int(x * seen.width), int(y * seen.height)))
+            for n, (x, y) in places.items()
+        }
+        assert found == {"left": MAP, "middle": MAP, "right": 3 * (ground,), "gap": 3 * (ground,)}
+        page.close()
+
+
+MAP = (10, 200, 90)
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0), (2, 1, 2), (2, 2, 1)])
