@@ -67,7 +67,7 @@ unit:
 	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not real and not slow and not chapter and not site and not browser'
 
 test: lint book _build/axe/axe.min.js ## check the code, run the tests, look at the built book in a browser
-	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not real' --cov=qkutils --cov-report=term:skip-covered
+	$(RUN) -m pytest $(PYTEST_ARGS) -m 'not live and not real'
 
 test-real: ## run the tests of real models: QKUTILS_WEIGHTS and QKUTILS_IMAGES name their folders
 	$(RUN) -m pytest $(PYTEST_ARGS) -m 'real and not live'

@@ -93,8 +93,8 @@ _ = fig.legend(
 # |---|---|
 # | … does not exist, or rests on fewer than 20 images of the data that the claim is about | *not run here* |
 # | … lies inside the margin, on both sides | *none larger than* the margin |
-# | … lies outside zero, in the direction of the claim | *holds* |
-# | … lies outside zero, in the other direction | *contradicted* |
+# | … excludes zero, in the direction of the claim | *holds* |
+# | … excludes zero, in the other direction | *contradicted* |
 # | … does none of this | *cannot be told* |
 #
 # One claim names an exact number: the band of random directions, in chapter 3. It has no interval. The number is right,
@@ -109,8 +109,9 @@ _ = fig.legend(
 # it. Some numbers, as a share of attention that moves, are never below zero. Of these, the margin alone can
 # say that they are nothing.
 #
-# The verdicts are not corrected for their number. Chapter 7 corrects six of its rows, and Exercise 11.4 all rows whose
-# number can lie on both sides of zero.
+# The verdicts are not corrected for their number. The small print of six rows says where zero lies in an interval that
+# is wide enough for all six; their verdicts stay those of the plain interval. Exercise 11.4 corrects all rows whose number
+# can lie on both sides of zero.
 #
 # :::{dropdown} The margins
 # {glue:text}`margins`.
@@ -344,8 +345,8 @@ tell(
 #
 # **The decomposition is exact, and it is not the whole story.** Modes and key salience together rebuild attention.
 # What they miss is rounding: {glue:text}`rounding:.0e` of it. But without key salience, {glue:text}`kappa` of the
-# attention of real models lands somewhere else. The paper drops this term. In a small model six modes miss {glue:text}`six_small` of a head's attention, in DeiT-tiny
-# {glue:text}`six_real`.
+# attention of real models lands somewhere else. The paper drops this term. In a small model six modes of 24 miss {glue:text}`six_small` of a head's
+# attention. In DeiT-tiny six of 64 miss {glue:text}`six_real`.
 #
 # **Where training began decides.** Trained to fill in hidden patches, a network has a higher weighted cosine than
 # with labels: {glue:text}`level` over all layers. Fine-tuning with labels teaches the task, and hardly moves the late
@@ -384,9 +385,8 @@ tell(
 #
 # *Easy, 10 minutes. Trains: a small effect, and an effect that is not known.*
 #
-# The table of *How a claim is judged* is a rule. Write it as a function. The first row that fits counts. The four
-# answers are `"none larger"`,
-# `"holds"`, `"contradicted"` and `"cannot be told"`. The direction is 1 where the claim says that the number lies
+# The table of *How a claim is judged* is a rule. Write it as a function. The first row that fits counts. Here every
+# interval exists, so four answers are left: `"none larger"`, `"holds"`, `"contradicted"` and `"cannot be told"`. The direction is 1 where the claim says that the number lies
 # above zero, and −1 for below.
 
 
@@ -410,7 +410,7 @@ check.judge(judge)
 # :::
 #
 # :::{dropdown} Hint 2
-# An interval lies outside zero if both of its ends have one sign.
+# An interval excludes zero if both of its ends have one sign.
 # :::
 #
 # :::{dropdown} What you should see
@@ -476,10 +476,10 @@ pd.Series(seen, name="share seen").rename_axis("effect, in standard errors").rou
 # *Easy, 15 minutes, with the view. Trains: what a claim is about.*
 #
 # The ledger says: *without key salience, attention moves*. Its number for real models is a mean over all heads. How
-# different are single heads? Open the view of a real photograph in {doc}`10_one_image`. (In a notebook,
+# different are the heads of one model? Open the view of a real photograph in {doc}`10_one_image`. (In a notebook,
 # `stored_views.one_image("deit_tiny_patch16_224.fb_in1k")` shows it here, after
 # `from qkutils.book import stored_views`.) Add up all 64 modes, and switch *add key salience κ · z* off. Go through the
-# heads, and read *attention elsewhere* as a mean over all patches, a share. Which head loses least, and which one most?
+# eighteen heads, and read *attention elsewhere* as a mean over all patches, a share. Which head loses least, and which one most?
 
 # %% tags=["exercise"]
 # layer, head, attention elsewhere as a mean over all patches: where it is least
@@ -492,7 +492,7 @@ check.least_and_most(least, most)
 
 # %% [markdown]
 # :::{dropdown} Hint 1
-# The line *attention elsewhere* has two numbers. The second one is the mean over all patches.
+# Let one patch ask. Then the line *attention elsewhere* has two numbers. The second one is the mean over all patches.
 # :::
 #
 # :::{dropdown} Hint 2
@@ -507,7 +507,8 @@ check.least_and_most(least, most)
 # :::{dropdown} What it means
 # Every head of the view loses far more than the margin. So the claim does not hang on a few heads. But the last layer of the view
 # loses more than the first one. A mean over heads is a fact about the model. It is no
-# forecast for a head, and one photograph is no forecast for another one.
+# forecast for a head, and one photograph is no forecast for another one. Nor do the eighteen give the ledger's number: that
+# is a mean over all heads of three models, and over many photographs.
 # :::
 
 # %% [markdown]
@@ -515,9 +516,10 @@ check.least_and_most(least, most)
 #
 # *Hard, 20 minutes, in pairs. Trains: what a correction promises.*
 #
-# A p value says how often luck alone gives a number as far from zero. Play first. One of you writes down ten p values
+# A p value says how often luck alone gives a number at least as far from zero. Play first. One of you writes down ten p values
 # between 0 and 1. Some are luck, drawn evenly. Some are effects, whose p values are small. The other one names the
-# effects. Change roles. Alone, draw the lucky ones with `rng.random`, and mix in small ones.
+# effects. Change roles. Alone, draw the lucky ones with `rng.random`, and mix in small ones. Afterwards
+# give the ten values to your function.
 #
 # The rule of Exercise 5.3 bounds the {term}`false discovery rate`: of the findings that pass, few are false. A stricter
 # rule bounds the chance that *even one* of them is false (Holm, 1979). Write this rule. Sort the p values. Compare
@@ -563,7 +565,8 @@ pd.Series({promise: f"{sum(those)} of {len(those)}" for promise, those in kept.i
 
 # %% [markdown] tags=["solution"]
 # :::{dropdown} What it means
-# A stronger promise keeps fewer rows. What survives differs from zero: it may be small, or lie on the side that
+# A stronger promise keeps fewer rows. A row that falls is not refuted. Most of those that fall rest on five training
+# runs, and with so few even a clear effect seldom has a tiny p value. What survives differs from zero: it may be small, or lie on the side that
 # contradicts its claim. Shares of attention were left out: they are never below zero, so luck is no rival. Rows of one model are not independent. The stricter rule holds all the same; the other one may not.
 #
 # Choose the promise by what an error costs. If one false finding ruins the argument, ask that not even one is false. If

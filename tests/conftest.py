@@ -132,6 +132,15 @@ def real_model(request) -> qk.models.Model:
 
 
 @pytest.fixture(scope="session")
+def real_names() -> list[str]:
+    """The names of the real models whose weights are at hand."""
+    folder = folder_of("QKUTILS_WEIGHTS")
+    if names := [name for name in REAL if (folder / f"{name}.safetensors").is_file()]:
+        return names
+    pytest.skip(f"{folder} holds none of {REAL}")
+
+
+@pytest.fixture(scope="session")
 def real_images(real_model) -> torch.Tensor:
     """Three photographs, as the real model takes them."""
     folder = folder_of("QKUTILS_IMAGES") / "imagenet-sample"
@@ -155,7 +164,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
             # A busy machine may keep a page waiting for longer than Playwright does, but not twice.
             item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=["TimeoutError"]))
-        if names & {"real_model", "real_images", "image_folder"}:
+        if names & {"real_model", "real_names", "real_images", "image_folder"}:
             item.add_marker("real")
 
 

@@ -18,7 +18,10 @@ SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
 ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
 OPTIONS = re.compile(r'<script src="[^"]*documentation_options\.js[^"]*"></script>')
 PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/?>)')
-CELL = re.compile(r"(?<=<td><p>)[^<]+(?=</p>)")  # of a table, where long names may break
+# In a cell of a table a long name may break after a stroke, and before its last part.
+CODE = '<code class="docutils literal notranslate"><span class="pre">'
+STROKE = re.compile(r"[_/]|\.(?=[a-z])")
+CELL = re.compile(rf"(?<=<td><p>)[^<]+(?=</p>)|(?<=<td><p>{CODE})[^<]+")
 FIXED = re.compile(r' style="width: \d+px; height: \d+px;"')  # that no narrow screen changes
 ICON = re.compile(r"\bfa-([a-z0-9-]+)")
 PHOTOS = (".png", ".jpg", ".jpeg")
@@ -52,7 +55,7 @@ def settle(app: Any, error: Exception | None) -> None:
         text = ICON_SCRIPT.sub("", text)
         text = OPTIONS.sub(lambda _: said, text)  # scripts in the page read them at once
         text = SCRIPT.sub("<script defer ", text)
-        text = CELL.sub(lambda found: re.sub(r"([_/])", r"\1<wbr>", found[0]), text)
+        text = CELL.sub(lambda found: STROKE.sub(r"\g<0><wbr>", found[0]), text)
         text = FIXED.sub("", text)
         text = text.replace(TOGGLE, NAMED_TOGGLE)
         text = PICTURE.sub(partial(sized, page.parent, iter([""])), text)

@@ -30,38 +30,37 @@ def stepper(
 ) -> Stepper:
     """Show finished figures one at a time, with a slider that steps through them.
 
-        Figures are cleared when they have been drawn.
+    Figures are cleared when they have been drawn.
 
-        Parameters
-        ----------
-        figures
-            Figures of matplotlib, at least one.
-        names
-            A name for each figure.
-        alt_texts
-            A text for each figure, which says what it shows to those who can't see it.
-        description
-            What the slider steps through.
+    Parameters
+    ----------
+    figures
+        Figures of matplotlib, at least one.
+    names
+        A name for each figure.
+    alt_texts
+        A text for each figure, which says what it shows to those who can't see it.
+    description
+        What the slider steps through.
 
-        Returns
-        -------
-        Stepper
-            A widget; its `state` holds `step`, the number of the figure.
+    Returns
+    -------
+    Stepper
+        A widget; its `state` holds `step`, the number of the figure.
 
-        Raises
-        ------
-        ValueError
-            Where figures, names and texts are not as many.
+    Raises
+    ------
+    ValueError
+        Where figures, names and texts are not as many.
 
-        Examples
-        --------
-        >>> import qkutils as qk
-        >>> from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure
-        >>> figures = [Figure(figsize=(2, 1)) for _ in range(2)]
-        >>> view = qk.views.stepper(figures, ["a", "b"], ["first", "second"], "letters")
-        >>> view.state
-        {'step': 0}
+    Examples
+    --------
+    >>> import qkutils as qk
+    >>> from matplotlib.figure import Figure
+    >>> figures = [Figure(figsize=(2, 1)) for _ in range(2)]
+    >>> view = qk.views.stepper(figures, ["a", "b"], ["first", "second"], "letters")
+    >>> view.state
+    {'step': 0}
     """
     given = {"figures": figures, "names": names, "alt_texts": alt_texts}
     counts = {name: len(options.sequence(name, each)) for name, each in given.items()}
@@ -92,6 +91,7 @@ def maps_in(figure: Figure) -> list[list[float]]:
     for ax in figure.axes:
         if ax.images or any(isinstance(part, QuadMesh) for part in ax.collections):
             box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+            box = box.padded(-0.7 / 72)  # without its frame, which is turned
             across = [(x - picture.x0) / picture.width for x in (box.x0, box.x1)]
             down = [(picture.y1 - y) / picture.height for y in (box.y1, box.y0)]
             found.append([across[0], down[0], across[1], down[1]])

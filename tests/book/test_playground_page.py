@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import qkutils as qk
 from qkutils import views
@@ -75,7 +76,8 @@ def test_a_yellow_robot_makes_twins_of_different_modes(view):
     assert shares[lead].min() > 0.3 and other_shares.max() > 0.7
 
 
-def test_a_page_without_a_place_for_its_view_is_refused(tmp_path, view):
+def test_a_page_without_a_place_for_its_view_is_refused(tmp_path):
+    view = views.stepper([Figure()], ["a"], ["text"], "step")
     page = tmp_path / "page.md"
     page.write_text("nothing", "utf-8")
     with pytest.raises(ValueError, match=re.escape(playing.HERE)):

@@ -84,6 +84,7 @@ class Visit:
         """Keep a picture of the whole page, for people to look at."""
         SHOTS.mkdir(parents=True, exist_ok=True)
         path = SHOTS / f"{self.name.replace('/', '-')}-{kind}.png"
+        self.page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")  # headers stand at the top
         self.page.screenshot(path=path, full_page=True)
 
     def violations(self, options: str = "") -> list[str]:

@@ -83,7 +83,8 @@ def _attempt(answer: Any) -> Any:
             raise NotYet(told) from error
         parts = result if isinstance(result, tuple) else (result,)
         if any(part is None or part is ... for part in parts):
-            raise NotYet(f"`{answer.__name__}` returns nothing: write it where `...` stands.")
+            told = f"`{answer.__name__}` returns nothing: write it where `...` stands, and end"
+            raise NotYet(f"{told} every way through it with a `return`.")
         return result
 
     return attempt

@@ -14,7 +14,12 @@ from qkutils.book.checks import Rule, array, checked, near
 VIEWED = "deit_tiny_patch16_224.fb_in1k"
 READ = 0.006  # of attention: what a reader of the view may be off
 DRAWS = 40_000
+ENDS = "The smallest p value is compared with rate / count, and the largest with rate."
 OTHER_RULE = "These are the bounds of Exercise 5.3, which promise less."
+# At a rate of 0.1: the first twenty pass whatever the rule; those in the middle divide the
+# right rule from some that are nearly right.
+MIDDLE = [0.0015, 0.002, 0.0026, 0.00275, 0.0028]
+MANY = np.concatenate([np.linspace(1e-6, 1e-4, 20), MIDDLE, np.linspace(0.02, 1, 35)])
 RANKED = (  # at a rate of 0.1
     np.array([0.09, 0.032, 0.9, 0.01, 0.03]),  # the second fails, the third would pass
     np.array([0.022, 0.6, 0.001, 0.045, 0.03]),  # all but the largest pass
@@ -90,8 +95,8 @@ def outside(outside: Any, prediction: Any) -> Iterator[Rule]:
         0.95: "Count the intervals that do not hold zero.",
         0.025: "An interval can lie above zero or below it: both count.",
         0.317: "A 95 % interval reaches 1.96 standard errors to each side, not one.",
-        0.0: "Draw from a normal distribution, for a uniform one has no tails. "
-        "Each estimate has its own interval.",
+        0.0: "Draw as many estimates as `draws` says, from a normal distribution: a uniform one has "
+        "no tails. Each estimate has its own interval.",
     }
     hint = hints[min(hints, key=lambda share: abs(share - null))]
     yield Rule(abs(null - 0.05) < 0.01, "By luck, one in twenty excludes zero.", told, hint)
@@ -119,6 +124,8 @@ def least_and_most(least: Any, most: Any) -> Iterator[Rule]:
         told, hint = f"You wrote {read:g}.", "Add up all 64 modes, and switch key salience off."
         if read > 1:
             hint = f"Write it as a share, {read / 100:g}."
+        elif abs(read - moved.get(place[::-1], 9)) <= READ:
+            hint = "That is the number of another head. Write the layer first, then the head."
         elif abs(read - framed[place]) <= READ:
             told, hint = "It is that of the framed patch.", "Read the mean over all patches."
         elif abs(read) <= READ:
@@ -153,9 +160,8 @@ def _without_salience() -> tuple[dict, dict]:
 @checked
 def survivors(survivors: Any) -> Iterator[Rule]:
     """What is left if the chance of even one false finding is bounded (Holm, 1979)."""
-    random, rate = np.random.default_rng(5), 0.1
-    many = np.concatenate([random.uniform(size=30), random.uniform(size=30) ** 12])
-    for p in (random.permutation(many), *RANKED):
+    rate = 0.1
+    for p in (np.random.default_rng(5).permutation(MANY), *RANKED):
         name = f"The answer for {len(p)} values of p"
         found = array(survivors(p.copy(), rate), len(p), name=name)
         wanted = _holm(p, rate)
@@ -173,8 +179,12 @@ def _holm(p: np.ndarray, rate: float) -> np.ndarray:
 def _kept_wrongly(found: np.ndarray, wanted: np.ndarray, p: np.ndarray, rate: float) -> str:
     """A hint for findings that are not the wanted ones."""
     places = np.arange(1, len(p) + 1)
-    bounds, other_rule = rate / places[::-1], rate * places / len(p)
+    left = places[::-1]  # how many are not smaller
+    bounds, other_rule = rate / left, rate * places / len(p)
     slips = (
+        (_until_a_failure(p, 0.05 / left), f"The rate is given: here it is {rate:g}, not 0.05."),
+        (_until_a_failure(p, rate / (left + 1)), ENDS),
+        (_until_a_failure(p, rate / np.maximum(left - 1, 1)), ENDS),
         (p <= rate, "A bound on each test alone is too wide: it depends on how many there are."),
         (p <= rate / len(p), "This bound is that of the smallest p value; the next one is wider."),
         (

@@ -187,12 +187,28 @@ def counted_from_zero(p, rate):
     return kept
 
 
+def counted_from_two(p, rate):
+    ranked = np.sort(p)
+    passes = ranked <= rate / (len(p) + 1 - np.arange(len(p)))
+    return p <= ranked[np.logical_and.accumulate(passes)].max(initial=-1)
+
+
+def at_five_percent(p, _):
+    return survivors_by_loop(p, 0.05)
+
+
+def one_draw(effect, error, _, rng):
+    return float(abs(rng.normal(effect, error)) > 1.96 * error)
+
+
 WRONG = [
     (check.judge, in_other_words, "four answers"),
     (check.judge, beyond_the_margin, "outside zero is enough"),
     (check.judge, one_side, "two sides"),
     (check.survivors, past_the_first_failure, "also where a larger one passes"),
-    (check.survivors, counted_from_zero, "n, from 1"),
+    (check.survivors, counted_from_zero, "the largest with rate"),
+    (check.survivors, counted_from_two, "the largest with rate"),
+    (check.survivors, at_five_percent, "not 0.05"),
     (check.judge, zero_first, "Ask for the margin first"),
     (check.judge, without_direction, "the side that the claim names"),
     (check.judge, upper_end_alone, "'holds'"),
@@ -200,6 +216,7 @@ WRONG = [
     (check.outside, above_alone, 5, "both count"),
     (check.outside, one_error, 5, "not one"),
     (check.outside, uniform, 5, "no tails"),
+    (check.outside, one_draw, 5, "as many estimates"),
     (check.outside, inside, 5, "do not hold zero"),
     (check.outside, without_effect, 5, "An effect moves"),
     (check.outside, of_error_one, 5, "Errors scale both"),
@@ -210,6 +227,7 @@ WRONG = [
     (check.outside, outside_exactly, 0.05, "a whole number"),
     (check.outside, outside_exactly, "few", "`prediction` is few"),
     (check.least_and_most, (1, 2, 0.059), (10, 2, 0.484), "Read the mean"),
+    (check.least_and_most, (2, 1, 0.165), (10, 2, 0.484), "first, then the head"),
     (check.least_and_most, (1, 2, 0.0), (10, 2, 0.484), "Switch key salience off"),
     (check.least_and_most, (3, 2, 0.165), (10, 2, 0.484), "[1, 2, 4, 7, 8, 10]"),
     (check.least_and_most, (1, 2, 16.5), (10, 2, 48.4), "as a share, 0.165"),
