@@ -48,7 +48,8 @@ stored_names = stored_maps.stored.names("photographs")
 apart = {name: stored_maps.on_photographs(name) for name in stored_names}
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-thing", "caption": "One mode of DINOv2 ViT-S/14 on the photographs where it scores highest, and below each photograph its overlay. Red: these patches ask. Cyan: these patches answer. White: they do both. Left: one end of the mode, sign +. Right: its other end, sign −. Computed elsewhere."}, "image": {"alt": "Six photographs and their overlays. For sign plus a flower, a fruit and brushes are bright in cyan and white. For sign minus what surrounds a cup, seeds and a dog is red."}}
-opening = apart["vit_small_patch14_dinov2.lvd142m"]
+opening_name = "vit_small_patch14_dinov2.lvd142m"
+opening = apart[opening_name]
 deepest = opening.sizes["chosen"] - 1
 thing = opening.isel(chosen=deepest)
 tell(
@@ -426,18 +427,15 @@ def white(maps):
     return (both / size).fillna(0).weighted(maps.score).mean(("sign", "image"))
 
 
-def steady(maps):
-    """How much of a query map is the same on every photograph, 0 to 1."""
-    query = maps["query"] - maps["query"].mean()
-    mean = (query.mean("image") ** 2).mean(("row", "column"))
-    return mean / (query**2).mean(("image", "row", "column"))
+def over_models(parts):
+    """A number of each stored mode, over (model, chosen)."""
+    return xr.concat([part.reset_coords(drop=True) for part in parts], "model")
 
 
 # %% tags=["hide-input"]
-overlap, same = (
-    xr.concat([of(maps).reset_coords(drop=True) for maps in apart.values()], "model")
-    for of in (white, steady)
-)
+overlap = over_models([white(maps) for maps in apart.values()])
+same = over_models([stored_maps.of_place(maps["query"]) for maps in apart.values()])
+by_chance = over_models([maps.place_random for maps in apart.values()])
 cosine = overlap.copy(data=[maps.cosine.values for maps in apart.values()])
 
 # %% tags=["hide-input"]
@@ -446,22 +444,33 @@ every = [
     for each in (cosine, overlap)
 ]
 alike = statistics.rank_correlation(*every, "any")
-early = same.isel(chosen=slice(0, -1))
-middle = early.mean("chosen")
+fixed_map = same > 0.5
+typical = by_chance.mean("direction")
+
+
+def spread(values):
+    """The least and the greatest share, in percent."""
+    return f"{100 * float(values.min()):.0f} to {float(values.max()):.0%}"
+
+
+# %% tags=["hide-input"]
+layers_of = {
+    name.split("_patch")[0]: ", ".join(map(str, maps.layer.values[there]))
+    for (name, maps), there in zip(apart.items(), fixed_map.values, strict=True)
+}
 tell(
     alike=statistics.text(alike),
     stored_modes=every[0].size,
-    first_same=float(middle.mean()),
-    first_modes=early.size,
-    many_same=int((early > 0.5).sum()),
-    first_of=", ".join(
-        f"{float(value):.0%} {name.split('_patch')[0]}"
-        for name, value in zip(apart, middle, strict=True)
-    ),
-    last_same=", ".join(
-        f"{float(value):.0%} ({name.split('_patch')[0]})"
-        for name, value in zip(apart, same.isel(chosen=-1), strict=True)
-    ),
+    many_same=int(fixed_map.sum()),
+    where_same="; ".join(f"{at} in {name}" for name, at in layers_of.items()),
+    these_same=spread(same.where(fixed_map)),
+    others_same=spread(same.where(~fixed_map)),
+    these_random=spread(typical.where(fixed_map)),
+    these_beat=int((fixed_map & (same > by_chance.quantile(0.95, "direction"))).sum()),
+    first_same=spread(same.isel(chosen=0)),
+    first_random=spread(typical.isel(chosen=0)),
+    nothing_same=1 / thing.sizes["image"],
+    thing_same=float(same.sel(model=[*apart].index(opening_name), chosen=deepest)),
 )
 
 # %% tags=["hide-input"]
@@ -474,12 +483,21 @@ tell(origins="; ".join(origins))
 
 # %% [markdown]
 # {numref}`fig-stored-deit`, {numref}`fig-stored-augreg` and {numref}`fig-stored-dinov2` show three modes of each
-# model. Look for bands first. Most of these modes look for a *place*: rows or halves of the picture, whatever it
-# shows. Red and cyan hardly change from one photograph to the next. Take the first seven modes of each model, and ask
-# how much of the query map's variance is the same on all photographs. In {glue:text}`many_same` of these
-# {glue:text}`first_modes` modes it is more than half. On average it is {glue:text}`first_same:.0%` ({glue:text}`first_of`). What random
-# directions would give was not computed. In the last modes it is less: {glue:text}`last_same`. So the mode of
-# {numref}`fig-thing` is not typical. It is the deepest of its eight, and it follows what is shown more than most.
+# model. Look for bands first. Some of these modes look for a *place*: rows or halves of the picture, whatever it
+# shows. Red and cyan hardly change from one photograph to the next. Take all {glue:text}`stored_modes` modes, and ask how
+# much of a query map's variance is the same on all photographs. (Photographs
+# with nothing in common would give {glue:text}`nothing_same:.0%`: one divided by their number.)
+#
+# **A run of layers looks for places.** The modes fall into two groups. In {glue:text}`many_same` of them the share is
+# {glue:text}`these_same`. In all others it is {glue:text}`others_same`. The first group are the modes of the layers
+# {glue:text}`where_same`. Before and after this run, the modes follow what is shown. The mode of {numref}`fig-thing` is one
+# of these, with {glue:text}`thing_same:.0%`.
+#
+# Is this more than the place that all tokens carry? As a null, take random sums of a layer's tokens as directions. In
+# the layers of the first group such directions have {glue:text}`these_random` on average. Of the
+# {glue:text}`many_same` modes, {glue:text}`these_beat` lie above 95 % of them. In the first layer it is the other way
+# round: the modes have {glue:text}`first_same`, and random directions {glue:text}`first_random`. There the modes look past
+# the place.
 #
 # The paper's reading of cosines holds here. The higher a mode's cosine, the more do red and cyan lie on the
 # same patches: the rank correlation over the {glue:text}`stored_modes` stored modes is {glue:text}`alike`.
@@ -899,9 +917,10 @@ ledger.Rows(rows)
 # %% [markdown]
 # ## What was found
 #
-# - The deepest stored mode of DINOv2 seems to separate a thing from what surrounds it ({numref}`fig-thing`). Most
-#   modes that carry much look for a place: {glue:text}`first_same:.0%` of their query maps' variance is the same on
-#   every photograph.
+# - The deepest stored mode of DINOv2 seems to separate a thing from what surrounds it ({numref}`fig-thing`).
+# - In each of three real models a run of layers looks for places (layers {glue:text}`where_same`). There the modes that
+#   carry most have {glue:text}`these_same` of their query maps' variance in common over all photographs. Random directions
+#   in these layers have {glue:text}`these_random`.
 # - Where the cosine is high, the same patches ask and answer ({glue:text}`alike`). This part of the paper's
 #   reading holds on photographs.
 # - Strength and use agree over all modes of a head ({glue:text}`agreement`). In {glue:text}`not_first:.0%` of

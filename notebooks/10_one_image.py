@@ -520,7 +520,7 @@ of_heads.round(2)
 # %% [markdown]
 # In {glue:text}`most_in_six` of these {glue:text}`real_heads` heads, six modes carry more than half of the
 # logit's variance. In {glue:text}`most_in_salience`, key salience alone does. Where κ carries most, the six
-# maps of the row say little about where this patch looks. It looks nearly where κ alone would send any query.
+# maps of the row say little about where this patch looks. Key salience is the same for every query.
 #
 # ### Explore: a real photograph
 #
@@ -661,8 +661,8 @@ tell(
 #    {glue:text}`kappa_share:+.0%`. (A share above 100 % would mean that the modes together work against key
 #    salience.)
 # 3. The distance goes from {glue:text}`before:.2f` to {glue:text}`after:.2f`, and then to
-#    {glue:text}`follows:.2f`. So one step does not judge a mode. Two modes can be right together where each alone
-#    leads away, also with a share near or below zero.
+#    {glue:text}`follows:.2f`. So one step does not judge a mode. A mode whose step leads away can be right
+#    together with the next one, also with a share near or below zero.
 # :::
 
 # %% [markdown]

@@ -109,8 +109,8 @@ _ = fig.legend(
 # it. Some numbers, as a share of attention that moves, are never below zero. Of these, the margin alone can
 # say that they are nothing.
 #
-# The verdicts are not corrected for their number. The small print of six rows says where zero lies in an interval that
-# is wide enough for all six; their verdicts stay those of the plain interval. Exercise 11.4 corrects all rows whose number
+# The verdicts are not corrected for their number. The small print of {glue:text}`corrected` rows says where zero lies in an
+# interval that is wide enough for all of them; their verdicts stay those of the plain interval. Exercise 11.4 corrects all rows whose number
 # can lie on both sides of zero.
 #
 # :::{dropdown} The margins
@@ -138,6 +138,7 @@ tell(
     paper_open=int((of_paper.short == statistics.CANNOT_BE_TOLD).sum()),
     paper_against=int((of_paper.short == statistics.CONTRADICTED).sum()),
     afterwards=int(rows.seen.sum()),
+    corrected=int(rows.more.fillna("").str.startswith("corrected").sum()),
 )
 
 # %% tags=["hide-input"]
@@ -565,8 +566,8 @@ pd.Series({promise: f"{sum(those)} of {len(those)}" for promise, those in kept.i
 
 # %% [markdown] tags=["solution"]
 # :::{dropdown} What it means
-# A stronger promise keeps fewer rows. A row that falls is not refuted. Most of those that fall rest on five training
-# runs, and with so few even a clear effect seldom has a tiny p value. What survives differs from zero: it may be small, or lie on the side that
+# A stronger promise keeps fewer rows. A row that falls is not refuted. With few training runs
+# even a clear effect seldom has a tiny p value, so such rows fall first. What survives differs from zero: it may be small, or lie on the side that
 # contradicts its claim. Shares of attention were left out: they are never below zero, so luck is no rival. Rows of one model are not independent. The stricter rule holds all the same; the other one may not.
 #
 # Choose the promise by what an error costs. If one false finding ruins the argument, ask that not even one is false. If

@@ -18,9 +18,9 @@ SCRIPT = re.compile(r"<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=)")
 ICON_SCRIPT = re.compile(r"<script [^>]*fontawesome\.js[^>]*></script>\n?")
 OPTIONS = re.compile(r'<script src="[^"]*documentation_options\.js[^"]*"></script>')
 PICTURE = re.compile(r'<img (?![^>]*\bwidth=)[^>]*?\bsrc="([^":]+)"[^>]*?(?=\s*/?>)')
-# In a cell of a table a long name may break after a stroke, and before its last part.
+# In a cell of a table a long name may break after these.
 CODE = '<code class="docutils literal notranslate"><span class="pre">'
-STROKE = re.compile(r"[_/]|\.(?=[a-z])")
+JOINT = re.compile(r"[_/]|\.(?=[a-z])")
 CELL = re.compile(rf"(?<=<td><p>)[^<]+(?=</p>)|(?<=<td><p>{CODE})[^<]+")
 FIXED = re.compile(r' style="width: \d+px; height: \d+px;"')  # that no narrow screen changes
 ICON = re.compile(r"\bfa-([a-z0-9-]+)")
@@ -55,7 +55,7 @@ def settle(app: Any, error: Exception | None) -> None:
         text = ICON_SCRIPT.sub("", text)
         text = OPTIONS.sub(lambda _: said, text)  # scripts in the page read them at once
         text = SCRIPT.sub("<script defer ", text)
-        text = CELL.sub(lambda found: STROKE.sub(r"\g<0><wbr>", found[0]), text)
+        text = CELL.sub(lambda found: JOINT.sub(r"\g<0><wbr>", found[0]), text)
         text = FIXED.sub("", text)
         text = text.replace(TOGGLE, NAMED_TOGGLE)
         text = PICTURE.sub(partial(sized, page.parent, iter([""])), text)
@@ -104,6 +104,8 @@ def is_chart(picture: PIL.Image.Image) -> bool:
     white = (dark > 245).mean()
     if white > 0.8 and coloured.mean() < 0.09:
         return True
+    if not coloured.any():  # maps in grey, which nothing tells from bars in grey
+        return False
     hues = 360 * rgb_to_hsv(pixels[coloured] / 255)[:, 0]
     apart = abs((hues[:, None] - HUES + 180) % 360 - 180)
     return bool(white > 0.6 and (apart < 6).any(1).mean() > 0.95)

@@ -62,19 +62,17 @@ def execute(notebook: Any, values: dict[str, Any], folder: Path, timeout: int) -
     return done
 
 
-def write(notebook: Any, values: dict[str, Any], script: Path, out: Path, begun: float) -> None:
+def write(notebook: Any, values: dict[str, Any], out: Path, begun: float) -> None:
     """Write what the chapter used, for Make, and then the notebook, whole or not at all.
 
-    It is as old as can be if code was edited meanwhile, so that Make runs the chapter again.
+    It is as old as the begin of its run, so that Make runs it again if anything was edited since.
     """
     modules = [Path(file) for file in notebook.metadata.pop("modules")]
-    edited = any(file.stat().st_mtime > begun for file in [script, *modules])
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".d").write_text(uses.rule(out, modules, values.values()))
     part = out.with_suffix(".part")
     nbformat.write(notebook, part)
-    if edited:
-        os.utime(part, (0, 0))
+    os.utime(part, (begun, begun))
     part.replace(out)
 
 
@@ -98,7 +96,7 @@ def main() -> None:
         done = execute(notebook, values, given.script.parent, given.execution_timeout)
         model = (known | values).get("MODEL", "")
         done.metadata["run"] = {"seconds": round(time.monotonic() - start), "model": model}
-        write(done, values, given.script, given.out, begun)
+        write(done, values, given.out, begun)
     except parameters.Wrong as wrong:
         sys.exit(str(wrong))
     except faults.Fault as fault:

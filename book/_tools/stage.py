@@ -78,7 +78,8 @@ def quiet(cell: Any) -> Any:
     """A check with what it gives folded, which would answer the exercise's prediction."""
     if stubs.CHECK in cell.metadata.get("tags", ()):
         cell.metadata["tags"] = ["hide-output"]
-        cell.metadata["mystnb"] = {"code_prompt_show": "Show what a right answer gives"}
+        prompt = {"code_prompt_show": "Show what a right answer gives"}
+        cell.metadata["mystnb"] = prompt | cell.metadata.get("mystnb", {})
     return cell
 
 

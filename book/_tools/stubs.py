@@ -24,7 +24,7 @@ def solved(source: str) -> str:
 
 
 def stubbed(source: str) -> str:
-    """An exercise without its solution: marked lines that follow each other are one `...`."""
+    """An exercise without its solution: marked lines that follow each other become a stub."""
     made: list[str] = []
     for hidden, lines in groupby(source.split("\n"), marked):
         part = list(lines)

@@ -17,9 +17,11 @@ from timm.data import create_transform, resolve_model_data_config
 
 import qkutils as qk
 from qkutils.book import stored
+from qkutils.passes import normalise, visit_layers
 
 QUANTILES = np.linspace(0, 1, 21)
 LAYERS, HEADS, MODES = 8, 6, 6
+DIRECTIONS = 200
 PHOTOGRAPH = "astronaut"  # the first by name, taken apart for every model
 SIDES = ("query", "key")
 _STEPS = 127  # of an 8-bit number on either side of zero
@@ -44,7 +46,8 @@ def on_photographs(name: str) -> xr.Dataset:
         `query` and `key`, the maps, over (chosen, image, row, column).  `score` over (chosen, sign,
         image): the product of their two largest values, 0 where one is not positive.  `spread` over
         (chosen, sign, quantile): of the same score on other people's photographs.  `layer`, `head`,
-        `mode`, `sigma`, `cosine` and `carried`, a share, over chosen.
+        `mode`, `sigma`, `cosine` and `carried`, a share, over chosen.  `place_random` over (chosen,
+        direction): `of_place` of random sums of the layer's tokens, taken as directions.
 
     Raises
     ------
@@ -59,6 +62,38 @@ def on_photographs(name: str) -> xr.Dataset:
     {'chosen': 8, 'image': 20, 'row': 14, 'column': 14}
     """
     return _read("photographs", name)
+
+
+def of_place(maps: xr.DataArray) -> xr.DataArray:
+    """Give the share of a map's variance that is the same on every image.
+
+    Parameters
+    ----------
+    maps
+        Over (image, row, column), and whatever else.
+
+    Returns
+    -------
+    xr.DataArray
+        From 0 to 1, without these dimensions.  For n images that have nothing in common, 1/n is
+        expected.
+
+    Raises
+    ------
+    ValueError
+        For maps without one of the dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from qkutils.book import stored_maps
+    >>> bands = np.broadcast_to([[0.0], [1.0]], (3, 2, 4))
+    >>> float(stored_maps.of_place(xr.DataArray(bands, dims=("image", "row", "column"))))
+    1.0
+    """
+    centred = maps - maps.mean(("image", "row", "column"))
+    same = (centred.mean("image") ** 2).mean(("row", "column"))
+    return same / (centred**2).mean(("image", "row", "column"))
 
 
 def taken_apart(name: str) -> xr.Dataset:
@@ -198,6 +233,7 @@ def store_photographs(model: qk.Model, images: Path, folder: Path = stored.FOLDE
     spread = scores.quantile(QUANTILES, "rank").transpose("chosen", "sign", "quantile")
     of_mode = _over_chosen([one[["sigma", "cosine", "carried"]] for one in chosen])
     found = maps.assign(of_mode.data_vars).assign(score=_scores(maps), spread=spread)
+    found = found.assign(place_random=_place_by_chance(model, seen, found.layer.values.tolist()))
     said = {"images": f"{len(others.keys)} files of {images.resolve().name}"}
     return _write(folder, "photographs", found, model, said)
 
@@ -249,6 +285,25 @@ def _maps(model: qk.Model, seen: torch.Tensor, mode: xr.Dataset) -> xr.Dataset:
     """The maps of one mode on some images."""
     layer, head, number = (int(mode[name]) for name in ("layer", "head", "mode"))
     return qk.mode_maps(model, seen, layer=layer, head=head).sel(mode=number)
+
+
+def _place_by_chance(model: qk.Model, seen: torch.Tensor, layers: list[int]) -> xr.DataArray:
+    """`of_place` of random sums of some layers' tokens, as directions of queries."""
+    generator, found = torch.Generator().manual_seed(0), []
+
+    def visit(layer: int, _: slice, x: torch.Tensor) -> None:
+        if layer not in layers:
+            return
+        token = normalise(x[:, model.prefix_tokens :].float(), model.heads.ln_eps).cpu()
+        flat = token.flatten(0, 1)
+        # GᵀR, R being that of x = QR, has the distribution of Gᵀx with one normal number per token.
+        lean = torch.linalg.qr(flat - flat.mean(0), mode="r").R
+        chance = torch.randn(DIRECTIONS, len(lean), generator=generator) @ lean
+        on_grid = (token @ chance.mT).unflatten(1, model.grid).numpy()
+        found.append(of_place(xr.DataArray(on_grid, dims=("image", "row", "column", "direction"))))
+
+    visit_layers(model, seen, visit, batch_size=len(seen))
+    return xr.concat(found, "chosen")
 
 
 def _scores(maps: xr.Dataset) -> xr.DataArray:

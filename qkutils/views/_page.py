@@ -17,6 +17,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+DPI = 110
 FRONT = Path(str(resources.files("qkutils.views").joinpath("front")))
 _IMPORT = re.compile(r'^import \{\s*\w+(?:,\s*\w+)*,?\s*\} from "(\.[\w./]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function|class|const)", re.MULTILINE)
@@ -53,9 +54,9 @@ def colour_map(name: str) -> bytes:
 def png(figure: Figure) -> bytes:
     """A figure's pixels."""
     buffer = io.BytesIO()
-    figure.set_dpi(110)
+    figure.set_dpi(DPI)
     figure.draw_without_rendering()
-    figure.savefig(buffer, format="png", bbox_inches=drawn_part(figure))
+    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches=drawn_part(figure))
     return buffer.getvalue()
 
 

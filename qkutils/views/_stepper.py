@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import PIL.Image
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from qkutils import options
@@ -88,8 +87,10 @@ def maps_in(figure: Figure) -> list[list[float]]:
     """
     picture = drawn_part(figure)
     found = []
-    for ax in figure.axes:
-        if ax.images or any(isinstance(part, QuadMesh) for part in ax.collections):
+    insets = [inset for ax in figure.axes for inset in ax.child_axes]
+    for ax in [*figure.axes, *insets]:
+        drawn = [*ax.images, *ax.collections]
+        if any(part.get_array() is not None for part in drawn):  # its colours stand for values
             box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
             box = box.padded(-0.7 / 72)  # without its frame, which is turned
             across = [(x - picture.x0) / picture.width for x in (box.x0, box.x1)]

@@ -69,6 +69,16 @@ def test_a_thin_line_is_a_frame_and_a_gap_between_two_is_ground() -> None:
     assert night[41:59, 170:174].max() < 60
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_what_has_no_colour_keeps_its_greys(mode: str) -> None:
+    figure, _ = with_a_map(framed=True)
+    for ax in figure.axes:
+        for shown in [*ax.images, *ax.collections]:
+            shown.set_cmap("gray")
+    assert not quick.is_chart(drawn(figure).convert(mode))
+    assert not quick.is_chart(PIL.Image.new(mode, (40, 30), 90 if mode == "L" else (90,) * 3))
+
+
 def test_a_side_that_fades_is_no_frame() -> None:
     day = np.full((300, 400, 3), 255, np.uint8)
     tile(day, slice(40, 240), slice(60, 170))

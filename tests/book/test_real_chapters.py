@@ -18,7 +18,7 @@ from qkutils.book import ledger, stored
 
 ROOT = Path(__file__).parents[2]
 OTHER = "tiny-dino-s1"  # of which nothing is stored
-AWAY = "deit_tiny_patch16_224.fb_in1k"  # stored, and real
+AWAY = "deit_tiny_patch16_224.fb_in1k"  # stored, and not at hand
 CHAPTERS = sorted(ROOT.glob("notebooks/[0-9]*.py"))
 
 
@@ -64,9 +64,11 @@ def told(outputs: list, name: str) -> str:
 @pytest.mark.chapter
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_chapter_runs_on_a_real_model_and_real_images(chapter, tmp_path, real_model, real_images):
+def test_chapter_runs_on_a_real_model_and_real_images(
+    chapter, tmp_path, real_model, real_names, real_images
+):
     world = "world" in chapter.stem
-    if world and real_model.name != AWAY:
+    if world and real_model.name != real_names[0]:
         pytest.skip("the same stand-in names the odd object for each of them")
     images = Path(os.environ["QKUTILS_IMAGES"]).resolve()
     odd = "odd_one" in chapter.stem
@@ -79,8 +81,10 @@ def test_chapter_runs_on_a_real_model_and_real_images(chapter, tmp_path, real_mo
 @pytest.mark.chapter
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.stem[:2] == "10"], ids=["10"])
-def test_without_images_a_real_model_sees_the_photographs(chapter, tmp_path, real_model):
-    if real_model.name != AWAY:
+def test_without_images_a_real_model_sees_the_photographs(
+    chapter, tmp_path, real_model, real_names
+):
+    if real_model.name != real_names[0]:
         pytest.skip("one real model is enough")
     outputs = run(chapter, tmp_path, MODEL=real_model.name)
     assert "clock" in str(outputs)  # the picture of that number

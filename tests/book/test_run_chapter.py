@@ -209,7 +209,8 @@ def test_good_chapter_is_published_as_its_reader_finds_it(tmp_path: Path) -> Non
     assert values["IntSliderModel"] == 2 and values["LabelModel"] == "start"
 
 
-def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
     """A package of its own: a module and data files that are used, and two that are not."""
     package = tmp_path / "qkutils"
     (package / "tables" / "inner").mkdir(parents=True)
@@ -220,8 +221,17 @@ def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
     (package / "tables" / "a #1 $b.csv").write_text("1\n")
     (package / "tables" / "inner" / "c.csv").write_text("1\n")
     (package / "other" / "b.csv").write_text("1\n")
+    return package
+
+
+def importing(folder: Path) -> str:
+    """Code that imports the package in a folder."""
+    return f"import sys\nsys.path.insert(0, {str(folder)!r})\nfrom qkutils import stored\n"
+
+
+def test_a_chapter_runs_again_when_what_it_uses_changes(package: Path, tmp_path: Path) -> None:
     script = tmp_path / "05_planted.py"
-    code = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom qkutils import stored"
+    code = importing(tmp_path)
     odd, pictures = tmp_path / "a [b]~*? %c.pth", tmp_path / "pictures"
     beside = tmp_path / "beside.pth"
     odd.touch()
@@ -249,15 +259,26 @@ def test_a_chapter_runs_again_when_what_it_uses_changes(tmp_path: Path) -> None:
     assert runs(tmp_path)
 
 
-@pytest.mark.parametrize("edited", [False, True])
-def test_a_chapter_edited_while_it_runs_is_older_than_its_script(
-    edited: bool, tmp_path: Path
+@pytest.mark.parametrize("edited", [None, "05_planted.py", "qkutils/stored.py"])
+def test_a_chapter_is_older_than_what_was_edited_while_it_ran(
+    edited: str | None, package: Path, tmp_path: Path
 ) -> None:
-    script = tmp_path / "05_planted.py"
-    code = f"from pathlib import Path\nscript = Path({str(script)!r})\n"
-    code += "script.write_text(script.read_text())" if edited else ""
+    before = tmp_path / "before"  # as pages of an earlier build are
+    before.touch()
+    code = f"{importing(tmp_path)}from pathlib import Path\n"
+    code += (
+        f"file = Path({str(tmp_path / edited)!r})\nfile.write_text(file.read_text())"
+        if edited
+        else ""
+    )
     _, out = run(tmp_path, code)
-    assert (out.stat().st_mtime < script.stat().st_mtime) == edited
+    made = out.stat().st_mtime
+    assert made > before.stat().st_mtime
+    changed = {
+        name: made < (tmp_path / name).stat().st_mtime
+        for name in ("05_planted.py", "qkutils/stored.py", "qkutils/__init__.py")
+    }
+    assert [name for name in changed if changed[name]] == ([edited] if edited else [])
 
 
 def runs(folder: Path) -> bool:

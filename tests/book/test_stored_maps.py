@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 
 import qkutils as qk
 from qkutils.book import stored, stored_maps
@@ -41,6 +43,46 @@ def test_maps_are_those_of_the_model_to_eight_bits(here, model):
         for side in ("query", "key"):
             step = float(abs(one[side]).max()) / 127
             assert abs(one[side][3] - fresh[side][0]).max() <= 0.501 * step
+
+
+def test_what_is_the_same_on_every_image_is_of_place():
+    random = np.random.default_rng(0)
+    own = 40 * np.arange(3)[:, None, None]  # a constant of each mode is no place
+    maps = random.normal(size=(5, 3, 4, 6)) + 7 * random.normal(size=(1, 3, 4, 6)) + own
+    found = stored_maps.of_place(xr.DataArray(maps, dims=("image", "chosen", "row", "column")))
+    for n in range(3):
+        whole = maps[:, n].reshape(5, -1)
+        wanted = np.var(whole.mean(0)) / np.var(whole)
+        assert float(found[n]) == pytest.approx(wanted)
+    assert stored_maps.of_place(found.expand_dims(image=2, row=2, column=2)).isnull().all()
+
+
+def test_random_directions_are_sums_of_tokens(here, model):
+    """Against sums that were added up token by token, over as many directions."""
+    maps = stored_maps.on_photographs(model.name)
+    pictures = qk.pictures_of(qk.datasets.photographs(), model)
+    seen = torch.stack([pictures.read(n) for n in range(len(pictures.keys))])
+    layers = maps.layer.values.tolist()
+    assert maps.place_random.dims == ("chosen", "direction")
+    for chosen in (0, 7):
+        tokens = {}
+
+        def visit(layer, which, x, wanted=layers[chosen], tokens=tokens):
+            if layer == wanted:
+                patches = x[:, model.prefix_tokens :].double()
+                spread = patches.var(-1, unbiased=False, keepdim=True) + model.heads.ln_eps
+                tokens[which.start] = (patches - patches.mean(-1, keepdim=True)) / spread.sqrt()
+
+        qk.passes.visit_layers(model, seen, visit)
+        token = torch.cat([tokens[start] for start in sorted(tokens)])
+        away = (token - token.mean((0, 1))).flatten(0, 1)
+        weights = torch.randn(400, len(away), generator=torch.Generator().manual_seed(9)).double()
+        maps_of = (token @ (weights @ away).mT).mT.unflatten(-1, model.grid).numpy()
+        array = xr.DataArray(maps_of, dims=("image", "direction", "row", "column"))
+        wanted, given = stored_maps.of_place(array), maps.place_random.isel(chosen=chosen)
+        error = float(wanted.std()) * (1 / 400 + 1 / given.sizes["direction"]) ** 0.5
+        assert abs(float(given.mean() - wanted.mean())) < 4 * error
+        assert float(given.std()) == pytest.approx(float(wanted.std()), rel=0.25)
 
 
 def test_the_modes_carry_most_and_their_scores_lie_as_a_scan_says(here, model):

@@ -8,10 +8,12 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
+from matplotlib import rc_context
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from qkutils import views
+from qkutils.views import _page
 
 
 def figures(count):
@@ -75,6 +77,27 @@ def test_the_dark_turns_a_figure_but_no_map_in_it(browser, tmp_path):
 
 
 MAP = (10, 200, 90)
+
+
+@pytest.mark.parametrize("own", [{"dpi": 200}, {}])
+def test_a_figure_has_110_pixels_to_an_inch(own):
+    figure = Figure(figsize=(3, 2), **own)
+    figure.subplots()
+    with rc_context({"savefig.dpi": 300}):
+        picture = PIL.Image.open(io.BytesIO(_page.png(figure)))
+    inches = _page.drawn_part(figure)
+    assert np.allclose(picture.size, [110 * inches.width, 110 * inches.height], atol=1)
+
+
+def test_whatever_has_colours_for_values_keeps_them():
+    figure = Figure(figsize=(4, 2))
+    plain, dots, whole = figure.subplots(1, 3)
+    plain.plot([0, 1], color="red")
+    dots.scatter([0, 1], [0, 1], c=[0, 1])
+    whole.inset_axes([0.2, 0.2, 0.5, 0.5]).imshow(np.eye(2))
+    view = views.stepper([figure], ["a"], ["text"], "step")
+    (left, _, right, _), (inset, *_) = view.data["kept"][0]
+    assert 0.3 < left < right < 0.7 < inset
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0), (2, 1, 2), (2, 2, 1)])

@@ -95,8 +95,8 @@ def outside(outside: Any, prediction: Any) -> Iterator[Rule]:
         0.95: "Count the intervals that do not hold zero.",
         0.025: "An interval can lie above zero or below it: both count.",
         0.317: "A 95 % interval reaches 1.96 standard errors to each side, not one.",
-        0.0: "Draw as many estimates as `draws` says, from a normal distribution: a uniform one has "
-        "no tails. Each estimate has its own interval.",
+        0.0: "Draw as many estimates as `draws` says, from a normal distribution: a uniform one "
+        "has no tails. Each estimate has its own interval.",
     }
     hint = hints[min(hints, key=lambda share: abs(share - null))]
     yield Rule(abs(null - 0.05) < 0.01, "By luck, one in twenty excludes zero.", told, hint)
