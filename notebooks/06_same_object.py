@@ -314,8 +314,9 @@ legend_below(fig, axes[0])
 # Verdict: {glue:text}`both_verdict`. (The margin was fixed beforehand: {doc}`11_what_survives` lists all.) For
 # {glue:text}`model` alone it is {glue:text}`own_both`, over scenes.
 #
-# A mean can hide layers. In the first layer the objectives differ: {glue:text}`begins`. There the supervised modes agree
-# in {glue:text}`begins_modes:.2f` on the true masks and in {glue:text}`begins_masks:.2f` on other masks. We saw this
+# A mean can hide layers. In the first layer the objectives differ: {glue:text}`begins`. There the two
+# directions of supervised modes agree with a probability of {glue:text}`begins_modes:.2f` on the true masks, and of
+# {glue:text}`begins_masks:.2f` on other masks. We saw this
 # afterwards, among many layers.
 #
 # ## What Pan et al., Fig. 6, measures

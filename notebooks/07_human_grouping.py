@@ -85,18 +85,18 @@ for ax in axes:
     ax.title.set_fontsize(9)
 
 # %% tags=["hide-input"]
-own_segment = (cut == cut[asking]) & (np.arange(cut.size) != asking)
-elsewhere = cut != cut[asking]
+others = np.arange(cut.size) != asking
+within = (cut == cut[asking]) & others
 
 
-def times(layer, head):
-    """Attention on a patch of the own segment, divided by that on a patch elsewhere."""
+def on_own(layer, head):
+    """The share of the attention on other patches that stays in the segment."""
     values = plots.patch_attention(attention.sel(layer=layer, head=head), asking, model)
-    flat = np.ravel(values)
-    return float(flat[own_segment].mean() / flat[elsewhere].mean())
+    return float(np.ravel(values)[within].sum() / np.ravel(values)[others].sum())
 
 
-tell(times_most=times(*most), times_least=times(*least))
+tell(own_most=on_own(*most), own_least=on_own(*least))
+tell(own_area=float(within.sum() / others.sum()))
 tell(
     model=model.name,
     source="photographs with people's segments" if has_segments else "drawn scenes",
@@ -106,9 +106,9 @@ tell(
 )
 
 # %% [markdown]
-# Look at the framed patch of {numref}`fig-grouping-opening`. In {glue:text}`most`, it gives a patch of its own segment
-# {glue:text}`times_most:.1f` times as much attention as a patch elsewhere. In {glue:text}`least`, it gives
-# {glue:text}`times_least:.1f` times as much. We chose both heads. What do heads do that
+# Look at the framed patch of {numref}`fig-grouping-opening`. Its segment has {glue:text}`own_area:.0%` of the other patches. In
+# {glue:text}`most`, they get {glue:text}`own_most:.0%` of its attention on other patches. In {glue:text}`least`, they get
+# {glue:text}`own_least:.0%`. We chose both heads. What do heads do that
 # nobody chose? And do they follow *segments*, or only what lies near?
 #
 # **Where we stand.** {doc}`05_odd_one_out` showed that a share of attention means nothing without a null for
@@ -143,8 +143,8 @@ tell(
 # $$ \text{excess} = (\text{same} - \text{different})_{\text{true picture}}
 #    - (\text{same} - \text{different})_{\text{other picture}}. $$
 #
-# An excess of 0.5 says: at equal displacement, a patch of the same segment gets half an even share more than a patch of a
-# different segment, after the null is subtracted. The next lines compute it for {glue:text}`model` on
+# An excess of 0.5 says: at equal displacement, a patch of the same segment gets half an even share more than a patch of
+# another segment. The null is already subtracted. The next lines compute it for {glue:text}`model` on
 # {glue:text}`pictures` pictures ({glue:text}`source`). `found` holds what `qk.studies.grouping` measured on them.
 
 # %%
@@ -248,11 +248,11 @@ tell(
 # What remains is no accident. In the first third of the layers, every one of the three models has an excess above
 # zero ({glue:text}`early`). In the two classifiers it fades with depth, as the paper says.
 #
-# In DINOv2, which was trained without labels, it does not fade. (Its tensors are the encoder of a saliency
+# In DINOv2, which was trained without labels, no fade is seen. (Its tensors are the encoder of a saliency
 # model, and may have been tuned: see {doc}`03_cosine_trends`.) Late minus early is {glue:text}`dinov2_turn`, and the paper's claim is
 # {glue:text}`dinov2_verdict`. But we test {glue:text}`of_real` claims on real models at once. In an interval that is
-# wide enough to hold for all of them, {glue:text}`dinov2_wider`, zero is {glue:text}`dinov2_zero`. So no fade is seen in
-# DINOv2. A small one stays possible, and we cannot say that the excess rises.
+# wide enough to hold for all of them, {glue:text}`dinov2_wider`, zero is {glue:text}`dinov2_zero`. So a small
+# fade stays possible, and we cannot say that the excess rises.
 #
 # How large is an early excess of {glue:text}`early`? It needs a ceiling and a floor.
 #

@@ -494,8 +494,8 @@ tell(origins="; ".join(origins))
 # of these, with {glue:text}`thing_same:.0%`.
 #
 # Is this more than the place that all tokens carry? As a null, take random sums of a layer's tokens as directions. In
-# the layers of the first group such directions have {glue:text}`these_random` on average. Of the
-# {glue:text}`many_same` modes, {glue:text}`these_beat` lie above 95 % of them. In the first layer it is the other way
+# the layers of the first group such directions have {glue:text}`these_random` on average. {glue:text}`these_beat` of the
+# {glue:text}`many_same` modes lie above 95 % of them. In the first layer it is the other way
 # round: the modes have {glue:text}`first_same`, and random directions {glue:text}`first_random`. There the modes look past
 # the place.
 #
