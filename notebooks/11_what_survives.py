@@ -109,8 +109,8 @@ _ = fig.legend(
 # it. Some numbers, as a share of attention that moves, are never below zero. Of these, the margin alone can
 # say that they are nothing.
 #
-# The verdicts are not corrected for their number. The small print of {glue:text}`corrected` rows says where zero lies in an
-# interval that is wide enough for all of them; their verdicts stay those of the plain interval. Exercise 11.4 corrects all rows whose number
+# The verdicts are not corrected for their number. For {glue:text}`corrected` rows we widen the interval
+# until it holds for all of them at once. Their small print says where zero then lies. Their verdicts do not change. Exercise 11.4 corrects all rows whose number
 # can lie on both sides of zero.
 #
 # :::{dropdown} The margins
